@@ -1,0 +1,61 @@
+#include "autograd/checks.h"
+
+namespace eq::check {
+
+void floating(const char* op, Argument argument) {
+  if (!argument.tensor.defined()) {
+    throw UsageError(std::string(op) + ": " + argument.name + " has no value", op, "pass a defined tensor");
+  }
+  if (!is_floating(argument.tensor.dtype())) {
+    throw DTypeError(std::string(op) + ": " + argument.name + " must be float32 or float64, it is " + describe(argument.tensor),
+                     op, "convert it first: x.to(DType::kFloat32)");
+  }
+}
+
+void alike(const char* op, std::initializer_list<Argument> arguments) {
+  const Argument& first = *arguments.begin();
+  floating(op, first);
+  for (const Argument& other : arguments) {
+    if (!other.tensor.defined()) continue;
+    if (other.tensor.dtype() != first.tensor.dtype()) {
+      throw DTypeError(std::string(op) + ": " + other.name + " is " + describe(other.tensor) + ", but " + first.name + " is " +
+                           describe(first.tensor),
+                       op, "convert one of them: x.to(DType)");
+    }
+    if (other.tensor.device() != first.tensor.device()) {
+      throw DeviceError(std::string(op) + ": " + other.name + " is on " + to_string(other.tensor.device()) + ", but " +
+                            first.name + " is on " + to_string(first.tensor.device()),
+                        op, "move one of them: x.to(Device)");
+    }
+  }
+}
+
+void rank(const char* op, Argument argument, int rank) {
+  if (argument.tensor.rank() != rank) {
+    throw ShapeError(std::string(op) + ": " + argument.name + " must have " + std::to_string(rank) + " axes, it is " +
+                         describe(argument.tensor),
+                     op, rank == 4 ? "images and features are [N, H, W, C]" : "reshape it first");
+  }
+}
+
+void rank_at_least(const char* op, Argument argument, int rank) {
+  if (argument.tensor.rank() < rank) {
+    throw ShapeError(std::string(op) + ": " + argument.name + " must have at least " + std::to_string(rank) +
+                         " axes, it is " + describe(argument.tensor),
+                     op, "reshape it first");
+  }
+}
+
+void shape(const char* op, Argument argument, const Shape& expected, const std::string& expected_text) {
+  if (!(argument.tensor.shape() == expected)) {
+    throw ShapeError(std::string(op) + ": " + argument.name + " must be " +
+                         (expected_text.empty() ? to_string(expected) : expected_text) + ", it is " + describe(argument.tensor),
+                     op, "check the layer's channel counts");
+  }
+}
+
+void that(bool ok, const char* op, const std::string& message, const std::string& hint) {
+  if (!ok) throw ShapeError(std::string(op) + ": " + message, op, hint);
+}
+
+}  // namespace eq::check

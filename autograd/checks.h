@@ -1,0 +1,27 @@
+#pragma once
+// The one layer of argument checks. Every operator calls these before any work; each throws an error that names the
+// operator, the argument and the shapes.
+
+#include <initializer_list>
+#include <string>
+
+#include "core/tensor.h"
+
+namespace eq::check {
+
+struct Argument {
+  const char* name;
+  const Tensor& tensor;
+};
+
+// All defined arguments are floating, of one type and on one device; the first must be defined.
+void alike(const char* op, std::initializer_list<Argument> arguments);
+void floating(const char* op, Argument argument);
+void rank(const char* op, Argument argument, int rank);
+void rank_at_least(const char* op, Argument argument, int rank);
+// `expected` in words, for the message: "[O] = [64]".
+void shape(const char* op, Argument argument, const Shape& expected, const std::string& expected_text = "");
+// Throws ShapeError(op, message, hint) unless `ok`. Keep the message cheap: it is built on each call.
+void that(bool ok, const char* op, const std::string& message, const std::string& hint = "");
+
+}  // namespace eq::check

@@ -1,0 +1,156 @@
+// The backward walk. Nodes become ready when every use of their outputs has reported; among the ready ones the
+// youngest goes first, so the order, and with it every sum, is the same in each run.
+
+#include <queue>
+#include <unordered_map>
+
+#include "autograd/node.h"
+
+namespace eq {
+namespace {
+
+struct Pending {
+  int uses = 0;  // edges into this node that have not reported yet
+  TensorList grads;
+};
+
+struct ByAge {
+  bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const {
+    return a->sequence() < b->sequence();
+  }
+};
+
+class Walk {
+ public:
+  explicit Walk(bool retain_graph) : retain_graph_(retain_graph) {}
+
+  void count_uses(const std::vector<std::shared_ptr<Node>>& roots) {
+    std::vector<Node*> stack;
+    auto discover = [&](const std::shared_ptr<Node>& node) {
+      auto [it, fresh] = pending_.try_emplace(node.get());
+      if (fresh) {
+        it->second.grads.resize(node->outputs().size());
+        stack.push_back(node.get());
+      }
+      return it;
+    };
+    for (const auto& root : roots) discover(root);
+    while (!stack.empty()) {
+      Node* node = stack.back();
+      stack.pop_back();
+      for (const Node::Edge& edge : node->edges()) {
+        if (edge.node) ++discover(edge.node)->second.uses;
+      }
+    }
+  }
+
+  void start(const std::shared_ptr<Node>& root) {
+    Pending& pending = pending_.at(root.get());
+    if (pending.uses == 0 && !started_[root.get()]) {
+      started_[root.get()] = true;
+      ready_.push(root);
+    }
+  }
+
+  void add(const Node::Edge& edge, Tensor grad, const char* from) {
+    if (!grad.defined()) return;
+    const Node::OutputInfo& info = edge.node->outputs()[edge.output];
+    if (!(grad.shape() == info.shape) || grad.dtype() != info.dtype) {
+      throw AutogradError("the gradient has the wrong shape or type",
+                          std::string(from) + " gave " + describe(grad) + " for a value of " + name_of(info.dtype) + " " +
+                              to_string(info.shape),
+                          "the gradient of a value has the value's shape and type");
+    }
+    Tensor& sum = pending_.at(edge.node.get()).grads[edge.output];
+    if (!sum.defined()) {
+      sum = std::move(grad);
+    } else {
+      if (!sum.is_unique()) sum = sum.clone();
+      sum.add_(grad);
+    }
+  }
+
+  void run() {
+    while (!ready_.empty()) {
+      const std::shared_ptr<Node> node = ready_.top();
+      ready_.pop();
+      auto found = pending_.find(node.get());
+      TensorList grads = std::move(found->second.grads);
+      pending_.erase(found);
+      TensorList input_grads = differentiate(*node, grads);
+      grads.clear();
+      const auto& edges = node->edges();
+      for (size_t i = 0; i < edges.size(); ++i) {
+        if (!edges[i].node) continue;
+        if (i < input_grads.size()) add(edges[i], std::move(input_grads[i]), node->name());
+        if (--pending_.at(edges[i].node.get()).uses == 0) ready_.push(edges[i].node);
+      }
+    }
+  }
+
+ private:
+  TensorList differentiate(Node& node, TensorList& grads) {
+    bool any = false;
+    for (size_t i = 0; i < grads.size(); ++i) {
+      if (!grads[i].defined()) continue;
+      any = true;
+      if (!node.hooks(int(i)).empty()) grads[i] = node.hooks(int(i)).run(std::move(grads[i]));
+    }
+    if (!any) return {};  // nothing reached this node: nothing flows on
+    if (node.released()) {
+      throw AutogradError("the graph was already freed by an earlier backward()", node.name(),
+                          "call backward(grad, retain_graph = true) the first time to run it twice");
+    }
+    TensorList input_grads = node.backward(grads);
+    if (!retain_graph_ && !node.edges().empty()) node.release_saved();
+    return input_grads;
+  }
+
+  bool retain_graph_;
+  std::unordered_map<Node*, Pending> pending_;
+  std::unordered_map<Node*, bool> started_;
+  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, ByAge> ready_;
+};
+
+thread_local bool t_walking = false;
+
+}  // namespace
+
+void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool retain_graph) {
+  if (t_walking) {
+    throw AutogradError("backward() was called from within backward()", "backward",
+                        "derivatives of derivatives are not supported: compute them outside of hooks and nodes");
+  }
+  std::vector<std::shared_ptr<Node>> nodes;
+  std::vector<Node::Edge> edges;
+  for (const Tensor& root : roots) {
+    edges.push_back(gradient_edge(root));
+    if (!edges.back().node) {
+      throw AutogradError("there is nothing to differentiate", "backward of " + describe(root),
+                          "mark a leaf with set_requires_grad() and compute outside of NoGradGuard");
+    }
+    nodes.push_back(edges.back().node);
+  }
+  struct Walking {
+    Walking() { t_walking = true; }
+    ~Walking() { t_walking = false; }
+  } walking;
+  NoGradGuard no_grad;
+  Walk walk(retain_graph);
+  walk.count_uses(nodes);
+  for (size_t i = 0; i < roots.size(); ++i) {
+    Tensor grad = i < grad_outputs.size() ? grad_outputs[i] : Tensor();
+    if (!grad.defined()) {
+      if (roots[i].numel() != 1) {
+        throw AutogradError("backward() of a tensor with several elements needs grad_output", "backward of " + describe(roots[i]),
+                            "reduce it to one number first (sum, mean) or pass a gradient of its shape");
+      }
+      grad = Tensor::full(roots[i].shape(), 1, roots[i].dtype(), roots[i].device());
+    }
+    walk.add(edges[i], std::move(grad), "the caller");
+  }
+  for (const auto& node : nodes) walk.start(node);
+  walk.run();
+}
+
+}  // namespace eq

@@ -1,0 +1,75 @@
+#include "autograd/gradcheck.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include "autograd/node.h"
+#include "core/random.h"
+
+namespace eq {
+namespace {
+
+double weighted_sum(const Tensor& y, const Tensor& weights) {
+  const double *a = y.data<double>(), *b = weights.data<double>();
+  double total = 0;
+  for (int64_t i = 0; i < y.numel(); ++i) total += a[i] * b[i];
+  return total;
+}
+
+}  // namespace
+
+GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& fn, std::vector<Tensor> inputs,
+                          const GradcheckOptions& options) {
+  for (Tensor& input : inputs) {
+    if (input.defined() && input.requires_grad()) {
+      if (input.dtype() != DType::kFloat64) {
+        throw DTypeError("gradcheck needs float64 inputs, not " + describe(input), "gradcheck", "convert with x.to(DType::kFloat64)");
+      }
+      input.set_grad({});
+    }
+  }
+  const Tensor y = fn(inputs);
+  Random random(options.seed);
+  Tensor weights = Tensor::empty(y.shape(), DType::kFloat64);
+  for (int64_t i = 0; i < weights.numel(); ++i) weights.data<double>()[i] = random.uniform(-1, 1);
+  y.backward(weights);
+
+  GradcheckResult result;
+  NoGradGuard no_grad;
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    Tensor& input = inputs[k];
+    if (!input.defined() || !input.requires_grad()) continue;
+    const Tensor analytic = input.grad().defined() ? input.grad() : Tensor::zeros_like(input);
+    const bool all = input.numel() <= options.max_elements;
+    const int64_t count = all ? input.numel() : options.max_elements;
+    std::vector<int64_t> indices(count);
+    std::vector<double> numeric(count);
+    double scale = 1;
+    for (int64_t j = 0; j < count; ++j) {
+      indices[j] = all ? j : random.uniform_int(0, input.numel());
+      double& x = input.data<double>()[indices[j]];
+      const double before = x;
+      x = before + options.step;
+      const double above = weighted_sum(fn(inputs), weights);
+      x = before - options.step;
+      const double below = weighted_sum(fn(inputs), weights);
+      x = before;
+      numeric[j] = (above - below) / (2 * options.step);
+      scale = std::max(scale, std::abs(numeric[j]));
+    }
+    for (int64_t j = 0; j < count; ++j) {
+      const double value = analytic.data<double>()[indices[j]];
+      const double difference = std::abs(value - numeric[j]) / scale;
+      if (!(difference <= result.worst)) result.worst = difference;
+      if (difference <= options.tolerance || !result.ok) continue;
+      result.ok = false;
+      char text[200];
+      std::snprintf(text, sizeof text, "input %zu, element %lld: backward gives %.12g, central differences %.12g", k,
+                    static_cast<long long>(indices[j]), value, numeric[j]);
+      result.message = text;
+    }
+  }
+  return result;
+}
+
+}  // namespace eq

@@ -1,0 +1,148 @@
+#pragma once
+// The tape. A Node is one recorded operator application; its edges lead to the nodes that made its inputs. The engine
+// walks nodes and edges and knows no operator.
+//
+// How an operator records itself (see autograd/ops/ for many):
+//
+//   struct SquareBackward final : Node {
+//     explicit SquareBackward(const Tensor& x) : Node("square"), x_(save(x)) {}
+//     TensorList backward(const TensorList& grads) override { return {mul(grads[0], mul(x_.get(), 2))}; }
+//     SavedTensor& x_;                                             // released by the engine after its turn
+//   };
+//   Tensor square(const Tensor& x) {
+//     Tensor y = ...;                                              // the value
+//     record<SquareBackward>(y, {x}, x);                           // nothing happens unless x needs a gradient
+//     return y;
+//   }
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace eq {
+
+using TensorList = std::vector<Tensor>;
+
+// Whether operators record. Per thread; on at the start.
+bool grad_enabled();
+class NoGradGuard {
+ public:
+  NoGradGuard();
+  ~NoGradGuard();
+  NoGradGuard(const NoGradGuard&) = delete;
+
+ private:
+  bool before_;
+};
+
+// A value kept for backward: shares memory with the tensor, but not its history, and remembers the version of that
+// memory. get() throws AutogradError if the value was changed in place since, or was already released.
+class SavedTensor {
+ public:
+  SavedTensor(const Tensor& tensor, const char* op);
+  const Tensor& get() const;  // undefined stays undefined
+  void release();
+
+ private:
+  Tensor value_;
+  uint32_t version_ = 0;
+  const char* op_;
+  bool released_ = false;
+};
+
+// Functions called with a complete gradient; each may return a replacement, or an undefined tensor to keep it.
+class HookList {
+ public:
+  using Hook = std::function<Tensor(const Tensor& grad)>;
+  int add(Hook hook);
+  void remove(int id);
+  Tensor run(Tensor grad) const;
+  bool empty() const { return hooks_.empty(); }
+
+ private:
+  std::vector<std::pair<int, Hook>> hooks_;
+  int last_id_ = 0;
+};
+
+class Node {
+ public:
+  explicit Node(const char* name);
+  virtual ~Node();
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+
+  // Gradients of the recorded inputs, in their order, from those of the outputs. An output nobody used has an undefined
+  // gradient (single-output nodes always get a defined one); an input without needs(i) may be left undefined.
+  virtual TensorList backward(const TensorList& grad_outputs) = 0;
+
+  const char* name() const { return name_; }
+  bool needs(int input) const { return edges_[input].node != nullptr; }
+  uint64_t sequence() const { return sequence_; }
+  void release_saved();
+  bool released() const { return released_; }
+
+  struct Edge {
+    std::shared_ptr<Node> node;  // null: that input needs no gradient
+    int output = 0;              // which output of `node` the input was
+  };
+  struct OutputInfo {
+    Shape shape;
+    DType dtype = DType::kFloat32;
+    HookList hooks;
+  };
+
+  const std::vector<Edge>& edges() const { return edges_; }
+  const std::vector<OutputInfo>& outputs() const { return outputs_; }
+  HookList& hooks(int output) { return outputs_[output].hooks; }
+
+  // For record() and the engine's bookkeeping.
+  void connect(const std::vector<Edge>& edges) { edges_ = edges; }
+  int add_output(const Tensor& output);
+
+ protected:
+  SavedTensor& save(const Tensor& tensor);  // the reference stays valid for the node's life
+
+ private:
+  const char* name_;
+  uint64_t sequence_;  // creation order: a node's inputs always have smaller numbers
+  bool released_ = false;
+  std::vector<Edge> edges_;
+  std::vector<OutputInfo> outputs_;
+  std::deque<SavedTensor> saved_;
+};
+
+namespace detail {
+bool any_needs_grad(const std::vector<Tensor>& inputs);
+void attach(const std::shared_ptr<Node>& node, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs);
+}  // namespace detail
+
+// Makes `output` the result of an N over `inputs` (constructed from `args`) if recording is on and an input needs a
+// gradient. Undefined inputs are allowed (optional arguments).
+template <class N, class... Args>
+void record(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, Args&&... args) {
+  if (!grad_enabled() || !detail::any_needs_grad(inputs)) return;
+  detail::attach(std::make_shared<N>(std::forward<Args>(args)...), outputs, inputs);
+}
+template <class N, class... Args>
+void record(const Tensor& output, const std::vector<Tensor>& inputs, Args&&... args) {
+  record<N>(std::vector<Tensor>{output}, inputs, std::forward<Args>(args)...);
+}
+
+// Where gradients of `tensor` go: its producing node, or the accumulator of a leaf; null node if none is needed.
+Node::Edge gradient_edge(const Tensor& tensor);
+
+// Calls `hook` with the complete gradient of `tensor` each time backward reaches it, before it flows on or is accumulated.
+// Returns an id for remove_hook. Throws AutogradError if the tensor does not require a gradient.
+int register_hook(const Tensor& tensor, HookList::Hook hook);
+void remove_hook(const Tensor& tensor, int id);
+
+// The walk (autograd/engine.cpp): backward of several roots at once. Used by Tensor::backward.
+void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool retain_graph);
+
+}  // namespace eq

@@ -1,0 +1,32 @@
+#pragma once
+// Where a tensor lives. A run-time value, never part of a type.
+
+#include <cstdint>
+#include <string>
+
+namespace eq {
+
+#ifdef EQ_WITH_CUDA
+inline constexpr bool kBuiltWithCuda = true;
+#else
+inline constexpr bool kBuiltWithCuda = false;
+#endif
+
+struct Device {
+  enum class Kind : uint8_t { kCpu, kCuda };
+  Kind kind = Kind::kCpu;
+  int index = 0;
+
+  static Device cpu() { return {}; }
+  // "cpu", "cuda" or "cuda:1". Throws UsageError for anything else and DeviceError for a device this build or
+  // machine does not have.
+  static Device parse(const std::string& text);
+
+  bool is_cpu() const { return kind == Kind::kCpu; }
+  bool is_cuda() const { return kind == Kind::kCuda; }
+  bool operator==(const Device&) const = default;
+};
+
+std::string to_string(Device device);  // "cpu", "cuda:0"
+
+}  // namespace eq

@@ -1,0 +1,30 @@
+#pragma once
+// cross_entropy: log-softmax over classes and negative log-likelihood, in one pass that also writes the gradient.
+//
+//   per position: l = w[label] * (logsumexp(z) - z[label]); ignored positions (label == ignore_index) give 0
+//   kMeanAll:     sum l / number of positions, ignored ones included (mmsegmentation's default)
+//   kMeanValid:   sum l / sum of w[label] over valid positions (PyTorch's mean); 0 when there is none
+//   kSum:         sum l
+//   grad_z = (softmax(z) - onehot(label)) * w[label] * grad_loss / denominator, 0 where ignored.
+//
+// Shapes: logits [..., C], labels [...] int32 or uint8 (class indices, or ignore_index), class_weights [C] or undefined.
+// A label outside [0, C) that is not ignore_index throws DataError with its value and position, before any gradient.
+// Sums in double over fixed chunks in order.
+
+#include "core/tensor.h"
+
+namespace eq {
+
+struct CrossEntropyOptions {
+  enum class Reduction { kMeanAll, kMeanValid, kSum };
+  int64_t ignore_index = 255;
+  Tensor class_weights;
+  Reduction reduction = Reduction::kMeanAll;
+};
+
+namespace cpu {
+// Writes the loss (scalar, logits' type) and, if grad_logits is defined, d loss / d logits.
+void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options, Tensor& loss,
+                   Tensor& grad_logits);
+}  // namespace cpu
+}  // namespace eq

@@ -1,0 +1,27 @@
+#pragma once
+// fuse_levels: resize, equalize and concatenate the branches of a fusion site in one pass over memory.
+//
+//   y[n,p,q, offset_i + c] = (bilinear(x_i)[n,p,q,c] - shift_i[c]) * scale_i[c],  offset_i = C_0 + ... + C_{i-1}
+//   grad_x_i = adjoint of the bilinear map of scale_i[c] * grad_y[..., offset_i + c].
+// Shift and scale are constants: no gradient. A branch whose size is already the target's is copied.
+//
+// Shapes: x_i [N,h_i,w_i,C_i]; y [N,out_h,out_w,sum C_i]; shift_i, scale_i [C_i] or [1] or undefined (0 and 1).
+
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace eq {
+
+struct FuseLevelsOptions {
+  int64_t out_h = 0, out_w = 0;
+  bool align_corners = false;
+  std::vector<Tensor> shift, scale;  // one per branch, or empty: no equalizer anywhere
+};
+
+namespace cpu {
+void fuse_levels_forward(const std::vector<Tensor>& branches, Tensor& y, const FuseLevelsOptions& options);
+// grad_branches[i] undefined: not wanted.
+void fuse_levels_backward(const Tensor& grad_y, std::vector<Tensor>& grad_branches, const FuseLevelsOptions& options);
+}  // namespace cpu
+}  // namespace eq

@@ -1,0 +1,79 @@
+#include "core/parallel.h"
+
+#include <omp.h>
+#include <sched.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+#include <atomic>
+#include <exception>
+#include <mutex>
+
+#include "core/errors.h"
+
+namespace eq {
+namespace {
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+std::atomic<int> g_threads{usable_cores()};
+thread_local int t_serial_depth = 0;
+
+}  // namespace
+
+int num_threads() { return g_threads; }
+
+void set_num_threads(int n) {
+  if (n < 1 || n > 1024) {
+    throw UsageError("the number of threads must be 1 to 1024, not " + std::to_string(n), "--threads",
+                     "use about as many threads as cores");
+  }
+  g_threads = n;
+}
+
+SerialScope::SerialScope() { ++t_serial_depth; }
+SerialScope::~SerialScope() { --t_serial_depth; }
+
+void flush_denormals() {
+#if defined(__SSE__)
+  _mm_setcsr(_mm_getcsr() | 0x8040);  // flush-to-zero and denormals-are-zero
+#endif
+}
+
+void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
+  if (count <= 0) return;
+  grain = std::max<int64_t>(1, grain);
+  const int64_t chunks = (count + grain - 1) / grain;
+  const int threads = int(std::min<int64_t>(num_threads(), chunks));
+  auto run = [&](int64_t chunk) { body(chunk * grain, std::min(count, (chunk + 1) * grain)); };
+  if (threads == 1 || t_serial_depth > 0) {
+    flush_denormals();
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) run(chunk);
+    return;
+  }
+  std::exception_ptr first_error;
+  std::mutex error_mutex;
+#pragma omp parallel num_threads(threads)
+  {
+    SerialScope nested_calls_are_serial;
+    flush_denormals();
+#pragma omp for schedule(dynamic, 1)
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      try {
+        run(chunk);
+      } catch (...) {
+        std::lock_guard lock(error_mutex);
+        if (!first_error) first_error = std::current_exception();
+      }
+    }
+  }
+  if (first_error) std::rethrow_exception(first_error);
+}
+
+}  // namespace eq

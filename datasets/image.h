@@ -1,0 +1,60 @@
+#pragma once
+// Pictures and label maps in memory, and their files. Decoding is by content, never by file name; limits are those of
+// core/limits.h, checked on the header before any allocation. Every error names the file.
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace eq {
+
+struct Image {  // 8-bit RGB, row-major [height, width, 3]
+  int64_t height = 0, width = 0;
+  std::vector<uint8_t> pixels;
+};
+
+struct LabelMap {  // class indices as stored in the file, row-major [height, width]
+  int64_t height = 0, width = 0;
+  std::vector<uint8_t> labels;
+};
+
+using Color = std::array<uint8_t, 3>;
+using Palette = std::vector<Color>;
+
+struct PictureInfo {  // from the header only
+  std::string format;   // "jpeg", "png", "pnm", "bmp", "tga"
+  std::string mode;     // "gray", "gray+alpha", "indexed", "RGB", "RGBA", "CMYK"
+  int64_t height = 0, width = 0;
+  int bits = 8;         // per channel or index
+};
+
+PictureInfo probe_picture(const std::filesystem::path& path);
+
+// Any picture as RGB: EXIF orientation applied, gray repeated, alpha dropped (as OpenCV's IMREAD_COLOR does), 16-bit channels by their
+// high byte, palettes expanded. Throws IoError (cannot be read) or DataError (not a picture, damaged, too large).
+Image read_image(const std::filesystem::path& path);
+Image decode_image(std::span<const uint8_t> bytes, const std::string& name);
+
+// A label map: gray (1 to 8 bits, low-bit grays unscaled) or palette indices (not their colours). 16-bit gray is accepted when every value fits in
+// 8 bits. RGB pictures throw DataError that says how to convert, unless `colors` gives the colour of each index: then each pixel is looked
+// up and an unknown colour throws DataError with the pixel.
+LabelMap read_label_map(const std::filesystem::path& path, const Palette& colors = {});
+LabelMap decode_label_map(std::span<const uint8_t> bytes, const std::string& name, const Palette& colors = {});
+
+// Written atomically. PNG.
+void write_png(const std::filesystem::path& path, const Image& image);
+void write_indexed_png(const std::filesystem::path& path, const LabelMap& labels, const Palette& palette);
+
+// The PASCAL VOC colour of every index 0 .. 255 (bits of the index spread over R, G, B); 255 is (224, 224, 192).
+Palette voc_palette();
+// 50 % blend of the labels' colours over the image; labels equal to ignore_index stay unpainted.
+Image overlay(const Image& image, const LabelMap& labels, const Palette& palette, int ignore_index, double opacity = 0.5);
+// Colours only.
+Image colorize(const LabelMap& labels, const Palette& palette, int ignore_index);
+// Pictures of one height side by side (smaller ones padded with white), with `gap` white pixels between.
+Image side_by_side(const std::vector<Image>& images, int64_t gap = 4);
+
+}  // namespace eq

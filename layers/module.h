@@ -1,0 +1,134 @@
+#pragma once
+// Module: a tree of named parameters, buffers and children. They exist only by registration; the name is the key in the
+// state dict, joined by dots, and equals PyTorch's.
+//
+//   class Block : public Layer {
+//    public:
+//     explicit Block(int64_t channels) : conv_(register_module<Conv2d>("conv", ...)) {}
+//     Tensor forward(const Tensor& x) override { return relu(conv_(x)); }
+//    private:
+//     Conv2d& conv_;  // owned by the tree
+//   };
+//
+// Modules cannot be copied. Registering a name again replaces what it named; references to the old child are then invalid.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace eq {
+
+// How a tensor's memory order differs from PyTorch's in files.
+enum class FileLayout { kSame, kConvWeight /* ours [O,kh,kw,I], file [O,I,kh,kw] */ };
+
+class Module {
+ public:
+  Module() = default;
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  struct NamedTensor {
+    std::string name;  // full dotted path
+    Tensor tensor;     // a handle to the registered tensor: writing through it changes the module
+    FileLayout layout = FileLayout::kSame;
+  };
+  struct NamedModule {
+    std::string name;
+    Module* module;
+  };
+  // Depth first, in registration order.
+  std::vector<NamedTensor> named_parameters() const;
+  std::vector<NamedTensor> named_buffers() const;
+  std::vector<NamedModule> named_modules();  // this one first, under the name ""
+  std::vector<Tensor> parameters() const;
+  int64_t parameter_count() const;
+
+  bool is_training() const { return training_; }
+  void train(bool on = true);  // of the whole tree
+  void eval() { train(false); }
+  void zero_grad();
+
+  // Parameters and buffers under PyTorch's names and layouts (copies where the layout differs).
+  std::map<std::string, Tensor> state_dict() const;
+  struct LoadReport {
+    std::vector<std::string> loaded, missing, unexpected, mismatched;  // mismatched: "name: file [19], model [8]"
+  };
+  // Copies values in. Throws DataError listing missing, unexpected and mismatched names unless `strict` is off; then they
+  // are skipped and reported. Nothing is changed when it throws.
+  LoadReport load_state_dict(const std::map<std::string, Tensor>& state, bool strict = true, const std::string& source = "");
+
+  const std::string& path() const { return path_; }  // dotted, from the root; set by assign_paths()
+  void assign_paths(const std::string& root = "");    // call once on the finished root, for messages and hooks
+
+ protected:
+  template <class M, class... Args>
+  M& register_module(const std::string& name, Args&&... args) {
+    auto child = std::make_unique<M>(std::forward<Args>(args)...);
+    M& reference = *child;
+    add_child(name, std::move(child));
+    return reference;
+  }
+  Tensor register_parameter(const std::string& name, Tensor value, FileLayout layout = FileLayout::kSame);
+  Tensor register_buffer(const std::string& name, Tensor value);
+  void add_child(const std::string& name, std::unique_ptr<Module> child);
+
+ private:
+  struct Entry {
+    std::string name;
+    Tensor tensor;
+    FileLayout layout;
+  };
+  void collect(const std::string& prefix, bool buffers, std::vector<NamedTensor>& out) const;
+
+  std::vector<Entry> parameters_, buffers_;
+  std::vector<std::pair<std::string, std::unique_ptr<Module>>> children_;
+  std::string path_;
+  bool training_ = true;
+};
+
+// A module from one tensor to one tensor.
+class Layer : public Module {
+ public:
+  virtual Tensor forward(const Tensor& x) = 0;
+  Tensor operator()(const Tensor& x);  // forward(), then the observers
+};
+
+// Sees every layer's application while alive, in order: for the summary, the finite check and the probes. One at a time
+// per thread; nesting restores the outer one.
+class LayerObserver {
+ public:
+  using Callback = std::function<void(Layer& layer, const Tensor& input, const Tensor& output)>;
+  explicit LayerObserver(Callback callback);
+  ~LayerObserver();
+  LayerObserver(const LayerObserver&) = delete;
+
+ private:
+  friend class Layer;
+  Callback callback_;
+  LayerObserver* outer_;
+};
+
+// Seeds weight initialisation: every parameter draws from the stream of its own creation order.
+class InitRandom {
+ public:
+  explicit InitRandom(uint64_t seed);  // modules built while it is alive draw from it
+  ~InitRandom();
+  InitRandom(const InitRandom&) = delete;
+
+ private:
+  uint64_t before_seed_, before_next_;
+};
+
+namespace init {  // throw UsageError for empty tensors; float32 and float64
+void normal_(Tensor& weight, double mean, double std);
+void uniform_(Tensor& weight, double low, double high);
+void kaiming_normal_fan_out_(Tensor& conv_weight, int64_t groups = 1);  // std = sqrt(2 / (kh*kw*O/groups)), ReLU gain
+}  // namespace init
+
+}  // namespace eq

@@ -1,0 +1,54 @@
+#pragma once
+// EncoderDecoder: backbone, decode head, optional auxiliary head; and the table of names behind "type" in a configuration.
+
+#include <memory>
+#include <vector>
+
+#include "layers/fusion.h"
+#include "layers/module.h"
+#include "models/options.h"
+
+namespace eq {
+
+// A network from pictures [N,H,W,3] to one feature map per level, finest first, [N,h_i,w_i,C_i].
+class Backbone : public Module {
+ public:
+  virtual std::vector<Tensor> forward(const Tensor& images) = 0;
+  virtual std::vector<int64_t> level_channels() const = 0;
+};
+
+// From the backbone's levels to class scores [N,h,w,num_classes] at the head's own resolution.
+class Head : public Module {
+ public:
+  virtual Tensor forward(const std::vector<Tensor>& levels) = 0;
+  virtual std::vector<FusionSite*> fusion_sites() { return {}; }
+};
+
+struct SegmentorOutput {
+  Tensor logits;      // [N,h,w,K]
+  Tensor aux_logits;  // [N,h',w',K]; undefined without an auxiliary head or in evaluation
+};
+
+class EncoderDecoder : public Module {
+ public:
+  // Weights drawn from InitRandom (throws UsageError for unknown names, with the nearest known one).
+  explicit EncoderDecoder(const ModelOptions& options);
+
+  SegmentorOutput forward(const Tensor& images);
+  // Scores resized to the pictures' size, [N,H,W,K]; no gradient.
+  Tensor predict(const Tensor& images);
+  // Channel dropout is a pure function of (seed, stream): set before each training step.
+  void set_step(uint64_t seed, uint64_t step);
+
+  const ModelOptions& options() const { return options_; }
+  bool align_corners() const { return options_.align_corners; }
+  std::vector<FusionSite*> fusion_sites();
+
+ private:
+  ModelOptions options_;
+  Backbone* backbone_;
+  Head* decode_head_;
+  Head* auxiliary_head_ = nullptr;
+};
+
+}  // namespace eq
