@@ -45,7 +45,7 @@ TEST_CASE("parse_json says what is wrong and where", "[json]") {
   check_refused("{\"a\": 1,\n \"b\": }", "unexpected '}'", "line 2, column 7");
   check_refused("{\"a\": 1,\n\n \"a\": 2}", "\"a\" occurs twice", "line 3, column 4");
   check_refused("{\"a\": {\"b\": 1, \"b\": 1}}", "\"b\" occurs twice", "line 1, column 18");
-  check_refused("[1, 2", "unexpected end", "line 1, column 6");
+  check_refused("[1, 2", "unexpected end", "line 1, column 5");
   check_refused("[1] 2", "unexpected", "line 1, column 5");
   check_refused("{a: 1}", "invalid literal", "line 1, column 2");
   check_refused("[NaN]", "invalid literal", "line 1");
