@@ -169,11 +169,9 @@ DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options
   report.class_names = dataset.class_names();
   report.class_pixels.resize(report.class_names.size());
   report.class_samples.resize(report.class_names.size());
-  // An endless set is inspected from its beginning.
-  const int64_t size = std::min(report.size, std::max({kEndlessSamples, options.samples, options.extend_to}));
-  const int64_t reach = report.size == Dataset::kEndless ? size : report.size;
-  const int64_t first = options.samples > 0 ? std::min(options.samples, reach)
-                        : report.size == Dataset::kEndless ? kEndlessSamples : reach;
+  const bool endless = report.size == Dataset::kEndless;  // then its beginning is inspected
+  const int64_t reach = endless ? std::max(options.samples > 0 ? options.samples : kEndlessSamples, options.extend_to) : report.size;
+  const int64_t first = options.samples > 0 ? std::min(options.samples, reach) : endless ? kEndlessSamples : reach;
   const int64_t most = std::min(reach, std::max(first, options.extend_to));
   const std::vector<int64_t> order = spread_order(reach, first, most);
   int64_t wanted = first;
