@@ -11,7 +11,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/limits.h"
-#include "core/nearest_name.h"
+#include "core/nearest.h"
 #include "training/config_fields.h"
 
 namespace eq {
@@ -42,9 +42,7 @@ class Reader final : public Fields {
   void finish() const {
     for (const auto& [key, value] : object_.items()) {
       if (known_set_.count(key)) continue;
-      const std::string nearest = nearest_name(key, known_);
-      throw UsageError("there is no key \"" + join(path_, key) + "\"", source_,
-                       "did you mean \"" + join(path_, nearest) + "\"? every key is listed by `equiscale train --keys` and in docs/config.md");
+      throw UsageError("there is no key '" + join(path_, key) + "'", source_, known_names_hint(key, known_));
     }
   }
 
@@ -66,7 +64,7 @@ class Reader final : public Fields {
     if (!found->is_string()) fail(join(path_, key), *found, "text (in double quotes)");
     value = found->get<std::string>();
     if (choices.empty() || std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-    throw UsageError(join(path_, key) + " cannot be " + shown(*found), where(join(path_, key)), suggest_name(value, choices));
+    throw UsageError(join(path_, key) + " cannot be " + shown(*found), where(join(path_, key)), known_names_hint(value, choices));
   }
   void integers(const char* key, std::vector<int64_t>& values, int64_t low, int64_t high, size_t count) override {
     const json* found = find(key);
@@ -125,11 +123,11 @@ class Reader final : public Fields {
       read_object(value, join(path_, key), [&](Fields& fields) { visit(fields, key); });
     }
   }
-  void any(const char* key, const std::function<void(const json&)>& read, const std::function<json()>&) override {
+  void any(const char* key, const std::function<void(const std::string&)>& read, const std::function<std::string()>&) override {
     const json* found = find(key);
     if (found == nullptr) return;
     try {
-      read(*found);
+      read(found->dump());
     } catch (const std::invalid_argument& rule) {
       fail(join(path_, key), *found, rule.what());
     }
@@ -219,8 +217,8 @@ class Writer final : public Fields {
   void other_objects(const std::vector<std::string>& names, const std::function<void(Fields&, const std::string&)>& visit) override {
     for (const std::string& name : names) write_object(object_[name], [&](Fields& fields) { visit(fields, name); });
   }
-  void any(const char* key, const std::function<void(const json&)>&, const std::function<json()>& write) override {
-    object_[key] = ordered_json(write());
+  void any(const char* key, const std::function<void(const std::string&)>&, const std::function<std::string()>& write) override {
+    object_[key] = ordered_json::parse(write());
   }
 
  private:

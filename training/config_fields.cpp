@@ -24,7 +24,8 @@ std::vector<uint8_t> color_from(const json& value) {
 }
 
 // "label_map": a preset's name, or {"7": 0, "8": "ignore", "other": "error"}.
-LabelMapOptions label_map_from(const json& value) {
+LabelMapOptions label_map_from(const std::string& text) {
+  const json value = json::parse(text);
   const std::string rule =
       "the name of a preset, or an object such as {\"7\": 0, \"8\": \"ignore\", \"other\": \"ignore\"} with values 0 to 255";
   LabelMapOptions options;
@@ -80,7 +81,8 @@ void visit_data(Fields& f, DataOptions& o) {
   f.integer("val_images", o.val_images, 1, 1'000'000);
   f.any(
       "list",
-      [&](const json& value) {
+      [&](const std::string& text) {
+        const json value = json::parse(text);
         if (!value.is_object()) throw std::invalid_argument("an object of one list file for each split");
         o.list.clear();
         for (const auto& [split, file] : value.items()) {
@@ -88,7 +90,7 @@ void visit_data(Fields& f, DataOptions& o) {
           o.list[split] = file.get<std::string>();
         }
       },
-      [&] { return json(o.list); });
+      [&] { return json(o.list).dump(); });
   f.object("folders", [&](Fields& folders) {
     folders.text("image_suffix", o.image_suffix);
     folders.text("label_suffix", o.label_suffix);
@@ -101,7 +103,8 @@ void visit_data(Fields& f, DataOptions& o) {
   f.texts("classes", o.classes);
   f.any(
       "palette",
-      [&](const json& value) {
+      [&](const std::string& text) {
+        const json value = json::parse(text);
         if (!value.is_array()) throw std::invalid_argument("a list of colours [red, green, blue] of 0 to 255");
         o.palette.clear();
         for (const json& entry : value) {
@@ -110,8 +113,9 @@ void visit_data(Fields& f, DataOptions& o) {
         }
         if (o.palette.size() > 256) throw std::invalid_argument("a list of at most 256 colours");
       },
-      [&] { return json(o.palette); });
-  f.any("label_map", [&](const json& value) { o.label_map = label_map_from(value); }, [&] { return label_map_to(o.label_map); });
+      [&] { return json(o.palette).dump(); });
+  f.any("label_map", [&](const std::string& text) { o.label_map = label_map_from(text); },
+        [&] { return label_map_to(o.label_map).dump(); });
   f.flag("label_colors", o.label_colors);
   f.flag("augmented_list", o.augmented_list);
   f.flag("checks", o.checks);

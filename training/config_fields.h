@@ -1,8 +1,6 @@
 #pragma once
 // Internal to the configuration: one description of its keys serves reading, writing and checking.
 
-#include <nlohmann/json_fwd.hpp>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -42,9 +40,9 @@ class Fields {
   // The keys of the present object that were not named before it: names of the user's choice, an object under each.
   virtual void other_objects(const std::vector<std::string>& names,
                              const std::function<void(Fields&, const std::string&)>& visit) = 0;
-  // A key of any form: `read` throws std::invalid_argument with the rule that the value breaks.
-  virtual void any(const char* key, const std::function<void(const nlohmann::json&)>& read,
-                   const std::function<nlohmann::json()>& write) = 0;
+  // A key of any form, as JSON text: `read` throws std::invalid_argument with the rule that the value breaks.
+  virtual void any(const char* key, const std::function<void(const std::string&)>& read,
+                   const std::function<std::string()>& write) = 0;
 
   // Fixed arrays, optional ones (null) and smaller integers.
   template <size_t N>

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "core/errors.h"
-#include "core/nearest_name.h"
+#include "core/nearest.h"
 #include "core/parallel.h"
 
 namespace eq {
@@ -154,7 +154,7 @@ std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parame
     if (options.type == optimizer.name) return optimizer.make(std::move(parameters), options);
     names.push_back(optimizer.name);
   }
-  throw UsageError("there is no optimizer \"" + options.type + "\"", "optimizer.type", suggest_name(options.type, names));
+  throw UsageError("there is no optimizer '" + options.type + "'", "optimizer.type", known_names_hint(options.type, names));
 }
 
 GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, double loss) {
