@@ -172,7 +172,8 @@ class FCNHead(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = nn.Conv2d(channels, num_classes, 1)
 
-    def forward(self, x):
+    def forward(self, levels):
+        x, = levels
         y = self.convs(x)
         if self.conv_cat is not None:
             y = self.conv_cat(torch.cat([x, y], 1))
@@ -221,10 +222,13 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, images):
         levels = self.backbone(images)
-        logits = self.decode_head([levels[i] for i in self.head_index["decode_head"]])
+        logits = self._apply_head("decode_head", levels)
         if self.auxiliary_head is None or not self.training:
             return logits, None
-        return logits, self.auxiliary_head(levels[self.head_index["auxiliary_head"][0]])
+        return logits, self._apply_head("auxiliary_head", levels)
+
+    def _apply_head(self, name, levels):
+        return getattr(self, name)([levels[i] for i in self.head_index[name]])
 
     def loss(self, images, labels, auxiliary_weight=0.4):
         """Cross entropy at the labels' size, ignored pixels (255) counting as zero in the mean; and both logits."""
