@@ -97,10 +97,13 @@ class Layer : public Module {
  public:
   virtual Tensor forward(const Tensor& x) = 0;
   Tensor operator()(const Tensor& x);  // forward(), then the observers
+  // Multiply-adds of one application; 0 for what is not a product with weights.
+  virtual int64_t macs(const Tensor& input, const Tensor& output) const;
+  virtual std::string description() const { return ""; }  // one line for the summary; empty: a container, left out of it
 };
 
-// Sees every layer's application while alive, in order: for the summary, the finite check and the probes. One at a time
-// per thread; nesting restores the outer one.
+// Sees every layer's application on this thread while alive, in order: for the summary, the finite check and the probes.
+// Several may be alive; the youngest is called first.
 class LayerObserver {
  public:
   using Callback = std::function<void(Layer& layer, const Tensor& input, const Tensor& output)>;
@@ -114,18 +117,21 @@ class LayerObserver {
   LayerObserver* outer_;
 };
 
-// Seeds weight initialisation: every parameter draws from the stream of its own creation order.
+// While alive, modules built on this thread draw their weights from `seed` (every parameter from the stream of its own
+// creation order) and hold them in `dtype`.
 class InitRandom {
  public:
-  explicit InitRandom(uint64_t seed);  // modules built while it is alive draw from it
+  explicit InitRandom(uint64_t seed, DType dtype = DType::kFloat32);
   ~InitRandom();
   InitRandom(const InitRandom&) = delete;
 
  private:
   uint64_t before_seed_, before_next_;
+  DType before_dtype_;
 };
 
-namespace init {  // throw UsageError for empty tensors; float32 and float64
+namespace init {  // the functions ending in _ throw UsageError for empty tensors; float32 and float64
+DType dtype();  // of new parameters: InitRandom's
 void normal_(Tensor& weight, double mean, double std);
 void uniform_(Tensor& weight, double low, double high);
 void kaiming_normal_fan_out_(Tensor& conv_weight, int64_t groups = 1);  // std = sqrt(2 / (kh*kw*O/groups)), ReLU gain

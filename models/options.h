@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "layers/scale_equalizer.h"
+
 namespace eq {
 
 struct BackboneOptions {
@@ -25,14 +27,6 @@ struct HeadOptions {
   int kernel_size = 3;            // fcn
   bool concat_input = true;       // fcn
   double dropout = 0.1;           // channel dropout before the classifier
-};
-
-struct EqualizerOptions {
-  std::string mode = "off";           // "off", "explicit"
-  std::string inputs = "all";         // "all" inputs of a fusion site, or "upsampled" ones only
-  std::string granularity = "scalar"; // "scalar" per branch, or per "channel"
-  int64_t batches = 32;               // training batches the constants are measured over
-  double floor = 1e-5;                // smallest sigma
 };
 
 struct ModelOptions {

@@ -1,0 +1,56 @@
+#include "app/common.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "core/device.h"
+#include "core/parallel.h"
+
+namespace eq::app {
+
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& what_it_does, const std::string& example) {
+  CLI::App* command = app.add_subcommand(name, what_it_does);
+  command->footer("Example:\n  " + example);
+  return command;
+}
+
+void MachineOptions::add_to(CLI::App* command) {
+  command->add_option("--device", device, "cpu, cuda or cuda:<index>")->capture_default_str();
+  command->add_option("--threads", threads, "Threads that compute; 0: one per core. Results do not depend on it")->capture_default_str();
+}
+
+void MachineOptions::apply() const {
+  Device::parse(device);
+  if (threads != 0) set_num_threads(threads);
+}
+
+void ConfigOptions::add_to(CLI::App* command) {
+  command->add_option("config", path, "Configuration file (JSON with // comments), such as recipes/shapes_upernet_resnet18.json")->required();
+  command->add_option("--set", settings, "Change a key, e.g. --set train.iterations=200 (may be repeated)")->take_all()->allow_extra_args(false);
+  command->add_option("--seed", seed, "Seed of weights, data order and augmentation (default: the configuration's)");
+}
+
+Config ConfigOptions::load() const {
+  std::vector<std::string> all = settings;
+  if (seed >= 0) all.push_back("seed=" + std::to_string(seed));
+  return load_config(path, all);
+}
+
+void print_json(const nlohmann::json& value) { std::printf("%s\n", value.dump(2).c_str()); }
+
+std::string human_bytes(double bytes) {
+  const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  while (bytes >= 1024 && unit < 4) bytes /= 1024, ++unit;
+  return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, units[unit]);
+}
+
+std::string human_count(double count) {
+  const char* units[] = {"", " k", " M", " G", " T"};
+  int unit = 0;
+  while (count >= 1000 && unit < 4) count /= 1000, ++unit;
+  return fmt::format("{:.{}f}{}", count, unit == 0 ? 0 : 2, units[unit]);
+}
+
+}  // namespace eq::app

@@ -1,0 +1,49 @@
+#pragma once
+// What the subcommands share. Each subcommand is one file with one function, add_<name>(app), listed in main.cpp; it holds
+// no logic of its own beyond reading options, calling the library and printing.
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "training/config.h"
+
+namespace eq::app {
+
+void add_doctor(CLI::App& app);
+void add_demo(CLI::App& app);
+void add_train(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_predict(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_summary(CLI::App& app);
+void add_bench(CLI::App& app);
+
+// A subcommand whose help ends with an example.
+CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& what_it_does, const std::string& example);
+
+// --device, --threads, applied by apply().
+struct MachineOptions {
+  std::string device = "cpu";
+  int threads = 0;  // 0: one per core
+  void add_to(CLI::App* command);
+  void apply() const;  // throws UsageError or DeviceError
+};
+
+// CONFIG, --set and --seed, for every command that reads a configuration.
+struct ConfigOptions {
+  std::string path;
+  std::vector<std::string> settings;
+  long long seed = -1;
+  void add_to(CLI::App* command);
+  Config load() const;
+};
+
+// One line of JSON or indented text on standard output.
+void print_json(const nlohmann::json& value);
+
+std::string human_bytes(double bytes);    // "1.5 GiB"
+std::string human_count(double count);    // "12.3 M"
+
+}  // namespace eq::app

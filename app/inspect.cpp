@@ -1,0 +1,135 @@
+// equiscale inspect data|ckpt: look into a data set or a file of weights.
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "app/common.h"
+#include "core/safetensors.h"
+#include "datasets/inspect.h"
+
+namespace eq::app {
+namespace {
+
+nlohmann::json to_json(const DataReport& report) {
+  nlohmann::json classes = nlohmann::json::array(), problems = nlohmann::json::array(), values = nlohmann::json::object();
+  for (size_t c = 0; c < report.class_names.size(); ++c) {
+    classes.push_back({{"index", c}, {"name", report.class_names[c]}, {"pixels", report.class_pixels[c]}, {"pictures", report.class_samples[c]}});
+  }
+  for (const DataProblem& problem : report.problems) {
+    problems.push_back({{"file", problem.file}, {"message", problem.message}, {"x", problem.x}, {"y", problem.y}, {"value", problem.value}, {"pixels", problem.pixels}});
+  }
+  for (int value = 0; value < 256; ++value) {
+    if (report.file_values[value] > 0) values[std::to_string(value)] = report.file_values[value];
+  }
+  return {{"inspected", report.inspected}, {"classes", classes}, {"ignored_share", report.ignored_share()}, {"file_values", values},
+          {"image_modes", report.image_modes}, {"label_modes", report.label_modes}, {"sizes", report.sizes},
+          {"problem_count", report.problem_count}, {"problems", problems}};
+}
+
+void print_counts(const char* title, const std::map<std::string, int64_t>& counts) {
+  if (counts.empty()) return;
+  fmt::print("{}\n", title);
+  for (const auto& [name, count] : counts) fmt::print("  {:>8}  {}\n", count, name);
+}
+
+void print(const DataReport& report) {
+  fmt::print("{} pictures inspected\n", report.inspected);
+  print_counts("pictures", report.image_modes);
+  print_counts("label files", report.label_modes);
+  print_counts("sizes", report.sizes);
+  fmt::print("{:>5}  {:<20} {:>12} {:>8} {:>9}\n", "class", "name", "pixels", "share", "pictures");
+  for (size_t c = 0; c < report.class_names.size(); ++c) {
+    const double share = report.total_pixels > 0 ? 100.0 * double(report.class_pixels[c]) / double(report.total_pixels) : 0;
+    fmt::print("{:>5}  {:<20} {:>12} {:>7.2f}% {:>9}{}\n", c, report.class_names[c], report.class_pixels[c], share, report.class_samples[c],
+               report.class_pixels[c] == 0 ? "  never occurs" : "");
+  }
+  fmt::print("ignored: {:.2f} % of the pixels\n", 100 * report.ignored_share());
+  if (report.problem_count == 0) {
+    fmt::print("no problems found\n");
+    return;
+  }
+  fmt::print("{} problems\n", report.problem_count);
+  for (const DataProblem& problem : report.problems) fmt::print("  {}\n", problem.message);
+}
+
+void add_inspect_data(CLI::App& parent) {
+  CLI::App* command = add_command(parent, "data", "Check every picture and label map of a data set: modes, sizes, label values, class shares",
+                                  "equiscale inspect data recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid");
+  auto config_options = std::make_shared<ConfigOptions>();
+  auto machine = std::make_shared<MachineOptions>();
+  auto split = std::make_shared<std::string>("train");
+  auto samples = std::make_shared<int64_t>(0);
+  auto json = std::make_shared<bool>(false);
+  config_options->add_to(command);
+  machine->add_to(command);
+  command->add_option("--split", *split, "train, val or test")->capture_default_str();
+  command->add_option("--samples", *samples, "How many pictures, evenly spread; 0: all (256 of an endless set)")->capture_default_str();
+  command->add_flag("--json", *json, "Print JSON");
+  command->callback([=] {
+    machine->apply();
+    const Config config = config_options->load();
+    const auto dataset = make_dataset(config.data, *split);
+    const DataReport report = inspect_dataset(*dataset, {.samples = *samples});
+    if (*json) {
+      print_json(to_json(report));
+    } else {
+      print(report);
+    }
+    if (report.problem_count > 0) {
+      throw DataError(fmt::format("{} of {} pictures have problems", report.problem_count, report.inspected), report.problems[0].message,
+                      "mend or remove these files, or set data.label_map to what their values mean");
+    }
+  });
+}
+
+// A run's folder, its checkpoint folder or a safetensors file.
+std::filesystem::path weights_file(const std::filesystem::path& path) {
+  if (!std::filesystem::is_directory(path)) return path;
+  for (const char* name : {"model.safetensors", "checkpoint"}) {
+    if (std::filesystem::exists(path / name)) return weights_file(path / name);
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    if (entry.path().extension() == ".safetensors") return entry.path();
+  }
+  throw DataError("there are no weights in this folder", path.string(), "give a .safetensors file or the folder of a run");
+}
+
+void add_inspect_ckpt(CLI::App& parent) {
+  CLI::App* command = add_command(parent, "ckpt", "List the tensors and metadata of a safetensors file or of a run's folder",
+                                  "equiscale inspect ckpt runs/camvid/model.safetensors");
+  auto path = std::make_shared<std::string>();
+  auto json = std::make_shared<bool>(false);
+  command->add_option("file", *path, "A .safetensors file or the folder of a run")->required();
+  command->add_flag("--json", *json, "Print JSON");
+  command->callback([=] {
+    const std::filesystem::path file = weights_file(*path);
+    const SafetensorsFile content = read_safetensors(file);
+    nlohmann::json tensors = nlohmann::json::array();
+    int64_t values = 0;
+    for (const auto& [name, tensor] : content.tensors) {
+      values += tensor.numel();
+      tensors.push_back({{"name", name}, {"dtype", name_of(tensor.dtype())}, {"shape", to_string(tensor.shape())}});
+    }
+    if (*json) {
+      print_json({{"file", file.string()}, {"metadata", content.metadata}, {"tensors", tensors}, {"values", values}});
+      return;
+    }
+    fmt::print("{}\n", file.string());
+    for (const auto& [key, value] : content.metadata) fmt::print("  {} = {}\n", key, value.size() > 200 ? value.substr(0, 200) + "..." : value);
+    for (const auto& tensor : tensors) {
+      fmt::print("  {:<60} {:<8} {}\n", tensor["name"].get<std::string>(), tensor["dtype"].get<std::string>(), tensor["shape"].get<std::string>());
+    }
+    fmt::print("{} tensors, {} values\n", content.tensors.size(), values);
+  });
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  CLI::App* command = add_command(app, "inspect", "Look into a data set or a file of weights", "equiscale inspect data CONFIG");
+  command->require_subcommand(1);
+  add_inspect_data(*command);
+  add_inspect_ckpt(*command);
+}
+
+}  // namespace eq::app

@@ -1,0 +1,48 @@
+// equiscale: the command. Exit codes: 0 ok, 1 internal error, 2 usage, 3 data, 4 numerical, 5 device or memory.
+#include <cstdio>
+#include <exception>
+
+#include "app/common.h"
+
+namespace {
+
+// Three lines: what, where, what to try.
+int report(const eq::Error& error) {
+  std::fprintf(stderr, "%s: %s\n", error.kind(), error.what_happened().c_str());
+  if (!error.where().empty()) std::fprintf(stderr, "  where: %s\n", error.where().c_str());
+  if (!error.try_this().empty()) std::fprintf(stderr, "  try:   %s\n", error.try_this().c_str());
+  return error.exit_code();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("equiscale: train and study semantic-segmentation networks with scale equalizers.\n"
+               "No Python, no PyTorch. Start with: equiscale demo", "equiscale");
+  app.set_version_flag("--version", std::string("equiscale ") + EQ_VERSION);
+  app.require_subcommand(1);
+  eq::app::add_doctor(app);
+  eq::app::add_demo(app);
+  eq::app::add_train(app);
+  eq::app::add_eval(app);
+  eq::app::add_predict(app);
+  eq::app::add_inspect(app);
+  eq::app::add_summary(app);
+  eq::app::add_bench(app);
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    std::string command = "equiscale";
+    for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
+    return report(eq::UsageError(error.what(), command, command + " --help"));
+  } catch (const eq::Error& error) {
+    return report(error);
+  } catch (const std::bad_alloc&) {
+    return report(eq::OutOfMemoryError("the machine has no memory left", "outside of tensors", "a smaller batch or fewer loader threads"));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "internal error: %s\n  where: equiscale\n  try:   report this with the command line that caused it\n", error.what());
+    return 1;
+  }
+}

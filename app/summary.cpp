@@ -1,0 +1,106 @@
+// equiscale summary CONFIG: layers, shapes, parameters, multiply-adds, memory.
+#include <fmt/format.h>
+
+#include "app/common.h"
+#include "autograd/functional.h"
+#include "autograd/node.h"
+#include "core/allocator.h"
+#include "datasets/dataset.h"
+#include "models/segmentor.h"
+
+namespace eq::app {
+namespace {
+
+struct Row {
+  std::string name, description, output;
+  int64_t parameters = 0, macs = 0;
+};
+
+int64_t own_parameters(Module& module) {
+  int64_t total = 0;
+  for (const auto& parameter : module.named_parameters()) {
+    if (parameter.name.find('.') == std::string::npos) total += parameter.tensor.numel();
+  }
+  return total;
+}
+
+// One evaluation pass over one picture, seen layer by layer.
+std::vector<Row> trace(EncoderDecoder& model, int64_t height, int64_t width) {
+  std::vector<Row> rows;
+  LayerObserver observer([&](Layer& layer, const Tensor& input, const Tensor& output) {
+    if (layer.description().empty()) return;
+    rows.push_back({layer.path(), layer.description(), to_string(output.shape()), own_parameters(layer), layer.macs(input, output)});
+  });
+  model.eval();
+  model.predict(Tensor::zeros({1, height, width, 3}));
+  return rows;
+}
+
+// Peak bytes of tensors in a training step of `batch` pictures, measured by running one.
+size_t measure_step(EncoderDecoder& model, int64_t batch, int64_t height, int64_t width) {
+  model.train();
+  allocator().reset_peak();
+  const Tensor images = Tensor::zeros({batch, height, width, 3});
+  const Tensor labels = Tensor::zeros({batch, height, width}, DType::kUInt8);
+  {
+    const SegmentorOutput output = model.forward(images);
+    cross_entropy(resize_bilinear(output.logits, height, width, model.align_corners()), labels).backward();
+  }
+  const size_t peak = allocator().stats().peak_bytes;
+  model.zero_grad();
+  return peak;
+}
+
+void print(const std::vector<Row>& rows, const EncoderDecoder& model, int64_t height, int64_t width) {
+  fmt::print("{:<44} {:<34} {:<20} {:>12} {:>10}\n", "layer", "what", "output", "parameters", "MACs");
+  int64_t macs = 0;
+  for (const Row& row : rows) {
+    macs += row.macs;
+    fmt::print("{:<44} {:<34} {:<20} {:>12} {:>10}\n", row.name, row.description, row.output,
+               row.parameters ? std::to_string(row.parameters) : "", row.macs ? human_count(double(row.macs)) : "");
+  }
+  fmt::print("\nparameters {} ({}); MACs of one {} x {} picture {}\n", model.parameter_count(),
+             human_bytes(double(model.parameter_count()) * 4), width, height, human_count(double(macs)));
+}
+
+}  // namespace
+
+void add_summary(CLI::App& app) {
+  CLI::App* command = add_command(app, "summary", "Show a model's layers, shapes, parameters, multiply-adds and memory",
+                                  "equiscale summary recipes/shapes_upernet_resnet18.json");
+  auto config_options = std::make_shared<ConfigOptions>();
+  auto machine = std::make_shared<MachineOptions>();
+  auto json = std::make_shared<bool>(false);
+  config_options->add_to(command);
+  machine->add_to(command);
+  command->add_flag("--json", *json, "Print JSON");
+  command->callback([=] {
+    machine->apply();
+    Config config = config_options->load();
+    config.model.num_classes = make_dataset(config.data, "train")->num_classes();
+    InitRandom random(config.seed);
+    EncoderDecoder model(config.model);
+    const auto [height, width] = config.pipeline.crop.value_or(std::array<int64_t, 2>{512, 512});
+    const std::vector<Row> rows = trace(model, height, width);
+    const int64_t measured = std::min<int64_t>(2, config.train.batch_size);
+    const double per_step = double(measure_step(model, measured, height, width));
+    const double fixed = double(model.parameter_count()) * 4 * 2;  // weights and gradients do not grow with the batch
+    const double whole_batch = fixed + (per_step - fixed) * double(config.train.batch_size) / double(measured);
+    if (*json) {
+      nlohmann::json layers = nlohmann::json::array();
+      int64_t macs = 0;
+      for (const Row& row : rows) {
+        macs += row.macs;
+        layers.push_back({{"name", row.name}, {"what", row.description}, {"output", row.output}, {"parameters", row.parameters}, {"macs", row.macs}});
+      }
+      print_json({{"layers", layers}, {"parameters", model.parameter_count()}, {"macs", macs}, {"height", height}, {"width", width},
+                  {"train_step_bytes", whole_batch}});
+      return;
+    }
+    print(rows, model, height, width);
+    fmt::print("a training step of {} pictures holds about {} of tensors (measured with {}: {}), the optimizer's state besides\n",
+               config.train.batch_size, human_bytes(whole_batch), measured, human_bytes(per_step));
+  });
+}
+
+}  // namespace eq::app

@@ -1,0 +1,19 @@
+# `cmake --install` puts the library, its headers, the command and a package for find_package(equiscale) in place.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+install(TARGETS equiscale EXPORT equiscale_targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(TARGET equiscale_app)
+  install(TARGETS equiscale_app RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+install(DIRECTORY core autograd layers models datasets training DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/equiscale
+  FILES_MATCHING PATTERN "*.h" PATTERN "*_cpu.h" EXCLUDE)
+install(DIRECTORY recipes DESTINATION ${CMAKE_INSTALL_DATADIR}/equiscale)
+
+set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/equiscale)
+install(EXPORT equiscale_targets NAMESPACE equiscale:: FILE equiscaleTargets.cmake DESTINATION ${package_folder})
+configure_package_config_file(cmake/equiscaleConfig.cmake.in ${CMAKE_BINARY_DIR}/equiscaleConfig.cmake
+  INSTALL_DESTINATION ${package_folder})
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/equiscaleConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/equiscaleConfig.cmake ${CMAKE_BINARY_DIR}/equiscaleConfigVersion.cmake
+  DESTINATION ${package_folder})

@@ -1,0 +1,124 @@
+#include "layers/layers.h"
+
+#include <cmath>
+
+#include "autograd/node.h"
+
+namespace eq {
+namespace {
+
+Conv2dOptions kernel_options(const Conv2dLayerOptions& layer) {
+  return Conv2dOptions().stride(layer.stride).padding(layer.padding).dilation(layer.dilation).set_groups(layer.groups);
+}
+
+std::string number(int64_t value) { return std::to_string(value); }
+
+}  // namespace
+
+Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options) : options_(kernel_options(options)) {
+  if (options.groups < 1 || in_channels % options.groups != 0 || out_channels % options.groups != 0) {
+    throw UsageError("groups must divide both channel counts", "Conv2d(" + number(in_channels) + ", " + number(out_channels) + ", groups " + number(options.groups) + ")",
+                     "choose another number of groups or channels");
+  }
+  Tensor weight = Tensor::empty({out_channels, options.kernel_size, options.kernel_size, in_channels / options.groups}, init::dtype());
+  init::kaiming_normal_fan_out_(weight, options.groups);
+  weight_ = register_parameter("weight", weight, FileLayout::kConvWeight);
+  if (options.bias) bias_ = register_parameter("bias", Tensor::zeros({out_channels}, init::dtype()));
+}
+
+int64_t Conv2d::macs(const Tensor&, const Tensor& output) const {
+  return output.numel() * weight_.shape().product(1, 4);
+}
+
+std::string Conv2d::description() const {
+  std::string text = "Conv2d " + number(weight_.size(3) * options_.groups) + "->" + number(weight_.size(0)) + " " +
+                     number(weight_.size(1)) + "x" + number(weight_.size(2));
+  if (options_.stride_h != 1) text += " stride " + number(options_.stride_h);
+  if (options_.dilation_h != 1) text += " dilation " + number(options_.dilation_h);
+  if (options_.groups != 1) text += " groups " + number(options_.groups);
+  return text;
+}
+
+Linear::Linear(int64_t in_features, int64_t out_features, bool bias) {
+  const double bound = 1 / std::sqrt(double(std::max<int64_t>(1, in_features)));
+  Tensor weight = Tensor::empty({out_features, in_features}, init::dtype());
+  init::uniform_(weight, -bound, bound);
+  weight_ = register_parameter("weight", weight);
+  if (bias) {
+    Tensor values = Tensor::empty({out_features}, init::dtype());
+    init::uniform_(values, -bound, bound);
+    bias_ = register_parameter("bias", values);
+  }
+}
+
+int64_t Linear::macs(const Tensor&, const Tensor& output) const { return output.numel() * weight_.size(1); }
+
+std::string Linear::description() const { return "Linear " + number(weight_.size(1)) + "->" + number(weight_.size(0)); }
+
+BatchNorm2d::BatchNorm2d(int64_t num_features, const BatchNorm2dOptions& options)
+    : options_(options),
+      gamma_(register_parameter("weight", Tensor::full({num_features}, 1, init::dtype()))),
+      beta_(register_parameter("bias", Tensor::zeros({num_features}, init::dtype()))),
+      running_mean_(register_buffer("running_mean", Tensor::zeros({num_features}, init::dtype()))),
+      running_var_(register_buffer("running_var", Tensor::full({num_features}, 1, init::dtype()))),
+      num_batches_tracked_(register_buffer("num_batches_tracked", Tensor::zeros({}, DType::kInt64))) {}
+
+Tensor BatchNorm2d::forward(const Tensor& x) {
+  if (is_training()) ++*num_batches_tracked_.data<int64_t>();
+  BatchNormOptions options;
+  options.eps = options_.eps;
+  options.momentum = options_.momentum;
+  options.training = is_training();
+  options.relu = options_.relu;
+  options.layer = path().c_str();
+  return batch_norm(x, gamma_, beta_, running_mean_, running_var_, options);
+}
+
+std::string BatchNorm2d::description() const {
+  return "BatchNorm2d " + number(gamma_.numel()) + (options_.relu ? " + ReLU" : "");
+}
+
+LayerNorm::LayerNorm(int64_t num_features, double eps)
+    : eps_(eps),
+      gamma_(register_parameter("weight", Tensor::full({num_features}, 1, init::dtype()))),
+      beta_(register_parameter("bias", Tensor::zeros({num_features}, init::dtype()))) {}
+
+std::string LayerNorm::description() const { return "LayerNorm " + number(gamma_.numel()); }
+
+GroupNorm::GroupNorm(int64_t groups, int64_t num_channels, double eps)
+    : groups_(groups),
+      eps_(eps),
+      gamma_(register_parameter("weight", Tensor::full({num_channels}, 1, init::dtype()))),
+      beta_(register_parameter("bias", Tensor::zeros({num_channels}, init::dtype()))) {}
+
+std::string GroupNorm::description() const { return "GroupNorm " + number(groups_) + " x " + number(gamma_.numel() / groups_); }
+
+Tensor Upsample::forward(const Tensor& x) {
+  return resize_bilinear(x, int64_t(std::floor(double(x.size(1)) * scale_)), int64_t(std::floor(double(x.size(2)) * scale_)),
+                         align_corners_);
+}
+
+Tensor Dropout::forward(const Tensor& x) {
+  if (!is_training() || p_ == 0) return x;
+  return kind_ == Kind::kChannel ? channel_dropout(x, p_, seed_, stream_) : dropout(x, p_, seed_, stream_);
+}
+
+std::string Dropout::description() const {
+  return std::string(kind_ == Kind::kChannel ? "channel dropout " : "dropout ") + std::to_string(p_).substr(0, 4);
+}
+
+Tensor Sequential::forward(const Tensor& x) {
+  Tensor value = x;
+  for (Layer* layer : layers_) value = (*layer)(value);
+  return value;
+}
+
+ConvModule::ConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation)
+    : conv_(register_module<Conv2d>("conv", in_channels, out_channels,
+                                    Conv2dLayerOptions{.kernel_size = kernel_size,
+                                                       .padding = dilation * (kernel_size / 2),
+                                                       .dilation = dilation,
+                                                       .bias = false})),
+      bn_(register_module<BatchNorm2d>("bn", out_channels, BatchNorm2dOptions{.relu = true})) {}
+
+}  // namespace eq

@@ -1,0 +1,216 @@
+#pragma once
+// The building blocks. Feature maps are [N, H, W, C]. Parameter names and meanings are PyTorch's.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "autograd/functional.h"
+#include "layers/module.h"
+
+namespace eq {
+
+struct Conv2dLayerOptions {
+  int64_t kernel_size = 1;
+  int64_t stride = 1;
+  int64_t padding = 0;
+  int64_t dilation = 1;
+  int64_t groups = 1;
+  bool bias = true;
+};
+
+// weight [O,k,k,I/groups] (file [O,I/groups,k,k]), bias [O]. Initialised He-normal by fan-out; the bias is zero.
+class Conv2d : public Layer {
+ public:
+  Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options);
+  Tensor forward(const Tensor& x) override { return conv2d(x, weight_, bias_, options_); }
+  int64_t macs(const Tensor& input, const Tensor& output) const override;
+  std::string description() const override;
+  const Tensor& weight() const { return weight_; }
+  const Tensor& bias() const { return bias_; }
+  const Conv2dOptions& options() const { return options_; }
+
+ private:
+  Conv2dOptions options_;
+  Tensor weight_, bias_;
+};
+
+// weight [O,I], bias [O]; uniform in +-1/sqrt(I), as PyTorch.
+class Linear : public Layer {
+ public:
+  Linear(int64_t in_features, int64_t out_features, bool bias = true);
+  Tensor forward(const Tensor& x) override { return linear(x, weight_, bias_); }
+  int64_t macs(const Tensor& input, const Tensor& output) const override;
+  std::string description() const override;
+
+ private:
+  Tensor weight_, bias_;
+};
+
+struct BatchNorm2dOptions {
+  double eps = 1e-5;
+  double momentum = 0.1;
+  bool relu = false;  // fused activation
+};
+
+// Buffers running_mean, running_var [C] and num_batches_tracked. In training it normalises by the batch's statistics.
+class BatchNorm2d : public Layer {
+ public:
+  explicit BatchNorm2d(int64_t num_features, const BatchNorm2dOptions& options = {});
+  Tensor forward(const Tensor& x) override;
+  std::string description() const override;
+  Tensor& gamma() { return gamma_; }
+
+ private:
+  BatchNorm2dOptions options_;
+  Tensor gamma_, beta_, running_mean_, running_var_, num_batches_tracked_;
+};
+
+class LayerNorm : public Layer {
+ public:
+  explicit LayerNorm(int64_t num_features, double eps = 1e-5);
+  Tensor forward(const Tensor& x) override { return layer_norm(x, gamma_, beta_, eps_); }
+  std::string description() const override;
+
+ private:
+  double eps_;
+  Tensor gamma_, beta_;
+};
+
+class GroupNorm : public Layer {
+ public:
+  GroupNorm(int64_t groups, int64_t num_channels, double eps = 1e-5);
+  Tensor forward(const Tensor& x) override { return group_norm(x, groups_, gamma_, beta_, eps_); }
+  std::string description() const override;
+
+ private:
+  int64_t groups_;
+  double eps_;
+  Tensor gamma_, beta_;
+};
+
+// An activation by its functional form: Activation(relu), Activation(gelu), ...
+class Activation : public Layer {
+ public:
+  explicit Activation(Tensor (*function)(const Tensor&), std::string name = "activation")
+      : function_(function), name_(std::move(name)) {}
+  Tensor forward(const Tensor& x) override { return function_(x); }
+  std::string description() const override { return name_; }
+
+ private:
+  Tensor (*function_)(const Tensor&);
+  std::string name_;
+};
+
+class MaxPool2d : public Layer {
+ public:
+  MaxPool2d(int64_t kernel_size, int64_t stride, int64_t padding = 0)
+      : options_(Pool2dOptions::square(kernel_size, stride, padding)) {}
+  Tensor forward(const Tensor& x) override { return max_pool2d(x, options_); }
+  std::string description() const override { return "MaxPool2d"; }
+
+ private:
+  Pool2dOptions options_;
+};
+
+class AvgPool2d : public Layer {
+ public:
+  AvgPool2d(int64_t kernel_size, int64_t stride, int64_t padding = 0)
+      : options_(Pool2dOptions::square(kernel_size, stride, padding)) {}
+  Tensor forward(const Tensor& x) override { return avg_pool2d(x, options_); }
+  std::string description() const override { return "AvgPool2d"; }
+
+ private:
+  Pool2dOptions options_;
+};
+
+class AdaptiveAvgPool2d : public Layer {
+ public:
+  explicit AdaptiveAvgPool2d(int64_t bins) : bins_(bins) {}
+  Tensor forward(const Tensor& x) override { return adaptive_avg_pool2d(x, bins_, bins_); }
+  std::string description() const override { return "AdaptiveAvgPool2d(" + std::to_string(bins_) + ")"; }
+
+ private:
+  int64_t bins_;
+};
+
+// Bilinear, by an integer or fractional factor.
+class Upsample : public Layer {
+ public:
+  Upsample(double scale_factor, bool align_corners) : scale_(scale_factor), align_corners_(align_corners) {}
+  Tensor forward(const Tensor& x) override;
+  std::string description() const override { return "Upsample"; }
+
+ private:
+  double scale_;
+  bool align_corners_;
+};
+
+// Zeroes elements (or whole channels) with probability p in training. The mask is a pure function of (seed, stream).
+class Dropout : public Layer {
+ public:
+  enum class Kind { kElement, kChannel };
+  explicit Dropout(double p, Kind kind = Kind::kElement) : p_(p), kind_(kind) {}
+  Tensor forward(const Tensor& x) override;
+  std::string description() const override;
+  void set_stream(uint64_t seed, uint64_t stream) {
+    seed_ = seed;
+    stream_ = stream;
+  }
+
+ private:
+  double p_;
+  Kind kind_;
+  uint64_t seed_ = 0, stream_ = 0;
+};
+
+// Layers applied one after the other, named "0", "1", ... or as given.
+class Sequential : public Layer {
+ public:
+  template <class L, class... Args>
+  L& append(Args&&... args) { return append_as<L>(std::to_string(layers_.size()), std::forward<Args>(args)...); }
+  template <class L, class... Args>
+  L& append_as(const std::string& name, Args&&... args) {
+    L& layer = register_module<L>(name, std::forward<Args>(args)...);
+    layers_.push_back(&layer);
+    return layer;
+  }
+  Tensor forward(const Tensor& x) override;
+  size_t size() const { return layers_.size(); }
+  Layer& operator[](size_t i) { return *layers_[i]; }
+
+ private:
+  std::vector<Layer*> layers_;
+};
+
+// Children named "0", "1", ... without an order of application.
+template <class M>
+class ModuleList : public Module {
+ public:
+  template <class Derived = M, class... Args>
+  Derived& append(Args&&... args) {
+    Derived& child = register_module<Derived>(std::to_string(children_.size()), std::forward<Args>(args)...);
+    children_.push_back(&child);
+    return child;
+  }
+  size_t size() const { return children_.size(); }
+  M& operator[](size_t i) { return *children_[i]; }
+
+ private:
+  std::vector<M*> children_;
+};
+
+// mmsegmentation's ConvModule: convolution without bias ("conv"), batch norm ("bn"), ReLU; padded to keep the size at stride 1.
+class ConvModule : public Layer {
+ public:
+  ConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation = 1);
+  Tensor forward(const Tensor& x) override { return bn_(conv_(x)); }
+  Conv2d& conv() { return conv_; }
+  BatchNorm2d& bn() { return bn_; }
+
+ private:
+  Conv2d& conv_;
+  BatchNorm2d& bn_;
+};
+
+}  // namespace eq

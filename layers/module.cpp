@@ -1,0 +1,216 @@
+#include "layers/module.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/functional.h"
+#include "autograd/node.h"
+#include "core/random.h"
+
+namespace eq {
+namespace {
+
+std::string join(const std::string& prefix, const std::string& name) { return prefix.empty() ? name : prefix + "." + name; }
+
+// [O,kh,kw,I] <-> [O,I,kh,kw]
+Tensor to_file_layout(const Tensor& tensor, FileLayout layout) {
+  return layout == FileLayout::kConvWeight ? permute(tensor, {0, 3, 1, 2}) : tensor;
+}
+Tensor from_file_layout(const Tensor& tensor, FileLayout layout) {
+  return layout == FileLayout::kConvWeight && tensor.rank() == 4 ? permute(tensor, {0, 2, 3, 1}) : tensor;
+}
+
+std::string listed(const std::string& title, const std::vector<std::string>& names) {
+  if (names.empty()) return "";
+  std::string text = title + " (" + std::to_string(names.size()) + "): ";
+  for (size_t i = 0; i < std::min<size_t>(names.size(), 4); ++i) text += (i > 0 ? ", " : "") + names[i];
+  return text + (names.size() > 4 ? ", ...; " : "; ");
+}
+
+thread_local LayerObserver* t_observer = nullptr;
+thread_local uint64_t t_init_seed = 0;
+thread_local uint64_t t_init_next = 0;
+thread_local DType t_init_dtype = DType::kFloat32;
+
+}  // namespace
+
+void Module::collect(const std::string& prefix, bool buffers, std::vector<NamedTensor>& out) const {
+  for (const Entry& entry : buffers ? buffers_ : parameters_) {
+    out.push_back({join(prefix, entry.name), entry.tensor, entry.layout});
+  }
+  for (const auto& [name, child] : children_) child->collect(join(prefix, name), buffers, out);
+}
+
+std::vector<Module::NamedTensor> Module::named_parameters() const {
+  std::vector<NamedTensor> out;
+  collect("", false, out);
+  return out;
+}
+
+std::vector<Module::NamedTensor> Module::named_buffers() const {
+  std::vector<NamedTensor> out;
+  collect("", true, out);
+  return out;
+}
+
+std::vector<Module::NamedModule> Module::named_modules() {
+  std::vector<NamedModule> out{{"", this}};
+  for (size_t next = 0; next < out.size();) {
+    // Depth first: a module's children are inserted right behind it.
+    const NamedModule current = out[next++];
+    std::vector<NamedModule> children;
+    for (auto& [name, child] : current.module->children_) children.push_back({join(current.name, name), child.get()});
+    out.insert(out.begin() + std::ptrdiff_t(next), children.begin(), children.end());
+  }
+  return out;
+}
+
+std::vector<Tensor> Module::parameters() const {
+  std::vector<Tensor> out;
+  for (const NamedTensor& parameter : named_parameters()) out.push_back(parameter.tensor);
+  return out;
+}
+
+int64_t Module::parameter_count() const {
+  int64_t total = 0;
+  for (const NamedTensor& parameter : named_parameters()) total += parameter.tensor.numel();
+  return total;
+}
+
+void Module::train(bool on) {
+  for (const NamedModule& entry : named_modules()) entry.module->training_ = on;
+}
+
+void Module::zero_grad() {
+  for (Tensor& parameter : parameters()) parameter.set_grad({});
+}
+
+std::map<std::string, Tensor> Module::state_dict() const {
+  NoGradGuard no_grad;
+  std::map<std::string, Tensor> state;
+  for (const auto& list : {named_parameters(), named_buffers()}) {
+    for (const NamedTensor& entry : list) state[entry.name] = to_file_layout(entry.tensor, entry.layout).detach();
+  }
+  return state;
+}
+
+Module::LoadReport Module::load_state_dict(const std::map<std::string, Tensor>& state, bool strict, const std::string& source) {
+  NoGradGuard no_grad;
+  LoadReport report;
+  std::vector<std::pair<Tensor, Tensor>> copies;
+  std::map<std::string, bool> known;
+  for (const auto& list : {named_parameters(), named_buffers()}) {
+    for (const NamedTensor& entry : list) {
+      known[entry.name] = true;
+      const auto found = state.find(entry.name);
+      if (found == state.end()) {
+        report.missing.push_back(entry.name);
+        continue;
+      }
+      const Tensor value = from_file_layout(found->second, entry.layout);
+      if (!(value.shape() == entry.tensor.shape())) {
+        report.mismatched.push_back(entry.name + ": file " + to_string(found->second.shape()) + ", model " +
+                                    to_string(to_file_layout(entry.tensor, entry.layout).shape()));
+        continue;
+      }
+      copies.emplace_back(entry.tensor, value.to(entry.tensor.dtype()));
+      report.loaded.push_back(entry.name);
+    }
+  }
+  for (const auto& [name, tensor] : state) {
+    if (!known.count(name)) report.unexpected.push_back(name);
+  }
+  if (strict && !(report.missing.empty() && report.unexpected.empty() && report.mismatched.empty())) {
+    throw DataError("the weights do not fit the model: " + listed("wrong shape", report.mismatched) +
+                        listed("missing", report.missing) + listed("unexpected", report.unexpected) + "loaded none",
+                    source.empty() ? "load_state_dict" : source,
+                    "use the configuration the weights were trained with (same classes, head and backbone)");
+  }
+  for (auto& [target, value] : copies) target.copy_(value);
+  return report;
+}
+
+void Module::assign_paths(const std::string& root) {
+  for (const NamedModule& entry : named_modules()) entry.module->path_ = join(root, entry.name);
+}
+
+Tensor Module::register_parameter(const std::string& name, Tensor value, FileLayout layout) {
+  value.set_requires_grad();
+  std::erase_if(parameters_, [&](const Entry& entry) { return entry.name == name; });
+  parameters_.push_back({name, value, layout});
+  return value;
+}
+
+Tensor Module::register_buffer(const std::string& name, Tensor value) {
+  std::erase_if(buffers_, [&](const Entry& entry) { return entry.name == name; });
+  buffers_.push_back({name, value, FileLayout::kSame});
+  return value;
+}
+
+void Module::add_child(const std::string& name, std::unique_ptr<Module> child) {
+  for (auto& [existing, old] : children_) {
+    if (existing == name) {
+      old = std::move(child);
+      return;
+    }
+  }
+  children_.emplace_back(name, std::move(child));
+}
+
+Tensor Layer::operator()(const Tensor& x) {
+  const Tensor y = forward(x);
+  for (LayerObserver* observer = t_observer; observer != nullptr; observer = observer->outer_) observer->callback_(*this, x, y);
+  return y;
+}
+
+int64_t Layer::macs(const Tensor&, const Tensor&) const { return 0; }
+
+LayerObserver::LayerObserver(Callback callback) : callback_(std::move(callback)), outer_(t_observer) { t_observer = this; }
+LayerObserver::~LayerObserver() { t_observer = outer_; }
+
+InitRandom::InitRandom(uint64_t seed, DType dtype)
+    : before_seed_(t_init_seed), before_next_(t_init_next), before_dtype_(t_init_dtype) {
+  t_init_seed = seed;
+  t_init_next = 0;
+  t_init_dtype = dtype;
+}
+InitRandom::~InitRandom() {
+  t_init_seed = before_seed_;
+  t_init_next = before_next_;
+  t_init_dtype = before_dtype_;
+}
+
+namespace init {
+namespace {
+
+template <class Draw>
+void fill(Tensor& weight, Draw draw) {
+  if (weight.numel() == 0) throw UsageError("a weight without elements cannot be initialised", "init", "check the channel counts");
+  NoGradGuard no_grad;
+  Random random = Random(t_init_seed, 0x1217).fork(t_init_next++);
+  dispatch_floating(weight.dtype(), "init", [&]<typename T>() {
+    T* out = weight.data<T>();
+    for (int64_t i = 0; i < weight.numel(); ++i) out[i] = T(draw(random));
+  });
+  weight.bump_version();
+}
+
+}  // namespace
+
+DType dtype() { return t_init_dtype; }
+
+void normal_(Tensor& weight, double mean, double std) {
+  fill(weight, [=](Random& random) { return mean + std * random.normal(); });
+}
+
+void uniform_(Tensor& weight, double low, double high) {
+  fill(weight, [=](Random& random) { return random.uniform(low, high); });
+}
+
+void kaiming_normal_fan_out_(Tensor& conv_weight, int64_t groups) {
+  const double fan_out = double(conv_weight.numel() / conv_weight.size(3)) / double(groups);
+  normal_(conv_weight, 0, std::sqrt(2 / fan_out));
+}
+
+}  // namespace init
+}  // namespace eq

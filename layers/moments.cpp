@@ -1,0 +1,47 @@
+#include "layers/moments.h"
+
+#include <algorithm>
+
+#include "core/parallel.h"
+
+namespace eq {
+
+std::vector<Moments> channel_moments(const Tensor& x, int64_t begin, int64_t end) {
+  const int64_t channels = x.size(-1), width = end - begin, rows = channels == 0 ? 0 : x.numel() / channels;
+  constexpr int64_t kRows = 1024;
+  return dispatch_floating(x.dtype(), "channel_moments", [&]<typename T>() {
+    const T* data = x.data<T>() + begin;
+    return parallel_reduce(
+        rows, kRows, std::vector<Moments>(width),
+        [&](int64_t first, int64_t last) {
+          // Two passes over a block that stays in the cache: the mean first, so that nothing cancels.
+          std::vector<double> sum(width, 0), squares(width, 0);
+          for (int64_t row = first; row < last; ++row) {
+            for (int64_t c = 0; c < width; ++c) sum[c] += double(data[row * channels + c]);
+          }
+          const double count = double(last - first);
+          for (double& value : sum) value /= count;
+          for (int64_t row = first; row < last; ++row) {
+            for (int64_t c = 0; c < width; ++c) {
+              const double deviation = double(data[row * channels + c]) - sum[c];
+              squares[c] += deviation * deviation;
+            }
+          }
+          std::vector<Moments> part(width);
+          for (int64_t c = 0; c < width; ++c) part[c] = {last - first, sum[c], squares[c]};
+          return part;
+        },
+        [](std::vector<Moments> total, const std::vector<Moments>& part) {
+          for (size_t c = 0; c < total.size(); ++c) total[c].merge(part[c]);
+          return total;
+        });
+  });
+}
+
+Moments pooled(const std::vector<Moments>& channels) {
+  Moments total;
+  for (const Moments& channel : channels) total.merge(channel);
+  return total;
+}
+
+}  // namespace eq

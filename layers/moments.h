@@ -1,0 +1,32 @@
+#pragma once
+// Streaming mean and variance in double, merged by the formula of Chan, Golub and LeVeque (1979).
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace eq {
+
+struct Moments {
+  int64_t count = 0;
+  double mean = 0;
+  double m2 = 0;  // sum of squared deviations from the mean
+
+  void merge(const Moments& other) {
+    if (other.count == 0) return;
+    const double total = double(count) + double(other.count), delta = other.mean - mean;
+    m2 += other.m2 + delta * delta * double(count) * double(other.count) / total;
+    mean += delta * double(other.count) / total;
+    count += other.count;
+  }
+  double variance() const { return count > 0 ? m2 / double(count) : 0; }  // population variance, as in the paper's script
+  double standard_deviation() const { return std::sqrt(variance()); }
+};
+
+// Of each channel in [begin, end) of the last axis of `x`, in a fixed order of summation.
+std::vector<Moments> channel_moments(const Tensor& x, int64_t begin, int64_t end);
+Moments pooled(const std::vector<Moments>& channels);  // of all values together
+
+}  // namespace eq

@@ -1,0 +1,170 @@
+// Bad files through the command: one clear error that names the file, a status that is not zero, nothing destroyed.
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "core/safetensors.h"
+#include "datasets/image.h"
+
+using namespace eq;
+using namespace eq::test;
+
+namespace {
+
+// Four good pictures with labels of 11 classes, in folders, and a recipe that trains on them.
+struct SmallSet {
+  SmallSet() {
+    for (const char* name : {"images", "labels"}) std::filesystem::create_directories(root / name);
+    for (int i = 0; i < 4; ++i) add(i, 64, 64, 64, 64);
+    write_list("a.png", 4);
+    write_recipe(11);
+  }
+  void add(int i, int64_t image_h, int64_t image_w, int64_t label_h, int64_t label_w, int value = -1) {
+    Image image{image_h, image_w, std::vector<uint8_t>(size_t(image_h * image_w * 3), uint8_t(40 * i))};
+    LabelMap labels{label_h, label_w, std::vector<uint8_t>(size_t(label_h * label_w))};
+    for (size_t p = 0; p < labels.labels.size(); ++p) labels.labels[p] = uint8_t(p % 11);
+    if (value >= 0) labels.labels[5 * size_t(label_w) + 7] = uint8_t(value);
+    write_png(root / "images" / (std::to_string(i) + ".png"), image);
+    write_indexed_png(root / "labels" / (std::to_string(i) + ".png"), labels, voc_palette());
+  }
+  void write_list(const char*, int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i) text += "images/" + std::to_string(i) + ".png labels/" + std::to_string(i) + ".png\n";
+    write_file(root / "list.txt", text);
+  }
+  void write_recipe(int classes) {
+    nlohmann::json names = nlohmann::json::array();
+    for (int c = 0; c < classes; ++c) names.push_back("class " + std::to_string(c));
+    const nlohmann::json data = {{"type", "folders"}, {"root", root.string()}, {"list", {{"train", "list.txt"}, {"val", "list.txt"}}}, {"classes", names}};
+    write_file(config, tiny_recipe(data.dump()));
+  }
+  CommandResult train(const std::string& more = "") const { return equiscale("train " + config + " --out " + out + " " + more); }
+  CommandResult predict(const std::string& picture) const {
+    return equiscale("predict " + out + " " + picture + " --out " + (folder.path() / "predicted").string());
+  }
+
+  TemporaryFolder folder;
+  std::filesystem::path root = folder.path() / "set";
+  std::string config = (folder.path() / "set.json").string();
+  std::string out = (folder.path() / "run").string();
+};
+
+std::string big_endian(uint32_t value) {
+  return {char(value >> 24), char(value >> 16), char(value >> 8), char(value)};
+}
+
+}  // namespace
+
+TEST_CASE("a good small set trains", "[app]") {
+  SmallSet set;
+  const CommandResult result = set.train();
+  INFO(result.output);
+  CHECK(result.status == 0);
+}
+
+TEST_CASE("faults in a data set are found before training and name the file", "[app]") {
+  SmallSet set;
+  SECTION("a truncated PNG") {
+    const auto path = set.root / "images" / "2.png";
+    const std::string bytes = read_file(path);
+    write_file(path, bytes.substr(0, bytes.size() / 2));
+    check_error(set.train(), 3, "2.png");
+  }
+  SECTION("a text file named .png") {
+    write_file(set.root / "images" / "1.png", "this is not a picture\n");
+    check_error(set.train(), 3, "1.png");
+  }
+  SECTION("a label of 200 in an 11-class set") {
+    set.add(3, 64, 64, 64, 64, 200);
+    const CommandResult result = set.train();
+    check_error(result, 3, "3.png");
+    CHECK(result.output.find("200") != std::string::npos);
+  }
+  SECTION("image and label of different sizes") {
+    set.add(2, 64, 64, 32, 64);
+    const CommandResult result = set.train();
+    check_error(result, 3, "2.png");
+    CHECK(result.output.find("64") != std::string::npos);
+    CHECK(result.output.find("32") != std::string::npos);
+  }
+  SECTION("an empty list file") {
+    write_file(set.root / "list.txt", "");
+    check_error(set.train(), 3, "list.txt");
+  }
+  SECTION("a missing folder") {
+    check_error(set.train("--set data.root=" + (set.folder.path() / "nowhere").string()), 3, "nowhere");
+  }
+  SECTION("a class that never occurs") {
+    set.write_recipe(12);
+    check_error(set.train(), 3, "class 11");
+  }
+  CHECK_FALSE(std::filesystem::exists(set.out + "/model.safetensors"));
+}
+
+TEST_CASE("prediction refuses what is no picture, or too large a one", "[app]") {
+  SmallSet set;
+  REQUIRE(set.train().status == 0);
+  SECTION("a PNG that declares 100,000 x 100,000 pixels") {
+    std::string bytes = read_file(set.root / "images" / "0.png");
+    bytes.replace(16, 8, big_endian(100000) + big_endian(100000));
+    write_file(set.folder.path() / "huge.png", bytes);
+    check_error(set.predict((set.folder.path() / "huge.png").string()), 3, "huge.png");
+  }
+  SECTION("a JPEG that declares 65,535 x 65,535 pixels") {
+    const std::string header("\xFF\xD8\xFF\xC0\x00\x11\x08\xFF\xFF\xFF\xFF\x03\x01\x11\x00\x02\x11\x01\x03\x11\x01\xFF\xD9", 23);
+    write_file(set.folder.path() / "huge.jpg", header);
+    check_error(set.predict((set.folder.path() / "huge.jpg").string()), 3, "huge.jpg");
+  }
+  SECTION("a missing picture") { check_error(set.predict((set.folder.path() / "none.png").string()), 3, "none.png"); }
+  SECTION("an empty folder") {
+    std::filesystem::create_directory(set.folder.path() / "empty");
+    check_error(set.predict((set.folder.path() / "empty").string()), 3, "empty");
+  }
+}
+
+TEST_CASE("damaged or foreign weights are refused and left alone", "[app]") {
+  SmallSet set;
+  REQUIRE(set.train().status == 0);
+  const std::filesystem::path weights = std::filesystem::path(set.out) / "model.safetensors";
+  const std::string good = read_file(weights);
+  SECTION("truncated") {
+    write_file(weights, good.substr(0, good.size() - 100));
+    check_error(equiscale("eval " + weights.string()), 3, "model.safetensors");
+  }
+  SECTION("overlapping tensors") {
+    const std::string header = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})";
+    std::string bytes(8, '\0');
+    bytes[0] = char(header.size());
+    write_file(weights, bytes + header + std::string(12, '\0'));
+    check_error(equiscale("inspect ckpt " + weights.string()), 3, "model.safetensors");
+  }
+  SECTION("of another class count") {
+    set.write_recipe(10);
+    // The labels hold 11 classes, so the checks are off: the weights are what must be refused.
+    const CommandResult result = set.train("--resume --set data.checks=false");
+    check_error(result, 3, "11");
+    CHECK(result.output.find("10") != std::string::npos);
+  }
+}
+
+TEST_CASE("a full disk during checkpointing leaves the last good checkpoint", "[app]") {
+  SmallSet set;
+  const std::string mount = (set.folder.path() / "small").string();
+  std::filesystem::create_directory(mount);
+  if (run_command("mount -t tmpfs -o size=3m tmpfs " + mount).status != 0) {
+    WARN("SKIPPED: mounting a tmpfs needs root");
+    return;
+  }
+  const std::string run = mount + "/run";
+  const std::string train = "train " + set.config + " --out " + run;
+  const CommandResult first = equiscale(train + " --set train.overlays=0 --set train.iterations=2");
+  INFO(first.output);
+  CHECK(first.status == 0);
+  run_command("dd if=/dev/zero of=" + mount + "/filler bs=4k");  // until nothing is left
+  const CommandResult full = equiscale(train + " --resume --set train.overlays=0 --set train.iterations=6");
+  check_error(full, 3, "small/run");
+  run_command("rm " + mount + "/filler");
+  const CommandResult after = equiscale(train + " --resume --set train.overlays=0 --set train.iterations=6");
+  INFO(after.output);
+  CHECK(after.status == 0);
+  run_command("umount " + mount);
+}

@@ -1,0 +1,125 @@
+// Training through the command: determinism, interruption, resuming, evaluation, prediction.
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "datasets/image.h"
+
+using namespace eq;
+using namespace eq::test;
+
+namespace {
+
+struct Tiny {
+  Tiny() : config((folder.path() / "tiny.json").string()) { write_file(config, tiny_recipe()); }
+  std::string run(const std::string& name) const { return (folder.path() / name).string(); }
+  CommandResult train(const std::string& name, const std::string& more = "") const {
+    return equiscale("train " + config + " --out " + run(name) + " " + more);
+  }
+  nlohmann::json summary(const std::string& name) const {
+    return nlohmann::json::parse(read_file(std::filesystem::path(run(name)) / "summary.json"));
+  }
+  TemporaryFolder folder;
+  std::string config;
+};
+
+}  // namespace
+
+TEST_CASE("a run leaves everything it promises, and threads do not change a bit", "[app]") {
+  Tiny tiny;
+  const CommandResult one = tiny.train("one", "--threads 1");
+  INFO(one.output);
+  REQUIRE(one.status == 0);
+  REQUIRE(tiny.train("two", "--threads 2").status == 0);
+  const auto a = tiny.summary("one"), b = tiny.summary("two");
+  for (const char* key : {"miou", "aacc", "iterations", "seconds", "peak_bytes", "weights_sha256", "seed", "threads"}) {
+    INFO(key);
+    CHECK(a.contains(key));
+  }
+  CHECK(a["weights_sha256"] == b["weights_sha256"]);
+  CHECK(a["miou"] == b["miou"]);
+  CHECK(a["threads"] == 1);
+  CHECK(b["threads"] == 2);
+  for (const char* name : {"config.json", "metrics.jsonl", "metrics.csv", "summary.json", "model.safetensors", "checkpoint", "overlays"}) {
+    INFO(name);
+    CHECK(std::filesystem::exists(tiny.run("one") + "/" + name));
+  }
+  CHECK_FALSE(std::filesystem::is_empty(tiny.run("one") + "/overlays"));
+  CHECK(tiny.train("three", "--seed 4").status == 0);
+  CHECK(tiny.summary("three")["weights_sha256"] != a["weights_sha256"]);
+}
+
+TEST_CASE("a killed run resumes to the same bits", "[app]") {
+  Tiny tiny;
+  REQUIRE(tiny.train("whole", "--set train.iterations=40").status == 0);
+  // Killed without warning as soon as a checkpoint is there.
+  const std::string out = tiny.run("killed");
+  const std::string script = "( " EQ_BINARY_DIR "/equiscale train " + tiny.config + " --out " + out +
+                             " --set train.iterations=40 & pid=$!; "
+                             "for i in $(seq 1 2000); do [ -e " + out + "/checkpoint/manifest.json ] && break; sleep 0.01; done; "
+                             "kill -9 $pid; wait $pid ) ";
+  run_command(script);
+  REQUIRE(std::filesystem::exists(out + "/checkpoint/manifest.json"));
+  REQUIRE_FALSE(std::filesystem::exists(out + "/summary.json"));
+  const CommandResult resumed = tiny.train("killed", "--set train.iterations=40 --resume");
+  INFO(resumed.output);
+  REQUIRE(resumed.status == 0);
+  CHECK(tiny.summary("killed")["weights_sha256"] == tiny.summary("whole")["weights_sha256"]);
+}
+
+TEST_CASE("SIGTERM writes a checkpoint, and the run goes on from there", "[app]") {
+  Tiny tiny;
+  const std::string out = tiny.run("stopped");
+  const std::string settings = " --set train.iterations=60 --set train.checkpoint_every=0";
+  REQUIRE(tiny.train("whole", settings).status == 0);
+  run_command("( " EQ_BINARY_DIR "/equiscale train " + tiny.config + " --out " + out + settings +
+              " & pid=$!; for i in $(seq 1 2000); do [ -s " + out + "/metrics.jsonl ] && break; sleep 0.01; done; kill -TERM $pid; wait $pid )");
+  REQUIRE(std::filesystem::exists(out + "/checkpoint/manifest.json"));
+  REQUIRE(tiny.train("stopped", settings + " --resume").status == 0);
+  CHECK(tiny.summary("stopped")["weights_sha256"] == tiny.summary("whole")["weights_sha256"]);
+}
+
+TEST_CASE("a finished run is not overwritten, and resuming refuses another model", "[app]") {
+  Tiny tiny;
+  REQUIRE(tiny.train("run").status == 0);
+  check_error(tiny.train("run"), 2, "run");
+  const CommandResult other = tiny.train("run", "--resume --set model.decode_head.channels=16");
+  INFO(other.output);
+  CHECK(other.status != 0);
+}
+
+TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
+  Tiny tiny;
+  REQUIRE(tiny.train("run").status == 0);
+  const CommandResult whole = equiscale("eval " + tiny.run("run"));
+  INFO(whole.output);
+  CHECK(whole.status == 0);
+  for (const char* word : {"IoU", "Acc", "aAcc", "mIoU", "mAcc"}) CHECK(whole.output.find(word) != std::string::npos);
+  const CommandResult json = equiscale("eval " + tiny.run("run") + " --json");
+  CHECK(nlohmann::json::parse(json.output)["miou"] == tiny.summary("run")["miou"]);
+  CHECK(equiscale("eval " + tiny.run("run") + " --slide --set evaluate.crop=[64,64] --set evaluate.stride=[32,32]").status == 0);
+
+  const std::filesystem::path pictures = tiny.folder.path() / "pictures";
+  std::filesystem::create_directory(pictures);
+  write_png(pictures / "a.png", Image{50, 70, std::vector<uint8_t>(50 * 70 * 3, 90)});
+  write_png(pictures / "b.png", Image{64, 64, std::vector<uint8_t>(64 * 64 * 3, 200)});
+  const CommandResult predicted = equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + tiny.run("predicted"));
+  INFO(predicted.output);
+  REQUIRE(predicted.status == 0);
+  int indexed = 0, overlays = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(tiny.run("predicted"))) {
+    const PictureInfo info = probe_picture(entry.path());
+    indexed += info.mode == "indexed";
+    overlays += info.mode == "RGB";
+    CHECK((info.width == 70 || info.width == 64));
+  }
+  CHECK(indexed == 2);
+  CHECK(overlays == 2);
+}
+
+TEST_CASE("a dry run checks everything and leaves nothing", "[app]") {
+  Tiny tiny;
+  const CommandResult result = tiny.train("dry", "--dry-run");
+  INFO(result.output);
+  CHECK(result.status == 0);
+  CHECK_FALSE(std::filesystem::exists(tiny.run("dry") + "/summary.json"));
+}

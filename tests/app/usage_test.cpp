@@ -1,0 +1,64 @@
+// What the command says of itself, and how it refuses nonsense.
+#include "command.h"
+
+using namespace eq::test;
+
+TEST_CASE("every subcommand has help with an example", "[app]") {
+  const char* commands[] = {"doctor", "demo", "train", "eval", "predict", "inspect data", "inspect ckpt", "summary", "bench train"};
+  for (const char* command : commands) {
+    const CommandResult result = equiscale(std::string(command) + " --help");
+    INFO(command << "\n" << result.output);
+    CHECK(result.status == 0);
+    CHECK(result.output.find("Example:\n  equiscale ") != std::string::npos);
+  }
+  CHECK(equiscale("--version").output.rfind("equiscale ", 0) == 0);
+}
+
+TEST_CASE("doctor ends well and speaks JSON", "[app]") {
+  const CommandResult text = equiscale("doctor");
+  INFO(text.output);
+  CHECK(text.status == 0);
+  CHECK(text.output.find("conv2d               ok") != std::string::npos);
+  const CommandResult json = equiscale("doctor --json");
+  CHECK(json.status == 0);
+  CHECK(json.output.find("\"picture_side\": 32768") != std::string::npos);
+}
+
+TEST_CASE("wrong usage is refused with status 2", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string();
+  write_file(config, tiny_recipe());
+  check_error(equiscale("trian"), 2, "trian");
+  check_error(equiscale(""), 2, "equiscale");
+  check_error(equiscale("summary " + config + " --device gpu"), 2, "'gpu'");
+  check_error(equiscale("summary " + config + " --threads 0x"), 2, "threads");
+  check_error(equiscale("summary " + config + " --set train.iteratoins=5"), 2, "iterations");
+  check_error(equiscale("summary " + config + " --set train.batch_size=many"), 2, "train.batch_size");
+  check_error(equiscale("summary " + config + " --set model.backbone.depth=19"), 2, "19");
+  check_error(equiscale("summary " + config + " --device cuda"), 5, "cuda");
+}
+
+TEST_CASE("configurations with faults name the file and the place", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "bad.json").string();
+  check_error(equiscale("summary " + config), 3, "bad.json");
+  write_file(config, "{\"seed\": 1,");
+  check_error(equiscale("summary " + config), 3, "bad.json");
+  std::string deep;
+  for (int i = 0; i < 5000; ++i) deep += "{\"a\":";
+  write_file(config, deep);
+  check_error(equiscale("summary " + config), 3, "bad.json");
+  write_file(config, R"({"train": {"iterations": 10}, "equaliser": {"mode": "off"}})");
+  check_error(equiscale("summary " + config), 2, "did you mean 'equalizer'");
+}
+
+TEST_CASE("summary lists layers and totals", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string();
+  write_file(config, tiny_recipe());
+  const CommandResult result = equiscale("summary " + config);
+  INFO(result.output);
+  CHECK(result.status == 0);
+  CHECK(result.output.find("decode_head.fpn_bottleneck.conv") != std::string::npos);
+  CHECK(result.output.find("parameters ") != std::string::npos);
+}

@@ -1,0 +1,147 @@
+// The scale equalizer and the fusion site it lives in.
+#include <cmath>
+
+#include "autograd/node.h"
+#include "layers/fusion.h"
+#include "support.h"
+
+using namespace eq;
+using namespace eq::test;
+
+namespace {
+
+EqualizerOptions explicit_options(const char* inputs = "all", const char* granularity = "scalar") {
+  EqualizerOptions options;
+  options.mode = "explicit";
+  options.inputs = inputs;
+  options.granularity = granularity;
+  return options;
+}
+
+// A head of two branches: x itself and x at half the size, scaled and shifted so that the scales differ.
+class TinyHead : public Module {
+ public:
+  explicit TinyHead(const EqualizerOptions& options)
+      : norm_(register_module<BatchNorm2d>("norm", 3)),
+        fusion_(register_module<Conv2d>("fusion", 6, 2, Conv2dLayerOptions{.kernel_size = 1})),
+        site_(register_module<FusionSite>(
+            "site", std::vector<FusionSite::Branch>{{.name = "fine", .channels = 3}, {.name = "coarse", .channels = 3, .upsampled = true}},
+            false, options, fusion_)) {
+    assign_paths();
+  }
+  Tensor forward(const Tensor& fine, const Tensor& coarse) { return site_.forward({norm_(fine), coarse}, fine.size(1), fine.size(2)); }
+  BatchNorm2d& norm_;
+  Conv2d& fusion_;
+  FusionSite& site_;
+};
+
+}  // namespace
+
+TEST_CASE("moments merge as if measured at once", "[equalizer]") {
+  const Tensor x = random_tensor({3, 50, 40, 5}, 1);
+  const auto all = channel_moments(x, 1, 4);
+  std::vector<Moments> parts(3);
+  for (int64_t n = 0; n < 3; ++n) {
+    const auto part = channel_moments(x.alias({50, 40, 5}, n * 50 * 40 * 5), 1, 4);
+    for (size_t c = 0; c < 3; ++c) parts[c].merge(part[c]);
+  }
+  for (size_t c = 0; c < 3; ++c) {
+    double mean = 0, m2 = 0;
+    for (int64_t i = 0; i < 6000; ++i) mean += x.value_at(i * 5 + 1 + int64_t(c)) / 6000;
+    for (int64_t i = 0; i < 6000; ++i) m2 += std::pow(x.value_at(i * 5 + 1 + int64_t(c)) - mean, 2);
+    CHECK(all[c].count == 6000);
+    CHECK(all[c].mean == Approx(mean).margin(1e-13));
+    CHECK(all[c].variance() == Approx(m2 / 6000).epsilon(1e-12));
+    CHECK(parts[c].mean == Approx(all[c].mean).margin(1e-13));
+    CHECK(parts[c].m2 == Approx(all[c].m2).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("the layer applies (x - mean) / std and its gradient is grad / std", "[equalizer]") {
+  InitRandom random(0, DType::kFloat64);
+  ScaleEqualizer equalizer(3, explicit_options("all", "channel"));
+  const std::vector<Moments> moments{{4, 1, 16}, {4, -2, 4}, {4, 0, 1}};
+  CHECK(equalizer.set_constants(moments) == 0);
+  Tensor x = random_leaf({2, 2, 2, 3}, 1);
+  const Tensor y = equalizer(x);
+  const double mean[] = {1, -2, 0}, std[] = {2, 1, 0.5};
+  for (int64_t i = 0; i < x.numel(); ++i) CHECK(y.value_at(i) == Approx((x.value_at(i) - mean[i % 3]) / std[i % 3]).margin(1e-14));
+  y.backward(Tensor::full(y.shape(), 1, DType::kFloat64));
+  for (int64_t i = 0; i < x.numel(); ++i) CHECK(x.grad().value_at(i) == Approx(1 / std[i % 3]));
+}
+
+TEST_CASE("calibration gives zero mean and unit deviation at the fusion, on unseen data too", "[equalizer]") {
+  for (const char* granularity : {"scalar", "channel"}) {
+    InitRandom random(0, DType::kFloat64);
+    TinyHead head(explicit_options("all", granularity));
+    auto batch = [](int64_t i) {
+      return std::pair(random_tensor({4, 16, 16, 3}, 100 + uint64_t(i)) , mul(random_tensor({4, 8, 8, 3}, 900 + uint64_t(i)), 5) + 3);
+    };
+    const Tensor running_before = head.named_buffers()[0].tensor.clone();
+    const auto report = calibrate_equalizers(head, {&head.site_}, 8, [&](int64_t i) {
+      const auto [fine, coarse] = batch(i);
+      head.forward(fine, coarse);
+    });
+    REQUIRE(report.branches.size() == 2);
+    CHECK(report.branches[0].std == Approx(1).epsilon(0.05));          // a batch-normalised branch
+    CHECK(report.branches[1].mean == Approx(3).epsilon(0.05));
+    CHECK(report.branches[1].std == Approx(5 * (1 + 7 * 0.625) / 8).epsilon(0.05));  // white noise, 8 -> 16: variance factor ((1 + 7 * 0.625) / 8)^2
+    CHECK(bit_equal(head.named_buffers()[0].tensor, running_before));   // running statistics untouched
+    CHECK(head.named_buffers()[2].tensor.item() == 0);                  // nor num_batches_tracked
+
+    Tensor seen;
+    LayerObserver observer([&](Layer& layer, const Tensor& input, const Tensor&) {
+      if (&layer == &head.fusion_) seen = input;
+    });
+    const auto [fine, coarse] = batch(50);
+    head.forward(fine, coarse);
+    for (int branch = 0; branch < 2; ++branch) {
+      const Moments moments = pooled(channel_moments(seen, branch * 3, branch * 3 + 3));
+      CHECK(std::abs(moments.mean) < 0.1);
+      CHECK(moments.standard_deviation() == Approx(1).epsilon(0.05));
+    }
+  }
+}
+
+TEST_CASE("only the asked branches are equalized, and off leaves no trace", "[equalizer]") {
+  TinyHead off(EqualizerOptions{}), upsampled(explicit_options("upsampled")), all(explicit_options("all"));
+  CHECK(off.named_buffers().size() == 3);
+  CHECK(upsampled.named_buffers().size() == 5);
+  CHECK(upsampled.named_buffers()[3].name == "site.equalizers.1.mean");
+  CHECK(all.named_buffers().size() == 7);
+}
+
+TEST_CASE("a dead branch gets the floor instead of a division by zero", "[equalizer]") {
+  ScaleEqualizer equalizer(2, explicit_options());
+  CHECK(equalizer.set_constants({{10, 0, 0}, {10, 0, 0}}) == 1);
+  CHECK(equalizer.std().item() == Approx(1e-5));
+  const Tensor y = equalizer(Tensor::zeros({1, 1, 1, 2}));
+  CHECK(y.value_at(0) == 0);
+}
+
+TEST_CASE("an interrupted calibration restores everything", "[equalizer]") {
+  InitRandom random(0, DType::kFloat64);
+  TinyHead head(explicit_options());
+  head.eval();
+  std::vector<Tensor> before;
+  for (const auto& buffer : head.named_buffers()) before.push_back(buffer.tensor.clone());
+  CHECK_THROWS_AS(calibrate_equalizers(head, {&head.site_}, 3,
+                                       [&](int64_t i) {
+                                         if (i == 1) throw DataError("broken picture", "x.png", "");
+                                         head.forward(random_tensor({2, 4, 4, 3}, 1), random_tensor({2, 2, 2, 3}, 2));
+                                       }),
+                  DataError);
+  CHECK_FALSE(head.is_training());
+  for (size_t i = 0; i < before.size(); ++i) CHECK(bit_equal(head.named_buffers()[i].tensor, before[i]));
+}
+
+TEST_CASE("a fusion site names the branch that does not fit", "[equalizer]") {
+  TinyHead head(EqualizerOptions{});
+  try {
+    head.site_.forward({Tensor::zeros({1, 4, 4, 3}), Tensor::zeros({1, 2, 2, 5})}, 4, 4);
+    FAIL("nothing was thrown");
+  } catch (const ShapeError& error) {
+    CHECK(std::string(error.what()).find("'coarse' must be [N,h,w,3]") != std::string::npos);
+    CHECK(error.where() == "site");
+  }
+}

@@ -1,0 +1,123 @@
+// Registration, names, state dict: what a module tree promises.
+#include "layers/layers.h"
+#include "support.h"
+
+using namespace eq;
+using namespace eq::test;
+
+namespace {
+
+class Pair : public Layer {
+ public:
+  Pair() : first_(register_module<Conv2d>("first", 2, 3, Conv2dLayerOptions{.kernel_size = 3})), second_(register_module<BatchNorm2d>("second", 3)) {}
+  Tensor forward(const Tensor& x) override { return second_(first_(x)); }
+  void replace_first() { register_module<Conv2d>("first", 2, 3, Conv2dLayerOptions{.kernel_size = 1, .bias = false}); }
+
+ private:
+  Conv2d& first_;
+  BatchNorm2d& second_;
+};
+
+std::vector<std::string> names_of(const std::vector<Module::NamedTensor>& list) {
+  std::vector<std::string> names;
+  for (const auto& entry : list) names.push_back(entry.name);
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("a module tree names its tensors in registration order", "[module]") {
+  Pair pair;
+  CHECK(names_of(pair.named_parameters()) == std::vector<std::string>{"first.weight", "first.bias", "second.weight", "second.bias"});
+  CHECK(names_of(pair.named_buffers()) ==
+        std::vector<std::string>{"second.running_mean", "second.running_var", "second.num_batches_tracked"});
+  CHECK(pair.parameter_count() == 2 * 3 * 9 + 3 + 3 + 3);
+}
+
+TEST_CASE("registering a name again replaces the child", "[module]") {
+  Pair pair;
+  pair.replace_first();
+  CHECK(names_of(pair.named_parameters()) == std::vector<std::string>{"first.weight", "second.weight", "second.bias"});
+  CHECK(pair.named_parameters()[0].tensor.shape() == Shape{3, 1, 1, 2});
+}
+
+TEST_CASE("train and eval reach the whole tree", "[module]") {
+  Pair pair;
+  pair.eval();
+  for (const auto& entry : pair.named_modules()) CHECK_FALSE(entry.module->is_training());
+  pair.train();
+  for (const auto& entry : pair.named_modules()) CHECK(entry.module->is_training());
+}
+
+TEST_CASE("the state dict speaks PyTorch's layout and loads back", "[module]") {
+  InitRandom random(7);
+  Pair a, b;
+  auto state = a.state_dict();
+  REQUIRE(state.at("first.weight").shape() == Shape{3, 2, 3, 3});
+  // Element [o,i,r,s] of the file is element [o,r,s,i] in memory.
+  const Tensor weight = a.named_parameters()[0].tensor;
+  CHECK(state.at("first.weight").value_at(((2 * 2 + 1) * 3 + 0) * 3 + 2) == weight.value_at(((2 * 3 + 0) * 3 + 2) * 2 + 1));
+  const auto report = b.load_state_dict(state);
+  CHECK(report.loaded.size() == 7);
+  for (size_t i = 0; i < 4; ++i) CHECK(bit_equal(a.named_parameters()[i].tensor, b.named_parameters()[i].tensor));
+}
+
+TEST_CASE("loading is strict and changes nothing when it fails", "[module]") {
+  InitRandom random(7);
+  Pair pair;
+  const auto before = pair.state_dict();
+  std::map<std::string, Tensor> kept;
+  for (const auto& [name, value] : before) kept[name] = value.clone();
+  auto wrong = kept;
+  wrong.erase("first.bias");
+  wrong["second.weight"] = Tensor::zeros({19});
+  wrong["stranger"] = Tensor::zeros({1});
+  wrong["first.weight"] = Tensor::zeros({3, 2, 3, 3});
+  try {
+    pair.load_state_dict(wrong, true, "file.safetensors");
+    FAIL("nothing was thrown");
+  } catch (const DataError& error) {
+    const std::string text = error.what();
+    CHECK(text.find("first.bias") != std::string::npos);
+    CHECK(text.find("second.weight: file [19], model [3]") != std::string::npos);
+    CHECK(text.find("stranger") != std::string::npos);
+    CHECK(text.find("file.safetensors") != std::string::npos);
+  }
+  for (const auto& [name, value] : pair.state_dict()) CHECK(bit_equal(value, kept.at(name)));
+  const auto report = pair.load_state_dict(wrong, false);
+  CHECK(report.missing == std::vector<std::string>{"first.bias"});
+  CHECK(report.unexpected == std::vector<std::string>{"stranger"});
+  CHECK(report.mismatched.size() == 1);
+  CHECK(pair.named_parameters()[0].tensor.value_at(0) == 0);
+}
+
+TEST_CASE("equal seeds give equal weights, whatever was built before", "[module]") {
+  auto build = [](uint64_t seed) {
+    InitRandom random(seed);
+    return Pair().named_parameters()[0].tensor;
+  };
+  const Tensor a = build(1), other = build(2), b = build(1);
+  CHECK(bit_equal(a, b));
+  CHECK_FALSE(bit_equal(a, other));
+}
+
+TEST_CASE("He-normal initialisation has the fan-out's deviation", "[module]") {
+  InitRandom random(3);
+  Conv2d conv(64, 128, {.kernel_size = 3, .bias = false});
+  double squares = 0;
+  const Tensor weight = conv.weight();
+  for (int64_t i = 0; i < weight.numel(); ++i) squares += weight.value_at(i) * weight.value_at(i);
+  CHECK(squares / double(weight.numel()) == Approx(2.0 / (9 * 128)).epsilon(0.02));
+}
+
+TEST_CASE("observers see each layer in order", "[module]") {
+  Pair pair;
+  pair.assign_paths("net");
+  std::vector<std::string> seen;
+  {
+    LayerObserver observer([&](Layer& layer, const Tensor&, const Tensor& output) { seen.push_back(layer.path() + " " + to_string(output.shape())); });
+    pair(Tensor::zeros({2, 4, 4, 2}));
+  }
+  pair(Tensor::zeros({2, 4, 4, 2}));
+  CHECK(seen == std::vector<std::string>{"net.first [2, 2, 2, 3]", "net.second [2, 2, 2, 3]", "net [2, 2, 2, 3]"});
+}
