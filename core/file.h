@@ -16,10 +16,27 @@ namespace eq {
 std::vector<uint8_t> read_file(const std::filesystem::path& path, size_t max_bytes);
 std::string read_text(const std::filesystem::path& path, size_t max_bytes);
 
+// A regular file opened for reading from its start: for files that are looked at before they are read whole.
+class FileReader {
+ public:
+  explicit FileReader(std::filesystem::path path);  // throws IoError: missing, unreadable, a folder, a pipe, a device
+  ~FileReader();
+  FileReader(const FileReader&) = delete;
+  uint64_t size() const { return size_; }
+  void require_at_most(uint64_t max_bytes) const;   // throws DataError
+  void read(void* data, size_t bytes);              // the next bytes, all of them; throws IoError
+
+ private:
+  std::filesystem::path path_;
+  uint64_t size_ = 0;
+  int fd_ = -1;
+};
+
 // An atomic replacement of one file. Nothing is visible under `path` until commit() returned; without commit() nothing remains.
+// The permissions of the file that is replaced are kept; a symbolic link stays one, and its target is replaced.
 class FileWriter {
  public:
-  explicit FileWriter(std::filesystem::path path);  // throws IoError
+  explicit FileWriter(std::filesystem::path path);  // throws IoError (also when `path` is a folder, a pipe or a device)
   ~FileWriter();
   FileWriter(const FileWriter&) = delete;
   void write(const void* data, size_t bytes);       // throws IoError (disk full, ...)
@@ -27,7 +44,9 @@ class FileWriter {
   void commit();                                    // flush, fsync, rename, fsync the folder; errors of close count
 
  private:
-  void fail(const char* what);
+  [[noreturn]] void fail(const char* what, int error);
+  void abandon();
+  void require_open() const;
   std::filesystem::path path_, temporary_;
   int fd_ = -1;
 };
@@ -35,7 +54,8 @@ class FileWriter {
 void write_file_atomically(const std::filesystem::path& path, std::span<const uint8_t> bytes);
 void write_text_atomically(const std::filesystem::path& path, const std::string& text);
 
-// Appends whole lines to a log (created when missing); each line reaches the file before append() returns.
+// Appends whole lines to a log (created when missing); each line reaches the file before append_line() returns.
+// Half a line that a killed run left behind is ended first.
 void append_line(const std::filesystem::path& path, const std::string& line);
 
 // mkdir -p, with IoError.
