@@ -11,7 +11,9 @@
 // The ReLU mask is recomputed from x, so y need not be saved.
 //
 // Shapes: x [..., C]; gamma, beta [C] or undefined (1 and 0); running_mean, running_var [C].
-// Statistics are summed in double over fixed chunks added in order: the same bits for any thread count.
+// Statistics are summed in double over fixed chunks added in order: the same bits for any thread count. Each chunk sums
+// around an origin of its own, so that means far larger than the deviation cost no accuracy.
+// Passes over memory: forward two (statistics; apply), backward two (sums; apply), in eval one each.
 
 #include "core/tensor.h"
 
@@ -31,6 +33,11 @@ namespace cpu {
 void batch_norm_statistics(const Tensor& x, Tensor& mean, Tensor& inv_std, Tensor& biased_var, double eps);
 void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
                         bool relu, Tensor& y);
+// running <- (1 - momentum) * running + momentum * batch value; `count` = m, the values per channel (at least 2).
+void batch_norm_update_running(const Tensor& mean, const Tensor& biased_var, int64_t count, double momentum,
+                               Tensor& running_mean, Tensor& running_var);
+// 1 / sqrt(var + eps), [C].
+void batch_norm_inverse_std(const Tensor& var, double eps, Tensor& inv_std);
 // grad_gamma and grad_beta are always computed; grad_x may be undefined (not wanted).
 void batch_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                          const Tensor& inv_std, bool relu, bool training, Tensor& grad_x, Tensor& grad_gamma, Tensor& grad_beta);

@@ -1,0 +1,151 @@
+#include "core/kernels/cross_entropy.h"
+
+#include <limits>
+
+#include "core/kernels/lanes.h"
+#include "core/parallel.h"
+
+namespace eq::cpu {
+namespace {
+
+struct LabelScan {
+  double weight = 0;  // sum of class weights over valid positions
+  int64_t bad = -1;   // the first position with a label that is no class, or -1
+};
+
+template <class Label, class T>
+LabelScan scan_labels(const Label* labels, int64_t count, int64_t classes, int64_t ignore, const T* weights) {
+  auto partial = [&](int64_t begin, int64_t end) {
+    LabelScan scan;
+    int64_t valid = 0;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t label = labels[i];
+      if (label == ignore) continue;
+      if (uint64_t(label) >= uint64_t(classes)) {
+        scan.bad = i;
+        return scan;
+      }
+      ++valid;
+      if (weights) scan.weight += double(weights[label]);
+    }
+    if (!weights) scan.weight = double(valid);
+    return scan;
+  };
+  return parallel_reduce(count, 1 << 15, LabelScan(), partial, [](LabelScan a, const LabelScan& b) {
+    return LabelScan{a.weight + b.weight, a.bad >= 0 ? a.bad : b.bad};
+  });
+}
+
+// Everything a task needs. `scale` is 1 / denominator, for the gradient.
+template <class T, class Label>
+struct Problem {
+  const T* logits;
+  const Label* labels;
+  const T* weights;  // or null
+  int64_t classes, ignore;
+  double scale;
+  T* gradient;  // or null
+};
+
+// The loss of the positions [begin, end), not yet divided; their gradient is written on the way.
+template <class T, class Label>
+double loss_of(const Problem<T, Label>& problem, int64_t begin, int64_t end) {
+  constexpr T kNothing = -std::numeric_limits<T>::infinity();
+  const int64_t classes = problem.classes;
+  const LaneRow<T> walk(classes);
+  const T* limit = problem.logits + end * classes;
+  T* gradient_limit = problem.gradient + (problem.gradient ? end * classes : 0);
+  LaneScratch<T> scratch(walk.vectors);
+  T* exponentials = scratch.data();
+  double loss = 0;
+  for (int64_t block = begin; block < end; block += kLanes<T>) {
+    alignas(64) T totals[kLanes<T>], offsets[kLanes<T>], factors[kLanes<T>];  // of an ignored position: 1, 0, 0
+    for (int64_t i = 0; i < kLanes<T>; ++i) {
+      totals[i] = T(1);
+      offsets[i] = factors[i] = T(0);
+    }
+    for (int64_t p = block; p < std::min(end, block + kLanes<T>); ++p) {
+      const int64_t label = problem.labels[p];
+      T* out = problem.gradient ? problem.gradient + p * classes : nullptr;
+      if (label == problem.ignore) {
+        for (int64_t v = 0; out && v < walk.vectors; ++v) walk.store(out, v, gradient_limit, Lanes<T>{});
+        continue;
+      }
+      const T* row = problem.logits + p * classes;
+      Lanes<T> top = broadcast(kNothing), sum{};
+      for (int64_t v = 0; v < walk.vectors; ++v) top = max_of(top, walk.load(row, v, limit, kNothing));
+      top = max_lanes<T>(top);
+      for (int64_t v = 0; v < walk.vectors; ++v) {
+        const Lanes<T> e = exp_nonpositive<T>(walk.load(row, v, limit, kNothing) - top);
+        sum += e;
+        store(exponentials + v * kLanes<T>, e);
+      }
+      const T total = sum_lanes<T>(sum)[0], weight = problem.weights ? problem.weights[label] : T(1);
+      totals[p - block] = total;
+      offsets[p - block] = top[0] - row[label];
+      factors[p - block] = weight;
+      if (out) {
+        const T scaled = T(double(weight) * problem.scale), factor = scaled / total;
+        for (int64_t v = 0; v < walk.vectors; ++v) {
+          walk.store(out, v, gradient_limit, load(exponentials + v * kLanes<T>) * factor);
+        }
+        out[label] -= scaled;
+      }
+    }
+    loss += double(sum_lanes<T>(load(factors) * (log_positive<T>(load(totals)) + load(offsets)))[0]);
+  }
+  return loss;
+}
+
+template <class T, class Label>
+void cross_entropy_of(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options, Tensor& loss,
+                      Tensor& grad_logits) {
+  using Reduction = CrossEntropyOptions::Reduction;
+  const int64_t count = labels.numel(), classes = logits.size(-1);
+  const T* weights = options.class_weights.defined() ? options.class_weights.data<T>() : nullptr;
+  const LabelScan scan = scan_labels(labels.data<Label>(), count, classes, options.ignore_index, weights);
+  if (scan.bad >= 0) {
+    throw DataError("the label " + std::to_string(int64_t(labels.data<Label>()[scan.bad])) + " is neither a class (0 to " +
+                        std::to_string(classes - 1) + ") nor the ignore index " + std::to_string(options.ignore_index),
+                    "cross_entropy, labels " + to_string(labels.shape()) + " at flat position " + std::to_string(scan.bad),
+                    "check the data set's label map and its number of classes");
+  }
+  double denominator = 1;
+  if (options.reduction == Reduction::kMeanAll) denominator = double(count);
+  if (options.reduction == Reduction::kMeanValid) denominator = scan.weight;
+  const double scale = denominator == 0 ? 0 : 1 / denominator;
+  T* gradient = grad_logits.defined() ? grad_logits.data<T>() : nullptr;
+  const Problem<T, Label> problem{logits.data<T>(), labels.data<Label>(), weights, classes, options.ignore_index, scale, gradient};
+  const int64_t grain = (grain_for(classes, 32768) + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+  const double total = parallel_reduce(
+      count, grain, 0.0, [&](int64_t begin, int64_t end) { return loss_of(problem, begin, end); }, std::plus<double>());
+  loss.data<T>()[0] = T(total * scale);
+}
+
+}  // namespace
+
+void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options, Tensor& loss,
+                   Tensor& grad_logits) {
+  dispatch_floating(logits.dtype(), "cross_entropy", [&]<typename T>() {
+    switch (labels.dtype()) {
+      case DType::kUInt8: return cross_entropy_of<T, uint8_t>(logits, labels, options, loss, grad_logits);
+      case DType::kInt32: return cross_entropy_of<T, int32_t>(logits, labels, options, loss, grad_logits);
+      case DType::kInt64: return cross_entropy_of<T, int64_t>(logits, labels, options, loss, grad_logits);
+      default: break;
+    }
+    throw DTypeError("cross_entropy: labels must be uint8, int32 or int64, they are " + describe(labels), "cross_entropy",
+                     "labels are class indices, one per position");
+  });
+}
+
+void cross_entropy_scale(const Tensor& grad_logits, double factor, Tensor& scaled) {
+  dispatch_floating(grad_logits.dtype(), "cross_entropy", [&]<typename T>() {
+    const T *in = grad_logits.data<T>(), f = T(factor);
+    T* out = scaled.data<T>();
+    parallel_for(grad_logits.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) out[i] = f * in[i];
+    });
+  });
+}
+
+}  // namespace eq::cpu
