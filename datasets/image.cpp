@@ -21,8 +21,8 @@ void check_picture(const std::string& name, int64_t height, int64_t width, uint6
   const std::string size = std::to_string(width) + " x " + std::to_string(height) + " pixels";
   if (height < 1 || width < 1) refuse_picture(name, "the picture declares " + size);
   if (height > limits::kPictureSide || width > limits::kPictureSide || height * width > limits::kPicturePixels) {
-    throw DataError("the picture declares " + size + "; at most " + std::to_string(limits::kPictureSide) + " a side and " +
-                        std::to_string(limits::kPicturePixels) + " in all are read",
+    throw DataError("the picture declares " + size + "; at most " + std::to_string(limits::kPictureSide) +
+                        " a side and " + std::to_string(limits::kPicturePixels) + " in all are read",
                     name, "cut it into tiles or scale it down");
   }
   if (file_bytes < least_bytes) {
@@ -35,10 +35,11 @@ std::vector<uint8_t> narrowed_labels(const std::vector<uint8_t>& big_endian, int
   std::vector<uint8_t> labels(big_endian.size() / 2);
   for (size_t i = 0; i < labels.size(); ++i) {
     if (big_endian[2 * i] != 0) {
-      throw DataError("a label of this 16-bit picture does not fit in 8 bits: " +
-                          std::to_string(big_endian[2 * i] * 256 + big_endian[2 * i + 1]),
-                      name + ", row " + std::to_string(int64_t(i) / width) + ", column " + std::to_string(int64_t(i) % width),
-                      "is this an instance map or a depth map? Labels are 0 to 255");
+      throw DataError(
+          "a label of this 16-bit picture does not fit in 8 bits: " +
+              std::to_string(big_endian[2 * i] * 256 + big_endian[2 * i + 1]),
+          name + ", row " + std::to_string(int64_t(i) / width) + ", column " + std::to_string(int64_t(i) % width),
+          "is this an instance map or a depth map? Labels are 0 to 255");
     }
     labels[i] = big_endian[2 * i + 1];
   }
@@ -82,7 +83,8 @@ enum class Format { kJpeg, kPng, kPnm, kBmp, kTga };
 constexpr size_t kHeadBytes = 32;  // enough to tell the formats
 
 bool begins(std::span<const uint8_t> bytes, std::string_view signature, size_t at = 0) {
-  return bytes.size() >= at + signature.size() && std::memcmp(bytes.data() + at, signature.data(), signature.size()) == 0;
+  return bytes.size() >= at + signature.size() &&
+         std::memcmp(bytes.data() + at, signature.data(), signature.size()) == 0;
 }
 
 const char* foreign_format(std::span<const uint8_t> bytes) {
@@ -94,7 +96,8 @@ const char* foreign_format(std::span<const uint8_t> bytes) {
   if (begins(bytes, "8BPS")) return "Photoshop";
   if (begins(bytes, "\x76\x2f\x31\x01")) return "OpenEXR";
   if (begins(bytes, "\0\0\0\x0cjP  "sv)) return "JPEG 2000";
-  if (bytes.size() > 2 && bytes[0] == 'P' && std::strchr("12347", bytes[1]) != nullptr && std::strchr(" \t\r\n", bytes[2]) != nullptr) {
+  if (bytes.size() > 2 && bytes[0] == 'P' && std::strchr("12347", bytes[1]) != nullptr &&
+      std::strchr(" \t\r\n", bytes[2]) != nullptr) {
     return "Netpbm P1, P2, P3, P4 or P7";
   }
   return nullptr;
@@ -105,13 +108,15 @@ Format format_of(std::span<const uint8_t> bytes, const std::string& name) {
   if (bytes.empty()) throw DataError("the file is empty", name, "copy or download it again");
   if (begins(bytes, "\xff\xd8\xff")) return Format::kJpeg;
   if (begins(bytes, "\x89PNG\r\n\x1a\n")) return Format::kPng;
-  if (bytes.size() > 2 && bytes[0] == 'P' && (bytes[1] == '5' || bytes[1] == '6') && (bytes[2] == '#' || bytes[2] <= ' ')) {
+  if (bytes.size() > 2 && bytes[0] == 'P' && (bytes[1] == '5' || bytes[1] == '6') &&
+      (bytes[2] == '#' || bytes[2] <= ' ')) {
     return Format::kPnm;
   }
   if (begins(bytes, "BM")) return Format::kBmp;
   if (detail::looks_like_tga(bytes)) return Format::kTga;
   if (const char* foreign = foreign_format(bytes)) {
-    throw DataError(std::string("this is a ") + foreign + " file, which is not read", name, "convert it to PNG or JPEG");
+    throw DataError(std::string("this is a ") + foreign + " file, which is not read", name,
+                    "convert it to PNG or JPEG");
   }
   throw DataError("this is not a picture of a known format", name, "PNG, JPEG, PPM/PGM (P5, P6), BMP and TGA are read");
 }
@@ -178,8 +183,9 @@ void expand_to_rgb(Samples& samples, const std::string& name) {
   for (size_t i = 0; i < samples.values.size(); ++i) {
     const size_t index = samples.values[i];
     if (index >= colors.size()) {
-      throw DataError("the index " + std::to_string(index) + " has no colour: the palette has " + std::to_string(colors.size()),
-                      pixel_text(name, int64_t(i), samples.width), "save the picture again as RGB");
+      throw DataError(
+          "the index " + std::to_string(index) + " has no colour: the palette has " + std::to_string(colors.size()),
+          pixel_text(name, int64_t(i), samples.width), "save the picture again as RGB");
     }
     std::copy(colors[index].begin(), colors[index].end(), rgb.begin() + std::ptrdiff_t(3 * i));
   }
@@ -219,7 +225,8 @@ std::string color_text(const uint8_t* rgb) {
 LabelMap labels_from_colors(const Image& image, const std::string& name, const Palette& colors) {
   auto packed = [](const uint8_t* rgb) { return uint32_t(rgb[0]) << 16 | uint32_t(rgb[1]) << 8 | rgb[2]; };
   std::unordered_map<uint32_t, uint8_t> index_of;
-  for (size_t i = 0; i < colors.size(); ++i) index_of.emplace(packed(colors[i].data()), uint8_t(i));  // the first of equals
+  for (size_t i = 0; i < colors.size(); ++i)
+    index_of.emplace(packed(colors[i].data()), uint8_t(i));  // the first of equals
   LabelMap map{image.height, image.width, std::vector<uint8_t>(image.pixels.size() / 3)};
   uint32_t last_color = packed(colors[0].data());  // neighbours are mostly alike
   uint8_t last_label = 0;
@@ -228,8 +235,10 @@ LabelMap labels_from_colors(const Image& image, const std::string& name, const P
     if (packed(rgb) != last_color) {
       const auto found = index_of.find(packed(rgb));
       if (found == index_of.end()) {
-        throw DataError("the colour " + color_text(rgb) + " is not in the colour table of " + std::to_string(colors.size()) + " classes",
-                        pixel_text(name, int64_t(i), image.width), "add it to the table, or check that the table is that of this data set");
+        throw DataError("the colour " + color_text(rgb) + " is not in the colour table of " +
+                            std::to_string(colors.size()) + " classes",
+                        pixel_text(name, int64_t(i), image.width),
+                        "add it to the table, or check that the table is that of this data set");
       }
       last_color = found->first;
       last_label = found->second;
@@ -260,17 +269,21 @@ Image read_image(const std::filesystem::path& path) {
 
 LabelMap decode_label_map(std::span<const uint8_t> bytes, const std::string& name, const Palette& colors) {
   if (colors.size() > 256) {
-    throw UsageError("a colour table has at most 256 entries, not " + std::to_string(colors.size()), "decode_label_map", "labels are 8 bits");
+    throw UsageError("a colour table has at most 256 entries, not " + std::to_string(colors.size()), "decode_label_map",
+                     "labels are 8 bits");
   }
   return with_memory_errors(name, [&] {
     const PictureInfo info = probe(bytes, name);
     if (info.format == "jpeg") {
-      throw DataError("a JPEG cannot hold labels: its compression changes values", name, "take the original masks, stored as PNG");
+      throw DataError("a JPEG cannot hold labels: its compression changes values", name,
+                      "take the original masks, stored as PNG");
     }
-    const bool has_indices = info.mode == "gray" || info.mode == "gray+alpha" || (info.mode == "indexed" && info.format == "png");
+    const bool has_indices =
+        info.mode == "gray" || info.mode == "gray+alpha" || (info.mode == "indexed" && info.format == "png");
     if (!has_indices && colors.empty()) {
-      throw DataError("this label map is stored as colours (" + info.format + ", " + info.mode + "), not as class indices", name,
-                      "give the colour of each class (data.label_colors), or convert it to an 8-bit gray or palette PNG");
+      throw DataError(
+          "this label map is stored as colours (" + info.format + ", " + info.mode + "), not as class indices", name,
+          "give the colour of each class (data.label_colors), or convert it to an 8-bit gray or palette PNG");
     }
     if (!has_indices) return labels_from_colors(decode_image(bytes, name), name, colors);
     Samples samples = decode(bytes, name, Purpose::kLabels);
@@ -280,7 +293,8 @@ LabelMap decode_label_map(std::span<const uint8_t> bytes, const std::string& nam
 }
 
 LabelMap read_label_map(const std::filesystem::path& path, const Palette& colors) {
-  return with_memory_errors(path.string(), [&] { return decode_label_map(picture_bytes(path), path.string(), colors); });
+  return with_memory_errors(path.string(),
+                            [&] { return decode_label_map(picture_bytes(path), path.string(), colors); });
 }
 
 }  // namespace eq

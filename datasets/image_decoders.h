@@ -1,6 +1,6 @@
 #pragma once
-// Between image.cpp and the decoder of each format; nobody else includes this. A decoder gets the whole file in memory, checks the
-// declared size with check_picture() before it allocates, and throws DataError naming the file.
+// Between image.cpp and the decoder of each format; nobody else includes this. A decoder gets the whole file in memory,
+// checks the declared size with check_picture() before it allocates, and throws DataError naming the file.
 
 #include "core/errors.h"
 #include "datasets/image.h"
@@ -45,9 +45,9 @@ int exif_orientation(std::span<const uint8_t> tiff);
 
 [[noreturn]] void refuse_picture(const std::string& name, const std::string& what);
 
-// Throws DataError unless the picture has a pixel and keeps the limits, and the file has at least `least_bytes`, which no file of
-// that many pixels can be shorter than: a short file never makes us allocate much. The limits are checked first, so least_bytes may
-// have been computed from any declared size (in unsigned arithmetic).
+// Throws DataError unless the picture has a pixel and keeps the limits, and the file has at least `least_bytes`, which
+// no file of that many pixels can be shorter than: a short file never makes us allocate much. The limits are checked
+// first, so least_bytes may have been computed from any declared size (in unsigned arithmetic).
 void check_picture(const std::string& name, int64_t height, int64_t width, uint64_t file_bytes, uint64_t least_bytes);
 
 // 16-bit big-endian gray values to labels. Throws DataError with the pixel of the first value above 255.

@@ -17,21 +17,27 @@ std::string size_text(int64_t height, int64_t width) { return std::to_string(wid
 void check_size(const char* where, int64_t height, int64_t width, size_t values, int64_t channels) {
   const bool sane = height >= 1 && width >= 1 && height <= limits::kPictureSide && width <= limits::kPictureSide;
   if (!sane || uint64_t(height * width * channels) != values) {
-    throw UsageError("a picture of " + size_text(height, width) + " cannot have " + std::to_string(values) + " values", where,
+    throw UsageError("a picture of " + size_text(height, width) + " cannot have " + std::to_string(values) + " values",
+                     where,
                      "it needs height x width x " + std::to_string(channels) + " of them, and sides of 1 to " +
                          std::to_string(limits::kPictureSide));
   }
 }
 
-void check_size(const char* where, const Image& image) { check_size(where, image.height, image.width, image.pixels.size(), 3); }
-void check_size(const char* where, const LabelMap& map) { check_size(where, map.height, map.width, map.labels.size(), 1); }
+void check_size(const char* where, const Image& image) {
+  check_size(where, image.height, image.width, image.pixels.size(), 3);
+}
+void check_size(const char* where, const LabelMap& map) {
+  check_size(where, map.height, map.width, map.labels.size(), 1);
+}
 
 // Every label but `except` must have a colour.
 void check_colors(const char* where, const LabelMap& map, const Palette& palette, int except) {
   for (uint8_t label : map.labels) {
     if (label >= palette.size() && label != except) {
-      throw UsageError("the label " + std::to_string(label) + " has no colour: the palette has " + std::to_string(palette.size()), where,
-                       "give a palette with an entry for each class");
+      throw UsageError(
+          "the label " + std::to_string(label) + " has no colour: the palette has " + std::to_string(palette.size()),
+          where, "give a palette with an entry for each class");
     }
   }
 }
@@ -43,14 +49,17 @@ std::vector<uint8_t> encode_png(const Image& image) {
   return detail::encode_png(image.height, image.width, image.pixels.data(), nullptr);
 }
 
-void write_png(const std::filesystem::path& path, const Image& image) { write_file_atomically(path, encode_png(image)); }
+void write_png(const std::filesystem::path& path, const Image& image) {
+  write_file_atomically(path, encode_png(image));
+}
 
 void write_indexed_png(const std::filesystem::path& path, const LabelMap& labels, const Palette& palette) {
   constexpr const char* kWhere = "write_indexed_png";
   check_size(kWhere, labels);
   check_colors(kWhere, labels, palette, -1);
   if (palette.size() > 256) {
-    throw UsageError("a palette has at most 256 colours, not " + std::to_string(palette.size()), kWhere, "labels are 8 bits");
+    throw UsageError("a palette has at most 256 colours, not " + std::to_string(palette.size()), kWhere,
+                     "labels are 8 bits");
   }
   write_file_atomically(path, detail::encode_png(labels.height, labels.width, labels.labels.data(), &palette));
 }
@@ -59,7 +68,8 @@ Palette voc_palette() {
   Palette palette(256);
   for (int index = 0; index < 256; ++index) {
     // Bits 0, 3, 6 of the index go to red, 1, 4, 7 to green, 2, 5 to blue, the lowest to the highest place.
-    for (int bit = 0; bit < 8; ++bit) palette[size_t(index)][size_t(bit % 3)] |= uint8_t((index >> bit & 1) << (7 - bit / 3));
+    for (int bit = 0; bit < 8; ++bit)
+      palette[size_t(index)][size_t(bit % 3)] |= uint8_t((index >> bit & 1) << (7 - bit / 3));
   }
   return palette;
 }
@@ -70,7 +80,8 @@ Image overlay(const Image& image, const LabelMap& labels, const Palette& palette
   check_size(kWhere, labels);
   check_colors(kWhere, labels, palette, ignore_index);
   if (image.height != labels.height || image.width != labels.width) {
-    throw UsageError("the picture is " + size_text(image.height, image.width) + ", the labels " + size_text(labels.height, labels.width),
+    throw UsageError("the picture is " + size_text(image.height, image.width) + ", the labels " +
+                         size_text(labels.height, labels.width),
                      kWhere, "resize one of them");
   }
   if (!(opacity >= 0 && opacity <= 1)) throw UsageError("the opacity must be 0 to 1", kWhere, "0.5 shows both");
@@ -101,7 +112,8 @@ Image colorize(const LabelMap& labels, const Palette& palette, int ignore_index)
 
 Image side_by_side(const std::vector<Image>& images, int64_t gap) {
   constexpr const char* kWhere = "side_by_side";
-  if (images.empty() || gap < 0) throw UsageError("there is no picture, or the gap is negative", kWhere, "give one picture or more");
+  if (images.empty() || gap < 0)
+    throw UsageError("there is no picture, or the gap is negative", kWhere, "give one picture or more");
   Image result;
   for (const Image& image : images) {
     check_size(kWhere, image);
@@ -113,7 +125,8 @@ Image side_by_side(const std::vector<Image>& images, int64_t gap) {
   int64_t left = 0;
   for (const Image& image : images) {
     for (int64_t y = 0; y < image.height; ++y) {
-      std::copy_n(image.pixels.begin() + y * image.width * 3, image.width * 3, result.pixels.begin() + (y * result.width + left) * 3);
+      std::copy_n(image.pixels.begin() + y * image.width * 3, image.width * 3,
+                  result.pixels.begin() + (y * result.width + left) * 3);
     }
     left += image.width + gap;
   }

@@ -1,5 +1,6 @@
-// JPEG through libjpeg-turbo. The library reports errors through a callback that must not return: it jumps back with longjmp.
-// So every function below that calls setjmp has only plain data in its frame, and all C++ objects belong to its caller.
+// JPEG through libjpeg-turbo. The library reports errors through a callback that must not return: it jumps back with
+// longjmp. So every function below that calls setjmp has only plain data in its frame, and all C++ objects belong to
+// its caller.
 
 #include <csetjmp>
 #include <cstdio>
@@ -43,7 +44,8 @@ class Decompressor {
     std::longjmp(self(info->client_data).jump_, 1);
   }
 
-  // The library goes on after damage and fills the rest with gray. For training data that is an error; harmless oddities are not.
+  // The library goes on after damage and fills the rest with gray. For training data that is an error; harmless
+  // oddities are not.
   static void on_warning(j_common_ptr info, int level) {
     if (level >= 0) return;
     switch (info->err->msg_code) {
@@ -101,7 +103,8 @@ class Decompressor {
   void cmyk_to_rgb(const uint8_t* cmyk, uint8_t* rgb) const {
     const int flip = info_.saw_Adobe_marker ? 0 : 255;
     for (size_t x = 0; x < info_.output_width; ++x) {
-      for (int c = 0; c < 3; ++c) rgb[3 * x + c] = uint8_t(((cmyk[4 * x + c] ^ flip) * (cmyk[4 * x + 3] ^ flip) + 127) / 255);
+      for (int c = 0; c < 3; ++c)
+        rgb[3 * x + c] = uint8_t(((cmyk[4 * x + c] ^ flip) * (cmyk[4 * x + 3] ^ flip) + 127) / 255);
     }
   }
 
@@ -129,7 +132,8 @@ PictureInfo described(const jpeg_decompress_struct& info, const std::string& nam
   result.height = info.image_height;
   result.width = info.image_width;
   result.bits = info.data_precision;
-  if (info.data_precision != 8) refuse_picture(name, "JPEG with " + std::to_string(info.data_precision) + " bits is not supported");
+  if (info.data_precision != 8)
+    refuse_picture(name, "JPEG with " + std::to_string(info.data_precision) + " bits is not supported");
   switch (info.jpeg_color_space) {
     case JCS_GRAYSCALE: result.mode = "gray"; break;
     case JCS_RGB:

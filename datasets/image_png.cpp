@@ -1,5 +1,5 @@
-// PNG through libpng's row interface. As with JPEG, errors come back by longjmp: the functions that call setjmp have only
-// plain data in their frames.
+// PNG through libpng's row interface. As with JPEG, errors come back by longjmp: the functions that call setjmp have
+// only plain data in their frames.
 
 #include <png.h>
 
@@ -58,13 +58,14 @@ class Reader {
     return png_get_eXIf_1(png_, info_, &count, &exif) != 0 ? exif_orientation({exif, count}) : 1;
   }
 
-  // [height, width, channels]: one byte a channel, alpha dropped, low-bit grays and indices unscaled; 16-bit channels stay two
-  // bytes, high byte first, when `wide`.
+  // [height, width, channels]: one byte a channel, alpha dropped, low-bit grays and indices unscaled; 16-bit channels
+  // stay two bytes, high byte first, when `wide`.
   std::vector<uint8_t> values(bool wide) {
     size_t stride = 0;
     if (!prepare(wide, &stride)) refuse();
     std::vector<uint8_t> values(stride * size_t(height_));
-    std::vector<png_bytep> rows(static_cast<size_t>(height_));  // all at once, because interlaced files fill rows in seven passes
+    std::vector<png_bytep> rows(
+        static_cast<size_t>(height_));  // all at once, because interlaced files fill rows in seven passes
     for (size_t y = 0; y < rows.size(); ++y) rows[y] = values.data() + stride * y;
     if (!read_rows(rows.data())) refuse();
     return values;
@@ -85,7 +86,8 @@ class Reader {
   // Before libpng sees the file, so that the message gives the size.
   void check_declared_size() const {
     auto number = [&](size_t at) {
-      return int64_t(left_[at]) << 24 | int64_t(left_[at + 1]) << 16 | int64_t(left_[at + 2]) << 8 | int64_t(left_[at + 3]);
+      return int64_t(left_[at]) << 24 | int64_t(left_[at + 1]) << 16 | int64_t(left_[at + 2]) << 8 |
+             int64_t(left_[at + 3]);
     };
     constexpr size_t kHeaderBytes = 26;  // signature, chunk length and type, width, height, bits, colour type
     if (left_.size() < kHeaderBytes) refuse_picture(name_, "damaged PNG: the file ends in its header");
@@ -183,7 +185,8 @@ class Writer {
     if (info_ == nullptr) png_error(png_, "no memory");
     png_set_write_fn(png_, &bytes_, take_bytes, nullptr);
     const int color_type = color_count > 0 ? PNG_COLOR_TYPE_PALETTE : PNG_COLOR_TYPE_RGB;
-    png_set_IHDR(png_, info_, width, height, 8, color_type, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(png_, info_, width, height, 8, color_type, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+                 PNG_FILTER_TYPE_DEFAULT);
     if (color_count > 0) png_set_PLTE(png_, info_, colors, color_count);
     png_write_info(png_, info_);
     const size_t stride = size_t(width) * (color_count > 0 ? 1 : 3);

@@ -1,7 +1,7 @@
-// PNM, BMP and TGA. BMP and TGA go through stb_image, which trusts its input in places: it goes on past the end of a short file,
-// leaves colours undefined that a short BMP palette lacks, and asserts on sizes. So the whole frame is checked here first, and
-// what cannot be checked is refused. PNM is decoded here: after the check of its header nothing but a copy is left, and
-// stb_image ignores the header's largest value.
+// PNM, BMP and TGA. BMP and TGA go through stb_image, which trusts its input in places: it goes on past the end of a
+// short file, leaves colours undefined that a short BMP palette lacks, and asserts on sizes. So the whole frame is
+// checked here first, and what cannot be checked is refused. PNM is decoded here: after the check of its header nothing
+// but a copy is left, and stb_image ignores the header's largest value.
 
 #include <algorithm>
 #include <bit>
@@ -35,9 +35,12 @@ namespace eq::detail {
 namespace {
 
 uint32_t little16(std::span<const uint8_t> bytes, size_t at) { return bytes[at] | uint32_t(bytes[at + 1]) << 8; }
-uint32_t little32(std::span<const uint8_t> bytes, size_t at) { return little16(bytes, at) | little16(bytes, at + 2) << 16; }
+uint32_t little32(std::span<const uint8_t> bytes, size_t at) {
+  return little16(bytes, at) | little16(bytes, at + 2) << 16;
+}
 
-// --- PNM: "P5" or "P6", width, height and largest value in decimal between white space and # comments, one white space, values.
+// --- PNM: "P5" or "P6", width, height and largest value in decimal between white space and # comments, one white
+// space, values.
 
 struct PnmHeader {
   int64_t height = 0, width = 0;
@@ -60,7 +63,8 @@ PnmHeader pnm_header(std::span<const uint8_t> bytes, const std::string& name) {
     int64_t value = 0;
     const size_t begin = at;
     for (; at < bytes.size() && bytes[at] >= '0' && bytes[at] <= '9'; ++at) {
-      value = std::min<int64_t>(value * 10 + (bytes[at] - '0'), int64_t{1} << 32);  // no overflow; refused as too large below
+      value = std::min<int64_t>(value * 10 + (bytes[at] - '0'),
+                                int64_t{1} << 32);  // no overflow; refused as too large below
     }
     if (at == begin) refuse_picture(name, "damaged PNM: a number is missing in the header");
     return value;
@@ -74,7 +78,8 @@ PnmHeader pnm_header(std::span<const uint8_t> bytes, const std::string& name) {
   header.largest = int(largest);
   if (at >= bytes.size() || !is_space(bytes[at])) refuse_picture(name, "damaged PNM: the header does not end");
   header.data = at + 1;
-  const uint64_t values = uint64_t(header.height) * uint64_t(header.width) * uint64_t(header.channels * header.bytes_each());
+  const uint64_t values =
+      uint64_t(header.height) * uint64_t(header.width) * uint64_t(header.channels * header.bytes_each());
   check_picture(name, header.height, header.width, bytes.size(), header.data + values);
   return header;
 }
@@ -92,14 +97,16 @@ BmpHeader bmp_header(std::span<const uint8_t> bytes, const std::string& name) {
   };
   need(bytes.size() >= 54, "the file ends in its header");
   const uint64_t offset = little32(bytes, 10), header_bytes = little32(bytes, 14);
-  need(header_bytes == 40 || header_bytes == 56 || header_bytes == 108 || header_bytes == 124, "the kind of its header");
+  need(header_bytes == 40 || header_bytes == 56 || header_bytes == 108 || header_bytes == 124,
+       "the kind of its header");
   BmpHeader header;
   header.width = int32_t(little32(bytes, 18));
   header.height = int32_t(little32(bytes, 22));
   if (header.height < 0) header.height = -header.height;  // rows from the top
   header.bits = int(little16(bytes, 28));
   need(little32(bytes, 30) == 0, "compression, or colour masks");
-  need(header.bits == 1 || header.bits == 4 || header.bits == 8 || header.bits == 24 || header.bits == 32, "the bits of a pixel");
+  need(header.bits == 1 || header.bits == 4 || header.bits == 8 || header.bits == 24 || header.bits == 32,
+       "the bits of a pixel");
   const uint64_t colors = header.bits <= 8 ? uint64_t{1} << header.bits : 0;
   need(offset == 14 + header_bytes + 4 * colors, "the palette must be complete, and the pixels follow it");
   const uint64_t stride = (uint64_t(header.width) * uint64_t(header.bits) + 31) / 32 * 4;
@@ -160,7 +167,8 @@ Samples decode_with_stb(std::span<const uint8_t> bytes, const std::string& name,
 
 PictureInfo probe_pnm(std::span<const uint8_t> bytes, const std::string& name) {
   const PnmHeader header = pnm_header(bytes, name);
-  return {"pnm", header.channels == 1 ? "gray" : "RGB", header.height, header.width, int(std::bit_width(unsigned(header.largest)))};
+  return {"pnm", header.channels == 1 ? "gray" : "RGB", header.height, header.width,
+          int(std::bit_width(unsigned(header.largest)))};
 }
 
 Samples decode_pnm(std::span<const uint8_t> bytes, const std::string& name, Purpose purpose) {
@@ -180,7 +188,8 @@ Samples decode_pnm(std::span<const uint8_t> bytes, const std::string& name, Purp
   for (size_t i = 0; i < count; ++i) {
     const uint32_t value = header.bytes_each() == 1 ? data[i] : uint32_t(data[2 * i]) << 8 | data[2 * i + 1];
     if (value > uint32_t(header.largest)) {
-      refuse_picture(name, "damaged PNM: the value " + std::to_string(value) + " is above the largest, " + std::to_string(header.largest));
+      refuse_picture(name, "damaged PNM: the value " + std::to_string(value) + " is above the largest, " +
+                               std::to_string(header.largest));
     }
     // Full 16 bits lose their low byte, as in PNG; other ranges are scaled.
     const uint32_t scaled = (value * 255 + uint32_t(header.largest) / 2) / uint32_t(header.largest);
@@ -211,13 +220,17 @@ bool looks_like_tga(std::span<const uint8_t> bytes) {
     if (!gray && type != 2 && type != 10) return false;
     if (gray ? bits != 8 : bits != 15 && bits != 16 && bits != 24 && bits != 32) return false;
   }
-  return little16(bytes, 12) > 0 && little16(bytes, 14) > 0 && (bytes[17] & 0xd0) == 0;  // not from the right, not interleaved
+  return little16(bytes, 12) > 0 && little16(bytes, 14) > 0 &&
+         (bytes[17] & 0xd0) == 0;  // not from the right, not interleaved
 }
 
 PictureInfo probe_tga(std::span<const uint8_t> bytes, const std::string& name) {
   const TgaHeader header = tga_header(bytes, name);
   const char* mode = header.indexed ? "indexed" : header.gray ? "gray" : header.bits == 32 ? "RGBA" : "RGB";
-  return {"tga", mode, header.height, header.width, header.indexed ? int(bytes[16]) : header.bits <= 16 && !header.gray ? 5 : 8};
+  return {"tga", mode, header.height, header.width,
+          header.indexed                      ? int(bytes[16])
+          : header.bits <= 16 && !header.gray ? 5
+                                              : 8};
 }
 
 Samples decode_tga(std::span<const uint8_t> bytes, const std::string& name) {

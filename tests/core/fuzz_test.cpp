@@ -13,12 +13,17 @@ std::vector<std::string> safetensors_seeds() {
   TemporaryFolder folder;
   const auto path = folder.path() / "a";
   std::vector<std::string> seeds;
-  write_safetensors(path, {{"w", random_tensor({2, 3}, 1, DType::kFloat32)}, {"b", Tensor::from<uint8_t>({1, 2, 3}, {3})}}, {{"format", "pt"}});
+  write_safetensors(path,
+                    {{"w", random_tensor({2, 3}, 1, DType::kFloat32)}, {"b", Tensor::from<uint8_t>({1, 2, 3}, {3})}},
+                    {{"format", "pt"}});
   seeds.push_back(read_file(path));
-  write_safetensors(path, {{"a", Tensor::from<bool>({true, false}, {2})}, {"e", Tensor::empty({0, 4})}, {"s", Tensor::scalar(1)},
+  write_safetensors(path, {{"a", Tensor::from<bool>({true, false}, {2})},
+                           {"e", Tensor::empty({0, 4})},
+                           {"s", Tensor::scalar(1)},
                            {"n", Tensor::from<int64_t>({1}, {1})}});
   seeds.push_back(read_file(path));
-  const std::string half = R"({"h":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"g":{"dtype":"BF16","shape":[1],"data_offsets":[4,6]}})";
+  const std::string half =
+      R"({"h":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"g":{"dtype":"BF16","shape":[1],"data_offsets":[4,6]}})";
   seeds.push_back(std::string(1, char(half.size())) + std::string(7, '\0') + half + "abcdef");
   return seeds;
 }
@@ -36,7 +41,8 @@ TEST_CASE("mutated safetensors files give a value or an error", "[fuzz][safetens
   fuzz(
       safetensors_seeds(), 6000, 2024,
       [](const std::string& input) {
-        const SafetensorsFile file = parse_safetensors({reinterpret_cast<const uint8_t*>(input.data()), input.size()}, "fuzz");
+        const SafetensorsFile file =
+            parse_safetensors({reinterpret_cast<const uint8_t*>(input.data()), input.size()}, "fuzz");
         uint64_t bytes = 0;
         for (const auto& [name, tensor] : file.tensors) bytes += tensor.bytes();
         if (bytes > 2 * input.size()) throw std::runtime_error("more values than the file holds");
@@ -47,7 +53,8 @@ TEST_CASE("mutated safetensors files give a value or an error", "[fuzz][safetens
 TEST_CASE("mutated JSON texts give a value or an error", "[fuzz][json]") {
   const std::vector<std::string> seeds = {
       R"({"model": {"name": "upernet", "channels": [64, 128], "dropout": 0.1}, "train": {"lr": 1e-2, "steps": 100, "amp": false}})",
-      "// comment\n{\"a\": [null, true, \"\\u00e9\\n\", -1.5e3], /* b */ \"b\": {}}", "[[[[1]]], {\"x\": {\"y\": [\"\xc3\xa9\"]}}]"};
+      "// comment\n{\"a\": [null, true, \"\\u00e9\\n\", -1.5e3], /* b */ \"b\": {}}",
+      "[[[[1]]], {\"x\": {\"y\": [\"\xc3\xa9\"]}}]"};
   for (bool comments : {true, false}) {
     const auto first = seeds.begin();
     const std::vector<std::string> used = comments ? seeds : std::vector<std::string>{first[0], first[2]};

@@ -21,7 +21,8 @@ std::vector<std::string> png_seeds() {
 void repair_png(std::string& bytes) {
   const auto* data = reinterpret_cast<const uint8_t*>(bytes.data());
   for (size_t at = 8; at + 12 <= bytes.size();) {
-    const size_t length = size_t(data[at]) << 24 | size_t(data[at + 1]) << 16 | size_t(data[at + 2]) << 8 | data[at + 3];
+    const size_t length =
+        size_t(data[at]) << 24 | size_t(data[at + 1]) << 16 | size_t(data[at + 2]) << 8 | data[at + 3];
     if (length > bytes.size() - at - 12) return;
     std::string sum;
     put_big32(sum, uint32_t(crc32(0, data + at + 4, uInt(length + 4))));
@@ -81,10 +82,13 @@ void check_labels(const std::string& input, const Palette& colors) {
 TEST_CASE("mutated PNG files give a picture or an error", "[fuzz][image]") {
   fuzz(png_seeds(), 4000, 1, check_image, repair_png);
   const std::vector<std::string> seeds = png_seeds();
-  fuzz({seeds.begin() + 1, seeds.end()}, 3000, 2, [](const std::string& input) { check_labels(input, {}); }, repair_png);
+  fuzz(
+      {seeds.begin() + 1, seeds.end()}, 3000, 2, [](const std::string& input) { check_labels(input, {}); }, repair_png);
 }
 
-TEST_CASE("mutated JPEG files give a picture or an error", "[fuzz][image]") { fuzz(jpeg_seeds(), 3000, 3, check_image); }
+TEST_CASE("mutated JPEG files give a picture or an error", "[fuzz][image]") {
+  fuzz(jpeg_seeds(), 3000, 3, check_image);
+}
 
 TEST_CASE("mutated PNM, BMP and TGA files give a picture or an error", "[fuzz][image]") {
   fuzz(simple_seeds(), 6000, 4, check_image);

@@ -1,9 +1,10 @@
-// Pictures that are damaged, hostile or no pictures: one clear error with the file's name, quickly and without much memory.
+// Pictures that are damaged, hostile or no pictures: one clear error with the file's name, quickly and without much
+// memory.
 
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include <chrono>
+#include <ctime>
 #include <fstream>
 
 #include "core/errors.h"
@@ -38,13 +39,13 @@ void check_refused(const std::string& bytes, const std::string& reason) {
   const auto path = folder.path() / "photo.png";
   write_file(path, bytes);
   const double before = peak_memory();
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of this process, so that a busy machine does not matter
   CHECK_THROWS_AS(read_image(path), DataError);
   CHECK_THROWS_WITH(read_image(path), Contains(path.string()) && Contains(reason));
   CHECK_THROWS_AS(read_label_map(path), DataError);
   CHECK_THROWS_AS(decode_image(span_of(bytes), "name"), DataError);
   CHECK_THROWS_AS(decode_label_map(span_of(bytes), "name", voc_palette()), DataError);
-  CHECK(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 2);
+  CHECK(double(std::clock() - start) / CLOCKS_PER_SEC < 2);
   CHECK(peak_memory() - before < 64);
 }
 
@@ -122,7 +123,8 @@ TEST_CASE("folders, pipes and missing files are refused at once", "[image][damag
 }
 
 TEST_CASE("a truncated PNG is refused wherever it ends", "[image][damage]") {
-  const std::string whole = small_png(), interlaced = make_png({3, 2, 8, 0, true, "", "", "\x01\x03\x02\x04\x05\x06", 0, {1, 1, 1, 3}});
+  const std::string whole = small_png(),
+                    interlaced = make_png({3, 2, 8, 0, true, "", "", "\x01\x03\x02\x04\x05\x06", 0, {1, 1, 1, 3}});
   for (const std::string& bytes : {whole, interlaced}) {
     CHECK(decode_image(span_of(bytes), "x").height > 0);
     for (size_t length = 0; length < bytes.size(); ++length) {
@@ -224,11 +226,13 @@ TEST_CASE("a PNG that would inflate a chunk without end is refused or the chunk 
   const std::string zeros(16 << 20, '\0');
   uLongf size = compressBound(uLong(zeros.size()));
   std::string packed(size, '\0');
-  REQUIRE(compress(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(zeros.data()), uLong(zeros.size())) == Z_OK);
+  REQUIRE(compress(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(zeros.data()),
+                   uLong(zeros.size())) == Z_OK);
   packed.resize(size);
   const double before = peak_memory();
   for (const char* type : {"zTXt", "iCCP"}) {
-    const std::string bytes = make_png({2, 1, 8, 0, false, "", png_chunk(type, std::string("k\0\0", 3) + packed), "\x01\x02", 2});
+    const std::string bytes =
+        make_png({2, 1, 8, 0, false, "", png_chunk(type, std::string("k\0\0", 3) + packed), "\x01\x02", 2});
     CHECK(decode_label_map(span_of(bytes), "x").labels == Bytes{1, 2});
   }
   CHECK(peak_memory() - before < 8);

@@ -17,7 +17,9 @@ using Catch::Matchers::Contains;
 namespace {
 
 Image image_of(const std::string& bytes) { return decode_image(span_of(bytes), "test.picture"); }
-LabelMap labels_of(const std::string& bytes, const Palette& colors = {}) { return decode_label_map(span_of(bytes), "test.picture", colors); }
+LabelMap labels_of(const std::string& bytes, const Palette& colors = {}) {
+  return decode_label_map(span_of(bytes), "test.picture", colors);
+}
 
 PictureInfo info_of(const std::string& bytes) {
   TemporaryFolder folder;
@@ -25,7 +27,8 @@ PictureInfo info_of(const std::string& bytes) {
   return probe_picture(folder.path() / "p");
 }
 
-void check_info(const std::string& bytes, const std::string& format, const std::string& mode, int64_t height, int64_t width, int bits) {
+void check_info(const std::string& bytes, const std::string& format, const std::string& mode, int64_t height,
+                int64_t width, int bits) {
   const PictureInfo info = info_of(bytes);
   CHECK(info.format == format);
   CHECK(info.mode == mode);
@@ -70,7 +73,8 @@ Bytes repeated(const Bytes& gray) {
 TEST_CASE("PNG of every colour type and depth is decoded", "[image]") {
   SECTION("gray, 1 to 8 bits") {
     check_info(make_png({8, 1, 1, 0, false, "", "", "\xA5", 1}), "png", "gray", 1, 8, 1);
-    CHECK(image_of(make_png({8, 1, 1, 0, false, "", "", "\xA5", 1})).pixels == repeated({255, 0, 255, 0, 0, 255, 0, 255}));
+    CHECK(image_of(make_png({8, 1, 1, 0, false, "", "", "\xA5", 1})).pixels ==
+          repeated({255, 0, 255, 0, 0, 255, 0, 255}));
     CHECK(labels_of(make_png({8, 1, 1, 0, false, "", "", "\xA5", 1})).labels == Bytes{1, 0, 1, 0, 0, 1, 0, 1});
     CHECK(image_of(make_png({3, 1, 2, 0, false, "", "", "\x6C", 1})).pixels == repeated({85, 170, 255}));
     CHECK(labels_of(make_png({3, 1, 2, 0, false, "", "", "\x6C", 1})).labels == Bytes{1, 2, 3});
@@ -83,7 +87,8 @@ TEST_CASE("PNG of every colour type and depth is decoded", "[image]") {
     const std::string fits = make_png({2, 1, 16, 0, false, "", "", std::string("\x00\x07\x00\xFF", 4), 4});
     check_info(fits, "png", "gray", 1, 2, 16);
     CHECK(labels_of(fits).labels == Bytes{7, 255});
-    const std::string large = make_png({2, 2, 16, 0, false, "", "", std::string("\x00\x07\x00\x08\x00\x09\x12\x34", 8), 4});
+    const std::string large =
+        make_png({2, 2, 16, 0, false, "", "", std::string("\x00\x07\x00\x08\x00\x09\x12\x34", 8), 4});
     CHECK(image_of(large).pixels == repeated({0, 0, 0, 0x12}));
     CHECK_THROWS_AS(labels_of(large), DataError);
     CHECK_THROWS_WITH(labels_of(large), Contains("test.picture, row 1, column 1") && Contains("4660"));
@@ -122,7 +127,8 @@ TEST_CASE("PNG of every colour type and depth is decoded", "[image]") {
     CHECK(image_of(bytes).pixels == repeated({1, 2, 3, 4, 5, 6}));
   }
   SECTION("unused chunks are skipped") {
-    const std::string extra = png_chunk("tEXt", "Comment\0hello") + png_chunk("zTXt", "rubbish") + png_chunk("gAMA", "\x01") + png_chunk("prVt", "x");
+    const std::string extra = png_chunk("tEXt", "Comment\0hello") + png_chunk("zTXt", "rubbish") +
+                              png_chunk("gAMA", "\x01") + png_chunk("prVt", "x");
     CHECK(labels_of(make_png({2, 1, 8, 0, false, "", extra, "\x01\x02", 2})).labels == Bytes{1, 2});
   }
 }
@@ -167,7 +173,8 @@ TEST_CASE("EXIF orientation turns the picture upright", "[image]") {
   CHECK(image.height == (swapped ? 24 : 16));
   CHECK(image.width == (swapped ? 16 : 24));
   check_info(bytes, "jpeg", "gray", image.height, image.width, 8);
-  // EXIF 2.3: where row 0 and column 0 are seen: 1 top left, 2 top right, 3 bottom right, 4 bottom left, 5 left top, 6 right top, 7 right bottom, 8 left bottom.
+  // EXIF 2.3: where row 0 and column 0 are seen: 1 top left, 2 top right, 3 bottom right, 4 bottom left, 5 left top, 6
+  // right top, 7 right bottom, 8 left bottom.
   const bool at_bottom = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
   const bool at_right = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
   for (int64_t y = 0; y < image.height; ++y) {
@@ -177,7 +184,8 @@ TEST_CASE("EXIF orientation turns the picture upright", "[image]") {
     }
   }
   // In a PNG as well, for pictures and labels alike, with every pixel in its place.
-  const std::string png = make_png({3, 2, 8, 0, false, "", png_chunk("eXIf", options.exif), "\x01\x02\x03\x04\x05\x06", 3});
+  const std::string png =
+      make_png({3, 2, 8, 0, false, "", png_chunk("eXIf", options.exif), "\x01\x02\x03\x04\x05\x06", 3});
   const std::vector<Bytes> upright = {{1, 2, 3, 4, 5, 6}, {3, 2, 1, 6, 5, 4}, {6, 5, 4, 3, 2, 1}, {4, 5, 6, 1, 2, 3},
                                       {1, 4, 2, 5, 3, 6}, {4, 1, 5, 2, 6, 3}, {6, 3, 5, 2, 4, 1}, {3, 6, 2, 5, 1, 4}};
   CHECK(image_of(png).pixels == repeated(upright[size_t(orientation - 1)]));
@@ -194,7 +202,8 @@ TEST_CASE("damaged EXIF data leaves the picture as it is", "[image]") {
   };
   CHECK(orientation_used(sound));
   for (size_t length = 1; length < sound.size() - 6; ++length) CHECK_FALSE(orientation_used(sound.substr(0, length)));
-  for (const auto& [at, value] : std::vector<std::pair<size_t, int>>{{0, 'X'}, {1, 'M'}, {2, 43}, {4, 255}, {7, 255}, {8, 0}, {12, 4}, {14, 2}, {18, 9}, {18, 0}}) {
+  for (const auto& [at, value] : std::vector<std::pair<size_t, int>>{
+           {0, 'X'}, {1, 'M'}, {2, 43}, {4, 255}, {7, 255}, {8, 0}, {12, 4}, {14, 2}, {18, 9}, {18, 0}}) {
     std::string broken = sound;
     broken[at] = char(value);
     INFO(at << " " << value);
@@ -223,7 +232,8 @@ TEST_CASE("BMP and TGA are decoded", "[image]") {
   const std::string bmp = make_bmp(1, 2, 24, "", std::string("\x03\x02\x01\x00\x06\x05\x04\x00", 8));
   check_info(bmp, "bmp", "RGB", 2, 1, 8);
   CHECK(image_of(bmp).pixels == Bytes{4, 5, 6, 1, 2, 3});
-  CHECK(image_of(make_bmp(1, -2, 24, "", std::string("\x03\x02\x01\x00\x06\x05\x04\x00", 8))).pixels == Bytes{1, 2, 3, 4, 5, 6});
+  CHECK(image_of(make_bmp(1, -2, 24, "", std::string("\x03\x02\x01\x00\x06\x05\x04\x00", 8))).pixels ==
+        Bytes{1, 2, 3, 4, 5, 6});
   std::string palette;
   for (int i = 0; i < 256; ++i) palette += {char(i), char(255 - i), 7, 0};
   const std::string indexed = make_bmp(2, 1, 8, palette, std::string("\x05\xFF\x00\x00", 4));
@@ -238,7 +248,8 @@ TEST_CASE("BMP and TGA are decoded", "[image]") {
   CHECK(labels_of(make_tga(2, 1, 3, 8, "", 0, "\x09\x0A")).labels == Bytes{9, 10});
   // Runs: three of 9, then 1 and 2 as they are.
   CHECK(labels_of(make_tga(5, 1, 11, 8, "", 0, "\x82\x09\x01\x01\x02")).labels == Bytes{9, 9, 9, 1, 2});
-  CHECK(image_of(make_tga(2, 1, 1, 8, "\x03\x02\x01\x06\x05\x04", 24, std::string("\x01\x00", 2))).pixels == Bytes{4, 5, 6, 1, 2, 3});
+  CHECK(image_of(make_tga(2, 1, 1, 8, "\x03\x02\x01\x06\x05\x04", 24, std::string("\x01\x00", 2))).pixels ==
+        Bytes{4, 5, 6, 1, 2, 3});
 }
 
 TEST_CASE("a picture written is the picture read", "[image]") {
@@ -279,9 +290,10 @@ TEST_CASE("a label map of colours needs a colour table that has them", "[image]"
 TEST_CASE("the VOC palette is that of the development kit", "[image]") {
   const Palette palette = voc_palette();
   REQUIRE(palette.size() == 256);
-  const Palette first = {{0, 0, 0}, {128, 0, 0}, {0, 128, 0}, {128, 128, 0}, {0, 0, 128}, {128, 0, 128}, {0, 128, 128}, {128, 128, 128},
-                         {64, 0, 0}, {192, 0, 0}, {64, 128, 0}, {192, 128, 0}, {64, 0, 128}, {192, 0, 128}, {64, 128, 128}, {192, 128, 128},
-                         {0, 64, 0}, {128, 64, 0}, {0, 192, 0}, {128, 192, 0}, {0, 64, 128}};
+  const Palette first = {{0, 0, 0},     {128, 0, 0},     {0, 128, 0},    {128, 128, 0},   {0, 0, 128},  {128, 0, 128},
+                         {0, 128, 128}, {128, 128, 128}, {64, 0, 0},     {192, 0, 0},     {64, 128, 0}, {192, 128, 0},
+                         {64, 0, 128},  {192, 0, 128},   {64, 128, 128}, {192, 128, 128}, {0, 64, 0},   {128, 64, 0},
+                         {0, 192, 0},   {128, 192, 0},   {0, 64, 128}};
   CHECK(Palette(palette.begin(), palette.begin() + 21) == first);
   CHECK(palette[255] == Color{224, 224, 192});
   CHECK(std::set<Color>(palette.begin(), palette.end()).size() == 256);
@@ -301,7 +313,8 @@ TEST_CASE("overlay, colorize and side_by_side draw what they say", "[image]") {
   CHECK_THROWS_AS(overlay(image, labels, palette, 255, 1.5), UsageError);
 
   const Image tall{2, 1, {1, 2, 3, 4, 5, 6}}, low{1, 1, {7, 8, 9}};
-  CHECK(side_by_side({tall, low}, 1).pixels == Bytes{1, 2, 3, 255, 255, 255, 7, 8, 9, 4, 5, 6, 255, 255, 255, 255, 255, 255});
+  CHECK(side_by_side({tall, low}, 1).pixels ==
+        Bytes{1, 2, 3, 255, 255, 255, 7, 8, 9, 4, 5, 6, 255, 255, 255, 255, 255, 255});
   CHECK(side_by_side({tall}).pixels == tall.pixels);
   CHECK(side_by_side({tall, low}).width == 6);
   CHECK_THROWS_AS(side_by_side({}), UsageError);
@@ -331,12 +344,12 @@ TEST_CASE("the odd pictures of the shared data are read as documented", "[image]
     int bits;
   };
   const std::vector<Expected> all = {
-      {"mmcv_color.jpg", "jpeg", "RGB", 300, 400, 8},          {"mmcv_color_exif.jpg", "jpeg", "RGB", 400, 300, 8},
-      {"mmcv_grayscale.jpg", "jpeg", "gray", 300, 400, 8},     {"mmcv_grayscale_dim3.jpg", "jpeg", "gray", 300, 400, 8},
-      {"mmseg_gray.jpg", "jpeg", "gray", 288, 512, 8},         {"mmcv_gray_alpha.png", "png", "gray+alpha", 400, 500, 8},
-      {"mmcv_sparse_flow.png", "png", "RGB", 25, 25, 16},      {"mmseg_seg.png", "png", "indexed", 288, 512, 4},
-      {"mmseg_00000_img.jpg", "jpeg", "RGB", 128, 256, 8},     {"mmseg_00000_gt.png", "png", "indexed", 128, 256, 4},
-      {"mmseg_00003_img.jpg", "jpeg", "RGB", 128, 256, 8},     {"mmseg_00003_gt.png", "png", "indexed", 128, 256, 4},
+      {"mmcv_color.jpg", "jpeg", "RGB", 300, 400, 8},      {"mmcv_color_exif.jpg", "jpeg", "RGB", 400, 300, 8},
+      {"mmcv_grayscale.jpg", "jpeg", "gray", 300, 400, 8}, {"mmcv_grayscale_dim3.jpg", "jpeg", "gray", 300, 400, 8},
+      {"mmseg_gray.jpg", "jpeg", "gray", 288, 512, 8},     {"mmcv_gray_alpha.png", "png", "gray+alpha", 400, 500, 8},
+      {"mmcv_sparse_flow.png", "png", "RGB", 25, 25, 16},  {"mmseg_seg.png", "png", "indexed", 288, 512, 4},
+      {"mmseg_00000_img.jpg", "jpeg", "RGB", 128, 256, 8}, {"mmseg_00000_gt.png", "png", "indexed", 128, 256, 4},
+      {"mmseg_00003_img.jpg", "jpeg", "RGB", 128, 256, 8}, {"mmseg_00003_gt.png", "png", "indexed", 128, 256, 4},
   };
   for (const Expected& expected : all) {
     INFO(expected.file);
@@ -360,7 +373,8 @@ TEST_CASE("the odd pictures of the shared data are read as documented", "[image]
   CHECK(values_in("mmseg_00003_gt.png") == std::set<int>{0, 3});
   CHECK_THROWS_AS(read_label_map(folder / "mmcv_sparse_flow.png"), DataError);
 
-  // The turned file equals the stored one turned by hand: orientation 6 shows the first column as the top row, from its bottom.
+  // The turned file equals the stored one turned by hand: orientation 6 shows the first column as the top row, from its
+  // bottom.
   std::string bytes = read_file(folder / "mmcv_color_exif.jpg");
   const Image turned = image_of(bytes);
   const size_t exif = bytes.find(std::string("Exif\0\0", 6));

@@ -14,8 +14,21 @@
 namespace eq::test {
 
 inline std::string mutated(std::string bytes, const std::vector<std::string>& others, Random& random) {
-  static const std::vector<uint64_t> kOdd = {0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-                                             0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff};
+  static const std::vector<uint64_t> kOdd = {0,
+                                             1,
+                                             2,
+                                             0x7f,
+                                             0x80,
+                                             0xff,
+                                             0x7fff,
+                                             0x8000,
+                                             0xffff,
+                                             0x7fffffff,
+                                             0x80000000,
+                                             0xffffffff,
+                                             0x7fffffffffffffff,
+                                             0x8000000000000000,
+                                             0xffffffffffffffff};
   auto place = [&](size_t end) { return size_t(random.uniform_int(0, int64_t(end) + 1)); };
   const int64_t changes = random.uniform_int(1, 6);
   for (int64_t change = 0; change < changes; ++change) {
@@ -53,10 +66,11 @@ inline std::string mutated(std::string bytes, const std::vector<std::string>& ot
   return bytes;
 }
 
-// Calls read(input) for `count` mutations of `seeds` (each also once unchanged). Fails when one ends in anything but a value or an
-// eq::Error, when one takes more than two seconds of this thread, or when all were accepted or all refused.
+// Calls read(input) for `count` mutations of `seeds` (each also once unchanged). Fails when one ends in anything but a
+// value or an eq::Error, when one takes more than two seconds of this thread, or when all were accepted or all refused.
 // `repair` may mend an input's checksums, so that mutations get past them.
-inline void fuzz(const std::vector<std::string>& seeds, int count, uint64_t seed, const std::function<void(const std::string&)>& read,
+inline void fuzz(const std::vector<std::string>& seeds, int count, uint64_t seed,
+                 const std::function<void(const std::string&)>& read,
                  const std::function<void(std::string&)>& repair = nullptr) {
   auto seconds = [] {
     timespec time;
@@ -88,7 +102,8 @@ inline void fuzz(const std::vector<std::string>& seeds, int count, uint64_t seed
     slowest = std::max(slowest, seconds() - start);
     if (!failure.empty()) FAIL("input " << i << " of seed " << seed << ", " << input.size() << " bytes: " << failure);
   }
-  INFO(accepted << " accepted, " << refused << " refused for " << reasons.size() << " reasons, slowest " << slowest << " s");
+  INFO(accepted << " accepted, " << refused << " refused for " << reasons.size() << " reasons, slowest " << slowest
+                << " s");
   CHECK(accepted > int(seeds.size()));
   CHECK(refused > 0);
   CHECK(reasons.size() > 5);

@@ -1,6 +1,6 @@
 #pragma once
-// Small picture files made in the test, with every knob that a decoder must look at. JPEG through libjpeg; the others by hand,
-// so that they do not share code with what is tested.
+// Small picture files made in the test, with every knob that a decoder must look at. JPEG through libjpeg; the others
+// by hand, so that they do not share code with what is tested.
 
 #include <zlib.h>
 
@@ -17,7 +17,9 @@ namespace eq::test {
 
 using Bytes = std::vector<uint8_t>;
 
-inline std::span<const uint8_t> span_of(const std::string& text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
+inline std::span<const uint8_t> span_of(const std::string& text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
 inline std::string text_of(const Bytes& bytes) { return std::string(bytes.begin(), bytes.end()); }
 
 inline void put_big32(std::string& out, uint32_t value) {
@@ -62,12 +64,14 @@ inline std::string make_png(const PngParts& parts) {
   }
   uLongf size = compressBound(uLong(filtered.size()));
   std::string data(size, '\0');
-  if (compress(reinterpret_cast<Bytef*>(data.data()), &size, reinterpret_cast<const Bytef*>(filtered.data()), uLong(filtered.size())) != Z_OK) {
+  if (compress(reinterpret_cast<Bytef*>(data.data()), &size, reinterpret_cast<const Bytef*>(filtered.data()),
+               uLong(filtered.size())) != Z_OK) {
     std::abort();
   }
   data.resize(size);
-  return "\x89PNG\r\n\x1a\n" + png_chunk("IHDR", header) + (parts.palette.empty() ? "" : png_chunk("PLTE", parts.palette)) +
-         parts.before_data + png_chunk("IDAT", data) + png_chunk("IEND", "");
+  return "\x89PNG\r\n\x1a\n" + png_chunk("IHDR", header) +
+         (parts.palette.empty() ? "" : png_chunk("PLTE", parts.palette)) + parts.before_data + png_chunk("IDAT", data) +
+         png_chunk("IEND", "");
 }
 
 // --- EXIF
@@ -79,8 +83,8 @@ inline std::string make_exif(int orientation, bool big_endian) {
     put_little(out, value, bytes);
     return big_endian ? std::string(out.rbegin(), out.rend()) : out;
   };
-  return (big_endian ? "MM" : "II") + number(42, 2) + number(8, 4) + number(1, 2) + number(0x0112, 2) + number(3, 2) + number(1, 4) +
-         number(uint32_t(orientation), 2) + number(0, 2) + number(0, 4);
+  return (big_endian ? "MM" : "II") + number(42, 2) + number(8, 4) + number(1, 2) + number(0x0112, 2) + number(3, 2) +
+         number(1, 4) + number(uint32_t(orientation), 2) + number(0, 2) + number(0, 4);
 }
 
 // --- JPEG
@@ -143,8 +147,8 @@ inline std::string make_bmp(int width, int height, int bits, const std::string& 
 }
 
 // `descriptor` 0x20: rows from the top. `type` 2 RGB, 3 gray, 1 palette; + 8 for runs.
-inline std::string make_tga(int width, int height, int type, int bits, const std::string& palette, int palette_bits, const std::string& data,
-                            int descriptor = 0x20) {
+inline std::string make_tga(int width, int height, int type, int bits, const std::string& palette, int palette_bits,
+                            const std::string& data, int descriptor = 0x20) {
   std::string out = {0, char(palette.empty() ? 0 : 1), char(type), 0, 0};
   put_little(out, palette.empty() ? 0 : uint32_t(palette.size() * 8 / size_t(palette_bits)), 2);
   out += char(palette_bits);
