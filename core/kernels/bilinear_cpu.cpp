@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-#include "core/kernels/lanes_cpu.h"
+#include "core/kernels/packs_cpu.h"
 #include "core/kernels/resize.h"
 #include "core/parallel.h"
 
@@ -73,9 +73,9 @@ struct Plan {
         rows(h, out_h, align_corners), columns(w, out_w, align_corners) {
     if (!affine) return;
     // Narrow branches treat a row as one long pixel, so that their affine map fills vectors too.
-    period = channels >= kWideLanes<T> ? channels : channels * w;
+    period = channels >= kWidePack<T> ? channels : channels * w;
     shift = expanded<T>(branch.shift, channels, period, T(0));
-    scale = expanded<T>(branch.scale, channels, round_up(period, kWideLanes<T>), T(1));
+    scale = expanded<T>(branch.scale, channels, round_up(period, kWidePack<T>), T(1));
   }
 
   T* data;
@@ -102,9 +102,9 @@ std::vector<Plan<T>> make_plans(const std::vector<BilinearBranch>& branches, int
 
 template <class V, bool kTwo, bool kAffine, class T>
 inline V blended(const T* a, const T* b, T wa, T wb, const T* shift, const T* scale) {
-  V value = load_lanes<V>(a);
-  if constexpr (kTwo) value = wa * value + wb * load_lanes<V>(b);
-  if constexpr (kAffine) value = (value - load_lanes<V>(shift)) * load_lanes<V>(scale);
+  V value = load_pack<V>(a);
+  if constexpr (kTwo) value = wa * value + wb * load_pack<V>(b);
+  if constexpr (kAffine) value = (value - load_pack<V>(shift)) * load_pack<V>(scale);
   return value;
 }
 
@@ -114,18 +114,18 @@ void blend_with(T* dst, const T* a, const T* b, T wa, T wb, const T* shift, cons
   constexpr int64_t kLanes = sizeof(V) / sizeof(T);
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    store_lanes(dst + i, blended<V, kTwo, kAffine>(a + i, b + i, wa, wb, shift + i, scale + i));
+    store_pack(dst + i, blended<V, kTwo, kAffine>(a + i, b + i, wa, wb, shift + i, scale + i));
   }
   if (i == n) return;
   i = n - kLanes;
-  store_lanes(dst + i, blended<V, kTwo, kAffine>(a + i, b + i, wa, wb, shift + i, scale + i));
+  store_pack(dst + i, blended<V, kTwo, kAffine>(a + i, b + i, wa, wb, shift + i, scale + i));
 }
 
 template <bool kTwo, bool kAffine, class T>
 void blend(T* dst, const T* a, const T* b, T wa, T wb, const T* shift, const T* scale, int64_t n) {
-  constexpr int kWide = kWideLanes<T>;
-  if (n >= kWide) return blend_with<Lanes<T, kWide>, kTwo, kAffine>(dst, a, b, wa, wb, shift, scale, n);
-  if (n >= kWide / 4) return blend_with<Lanes<T, kWide / 4>, kTwo, kAffine>(dst, a, b, wa, wb, shift, scale, n);
+  constexpr int kWide = kWidePack<T>;
+  if (n >= kWide) return blend_with<Pack<T, kWide>, kTwo, kAffine>(dst, a, b, wa, wb, shift, scale, n);
+  if (n >= kWide / 4) return blend_with<Pack<T, kWide / 4>, kTwo, kAffine>(dst, a, b, wa, wb, shift, scale, n);
   for (int64_t i = 0; i < n; ++i) {
     dst[i] = blended<T, kTwo, kAffine>(a + i, b + i, wa, wb, shift + i, scale + i);
   }
@@ -166,15 +166,15 @@ template <class T>
 void blend_pixels(const Plan<T>& plan, const T* src, T* dst, int64_t stride) {
   const int64_t c = plan.channels, out = plan.columns.out;
   int64_t q = 0;
-  if (c < kWideLanes<T> && stride == c) {
+  if (c < kWidePack<T> && stride == c) {
     // Narrow pixels are written as whole vectors: what spills over is overwritten by the next pixel.
-    with_lanes<T>(c, [&]<class V>() {
+    with_pack<T>(c, [&]<class V>() {
       constexpr int64_t kLanes = sizeof(V) / sizeof(T);
       for (; q * c + kLanes <= out * c; ++q) {
         const Tap<T>& tap = plan.columns.taps[size_t(q)];
-        const V low = load_lanes<V>(src + tap.lower * c);
-        const V high = load_lanes<V>(src + tap.upper * c);
-        store_lanes(dst + q * c, tap.lower == tap.upper ? low : V(tap.lower_weight * low + tap.upper_weight * high));
+        const V low = load_pack<V>(src + tap.lower * c);
+        const V high = load_pack<V>(src + tap.upper * c);
+        store_pack(dst + q * c, tap.lower == tap.upper ? low : V(tap.lower_weight * low + tap.upper_weight * high));
       }
     });
   }
@@ -196,7 +196,7 @@ void forward_row(const Plan<T>& plan, int64_t image, int64_t row, T* dst, int64_
   const T* a = plan.data + (image * plan.h + tap.lower) * pitch;
   const T* b = plan.data + (image * plan.h + tap.upper) * pitch;
   if (plan.columns.identity) return blend_rows(plan, a, b, tap.lower_weight, tap.upper_weight, dst, stride);
-  if (a == b && !plan.affine && plan.channels >= kWideLanes<T>) return blend_pixels(plan, a, dst, stride);
+  if (a == b && !plan.affine && plan.channels >= kWidePack<T>) return blend_pixels(plan, a, dst, stride);
   blend_rows(plan, a, b, tap.lower_weight, tap.upper_weight, spare, plan.channels);
   blend_pixels(plan, spare, dst, stride);
 }
@@ -209,7 +209,7 @@ void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_
   for (const Plan<T>& plan : plans) longest = std::max(longest, plan.w * plan.channels);
   T* out = y.data<T>();
   parallel_for(y.size(0) * out_h, grain_for(out_w * channels, 1 << 16), [&](int64_t begin, int64_t end) {
-    const Tensor row = scratch(longest + kWideLanes<T>, y.dtype());
+    const Tensor row = scratch(longest + kWidePack<T>, y.dtype());
     T* spare = row.data<T>();
     for (int64_t i = begin; i < end; ++i) {
       for (const Plan<T>& plan : plans) {
@@ -236,17 +236,17 @@ void gather_pixels(const Axis<T>& axis, const T* g, int64_t stride, const T* sca
     for (int64_t c = 0; c < pitch; c += kLanes) {
       V lower{}, upper{};
       for (int64_t k = 0; k < run.count; ++k) {
-        const V value = load_lanes<V>(from + k * stride + c);
+        const V value = load_pack<V>(from + k * stride + c);
         lower += taps[k].lower_weight * value;
         upper += taps[k].upper_weight * value;
       }
       if constexpr (kScaled) {
-        lower *= load_lanes<V>(scale + c);
-        upper *= load_lanes<V>(scale + c);
+        lower *= load_pack<V>(scale + c);
+        upper *= load_pack<V>(scale + c);
       }
-      store_lanes(to_lower + c, run.assign_lower ? lower : V(load_lanes<V>(to_lower + c) + lower));
+      store_pack(to_lower + c, run.assign_lower ? lower : V(load_pack<V>(to_lower + c) + lower));
       if (run.upper == run.lower) continue;
-      store_lanes(to_upper + c, run.assign_upper ? upper : V(load_lanes<V>(to_upper + c) + upper));
+      store_pack(to_upper + c, run.assign_upper ? upper : V(load_pack<V>(to_upper + c) + upper));
     }
   }
   std::fill(h + next * pitch, h + axis.in * pitch, T(0));
@@ -258,7 +258,7 @@ void compact_pixels(T* h, int64_t w, int64_t c, int64_t pitch) {
   constexpr int64_t kLanes = sizeof(V) / sizeof(T);
   if (c == pitch) return;
   for (int64_t k = 1; k < w; ++k) {
-    for (int64_t i = 0; i < c; i += kLanes) store_lanes(h + k * c + i, load_lanes<V>(h + k * pitch + i));
+    for (int64_t i = 0; i < c; i += kLanes) store_pack(h + k * c + i, load_pack<V>(h + k * pitch + i));
   }
 }
 
@@ -392,7 +392,7 @@ void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches,
       if (plan.rows.identity && plan.columns.identity) {
         backward_copy(plan, grad_y, task.image, task.begin, task.end);
       } else {
-        with_lanes<T>(plan.channels, [&]<class V>() { backward_rows<V>(plan, grad_y, task.image, task.begin, task.end); });
+        with_pack<T>(plan.channels, [&]<class V>() { backward_rows<V>(plan, grad_y, task.image, task.begin, task.end); });
       }
     }
   });

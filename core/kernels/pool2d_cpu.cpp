@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/kernels/lanes_cpu.h"
+#include "core/kernels/packs_cpu.h"
 #include "core/parallel.h"
 
 namespace eq::cpu {
@@ -69,24 +69,24 @@ Windows column_windows(const Tensor& x, const Tensor& y, const Pool2dOptions& o)
 // Calls fn.operator()<V>(channel) for whole vectors, then <T>(channel) for the channels left over.
 template <class T, class Fn>
 inline void for_channels(int64_t channels, Fn&& fn) {
-  constexpr int kWide = kWideLanes<T>;
+  constexpr int kWide = kWidePack<T>;
   int64_t c = 0;
-  for (; c + kWide <= channels; c += kWide) fn.template operator()<Lanes<T, kWide>>(c);
-  for (; c + kWide / 4 <= channels; c += kWide / 4) fn.template operator()<Lanes<T, kWide / 4>>(c);
+  for (; c + kWide <= channels; c += kWide) fn.template operator()<Pack<T, kWide>>(c);
+  for (; c + kWide / 4 <= channels; c += kWide / 4) fn.template operator()<Pack<T, kWide / 4>>(c);
   for (; c < channels; ++c) fn.template operator()<T>(c);
 }
 
 // int32 indices beside lanes of T: vectors of as many lanes, in integers of T's size.
 template <class V, class T>
-struct IndexLanes {
+struct IndexPack {
   using Element = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
-  using Wide = Lanes<Element, int(sizeof(V) / sizeof(T))>;
-  using Stored = Lanes<int32_t, int(sizeof(V) / sizeof(T))>;
-  static Wide load(const int32_t* from) { return __builtin_convertvector(load_lanes<Stored>(from), Wide); }
-  static void store(int32_t* to, Wide index) { store_lanes(to, __builtin_convertvector(index, Stored)); }
+  using Wide = Pack<Element, int(sizeof(V) / sizeof(T))>;
+  using Stored = Pack<int32_t, int(sizeof(V) / sizeof(T))>;
+  static Wide load(const int32_t* from) { return __builtin_convertvector(load_pack<Stored>(from), Wide); }
+  static void store(int32_t* to, Wide index) { store_pack(to, __builtin_convertvector(index, Stored)); }
 };
 template <class T>
-struct IndexLanes<T, T> {
+struct IndexPack<T, T> {
   using Element = int32_t;
   using Wide = int32_t;
   static Wide load(const int32_t* from) { return *from; }
@@ -112,20 +112,20 @@ void max_forward(const Tensor& x, Tensor& y, int32_t* indices, const Windows& ro
         const Window column = columns.of_output[size_t(q)];
         const int64_t at = (i * out_w + q) * channels;
         for_channels<T>(channels, [&]<class V>(int64_t c) {
-          using Index = IndexLanes<V, T>;
+          using Index = IndexPack<V, T>;
           using Element = typename Index::Element;
           const int64_t first = row.begin * w + column.begin;
-          V best = load_lanes<V>(image + first * channels + c);
+          V best = load_pack<V>(image + first * channels + c);
           typename Index::Wide where = typename Index::Wide{} + Element(first);
           for (int64_t r = row.begin; r < row.end; ++r) {
             for (int64_t s = column.begin; s < column.end; ++s) {
-              const V value = load_lanes<V>(image + (r * w + s) * channels + c);
+              const V value = load_pack<V>(image + (r * w + s) * channels + c);
               const auto better = (value > best) | (value != value);
               best = better ? value : best;
               if constexpr (kWithIndices) where = better ? typename Index::Wide{} + Element(r * w + s) : where;
             }
           }
-          store_lanes(out + at + c, best);
+          store_pack(out + at + c, best);
           if constexpr (kWithIndices) Index::store(indices + at + c, where);
         });
       }
@@ -146,16 +146,16 @@ void max_backward(const Tensor& grad_y, const int32_t* indices, Tensor& grad_x, 
       for (int64_t k = 0; k < w; ++k) {
         const Readers column = columns.of_cell[size_t(k)];
         for_channels<T>(channels, [&]<class V>(int64_t c) {
-          using Index = IndexLanes<V, T>;
+          using Index = IndexPack<V, T>;
           const typename Index::Wide self = typename Index::Wide{} + typename Index::Element(i % h * w + k);
           V sum{};
           for (int64_t p = row.begin; p < row.end; ++p) {
             for (int64_t q = column.begin; q < column.end; ++q) {
               const int64_t at = image + (p * out_w + q) * channels + c;
-              sum += Index::load(indices + at) == self ? load_lanes<V>(g + at) : V{};
+              sum += Index::load(indices + at) == self ? load_pack<V>(g + at) : V{};
             }
           }
-          store_lanes(grad + (i * w + k) * channels + c, sum);
+          store_pack(grad + (i * w + k) * channels + c, sum);
         });
       }
     }
@@ -180,10 +180,10 @@ void average_forward(const Tensor& x, Tensor& y, const Windows& rows, const Wind
           for (int64_t r = row.begin; r < row.end; ++r) {
             V sum{};
             const T* from = image + r * w * channels + c;
-            for (int64_t s = column.begin; s < column.end; ++s) sum += load_lanes<V>(from + s * channels);
+            for (int64_t s = column.begin; s < column.end; ++s) sum += load_pack<V>(from + s * channels);
             total += sum;
           }
-          store_lanes(out + (i * out_w + q) * channels + c, V(total / count));
+          store_pack(out + (i * out_w + q) * channels + c, V(total / count));
         });
       }
     }
@@ -213,10 +213,10 @@ void average_backward(const Tensor& grad_y, Tensor& grad_x, const Windows& rows,
           for (int64_t p = row.begin; p < row.end; ++p) {
             for (int64_t q = column.begin; q < column.end; ++q) {
               const int64_t at = p * out_w + q;
-              sum += shares[size_t(at)] * load_lanes<V>(image + at * channels + c);
+              sum += shares[size_t(at)] * load_pack<V>(image + at * channels + c);
             }
           }
-          store_lanes(grad + (i * w + k) * channels + c, sum);
+          store_pack(grad + (i * w + k) * channels + c, sum);
         });
       }
     }
