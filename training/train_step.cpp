@@ -42,11 +42,11 @@ NonFiniteReport::LayerValues look_at(const Layer& layer, const Tensor& output) {
 
 }  // namespace
 
-NonFiniteError::NonFiniteError(NonFiniteReport report)
+NonFiniteError::NonFiniteError(NonFiniteReport report, const std::string& more)
     : NumericalError(fmt::format("the {} is not finite at iteration {}: {}", std::isfinite(report.loss) ? "gradient" : "loss",
                                  report.iteration, report.first_bad),
                      "pictures " + first_lines(report.pictures),
-                     "lower optimizer.lr, set train.clip_norm (10, say) or a warm-up; train.on_nan \"dump\" writes the values of every layer"),
+                     "lower optimizer.lr, set train.clip_norm (10, say) or a warm-up" + more),
       report_(std::move(report)) {}
 
 TrainStep::TrainStep(EncoderDecoder& model, const Config& config)

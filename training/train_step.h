@@ -42,7 +42,7 @@ struct NonFiniteReport {
 // A NumericalError that carries its report.
 class NonFiniteError : public NumericalError {
  public:
-  explicit NonFiniteError(NonFiniteReport report);
+  explicit NonFiniteError(NonFiniteReport report, const std::string& more = "");  // `more` ends the hint
   const NonFiniteReport& report() const { return report_; }
 
  private:
