@@ -101,9 +101,9 @@ def checked_trajectory(name, options, state, images, labels, equalized):
 def model_goldens(name, options, folder):
     """PyTorch's layout and names throughout. "state.*": weights and buffers, float32; "images" [N,3,H,W]; "labels", some 255;
     "eval_logits" (running statistics); then of one training step: "logits", "aux_logits", "loss", "grad.*" (computed in
-    float64, kept in float32), "after.*" (buffers changed); for UPerNet "losses": before each of ten SGD steps (lr
-    0.01, momentum 0.9, weight decay 5e-4). With scale equalizers: the same under "equalized." but for layer4's gradients, which would be a
-    third of the file; the constants under "equalized.state.*"."""
+    float64, kept in float32), "after.*" (buffers changed); for UPerNet "losses": before each of ten SGD steps
+    (lr 0.01, momentum 0.9, weight decay 5e-4). With scale equalizers: the same under "equalized." but for layer4's
+    gradients, which would be a third of the file; the constants under "equalized.state.*"."""
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     model = torch_models.EncoderDecoder(options).double()
     randomise(model, generator)
