@@ -2,8 +2,8 @@
 
     python3 tools/make_goldens.py [--out tests/golden] [NAME ...]
 
-Needs torch and safetensors; the tests that read the files need neither. Every random number comes from a seed made of the
-case's name, so a run rewrites the same files (up to the last bits of another PyTorch version).
+Needs torch and numpy; the tests that read the files need neither. Every random number comes from a seed made of the case's
+name, so a run rewrites the same files (up to the last bits of another PyTorch version).
 
 Operators: keys "<case>.<tensor>", metadata "<case>" a JSON object of options. Tensors are in the engine's layout (images
 [N,H,W,C], filters [O,kh,kw,I]): the inputs, "output", "grad_output", and "grad_<input>" for every differentiable input.
