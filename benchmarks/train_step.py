@@ -21,9 +21,10 @@ import sys
 import tempfile
 import time
 
-TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+from recipes import classes_of, read_recipe  # noqa: E402 (torch is imported in the PyTorch processes only)
+
 LAYOUTS = ("channels_last", "contiguous")
-CLASSES = {"shapes": 8, "camvid": 11, "cityscapes": 19, "voc": 21, "ade20k": 150}
 WARM_UP = 2
 
 
@@ -59,23 +60,22 @@ def insert_equalizers(model, section):
 
 
 def run_torch(arguments):
-    sys.path.insert(0, TOOLS)
     import torch
     import torch_models
 
     imported = process_memory("VmRSS")
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    recipe = torch_models.read_recipe(arguments.config)
-    classes = classes_of(recipe, arguments)
+    recipe = read_recipe(arguments.config)
+    classes = arguments.classes
     layout = torch.channels_last if arguments.layout == "channels_last" else torch.contiguous_format
     model = torch_models.EncoderDecoder(recipe["model"], classes).to(memory_format=layout).train()
     insert_equalizers(model, recipe.get("equalizer", {}))
     optimizer = build_optimizer(torch, model, recipe.get("optimizer", {}))
     auxiliary_weight = recipe.get("train", {}).get("aux_weight", 0.4)
     images = torch.randn(arguments.batch, 3, arguments.size, arguments.size).contiguous(memory_format=layout)
-    labels = torch.randint(0, classes, (arguments.batch, arguments.size, arguments.size))
-    labels[torch.rand(labels.shape) < 0.05] = 255
+    squares = torch.arange(arguments.size) // 16  # of labels, as `equiscale bench train` has them
+    labels = (torch.arange(arguments.batch)[:, None, None] + squares[:, None] + squares) % classes
 
     def train_step():
         optimizer.zero_grad()
@@ -105,14 +105,6 @@ def run_torch(arguments):
     print(json.dumps(result))
 
 
-def classes_of(recipe, arguments):
-    data = recipe.get("data", {})
-    known = arguments.classes or recipe["model"].get("num_classes") or len(data.get("classes", [])) or CLASSES.get(data.get("type"))
-    if not known:
-        sys.exit("cannot tell the number of classes from the recipe: give --classes N")
-    return known
-
-
 # --- the comparing process -----------------------------------------------------------------------------------------------
 
 
@@ -127,11 +119,11 @@ def measure_equiscale(arguments):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "bench.json")
         run_process([arguments.equiscale, "bench", "train", arguments.config, "--json", path, "--steps", str(arguments.steps),
-                     "--size", str(arguments.size), "--batch", str(arguments.batch), "--threads", str(arguments.threads)],
-                    "equiscale bench train")
+                     "--size", str(arguments.size), "--batch", str(arguments.batch), "--classes", str(arguments.classes),
+                     "--threads", str(arguments.threads)], "equiscale bench train")
         with open(path, encoding="utf-8") as file:
             result = json.load(file)
-    asked = {"size": arguments.size, "batch_size": arguments.batch}
+    asked = {"size": arguments.size, "batch_size": arguments.batch, "threads": arguments.threads}
     for key, value in asked.items():
         if result[key] != value:
             sys.exit(f"equiscale measured {key} {result[key]}, not {value}: the comparison would be of unlike things")
@@ -140,10 +132,8 @@ def measure_equiscale(arguments):
 
 def measure_torch(arguments, layout):
     command = [arguments.python, os.path.abspath(__file__), "--layout", layout, "--config", arguments.config]
-    for key in ("size", "batch", "threads", "steps"):
+    for key in ("size", "batch", "classes", "threads", "steps"):
         command += [f"--{key}", str(getattr(arguments, key))]
-    if arguments.classes:
-        command += ["--classes", str(arguments.classes)]
     return json.loads(run_process(command, "PyTorch").splitlines()[-1])
 
 
@@ -164,11 +154,12 @@ def compare(arguments):
         for side, results in sides.items():
             results.append(measure_equiscale(arguments) if side == "equiscale" else measure_torch(arguments, side))
             median = statistics.median(results[-1]["train_step_seconds"])
-            print(f"round {round_index + 1}/{arguments.rounds}  {side:13}  training step {median:.3f} s", file=sys.stderr, flush=True)
+            print(f"round {round_index + 1}/{arguments.rounds}  {side:13}  training step {median:.3f} s", file=sys.stderr)
     pools = {side: pooled(results) for side, results in sides.items()}
     version, imported = sides[LAYOUTS[0]][0]["version"], sides[LAYOUTS[0]][0]["imported_rss_bytes"]
 
-    print(f"{os.path.basename(arguments.config)}, {arguments.size} x {arguments.size}, batch {arguments.batch}, "
+    equalizer = read_recipe(arguments.config).get("equalizer", {}).get("mode", "off")
+    print(f"{os.path.basename(arguments.config)} (equalizers {equalizer}), {arguments.size} x {arguments.size}, batch {arguments.batch}, "
           f"{arguments.threads} threads, float32; PyTorch {version}")
     print(f"medians (best) of {len(pools[LAYOUTS[0]]['train_step_seconds'])} steps in {arguments.rounds} processes a side; "
           "ratio: PyTorch / equiscale, above 1 we are faster or smaller")
@@ -216,6 +207,9 @@ def main():
     parser.add_argument("--python", default=sys.executable, help="interpreter that has torch")
     parser.add_argument("--layout", choices=LAYOUTS, help=argparse.SUPPRESS)  # marks the PyTorch process
     arguments = parser.parse_args()
+    arguments.classes = arguments.classes or classes_of(read_recipe(arguments.config))
+    if not arguments.classes:
+        parser.error("the recipe does not tell the number of classes: give --classes N")
     run_torch(arguments) if arguments.layout else compare(arguments)
 
 
