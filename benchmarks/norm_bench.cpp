@@ -3,6 +3,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/kernels/group_norm.h"
@@ -122,7 +124,10 @@ void dropout_bench(benchmark::State& state, bool channels) {
 
 template <class... Args>
 void add(const std::string& name, void (*run)(benchmark::State&, Args...), std::type_identity_t<Args>... args) {
-  benchmark::RegisterBenchmark(name.c_str(), run, args...)->UseRealTime()->Unit(benchmark::kMicrosecond);
+  benchmark::RegisterBenchmark(name.c_str(), run, args...)
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond)
+      ->ComputeStatistics("best", [](const std::vector<double>& times) { return *std::min_element(times.begin(), times.end()); });
 }
 
 const bool kRegistered = [] {

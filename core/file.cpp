@@ -56,7 +56,8 @@ const char* kind_of(mode_t mode) {
 
 void require_regular(const struct stat& status, const fs::path& path) {
   if (S_ISREG(status.st_mode)) return;
-  throw IoError(std::string("this is ") + kind_of(status.st_mode) + ", not a file", path.string(), "give the path of a regular file");
+  throw IoError(std::string("this is ") + kind_of(status.st_mode) + ", not a file", path.string(),
+                "give the path of a regular file");
 }
 
 // Writes all of it, going on after short writes and signals. Returns 0 or an errno.
@@ -127,7 +128,8 @@ void FileReader::read(void* data, size_t bytes) {
       if (errno == EINTR) continue;
       throw_io("the file cannot be read", path_, errno);
     }
-    if (got == 0) throw IoError("the file became shorter while it was read", path_.string(), "do not change files that are in use");
+    if (got == 0)
+      throw IoError("the file became shorter while it was read", path_.string(), "do not change files that are in use");
     out += got;
     bytes -= size_t(got);
   }
@@ -151,8 +153,9 @@ std::string read_text(const fs::path& path, size_t max_bytes) {
 
 void FileReader::require_at_most(uint64_t max_bytes) const {
   if (size_ > max_bytes) {
-    throw DataError("the file has " + std::to_string(size_) + " bytes; at most " + std::to_string(max_bytes) + " are read",
-                    path_.string(), "is it the right file?");
+    throw DataError(
+        "the file has " + std::to_string(size_) + " bytes; at most " + std::to_string(max_bytes) + " are read",
+        path_.string(), "is it the right file?");
   }
 }
 
@@ -173,7 +176,8 @@ FileWriter::FileWriter(fs::path path) : path_(std::move(path)) {
   static std::atomic<uint64_t> counter{0};
   for (int error = EEXIST; error == EEXIST;) {
     // The name is cut so that the longest permitted name still leaves room for the ending.
-    temporary_ = folder_of(path_) / fmt::format(".{}.{}.{}.tmp", path_.filename().string().substr(0, 200), ::getpid(), counter++);
+    temporary_ = folder_of(path_) /
+                 fmt::format(".{}.{}.{}.tmp", path_.filename().string().substr(0, 200), ::getpid(), counter++);
     fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     error = fd_ < 0 ? errno : 0;
     if (error != 0 && error != EEXIST) {
@@ -199,7 +203,8 @@ void FileWriter::fail(const char* what, int error) {
 }
 
 void FileWriter::require_open() const {
-  if (fd_ < 0) throw UsageError("the writer was already committed or has failed", path_.string(), "make a new FileWriter");
+  if (fd_ < 0)
+    throw UsageError("the writer was already committed or has failed", path_.string(), "make a new FileWriter");
 }
 
 void FileWriter::write(const void* data, size_t bytes) {

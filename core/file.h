@@ -1,6 +1,7 @@
 #pragma once
-// Every read and write of a file goes through here, so that errors are the same everywhere and a crash never leaves half
-// a file: a write goes to a temporary file beside the target, is synced with its folder, and is renamed into place.
+// Every read and write of a file goes through here, so that errors are the same everywhere and a crash never leaves
+// half a file: a write goes to a temporary file beside the target, is synced with its folder, and is renamed into
+// place.
 
 #include <cstdint>
 #include <filesystem>
@@ -11,8 +12,8 @@
 
 namespace eq {
 
-// Reads a whole regular file (opened once; folders, pipes and devices are refused). Throws IoError naming the file and the
-// system's reason; DataError if it is larger than max_bytes.
+// Reads a whole regular file (opened once; folders, pipes and devices are refused). Throws IoError naming the file and
+// the system's reason; DataError if it is larger than max_bytes.
 std::vector<uint8_t> read_file(const std::filesystem::path& path, size_t max_bytes);
 std::string read_text(const std::filesystem::path& path, size_t max_bytes);
 
@@ -32,8 +33,9 @@ class FileReader {
   int fd_ = -1;
 };
 
-// An atomic replacement of one file. Nothing is visible under `path` until commit() returned; without commit() nothing remains.
-// The permissions of the file that is replaced are kept; a symbolic link stays one, and its target is replaced.
+// An atomic replacement of one file. Nothing is visible under `path` until commit() returned; without commit() nothing
+// remains. The permissions of the file that is replaced are kept; a symbolic link stays one, and its target is
+// replaced.
 class FileWriter {
  public:
   explicit FileWriter(std::filesystem::path path);  // throws IoError (also when `path` is a folder, a pipe or a device)
@@ -61,8 +63,8 @@ void append_line(const std::filesystem::path& path, const std::string& line);
 // mkdir -p, with IoError.
 void make_folder(const std::filesystem::path& path);
 
-// For tests: called before each write, fsync and rename with its name ("write", "fsync", "rename") and path; returns an errno
-// to fail with, or 0.
+// For tests: called before each write, fsync and rename with its name ("write", "fsync", "rename") and path; returns an
+// errno to fail with, or 0.
 void set_file_failure_hook(std::function<int(const char* operation, const std::filesystem::path& path)> hook);
 
 }  // namespace eq

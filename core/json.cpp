@@ -54,7 +54,8 @@ std::string quoted_for_message(const std::string& text) {
   using nlohmann::json;
   constexpr size_t kLongest = 120;
   const bool cut = text.size() > kLongest;
-  return json(cut ? text.substr(0, kLongest) : text).dump(-1, ' ', true, json::error_handler_t::replace) + (cut ? "..." : "");
+  return json(cut ? text.substr(0, kLongest) : text).dump(-1, ' ', true, json::error_handler_t::replace) +
+         (cut ? "..." : "");
 }
 
 std::string json_reason(const std::string& library_message) {
@@ -71,8 +72,8 @@ std::string json_reason(const std::string& library_message) {
 nlohmann::json parse_json(const std::string& text, const std::string& name, bool allow_comments) {
   using nlohmann::json;
   if (text.size() > limits::kJsonBytes) {
-    throw DataError("the JSON text has " + std::to_string(text.size()) + " bytes; at most " + std::to_string(limits::kJsonBytes) +
-                        " are read",
+    throw DataError("the JSON text has " + std::to_string(text.size()) + " bytes; at most " +
+                        std::to_string(limits::kJsonBytes) + " are read",
                     name, "is it the right file?");
   }
   // The library takes a NUL for the end of the text and would not look at what follows.
@@ -94,8 +95,8 @@ nlohmann::json parse_json(const std::string& text, const std::string& name, bool
       case json::parse_event_t::object_end: keys.pop_back(); break;
       case json::parse_event_t::key:
         if (!keys.back().insert(value.get<std::string>()).second) {
-          throw DataError("the key " + quoted_for_message(value.get<std::string>()) + " occurs twice in one object", where(),
-                          "keep one of the two");
+          throw DataError("the key " + quoted_for_message(value.get<std::string>()) + " occurs twice in one object",
+                          where(), "keep one of the two");
         }
         break;
       default: break;
@@ -103,11 +104,12 @@ nlohmann::json parse_json(const std::string& text, const std::string& name, bool
     return true;
   };
   try {
-    return json::parse(TrackedIterator(text.data(), &reached), TrackedIterator(text.data() + text.size(), &reached), check, true,
-                       allow_comments);
+    return json::parse(TrackedIterator(text.data(), &reached), TrackedIterator(text.data() + text.size(), &reached),
+                       check, true, allow_comments);
   } catch (const json::exception& error) {
-    throw DataError("this is not valid JSON: " + json_reason(error.what()), where(),
-                    allow_comments ? "correct the text there" : "correct the text there (comments are not allowed in this file)");
+    throw DataError(
+        "this is not valid JSON: " + json_reason(error.what()), where(),
+        allow_comments ? "correct the text there" : "correct the text there (comments are not allowed in this file)");
   }
 }
 

@@ -17,7 +17,8 @@
 namespace eq {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian; values are copied as they are");
+static_assert(std::endian::native == std::endian::little,
+              "safetensors files are little-endian; values are copied as they are");
 
 using nlohmann::json;
 
@@ -32,11 +33,11 @@ struct FileType {
 };
 
 constexpr FileType kFileTypes[] = {
-    {"F64", 8, DType::kFloat64, true},      {"I64", 8, DType::kInt64, true},       {"F32", 4, DType::kFloat32, true},
-    {"I32", 4, DType::kInt32, true},        {"F16", 2, DType::kFloat32, true},     {"BF16", 2, DType::kFloat32, true},
-    {"U8", 1, DType::kUInt8, true},         {"BOOL", 1, DType::kBool, true},       {"I8", 1, DType::kInt32, false},
-    {"I16", 2, DType::kInt32, false},       {"U16", 2, DType::kInt32, false},      {"U32", 4, DType::kInt64, false},
-    {"U64", 8, DType::kInt64, false},       {"F8_E4M3", 1, DType::kFloat32, false}, {"F8_E5M2", 1, DType::kFloat32, false},
+    {"F64", 8, DType::kFloat64, true},  {"I64", 8, DType::kInt64, true},        {"F32", 4, DType::kFloat32, true},
+    {"I32", 4, DType::kInt32, true},    {"F16", 2, DType::kFloat32, true},      {"BF16", 2, DType::kFloat32, true},
+    {"U8", 1, DType::kUInt8, true},     {"BOOL", 1, DType::kBool, true},        {"I8", 1, DType::kInt32, false},
+    {"I16", 2, DType::kInt32, false},   {"U16", 2, DType::kInt32, false},       {"U32", 4, DType::kInt64, false},
+    {"U64", 8, DType::kInt64, false},   {"F8_E4M3", 1, DType::kFloat32, false}, {"F8_E5M2", 1, DType::kFloat32, false},
     {"C64", 8, DType::kFloat32, false},
 };
 
@@ -78,7 +79,9 @@ class HeaderReader : public json::json_sax_t {
     return unexpected("the number " + quoted_for_message(text) + " (not a whole number below 2^64)");
   }
   bool binary(json::binary_t&) override { return unexpected("binary data"); }
-  bool number_integer(json::number_integer_t value) override { return unexpected("the negative number " + std::to_string(value)); }
+  bool number_integer(json::number_integer_t value) override {
+    return unexpected("the negative number " + std::to_string(value));
+  }
 
   bool number_unsigned(json::number_unsigned_t value) override {
     if (at_ == At::kShape) {
@@ -126,7 +129,8 @@ class HeaderReader : public json::json_sax_t {
         refuse(file_, "the header names more than " + std::to_string(limits::kSafetensorsTensors) + " tensors");
       }
     } else if (at_ == At::kMetadata) {
-      if (result_.metadata.count(name) > 0) refuse(file_, "the metadata has the key " + quoted_for_message(name) + " twice");
+      if (result_.metadata.count(name) > 0)
+        refuse(file_, "the metadata has the key " + quoted_for_message(name) + " twice");
     } else {
       bool* seen = name == "dtype" ? &entry().has_type : name == "shape" ? &entry().has_shape
                    : name == "data_offsets" ? &entry().has_offsets : nullptr;
@@ -164,7 +168,8 @@ class HeaderReader : public json::json_sax_t {
   }
 
   bool parse_error(size_t position, const std::string&, const json::exception& error) override {
-    refuse(file_, "the header is not valid JSON at byte " + std::to_string(position) + ": " + json_reason(error.what()));
+    refuse(file_,
+           "the header is not valid JSON at byte " + std::to_string(position) + ": " + json_reason(error.what()));
   }
 
  private:
@@ -175,7 +180,9 @@ class HeaderReader : public json::json_sax_t {
   [[noreturn]] bool unexpected(const std::string& what) {
     switch (at_) {
       case At::kStart:
-      case At::kTop: refuse(file_, key_.empty() ? "the header is not an object" : quoted_for_message(key_) + " must be an object, not " + what);
+      case At::kTop:
+        refuse(file_, key_.empty() ? "the header is not an object"
+                                   : quoted_for_message(key_) + " must be an object, not " + what);
       case At::kMetadata: refuse(file_, "the metadata may hold text only; " + quoted_for_message(key_) + " is " + what);
       case At::kTensor: refuse(file_, entry(), "the field " + key_ + " cannot be " + what);
       case At::kShape: refuse(file_, entry(), "the shape contains " + what);
@@ -198,8 +205,9 @@ void check_type(const std::string& file, Entry& entry) {
   }
   if (entry.type == nullptr) refuse(file, entry, "unknown element type " + quoted_for_message(entry.type_name));
   if (!entry.type->supported) {
-    throw DataError("tensor " + quoted_for_message(entry.name) + ": the element type " + entry.type_name + " is not supported", file,
-                    "convert it to one of F64, F32, F16, BF16, I64, I32, U8, BOOL");
+    throw DataError(
+        "tensor " + quoted_for_message(entry.name) + ": the element type " + entry.type_name + " is not supported",
+        file, "convert it to one of F64, F32, F16, BF16, I64, I32, U8, BOOL");
   }
 }
 
@@ -220,7 +228,8 @@ void check_size(const std::string& file, const Entry& entry) {
     refuse(file, entry, "data_offsets run backwards: " + std::to_string(begin) + " to " + std::to_string(end));
   }
   if (end - begin != wanted) {
-    refuse(file, entry, "the shape needs " + std::to_string(wanted) + " bytes, data_offsets give " + std::to_string(end - begin));
+    refuse(file, entry,
+           "the shape needs " + std::to_string(wanted) + " bytes, data_offsets give " + std::to_string(end - begin));
   }
 }
 
@@ -231,11 +240,14 @@ void check_coverage(const std::string& file, std::vector<Entry>& entries, uint64
   for (const Entry& entry : entries) {
     const uint64_t begin = entry.offsets[0], end = entry.offsets[1];
     if (end > data_bytes) {
-      refuse(file, entry, "the values end at byte " + std::to_string(end) + " of the data, which has only " + std::to_string(data_bytes) +
-                              ": the file is truncated");
+      refuse(file, entry,
+             "the values end at byte " + std::to_string(end) + " of the data, which has only " +
+                 std::to_string(data_bytes) + ": the file is truncated");
     }
-    if (begin < covered) refuse(file, entry, "the values overlap those of another tensor at byte " + std::to_string(begin));
-    if (begin > covered) refuse(file, entry, "there is a gap of " + std::to_string(begin - covered) + " bytes before the values");
+    if (begin < covered)
+      refuse(file, entry, "the values overlap those of another tensor at byte " + std::to_string(begin));
+    if (begin > covered)
+      refuse(file, entry, "there is a gap of " + std::to_string(begin - covered) + " bytes before the values");
     covered = end;
   }
   if (covered < data_bytes) refuse(file, std::to_string(data_bytes - covered) + " bytes follow the last tensor");
@@ -269,7 +281,9 @@ Tensor read_tensor(const std::string& file, const Entry& entry, const ReadNext& 
     const auto* values = static_cast<const uint8_t*>(tensor.raw_data());
     const auto bad = std::find_if(values, values + count, [](uint8_t value) { return value > 1; });
     if (bad != values + count) {
-      refuse(file, entry, "element " + std::to_string(bad - values) + " of a BOOL tensor is " + std::to_string(*bad) + ", not 0 or 1");
+      refuse(
+          file, entry,
+          "element " + std::to_string(bad - values) + " of a BOOL tensor is " + std::to_string(*bad) + ", not 0 or 1");
     }
   }
   return tensor;
@@ -277,15 +291,16 @@ Tensor read_tensor(const std::string& file, const Entry& entry, const ReadNext& 
 
 SafetensorsFile read_sequentially(const std::string& file, uint64_t size, const ReadNext& read_next) {
   uint64_t header_bytes = 0;
-  if (size < sizeof header_bytes) refuse(file, "the file has " + std::to_string(size) + " bytes; the header length alone takes 8");
+  if (size < sizeof header_bytes)
+    refuse(file, "the file has " + std::to_string(size) + " bytes; the header length alone takes 8");
   read_next(&header_bytes, sizeof header_bytes);
   if (header_bytes > limits::kSafetensorsHeader) {
     refuse(file, "the header would have " + std::to_string(header_bytes) + " bytes; at most " +
                      std::to_string(limits::kSafetensorsHeader) + " are read");
   }
   if (header_bytes > size - 8) {
-    refuse(file, "the header would have " + std::to_string(header_bytes) + " bytes, the file has only " + std::to_string(size - 8) +
-                     " after the length: it is truncated");
+    refuse(file, "the header would have " + std::to_string(header_bytes) + " bytes, the file has only " +
+                     std::to_string(size - 8) + " after the length: it is truncated");
   }
   std::string header(size_t(header_bytes), ' ');
   read_next(header.data(), header.size());
@@ -312,7 +327,8 @@ std::string json_text(const std::string& text, const char* what) {
   try {
     return json(text).dump();
   } catch (const json::exception&) {
-    throw UsageError(std::string(what) + " is not UTF-8: " + quoted_for_message(text), "write_safetensors", "use plain text");
+    throw UsageError(std::string(what) + " is not UTF-8: " + quoted_for_message(text), "write_safetensors",
+                     "use plain text");
   }
 }
 
@@ -339,8 +355,9 @@ void write_safetensors(const std::filesystem::path& path, const std::map<std::st
   std::vector<std::pair<std::string, Tensor>> ordered;
   for (const auto& [name, tensor] : tensors) {
     if (name == "__metadata__" || !tensor.defined()) {
-      throw UsageError("tensor " + quoted_for_message(name) + (tensor.defined() ? " has a reserved name" : " has no value"), path.string(),
-                       "rename it or leave it out");
+      throw UsageError(
+          "tensor " + quoted_for_message(name) + (tensor.defined() ? " has a reserved name" : " has no value"),
+          path.string(), "rename it or leave it out");
     }
     ordered.emplace_back(name, tensor.to(Device::cpu()));
   }
@@ -359,16 +376,17 @@ void write_safetensors(const std::filesystem::path& path, const std::map<std::st
   }
   uint64_t offset = 0;
   for (const auto& [name, tensor] : ordered) {
-    header += fmt::format(R"({}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", header.size() == 1 ? "" : ",",
-                          json_text(name, "a tensor's name"), file_type_of(tensor.dtype()),
-                          fmt::join(tensor.shape().begin(), tensor.shape().end(), ","), offset, offset + tensor.bytes());
+    header +=
+        fmt::format(R"({}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", header.size() == 1 ? "" : ",",
+                    json_text(name, "a tensor's name"), file_type_of(tensor.dtype()),
+                    fmt::join(tensor.shape().begin(), tensor.shape().end(), ","), offset, offset + tensor.bytes());
     offset += tensor.bytes();
   }
   header += "}";
   header.resize((8 + header.size() + 63) / 64 * 64 - 8, ' ');
   if (header.size() > limits::kSafetensorsHeader) {
-    throw UsageError("the header would have " + std::to_string(header.size()) + " bytes, more than a reader accepts", path.string(),
-                     "use fewer tensors, shorter names or less metadata");
+    throw UsageError("the header would have " + std::to_string(header.size()) + " bytes, more than a reader accepts",
+                     path.string(), "use fewer tensors, shorter names or less metadata");
   }
 
   FileWriter writer(path);

@@ -2,10 +2,10 @@
 
 import json
 import os
+import struct
 import zlib
 
 import torch
-from safetensors.torch import save_file
 from torch.nn import functional as F
 
 import torch_models
@@ -14,7 +14,18 @@ FILE_LIMIT = 3_000_000
 
 
 def save(path, tensors, metadata, limit):
-    save_file(tensors, path, metadata)
+    """Writes the safetensors format by hand: the library orders metadata by chance, and equal goldens should be equal files."""
+    codes = {torch.float32: "F32", torch.float64: "F64", torch.int32: "I32", torch.int64: "I64", torch.uint8: "U8"}
+    header, values, end = {"__metadata__": dict(sorted(metadata.items()))}, [], 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        data = tensor.numpy().tobytes()
+        header[name] = {"dtype": codes[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [end, end + len(data)]}
+        values.append(data)
+        end += len(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % 64)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + b"".join(values))
     size = os.path.getsize(path)
     assert size < limit, f"{path} has {size} bytes, more than {limit}"
     print(f"{path}: {len(metadata)} cases, {size} bytes")
@@ -101,9 +112,9 @@ def checked_trajectory(name, options, state, images, labels, equalized):
 def model_goldens(name, options, folder):
     """PyTorch's layout and names throughout. "state.*": weights and buffers, float32; "images" [N,3,H,W]; "labels", some 255;
     "eval_logits" (running statistics); then of one training step: "logits", "aux_logits", "loss", "grad.*" (computed in
-    float64, kept in float32), "after.*" (buffers changed); for UPerNet "losses": before each of ten SGD steps (lr
-    0.01, momentum 0.9, weight decay 5e-4). With scale equalizers: the same under "equalized." but for layer4's gradients, which would be a
-    third of the file; the constants under "equalized.state.*"."""
+    float64, kept in float32), "after.*" (buffers changed); for UPerNet "losses": before each of ten SGD steps
+    (lr 0.01, momentum 0.9, weight decay 5e-4). With scale equalizers: the same under "equalized." but for layer4's
+    gradients, which would be a third of the file; the constants under "equalized.state.*"."""
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     model = torch_models.EncoderDecoder(options).double()
     randomise(model, generator)

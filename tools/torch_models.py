@@ -6,12 +6,13 @@ built from the "model" section of a recipe (models/options.h names the keys and 
     python3 tools/torch_models.py recipes/shapes_upernet_resnet18.json     prints parameter names, shapes and the count
 """
 
-import json
 import sys
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from recipes import classes_of, read_recipe
 
 
 def resize(x, size, align_corners):
@@ -246,38 +247,9 @@ class EncoderDecoder(nn.Module):
         return resize(self(images)[0], images.shape[2:], self.align_corners)
 
 
-def strip_comments(text):
-    """Removes // and /* */ comments outside strings, as the project's recipes have them."""
-    result, i, in_string = [], 0, False
-    while i < len(text):
-        if in_string:
-            if text[i] == "\\":
-                result.append(text[i])
-                i += 1
-            elif text[i] == '"':
-                in_string = False
-        elif text[i] == '"':
-            in_string = True
-        elif text.startswith("//", i):
-            i = text.find("\n", i)
-            if i < 0:
-                break
-        elif text.startswith("/*", i):
-            i = text.index("*/", i) + 2
-            continue
-        result.append(text[i])
-        i += 1
-    return "".join(result)
-
-
-def read_recipe(path):
-    with open(path, encoding="utf-8") as file:
-        return json.loads(strip_comments(file.read()))
-
-
 def main():
     recipe = read_recipe(sys.argv[1])
-    model = EncoderDecoder(recipe["model"], recipe["model"].get("num_classes") or 19)
+    model = EncoderDecoder(recipe["model"], classes_of(recipe))
     for name, value in model.state_dict().items():
         print(name, list(value.shape))
     print(sum(p.numel() for p in model.parameters()), "parameters")

@@ -14,11 +14,21 @@ namespace eq::cpu {
 struct ChannelLayout {
   int64_t samples, rows, channels;
 
-  // Enough rows for a task to be worth starting, few enough chunks for their merging to cost nothing.
+  // Channels of one task: few enough for their sums and some rows to stay in the first-level cache.
+  static constexpr int64_t kWidth = 512;
+  // Enough rows for a task to be worth starting and for its sums to be small beside it, at most 128 chunks to merge.
   int64_t chunk_rows() const {
-    return std::max<int64_t>({1, 32768 / std::max<int64_t>(1, channels), (rows + 127) / 128});
+    return std::max<int64_t>({64, 32768 / std::clamp<int64_t>(channels, 1, kWidth), (rows + 127) / 128});
   }
   int64_t chunks() const { return (rows + chunk_rows() - 1) / chunk_rows(); }
+};
+
+// What one task works on: rows [first, first + rows) of `sample`, channels [channel, channel + width).
+struct ChannelTask {
+  int64_t sample, chunk, first, rows, channel, width;
+  int64_t at;      // of its first element in x
+  int64_t vector;  // of its first channel in [samples, channels]
+  int64_t part;    // of its first channel in partial sums [samples, chunks, channels]
 };
 
 // v = (x - mean) * scale + shift, then max(v, 0) if relu (NaN stays NaN). mean and scale: [samples, channels];
@@ -32,36 +42,47 @@ struct ChannelAffine {
 namespace detail {
 
 inline constexpr int64_t kRowsInT = 32;
+// Below, rows are `width` values, `stride` apart.
 
-// Calls body(sample, chunk, first_row, row_count) for every chunk of every sample.
+// Calls body(task) for every part of the whole.
 template <class Body>
-void for_each_chunk(const ChannelLayout& layout, const Body& body) {
-  const int64_t chunks = layout.chunks(), step = layout.chunk_rows();
-  parallel_for(layout.samples * chunks, 1, [&](int64_t begin, int64_t end) {
+void for_each_task(const ChannelLayout& layout, const Body& body) {
+  const int64_t chunks = layout.chunks(), step = layout.chunk_rows(), channels = layout.channels;
+  const int64_t columns = (channels + ChannelLayout::kWidth - 1) / ChannelLayout::kWidth;
+  parallel_for(layout.samples * chunks * columns, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = i % chunks * step;
-      body(i / chunks, i % chunks, first, std::min(step, layout.rows - first));
+      ChannelTask task;
+      task.sample = i / (chunks * columns);
+      task.chunk = i / columns % chunks;
+      task.first = task.chunk * step;
+      task.rows = std::min(step, layout.rows - task.first);
+      task.channel = i % columns * ChannelLayout::kWidth;
+      task.width = std::min(ChannelLayout::kWidth, channels - task.channel);
+      task.at = (task.sample * layout.rows + task.first) * channels + task.channel;
+      task.vector = task.sample * channels + task.channel;
+      task.part = (task.sample * chunks + task.chunk) * channels + task.channel;
+      body(task);
     }
   });
 }
 
 // sum += x - origin, squares += (x - origin)^2
 template <class T>
-void add_moments(const T* __restrict x, int64_t rows, int64_t channels, const T* __restrict origin, T* __restrict sum,
+void add_moments(const T* __restrict x, int64_t rows, int64_t stride, int64_t width, const T* __restrict origin, T* __restrict sum,
                  T* __restrict squares) {
   int64_t r = 0;
-  for (; r + 4 <= rows; r += 4, x += 4 * channels) {
+  for (; r + 4 <= rows; r += 4, x += 4 * stride) {
 #pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) {
-      const T a = x[c] - origin[c], b = x[channels + c] - origin[c];
-      const T d = x[2 * channels + c] - origin[c], e = x[3 * channels + c] - origin[c];
+    for (int64_t c = 0; c < width; ++c) {
+      const T a = x[c] - origin[c], b = x[stride + c] - origin[c];
+      const T d = x[2 * stride + c] - origin[c], e = x[3 * stride + c] - origin[c];
       sum[c] += (a + b) + (d + e);
       squares[c] += (a * a + b * b) + (d * d + e * e);
     }
   }
-  for (; r < rows; ++r, x += channels) {
+  for (; r < rows; ++r, x += stride) {
 #pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t c = 0; c < width; ++c) {
       const T a = x[c] - origin[c];
       sum[c] += a;
       squares[c] += a * a;
@@ -71,10 +92,10 @@ void add_moments(const T* __restrict x, int64_t rows, int64_t channels, const T*
 
 // Empties T sums into double ones.
 template <class T>
-void flush_sums(int64_t channels, T* __restrict sum, T* __restrict squares, double* __restrict sum_out,
+void flush_sums(int64_t width, T* __restrict sum, T* __restrict squares, double* __restrict sum_out,
                 double* __restrict squares_out) {
 #pragma omp simd
-  for (int64_t c = 0; c < channels; ++c) {
+  for (int64_t c = 0; c < width; ++c) {
     sum_out[c] += double(sum[c]);
     squares_out[c] += double(squares[c]);
     sum[c] = squares[c] = 0;
@@ -83,24 +104,25 @@ void flush_sums(int64_t channels, T* __restrict sum, T* __restrict squares, doub
 
 // sum += g, products += g * (x - mean), with g masked where the affine image of x is not positive.
 template <class T, bool kRelu>
-void add_gradients(const T* __restrict g, const T* __restrict x, int64_t rows, int64_t channels, const T* __restrict mean,
+void add_gradients(const T* __restrict g, const T* __restrict x, int64_t rows, int64_t stride, int64_t width,
+                   const T* __restrict mean,
                    const T* __restrict scale, const T* __restrict shift, T* __restrict sum, T* __restrict products) {
   auto masked = [](T gradient, T centred, T a, T b) {
     return kRelu && centred * a + b <= T(0) ? T(0) : gradient;
   };
   int64_t r = 0;
-  for (; r + 2 <= rows; r += 2, g += 2 * channels, x += 2 * channels) {
+  for (; r + 2 <= rows; r += 2, g += 2 * stride, x += 2 * stride) {
 #pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) {
-      const T d0 = x[c] - mean[c], d1 = x[channels + c] - mean[c];
-      const T g0 = masked(g[c], d0, scale[c], shift[c]), g1 = masked(g[channels + c], d1, scale[c], shift[c]);
+    for (int64_t c = 0; c < width; ++c) {
+      const T d0 = x[c] - mean[c], d1 = x[stride + c] - mean[c];
+      const T g0 = masked(g[c], d0, scale[c], shift[c]), g1 = masked(g[stride + c], d1, scale[c], shift[c]);
       sum[c] += g0 + g1;
       products[c] += g0 * d0 + g1 * d1;
     }
   }
-  for (; r < rows; ++r, g += channels, x += channels) {
+  for (; r < rows; ++r, g += stride, x += stride) {
 #pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t c = 0; c < width; ++c) {
       const T d = x[c] - mean[c], value = masked(g[c], d, scale[c], shift[c]);
       sum[c] += value;
       products[c] += value * d;
@@ -109,11 +131,12 @@ void add_gradients(const T* __restrict g, const T* __restrict x, int64_t rows, i
 }
 
 template <class T, bool kRelu>
-void affine_rows(const T* __restrict x, int64_t rows, int64_t channels, const T* __restrict mean, const T* __restrict scale,
+void affine_rows(const T* __restrict x, int64_t rows, int64_t stride, int64_t width,
+                   const T* __restrict mean, const T* __restrict scale,
                  const T* __restrict shift, T* __restrict y) {
-  for (int64_t r = 0; r < rows; ++r, x += channels, y += channels) {
+  for (int64_t r = 0; r < rows; ++r, x += stride, y += stride) {
 #pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t c = 0; c < width; ++c) {
       const T v = (x[c] - mean[c]) * scale[c] + shift[c];
       y[c] = kRelu && v < T(0) ? T(0) : v;
     }
@@ -122,17 +145,33 @@ void affine_rows(const T* __restrict x, int64_t rows, int64_t channels, const T*
 
 // out = g * scale + (x - mean) * slope + offset, g masked as above
 template <class T, bool kRelu>
-void gradient_rows(const T* __restrict g, const T* __restrict x, int64_t rows, int64_t channels, const T* __restrict mean,
+void gradient_rows(const T* __restrict g, const T* __restrict x, int64_t rows, int64_t stride, int64_t width,
+                   const T* __restrict mean,
                    const T* __restrict scale, const T* __restrict shift, const T* __restrict slope,
                    const T* __restrict offset, T* __restrict out) {
-  for (int64_t r = 0; r < rows; ++r, g += channels, x += channels, out += channels) {
+  for (int64_t r = 0; r < rows; ++r, g += stride, x += stride, out += stride) {
 #pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t c = 0; c < width; ++c) {
       const T d = x[c] - mean[c];
       const T value = kRelu && d * scale[c] + shift[c] <= T(0) ? T(0) : g[c];
       out[c] = value * scale[c] + (d * slope[c] + offset[c]);
     }
   }
+}
+
+// Calls body(at, width, part) for blocks of channels: their place in [samples, channels], their number, and the place of
+// their first partial sums.
+template <class Body>
+void for_each_vector_block(const ChannelLayout& layout, const Body& body) {
+  constexpr int64_t kBlock = 256;
+  const int64_t blocks = (layout.channels + kBlock - 1) / kBlock;
+  parallel_for(layout.samples * blocks, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t sample = i / blocks, first = i % blocks * kBlock;
+      body(sample * layout.channels + first, std::min(kBlock, layout.channels - first),
+           sample * layout.chunks() * layout.channels + first);
+    }
+  });
 }
 
 }  // namespace detail
@@ -144,52 +183,50 @@ template <class T>
 void channel_moments(const T* x, const ChannelLayout& layout, double* mean, double* squares) {
   const int64_t channels = layout.channels, chunks = layout.chunks(), step = layout.chunk_rows();
   std::vector<double> means(size_t(layout.samples * chunks * channels)), deviations(means.size());
-  detail::for_each_chunk(layout, [&](int64_t sample, int64_t chunk, int64_t first, int64_t rows) {
-    std::vector<T> scratch(size_t(3 * channels));
-    T *origin = scratch.data(), *sum = origin + channels, *square = sum + channels;
-    const T* from = x + (sample * layout.rows + first) * channels;
-    double* chunk_mean = means.data() + (sample * chunks + chunk) * channels;
-    double* chunk_squares = deviations.data() + (sample * chunks + chunk) * channels;
-    const int64_t probe = std::min<int64_t>(rows, 8);
+  detail::for_each_task(layout, [&](const ChannelTask& task) {
+    const int64_t width = task.width, probe = std::min<int64_t>(task.rows, 8);
+    std::vector<T> scratch(size_t(3 * width));
+    T *origin = scratch.data(), *sum = origin + width, *square = sum + width;
+    const T* from = x + task.at;
+    double *chunk_mean = means.data() + task.part, *chunk_squares = deviations.data() + task.part;
     for (int64_t r = 0; r < probe; ++r) {
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) origin[c] += from[r * channels + c];
+      for (int64_t c = 0; c < width; ++c) origin[c] += from[r * channels + c];
     }
-#pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) origin[c] *= T(1) / T(probe);
-    for (int64_t r = 0; r < rows; r += detail::kRowsInT) {
-      detail::add_moments(from + r * channels, std::min(detail::kRowsInT, rows - r), channels, origin, sum, square);
-      detail::flush_sums(channels, sum, square, chunk_mean, chunk_squares);
+    for (int64_t c = 0; c < width; ++c) origin[c] /= T(probe);
+    for (int64_t r = 0; r < task.rows; r += detail::kRowsInT) {
+      detail::add_moments(from + r * channels, std::min(detail::kRowsInT, task.rows - r), channels, width, origin, sum, square);
+      detail::flush_sums(width, sum, square, chunk_mean, chunk_squares);
     }
-    for (int64_t c = 0; c < channels; ++c) {
-      const double offset = chunk_mean[c] / double(rows);
+    for (int64_t c = 0; c < width; ++c) {
+      const double offset = chunk_mean[c] / double(task.rows);
       chunk_squares[c] -= chunk_mean[c] * offset;
       chunk_mean[c] = double(origin[c]) + offset;
     }
   });
-  parallel_for(layout.samples * channels, 256, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t base = i / channels * chunks * channels + i % channels;
-      double total = 0, spread = 0;
-      for (int64_t k = 0; k < chunks; ++k) {
-        total += double(std::min(step, layout.rows - k * step)) * means[base + k * channels];
+  detail::for_each_vector_block(layout, [&](int64_t at, int64_t width, int64_t part) {
+    std::fill_n(mean + at, width, 0.0);
+    std::fill_n(squares + at, width, 0.0);
+    for (int64_t k = 0; k < chunks; ++k) {
+      const double share = double(std::min(step, layout.rows - k * step)) / double(layout.rows);
+      for (int64_t c = 0; c < width; ++c) mean[at + c] += share * means[part + k * channels + c];
+    }
+    for (int64_t k = 0; k < chunks; ++k) {
+      const double count = double(std::min(step, layout.rows - k * step));
+      for (int64_t c = 0; c < width; ++c) {
+        const double away = means[part + k * channels + c] - mean[at + c];
+        // a rounded negative becomes 0, NaN stays
+        squares[at + c] += std::max(deviations[part + k * channels + c], 0.0) + count * away * away;
       }
-      mean[i] = total / double(layout.rows);
-      for (int64_t k = 0; k < chunks; ++k) {
-        const double away = means[base + k * channels] - mean[i];
-        spread += deviations[base + k * channels] + double(std::min(step, layout.rows - k * step)) * away * away;
-      }
-      squares[i] = std::max(spread, 0.0);  // a rounded negative becomes 0, NaN stays
     }
   });
 }
 
 template <class T>
 void channel_affine(const T* x, const ChannelLayout& layout, const ChannelAffine<T>& affine, T* y) {
-  detail::for_each_chunk(layout, [&](int64_t sample, int64_t, int64_t first, int64_t rows) {
-    const int64_t at = (sample * layout.rows + first) * layout.channels, row = sample * layout.channels;
-    const auto pass = affine.relu ? detail::affine_rows<T, true> : detail::affine_rows<T, false>;
-    pass(x + at, rows, layout.channels, affine.mean + row, affine.scale + row, affine.shift, y + at);
+  const auto pass = affine.relu ? detail::affine_rows<T, true> : detail::affine_rows<T, false>;
+  detail::for_each_task(layout, [&](const ChannelTask& task) {
+    pass(x + task.at, task.rows, layout.channels, task.width, affine.mean + task.vector, affine.scale + task.vector,
+         affine.shift + task.channel, y + task.at);
   });
 }
 
@@ -200,29 +237,29 @@ void channel_gradient_sums(const T* g, const T* x, const ChannelLayout& layout, 
                            double* sum, double* products) {
   const int64_t channels = layout.channels, chunks = layout.chunks();
   std::vector<double> sums(size_t(layout.samples * chunks * channels)), moments(sums.size());
-  const std::vector<T> zeros(grad_x ? size_t(channels) : 0);
-  detail::for_each_chunk(layout, [&](int64_t sample, int64_t chunk, int64_t first, int64_t rows) {
-    std::vector<T> scratch(size_t(2 * channels));
-    const auto pass = affine.relu ? detail::add_gradients<T, true> : detail::add_gradients<T, false>;
-    const auto write = affine.relu ? detail::gradient_rows<T, true> : detail::gradient_rows<T, false>;
-    const T *mean = affine.mean + sample * channels, *scale = affine.scale + sample * channels;
-    for (int64_t r = 0; r < rows; r += detail::kRowsInT) {
-      const int64_t at = (sample * layout.rows + first + r) * channels, count = std::min(detail::kRowsInT, rows - r);
-      pass(g + at, x + at, count, channels, mean, scale, affine.shift, scratch.data(), scratch.data() + channels);
+  const std::vector<T> zeros(size_t(ChannelLayout::kWidth));
+  const auto add = affine.relu ? detail::add_gradients<T, true> : detail::add_gradients<T, false>;
+  const auto write = affine.relu ? detail::gradient_rows<T, true> : detail::gradient_rows<T, false>;
+  detail::for_each_task(layout, [&](const ChannelTask& task) {
+    const int64_t width = task.width;
+    std::vector<T> scratch(size_t(2 * width));
+    const T *mean = affine.mean + task.vector, *scale = affine.scale + task.vector, *shift = affine.shift + task.channel;
+    for (int64_t r = 0; r < task.rows; r += detail::kRowsInT) {
+      const int64_t at = task.at + r * channels, rows = std::min(detail::kRowsInT, task.rows - r);
+      add(g + at, x + at, rows, channels, width, mean, scale, shift, scratch.data(), scratch.data() + width);
       if (grad_x) {
-        write(g + at, x + at, count, channels, mean, scale, affine.shift, zeros.data(), zeros.data(), grad_x + at);
+        write(g + at, x + at, rows, channels, width, mean, scale, shift, zeros.data(), zeros.data(), grad_x + at);
       }
-      const int64_t slot = (sample * chunks + chunk) * channels;
-      detail::flush_sums(channels, scratch.data(), scratch.data() + channels, sums.data() + slot, moments.data() + slot);
+      detail::flush_sums(width, scratch.data(), scratch.data() + width, sums.data() + task.part, moments.data() + task.part);
     }
   });
-  parallel_for(layout.samples * channels, 256, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t base = i / channels * chunks * channels + i % channels;
-      sum[i] = products[i] = 0;
-      for (int64_t k = 0; k < chunks; ++k) {
-        sum[i] += sums[base + k * channels];
-        products[i] += moments[base + k * channels];
+  detail::for_each_vector_block(layout, [&](int64_t at, int64_t width, int64_t part) {
+    std::fill_n(sum + at, width, 0.0);
+    std::fill_n(products + at, width, 0.0);
+    for (int64_t k = 0; k < chunks; ++k) {
+      for (int64_t c = 0; c < width; ++c) {
+        sum[at + c] += sums[part + k * channels + c];
+        products[at + c] += moments[part + k * channels + c];
       }
     }
   });
@@ -232,11 +269,11 @@ void channel_gradient_sums(const T* g, const T* x, const ChannelLayout& layout, 
 template <class T>
 void channel_gradient(const T* g, const T* x, const ChannelLayout& layout, const ChannelAffine<T>& affine, const T* slope,
                       const T* offset, T* grad_x) {
-  detail::for_each_chunk(layout, [&](int64_t sample, int64_t, int64_t first, int64_t rows) {
-    const int64_t at = (sample * layout.rows + first) * layout.channels, row = sample * layout.channels;
-    const auto pass = affine.relu ? detail::gradient_rows<T, true> : detail::gradient_rows<T, false>;
-    pass(g + at, x + at, rows, layout.channels, affine.mean + row, affine.scale + row, affine.shift, slope + row,
-         offset + row, grad_x + at);
+  const auto pass = affine.relu ? detail::gradient_rows<T, true> : detail::gradient_rows<T, false>;
+  detail::for_each_task(layout, [&](const ChannelTask& task) {
+    pass(g + task.at, x + task.at, task.rows, layout.channels, task.width, affine.mean + task.vector,
+         affine.scale + task.vector, affine.shift + task.channel, slope + task.vector, offset + task.vector,
+         grad_x + task.at);
   });
 }
 

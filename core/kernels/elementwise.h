@@ -11,22 +11,13 @@
 // A line says what its derivative reads, because that is all that is kept for backward: prefer kY, which the next
 // operator usually keeps as well. What a line does not read arrives as NaN, so that a wrong entry fails its test.
 //
-// Accuracy: float32 results within a few units in the last place. Determinism: elements are independent.
+// Accuracy: float32 results within a few units in the last place (scalar.h). Determinism: elements are independent.
 
-#include <bit>
 #include <cmath>
 #include <limits>
-#include <numbers>
 
+#include "core/kernels/scalar.h"
 #include "core/tensor.h"
-
-#ifndef EQ_HOST_DEVICE
-#ifdef __CUDACC__
-#define EQ_HOST_DEVICE __host__ __device__
-#else
-#define EQ_HOST_DEVICE
-#endif
-#endif
 
 namespace eq {
 
@@ -35,7 +26,7 @@ enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both argument
 // OP(name, f(x), f'(x, y), what f' reads)
 #define EQ_UNARY_OPERATORS(OP)                                                                                            \
   OP(neg,         -x,                                            T(-1),                                      kNothing)    \
-  OP(exp,         std::exp(x),                                   y,                                          kY)          \
+  OP(exp,         scalar::exp(x),                                y,                                          kY)          \
   OP(log,         std::log(x),                                   1 / x,                                      kX)          \
   OP(sqrt,        std::sqrt(x),                                  T(0.5) / y,                                 kY)          \
   OP(rsqrt,       1 / std::sqrt(x),                              T(-0.5) * y * y * y,                        kY)          \
@@ -44,7 +35,7 @@ enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both argument
   OP(abs,         std::abs(x),                                   T(x > 0) - T(x < 0),                        kX)          \
   OP(sin,         std::sin(x),                                   std::cos(x),                                kX)          \
   OP(cos,         std::cos(x),                                   -std::sin(x),                               kX)          \
-  OP(tanh,        std::tanh(x),                                  1 - y * y,                                  kY)          \
+  OP(tanh,        scalar::tanh(x),                               1 - y * y,                                  kY)          \
   OP(sigmoid,     scalar::sigmoid(x),                            y * (1 - y),                                kY)          \
   OP(softplus,    scalar::softplus(x),                           scalar::sigmoid(x),                         kX)          \
   OP(relu,        x < 0 ? T(0) : x,                              T(y > 0),                                   kY)          \
@@ -72,32 +63,6 @@ enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both argument
   OP(div,         a / b,                       1 / b,                                -a / (b * b),           kArguments)  \
   OP(maximum,     a > b || a != a ? a : b,     scalar::share(a > b, a == b, a),      scalar::share(b > a, a == b, b), kArguments) \
   OP(minimum,     a < b || a != a ? a : b,     scalar::share(a < b, a == b, a),      scalar::share(b < a, a == b, b), kArguments)
-
-// The parts of the formulas that deserve a name.
-namespace scalar {
-
-template <class T>
-EQ_HOST_DEVICE inline T sigmoid(T x) { return 1 / (1 + std::exp(-x)); }
-
-template <class T>
-EQ_HOST_DEVICE inline T softplus(T x) { return (x > 0 ? x : T(0)) + std::log1p(std::exp(-std::abs(x))); }
-
-template <class T>
-EQ_HOST_DEVICE inline T normal_cdf(T x) { return T(0.5) * std::erfc(-x * T(std::numbers::sqrt2 / 2)); }
-
-template <class T>
-EQ_HOST_DEVICE inline T normal_density(T x) {
-  return T(std::numbers::inv_sqrtpi / std::numbers::sqrt2) * std::exp(T(-0.5) * x * x);
-}
-
-template <class T>
-EQ_HOST_DEVICE inline T silu_slope(T x, T sigmoid) { return sigmoid * (1 + x * (1 - sigmoid)); }
-
-// Of the gradient of a choice: all to the winner, half to each at a tie, and to an argument that is NaN its own.
-template <class T>
-EQ_HOST_DEVICE inline T share(bool wins, bool tie, T self) { return wins || self != self ? T(1) : tie ? T(0.5) : T(0); }
-
-}  // namespace scalar
 
 #define EQ_ENUMERATOR(name, ...) name,
 #define EQ_ENUMERATOR_1(name, ...) name##_number,

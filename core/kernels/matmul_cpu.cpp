@@ -10,8 +10,8 @@
 namespace eq::cpu {
 namespace {
 
-constexpr int64_t kTileRows = 256, kTileColumns = 512, kLeastTile = 64;
-constexpr int64_t kEnoughTasks = 16;        // then the cores are busy without smaller tiles
+constexpr int64_t kTileRows = 256, kTileColumns = 512, kLeastTile = 128;
+constexpr int64_t kEnoughTasks = 8;         // then the cores are busy without smaller tiles
 constexpr int64_t kLeastWork = 1 << 20;     // multiplications a task is worth
 constexpr int64_t kLeastDepth = 1024;       // of a chunk of K
 

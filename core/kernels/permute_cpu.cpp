@@ -53,6 +53,19 @@ void copy_runs(const PermutePlan& plan, const T* in, T* out, int64_t numel) {
   });
 }
 
+// target[row * target_step + column] = source[column * source_step + row] for a whole tile, through a block in L1, so that
+// both sides are touched in runs.
+template <class T>
+void transpose_tile(const T* source, int64_t source_step, T* target, int64_t target_step) {
+  T block[kTile][kTile];
+  for (int64_t column = 0; column < kTile; ++column) std::memcpy(block[column], source + column * source_step, sizeof block[column]);
+  for (int64_t row = 0; row < kTile; ++row) {
+    T line[kTile];
+    for (int64_t column = 0; column < kTile; ++column) line[column] = block[column][row];
+    std::memcpy(target + row * target_step, line, sizeof line);
+  }
+}
+
 // The last axis of the result steps through x, and x's own last axis is `across` in the result: transposed in tiles.
 template <class T>
 void transpose_tiles(const PermutePlan& plan, const T* in, T* out, int64_t numel) {
@@ -80,6 +93,11 @@ void transpose_tiles(const PermutePlan& plan, const T* in, T* out, int64_t numel
       const int64_t row_begin = task % row_tiles * kTile, row_end = std::min(rows, row_begin + kTile);
       for (int64_t tile = 0; tile < columns; tile += kTile) {
         const int64_t tile_end = std::min(columns, tile + kTile);
+        if (row_end - row_begin == kTile && tile_end - tile == kTile) {
+          transpose_tile(in + from + row_begin + tile * plan.step[last], plan.step[last],
+                         out + to + row_begin * out_step[across] + tile, out_step[across]);
+          continue;
+        }
         for (int64_t row = row_begin; row < row_end; ++row) {
           T* target = out + to + row * out_step[across];
           const T* source = in + from + row;

@@ -137,6 +137,70 @@ void store_scaled(const std::vector<double>& totals, double factor, T* out) {
   for (size_t i = 0; i < totals.size(); ++i) out[i] = T(totals[i] * factor);
 }
 
+// The first place of the largest value of a row. Two passes, both without a branch on the data that would stop the compiler
+// from vectorising the first.
+template <class T>
+int64_t place_of_max(const T* row, int64_t count) {
+  T lanes[kLanes];
+  bool nan = false;
+  std::fill(lanes, lanes + kLanes, row[0]);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const T value = row[i + lane];
+      nan |= value != value;
+      lanes[lane] = value > lanes[lane] ? value : lanes[lane];
+    }
+  }
+  T largest = lanes[0];
+  for (int lane = 1; lane < kLanes; ++lane) largest = lanes[lane] > largest ? lanes[lane] : largest;
+  for (; i < count; ++i) {
+    nan |= row[i] != row[i];
+    largest = row[i] > largest ? row[i] : largest;
+  }
+  int64_t place = 0;
+  while (nan ? row[place] == row[place] : row[place] != largest) ++place;
+  return place;
+}
+
+template <class T>
+void max_of_rows(const T* x, const Extents& e, T* values, int64_t* places) {
+  parallel_for(e.outer, grain_for(e.count), [=](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      places[row] = place_of_max(x + row * e.count, e.count);
+      if (values != nullptr) values[row] = x[row * e.count + places[row]];
+    }
+  });
+}
+
+// Place is as wide as T where the extent allows, so that values and places fill the same vectors.
+template <class Place, class T>
+void max_of_columns(const T* x, const Extents& e, T* values, int64_t* places) {
+  constexpr int64_t kColumns = 256;
+  const int64_t blocks = (e.inner + kColumns - 1) / kColumns;
+  parallel_for(e.outer * blocks, grain_for(e.count * std::min(e.inner, kColumns)), [=](int64_t begin, int64_t end) {
+    T best[kColumns];
+    Place place[kColumns];
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t outer = task / blocks, column = task % blocks * kColumns;
+      const int64_t width = std::min(kColumns, e.inner - column), at = outer * e.inner + column;
+      const T* first = x + outer * e.count * e.inner + column;
+      std::copy(first, first + width, best);
+      std::fill(place, place + width, Place(0));
+      for (int64_t r = 1; r < e.count; ++r) {
+        const T* row = first + r * e.inner;
+        for (int64_t c = 0; c < width; ++c) {
+          const bool better = !(row[c] <= best[c]) & (best[c] == best[c]);  // larger, or the first NaN
+          best[c] = better ? row[c] : best[c];
+          place[c] = better ? Place(r) : place[c];
+        }
+      }
+      std::copy(place, place + width, places + at);
+      if (values != nullptr) std::copy(best, best + width, values + at);
+    }
+  });
+}
+
 }  // namespace
 
 void sum(const Tensor& x, AxisMask axes, double factor, Tensor& y) {
@@ -186,31 +250,14 @@ void max(const Tensor& x, int axis, Tensor& y, Tensor& index) {
   const Extents e = extents_around(x.shape(), axis);
   if (x.numel() == 0) return;
   dispatch_floating(x.dtype(), "max", [&]<typename T>() {
-    const T* in = x.data<T>();
     T* values = y.defined() ? y.data<T>() : nullptr;
-    int64_t* places = index.data<int64_t>();
-    constexpr int64_t kColumns = 256;
-    const int64_t blocks = (e.inner + kColumns - 1) / kColumns;
-    parallel_for(e.outer * blocks, grain_for(e.count * std::min(e.inner, kColumns)), [&](int64_t begin, int64_t end) {
-      T best[kColumns];
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t outer = task / blocks, column = task % blocks * kColumns;
-        const int64_t width = std::min(kColumns, e.inner - column);
-        const T* first = in + outer * e.count * e.inner + column;
-        int64_t* place = places + outer * e.inner + column;
-        std::copy(first, first + width, best);
-        std::fill(place, place + width, 0);
-        for (int64_t r = 1; r < e.count; ++r) {
-          const T* row = first + r * e.inner;
-          for (int64_t c = 0; c < width; ++c) {
-            const bool better = row[c] > best[c] || (row[c] != row[c] && best[c] == best[c]);
-            best[c] = better ? row[c] : best[c];
-            place[c] = better ? r : place[c];
-          }
-        }
-        if (values != nullptr) std::copy(best, best + width, values + outer * e.inner + column);
-      }
-    });
+    if (e.inner == 1) {
+      max_of_rows(x.data<T>(), e, values, index.data<int64_t>());
+    } else if (sizeof(T) == 4 && e.count <= std::numeric_limits<int32_t>::max()) {
+      max_of_columns<int32_t>(x.data<T>(), e, values, index.data<int64_t>());
+    } else {
+      max_of_columns<int64_t>(x.data<T>(), e, values, index.data<int64_t>());
+    }
   });
 }
 

@@ -21,12 +21,15 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-size_t entries_in(const fs::path& folder) { return size_t(std::distance(fs::directory_iterator(folder), fs::directory_iterator())); }
+size_t entries_in(const fs::path& folder) {
+  return size_t(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+}
 
 // Fails one operation while alive.
 struct Failing {
   Failing(const std::string& operation, const fs::path& on, int error) {
-    set_file_failure_hook([=](const char* called, const fs::path& path) { return called == operation && path == on ? error : 0; });
+    set_file_failure_hook(
+        [=](const char* called, const fs::path& path) { return called == operation && path == on ? error : 0; });
   }
   ~Failing() { set_file_failure_hook(nullptr); }
 };
@@ -62,7 +65,8 @@ TEST_CASE("what is not a readable file is an IoError that names it, at once", "[
   CHECK_THROWS_WITH(read_text("/dev/zero", 10), Contains("a device"));
   test::write_file(folder.path() / "large", "12345");
   CHECK_THROWS_AS(read_text(folder.path() / "large", 4), DataError);
-  CHECK_THROWS_WITH(read_text(folder.path() / "large", 4), Contains("5 bytes") && Contains("at most 4") && Contains("large"));
+  CHECK_THROWS_WITH(read_text(folder.path() / "large", 4),
+                    Contains("5 bytes") && Contains("at most 4") && Contains("large"));
   // A sparse file of a terabyte is refused by its size, without reading it.
   REQUIRE(::truncate((folder.path() / "large").c_str(), off_t{1} << 40) == 0);
   CHECK_THROWS_AS(read_file(folder.path() / "large", 1 << 20), DataError);
@@ -152,7 +156,8 @@ TEST_CASE("a full disk is reported and leaves the old file", "[file]") {
   const fs::path path = folder.path() / "checkpoint";
   write_text_atomically(path, "old");
   CHECK_THROWS_AS(write_text_atomically(path, std::string(1 << 20, 'x')), IoError);
-  CHECK_THROWS_WITH(write_text_atomically(path, std::string(1 << 20, 'x')), Contains("No space left") && Contains("checkpoint"));
+  CHECK_THROWS_WITH(write_text_atomically(path, std::string(1 << 20, 'x')),
+                    Contains("No space left") && Contains("checkpoint"));
   CHECK(test::read_file(path) == "old");
   CHECK(entries_in(folder.path()) == 1);
 }

@@ -11,10 +11,12 @@ using Catch::Matchers::Contains;
 
 namespace {
 
-void check_refused(const std::string& text, const std::string& reason, const std::string& position, bool comments = false) {
+void check_refused(const std::string& text, const std::string& reason, const std::string& position,
+                   bool comments = false) {
   INFO(text.substr(0, 80));
   CHECK_THROWS_AS(parse_json(text, "config.json", comments), DataError);
-  CHECK_THROWS_WITH(parse_json(text, "config.json", comments), Contains(reason) && Contains("config.json, " + position));
+  CHECK_THROWS_WITH(parse_json(text, "config.json", comments),
+                    Contains(reason) && Contains("config.json, " + position));
 }
 
 std::string nested(int depth) { return std::string(size_t(depth), '[') + std::string(size_t(depth), ']'); }

@@ -1,5 +1,8 @@
 #include "core/safetensors.h"
 
+#include <fmt/format.h>
+
+#include <cerrno>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -22,6 +25,8 @@ std::string file_of(const std::string& header, const std::string& data, uint64_t
 }
 std::string file_of(const std::string& header, const std::string& data) { return file_of(header, data, header.size()); }
 
+std::string braced(const std::string& inside) { return fmt::format("{{{}}}", inside); }
+
 SafetensorsFile parse(const std::string& bytes) {
   return parse_safetensors({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "weights.safetensors");
 }
@@ -32,8 +37,9 @@ void check_refused(const std::string& bytes, const std::string& tensor, const st
   CHECK_THROWS_WITH(parse(bytes), Contains("weights.safetensors") && Contains(tensor) && Contains(reason));
 }
 
-std::string entry(const std::string& name, const std::string& type, const std::string& shape, const std::string& offsets) {
-  return "\"" + name + "\":{\"dtype\":\"" + type + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}";
+std::string entry(const std::string& name, const std::string& type, const std::string& shape,
+                  const std::string& offsets) {
+  return fmt::format(R"("{}":{{"dtype":"{}","shape":{},"data_offsets":{}}})", name, type, shape, offsets);
 }
 
 std::map<std::string, Tensor> one_of_each() {
@@ -108,15 +114,18 @@ TEST_CASE("the writer pads the header, puts large elements first and then goes b
 
 TEST_CASE("a minimal file written by hand is read, at any alignment", "[safetensors]") {
   const std::string data("\x01\x00\x00\x80\x3f\x00\x00\x00\x40", 9);
-  const SafetensorsFile file = parse(file_of("{" + entry("b", "U8", "[1]", "[0,1]") + "," + entry("a", "F32", "[2]", "[1,9]") + "}  ", data));
+  const SafetensorsFile file =
+      parse(file_of(braced(entry("b", "U8", "[1]", "[0,1]") + "," + entry("a", "F32", "[2]", "[1,9]")) + "  ", data));
   CHECK(file.tensors.at("a").to_vector<float>() == std::vector<float>{1, 2});
   CHECK(file.tensors.at("b").to_vector<uint8_t>() == std::vector<uint8_t>{1});
-  CHECK(parse(file_of("{" + entry("s", "F32", "[]", "[0,4]") + "}", data.substr(1, 4))).tensors.at("s").item() == 1);
+  CHECK(parse(file_of(braced(entry("s", "F32", "[]", "[0,4]")), data.substr(1, 4))).tensors.at("s").item() == 1);
 }
 
 TEST_CASE("half precision is widened exactly", "[safetensors]") {
   auto value_of = [](const char* type, uint16_t bits) {
-    return parse(file_of("{" + entry("h", type, "[]", "[0,2]") + "}", std::string(reinterpret_cast<char*>(&bits), 2))).tensors.at("h").item();
+    return parse(file_of(braced(entry("h", type, "[]", "[0,2]")), std::string(reinterpret_cast<char*>(&bits), 2)))
+        .tensors.at("h")
+        .item();
   };
   CHECK(value_of("F16", 0x3c00) == 1);
   CHECK(value_of("F16", 0xc000) == -2);
@@ -142,13 +151,14 @@ TEST_CASE("half precision is widened exactly", "[safetensors]") {
     expected.push_back(bits & 0x8000 ? -size : size);
   }
   const std::string count = std::to_string(expected.size()), end = std::to_string(data.size());
-  const Tensor all = parse(file_of("{" + entry("h", "F16", "[" + count + "]", "[0," + end + "]") + "}", data)).tensors.at("h");
+  const Tensor all =
+      parse(file_of(braced(entry("h", "F16", "[" + count + "]", "[0," + end + "]")), data)).tensors.at("h");
   CHECK(all.dtype() == DType::kFloat32);
   CHECK(all.to(DType::kFloat64).to_vector<double>() == expected);
 }
 
 TEST_CASE("the reader refuses a damaged frame", "[safetensors]") {
-  const std::string header = "{" + entry("w", "F32", "[2]", "[0,8]") + "}", good = file_of(header, std::string(8, 'x'));
+  const std::string header = braced(entry("w", "F32", "[2]", "[0,8]")), good = file_of(header, std::string(8, 'x'));
   CHECK(parse(good).tensors.count("w") == 1);
   for (size_t length = 0; length < good.size(); ++length) {
     CHECK_THROWS_AS(parse(good.substr(0, length)), DataError);
@@ -170,7 +180,7 @@ TEST_CASE("the reader refuses a damaged frame", "[safetensors]") {
 
 TEST_CASE("the reader refuses each broken rule of the header", "[safetensors]") {
   auto refused = [](const std::string& inside, size_t bytes, const std::string& tensor, const std::string& reason) {
-    check_refused(file_of("{" + inside + "}", std::string(bytes, '\0')), tensor, reason);
+    check_refused(file_of(braced(inside), std::string(bytes, '\0')), tensor, reason);
   };
   // The data: overlap, gap, order, end.
   refused(entry("a", "U8", "[4]", "[0,4]") + "," + entry("b", "U8", "[4]", "[2,6]"), 6, "\"b\"", "overlap");
@@ -211,7 +221,8 @@ TEST_CASE("the reader refuses each broken rule of the header", "[safetensors]") 
   refused("\"a\":{\"dtype\":\"F32\",\"shape\":[1]}", 4, "\"a\"", "data_offsets");
   refused("\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}", 4, "\"a\"", "dtype is missing");
   refused("\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}", 4, "\"a\"", "shape is missing");
-  refused("\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}", 4, "\"a\"", "occurs twice");
+  refused("\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}", 4, "\"a\"",
+          "occurs twice");
   refused("\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}", 4, "\"a\"", "unknown field \"x\"");
   refused("\"a\":3", 0, "\"a\"", "must be an object");
   refused("\"a\":[]", 0, "\"a\"", "must be an object");
@@ -231,7 +242,8 @@ TEST_CASE("the reader refuses each broken rule of the header", "[safetensors]") 
     CHECK(std::string(error.what()).size() < 500);
   }
   // A BOOL is 0 or 1.
-  check_refused(file_of("{" + entry("a", "BOOL", "[2]", "[0,2]") + "}", std::string("\x01\x02", 2)), "\"a\"", "element 1 of a BOOL tensor is 2");
+  check_refused(file_of(braced(entry("a", "BOOL", "[2]", "[0,2]")), std::string("\x01\x02", 2)), "\"a\"",
+                "element 1 of a BOOL tensor is 2");
 }
 
 TEST_CASE("the reader counts tensors", "[safetensors]") {
@@ -240,7 +252,8 @@ TEST_CASE("the reader counts tensors", "[safetensors]") {
     header += ",\"" + std::to_string(i) + "\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}";
   }
   CHECK(parse(file_of(header + "}", "")).tensors.size() == limits::kSafetensorsTensors);
-  check_refused(file_of(header + ",\"more\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", ""), "", "more than 65536 tensors");
+  check_refused(file_of(header + ",\"more\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", ""), "",
+                "more than 65536 tensors");
 }
 
 TEST_CASE("files that are no safetensors are refused by name", "[safetensors]") {
@@ -262,7 +275,9 @@ TEST_CASE("the writer refuses what could not be read again", "[safetensors]") {
   CHECK_THROWS_AS(write_safetensors(path, {}, {{"k", std::string(17 << 20, 'v')}}), UsageError);
   CHECK_FALSE(std::filesystem::exists(path));
   write_safetensors(path, {{"w", Tensor::scalar(1)}});
-  set_file_failure_hook([](const char* operation, const std::filesystem::path&) { return operation == std::string("write") ? ENOSPC : 0; });
+  set_file_failure_hook([](const char* operation, const std::filesystem::path&) {
+    return operation == std::string("write") ? ENOSPC : 0;
+  });
   CHECK_THROWS_AS(write_safetensors(path, {{"w", Tensor::scalar(2)}}), IoError);
   set_file_failure_hook(nullptr);
   CHECK(read_safetensors(path).tensors.at("w").item() == 1);
@@ -275,21 +290,13 @@ TEST_CASE("pretrained weights written by another program are read", "[safetensor
   const SafetensorsFile small = read_safetensors(folder / "mobilenet_v1_0.25_224_imagenet_no_top.safetensors");
   CHECK(large.tensors.size() == 136);
   CHECK(small.tensors.size() == 135);
-  auto parameters = [](const SafetensorsFile& file) {
-    int64_t count = 0;
-    for (const auto& [name, tensor] : file.tensors) {
-      if (name.find("running_") == std::string::npos) count += tensor.numel();
-    }
-    return count;
-  };
   auto values = [](const SafetensorsFile& file) {
     int64_t count = 0;
     for (const auto& [name, tensor] : file.tensors) count += tensor.numel();
     return count;
   };
-  INFO(parameters(large) << " " << values(large) << " " << parameters(small) << " " << values(small));
-  CHECK((parameters(large) == 3205288 || values(large) == 3205288));
-  CHECK((parameters(small) == 218544 || values(small) == 218544));
+  CHECK(values(large) == 3205288);
+  CHECK(values(small) == 218544);
   CHECK(large.tensors.at("conv1.weight").shape() == Shape{32, 3, 3, 3});
   CHECK(large.tensors.at("conv_dw_1.weight").shape() == Shape{32, 1, 3, 3});
   CHECK(small.tensors.at("conv_pw_13.weight").shape() == Shape{256, 256, 1, 1});

@@ -158,13 +158,13 @@ TEST_CASE("labels stay where the picture's pixels go", "[transforms]") {
 
 TEST_CASE("fitted sizes follow mmcv's rule", "[transforms]") {
   const std::array<int64_t, 2> base = {2048, 512};
-  CHECK(fitted_size({360, 480}, base) == Size{512, 683});
-  CHECK(fitted_size({480, 360}, base) == Size{683, 512});
-  CHECK(fitted_size({100, 1000}, base) == Size{205, 2048});
-  CHECK(fitted_size({360, 480}, base, 0.5) == Size{256, 341});
-  CHECK(fitted_size({1, 30000}, {64, 64}) == Size{1, 64});
+  CHECK((fitted_size({360, 480}, base) == Size{512, 683}));
+  CHECK((fitted_size({480, 360}, base) == Size{683, 512}));
+  CHECK((fitted_size({100, 1000}, base) == Size{205, 2048}));
+  CHECK((fitted_size({360, 480}, base, 0.5) == Size{256, 341}));
+  CHECK((fitted_size({1, 30000}, {64, 64}) == Size{1, 64}));
   // Integers first: 512 * 0.7509 = 384.46 -> 384.
-  CHECK(fitted_size({512, 512}, base, 0.7509) == Size{384, 384});
+  CHECK((fitted_size({512, 512}, base, 0.7509) == Size{384, 384}));
 }
 
 TEST_CASE("the drawn ratio fills its range", "[transforms]") {
@@ -226,7 +226,7 @@ TEST_CASE("crops of one class are drawn again, ten times at most", "[transforms]
       expected.left = same.uniform_int(0, 33);
       if (share(expected) < 0.75) break;
     }
-    CHECK(window == expected);
+    CHECK((window == expected));
   }
   CHECK(plain_mixed < 80);  // 3 places of 33
   CHECK(mixed > 200);       // 1 - (30/33)^11 = 0.65

@@ -151,7 +151,6 @@ TEST_CASE("an outlier in the first row does not spoil the statistics", "[batch_n
   for (int64_t c = 0; c < 4; ++c) x.data<double>()[c] = 1000;
   x = x.to(DType::kFloat32);
   const Reference expected = batch_norm_oracle(x, {}, {}, 1e-5, false);
-  check_close(batch_norm_oracle(x, {}, {}, 1e-5, false).var, expected.var, 0);
   Tensor m = Tensor::empty({4}), inv_std = Tensor::empty({4}), var = Tensor::empty({4});
   cpu::batch_norm_statistics(x, m, inv_std, var, 1e-5);
   check_close(var, expected.var, 1e-6);
