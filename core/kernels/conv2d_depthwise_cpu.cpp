@@ -118,10 +118,11 @@ inline void add_checked(const RowTask<T>& t, int64_t q, Vector<T>& sum) {
 }
 
 template <class T>
-void forward_row(const RowTask<T>& t, Vector<T> bias, T* y, int64_t y_pixel) {
+void forward_row(const RowTask<T>& t, Vector<T> bias, T* y, int64_t y_pixel, int64_t y_row) {
   auto [first, end] = interior(*t.w);
   if (t.valid < kLanes<T>) end = first;  // whole vectors would read and write beyond the last pixel
   const bool near = neighbours(*t.w);
+  const T* next_x = t.x + ((t.p + 1) * t.h->step + (t.h->taps.empty() ? 0 : t.h->taps.back())) * t.x_row;
   for (int64_t q = 0; q < t.w->out;) {
     if (q < first || q + kRun > end) {
       if (q >= first && q < end && end - first >= kRun) {
@@ -136,6 +137,12 @@ void forward_row(const RowTask<T>& t, Vector<T> bias, T* y, int64_t y_pixel) {
     Vector<T> sum[kRun];
 #pragma GCC unroll 8
     for (int i = 0; i < kRun; ++i) sum[i] = bias;
+    // The lines of the next row: walked in pieces of a vector, they are no stream the hardware would foresee.
+#pragma GCC unroll 8
+    for (int i = 0; i < kRun; ++i) {
+      __builtin_prefetch(next_x + (q + i) * t.w->step * t.x_pixel, 0);
+      __builtin_prefetch(y + y_row + (q + i) * y_pixel, 1);
+    }
     if (near && t.w->taps.size() == 3) {
       add_run<T, 3>(t, q, sum);
     } else if (near && t.w->taps.size() == 5) {
@@ -164,7 +171,7 @@ void correlate(const Correlation& c, int64_t channels, const T* x, const T* pack
           const int64_t channel = vectors.offset(v);
           const RowTask<T> row = {&c.h, &c.w, x + image * x_image + channel, x_row, channels, packed + channel, p, vectors.valid()};
           const Vector<T> start = bias ? load_first(bias + channel, vectors.valid()) : Vector<T>{};
-          forward_row(row, start, y + image * c.y_image + p * c.y_row + channel, c.y_pixel);
+          forward_row(row, start, y + image * c.y_image + p * c.y_row + channel, c.y_pixel, c.y_row);
         }
       }
     }

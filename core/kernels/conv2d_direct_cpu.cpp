@@ -193,7 +193,7 @@ StripInput<T> read_strip(const Correlation& c, const T* x, const Window& rows, c
 
 template <class T>
 void run_block(const StripInput<T>& in, PixelTile<T> tile, const std::vector<Tap>& taps, int64_t channels, int64_t images,
-               int64_t rows, const Split& pixels, const Correlation& c) {
+               int64_t rows, const Split& pixels, const Correlation& c, bool ahead) {
   const bool narrow = channels <= kLanes<T>;
   const PixelTileTable<T>& table = narrow ? kPixelTiles<T, 1> : kPixelTiles<T, 2>;
   tile.last = narrow ? channels : channels - kLanes<T>;
@@ -206,7 +206,10 @@ void run_block(const StripInput<T>& in, PixelTile<T> tile, const std::vector<Tap
         const int64_t q = pixels.begin(part);
         tile.x = in.x + n * in.image + row * in.row + q * in.pixel;
         tile.y = y + n * c.y_image + row * c.y_row + q * c.y_pixel;
-        table[size_t(pixels.size(part) - 1)](tile);
+        const int64_t count = pixels.size(part);
+        tile.ahead = ahead ? tile.x + count * in.pixel : tile.weight;
+        tile.ahead_step = ahead ? count : 0;
+        table[size_t(count - 1)](tile);
       }
     }
   }
@@ -246,7 +249,7 @@ void correlate(const Correlation& c, const Packing<T>& packing, const T* x, cons
           tile.accumulate = chunk > 0;
           tile.y = y + first_image * c.y_image + rows.begin * c.y_row + cols.begin * c.y_pixel + channel;
           tile.y_pixel = c.y_pixel;
-          run_block(in, tile, taps, packing.block_channels(block), images, rows.count, pixels, c);
+          run_block(in, tile, taps, packing.block_channels(block), images, rows.count, pixels, c, direct && block == plan.blocks.begin(share));
         }
       }
     }
