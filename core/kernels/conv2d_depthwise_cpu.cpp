@@ -181,7 +181,7 @@ void correlate(const Correlation& c, int64_t channels, const T* x, const T* pack
 // --- the weight gradient: sums are [tap][kLanes], those of a filter row in registers along a row of outputs ---
 
 template <class T, int kTaps>
-void weight_run(const T* x, const T* grad, int64_t pixel, int64_t count, T* sum) {
+void weight_run(const T* x, const T* grad, int64_t pixel, int64_t count, T* sum, const T* next_x, const T* next_grad) {
   Vector<T> total[kTaps];
 #pragma GCC unroll 8
   for (int s = 0; s < kTaps; ++s) total[s] = load(sum + s * kLanes<T>);
@@ -189,7 +189,11 @@ void weight_run(const T* x, const T* grad, int64_t pixel, int64_t count, T* sum)
   for (; q + kRun <= count; q += kRun) {
     Vector<T> g[kRun];
 #pragma GCC unroll 8
-    for (int i = 0; i < kRun; ++i) g[i] = load(grad + (q + i) * pixel);
+    for (int i = 0; i < kRun; ++i) {
+      g[i] = load(grad + (q + i) * pixel);
+      __builtin_prefetch(next_grad + (q + i) * pixel);
+      __builtin_prefetch(next_x + (q + i) * pixel);
+    }
     const T* from = x + q * pixel;
 #pragma GCC unroll 16
     for (int j = 0; j < kRun + kTaps - 1; ++j, from += pixel) {
@@ -239,9 +243,11 @@ void weight_row(const RowTask<T>& t, const T* grad, T* sum) {
     const T* from = x + (first + t.w->taps[0]) * t.x_pixel;
     const T* g = grad + first * t.x_pixel;
     T* to = sum + tap * kLanes<T>;
-    if (taps == 3) weight_run<T, 3>(from, g, t.x_pixel, end - first, to);
-    if (taps == 5) weight_run<T, 5>(from, g, t.x_pixel, end - first, to);
-    if (taps == 7) weight_run<T, 7>(from, g, t.x_pixel, end - first, to);
+    const bool bottom = tap + taps == taps * int64_t(t.h->taps.size());  // fetches the lines of the next row
+    const T *next_x = bottom ? from + t.x_row : from, *next_grad = bottom ? g + t.w->out * t.x_pixel : g;
+    if (taps == 3) weight_run<T, 3>(from, g, t.x_pixel, end - first, to, next_x, next_grad);
+    if (taps == 5) weight_run<T, 5>(from, g, t.x_pixel, end - first, to, next_x, next_grad);
+    if (taps == 7) weight_run<T, 7>(from, g, t.x_pixel, end - first, to, next_x, next_grad);
   });
 }
 
