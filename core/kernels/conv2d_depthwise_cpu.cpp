@@ -301,12 +301,14 @@ void depthwise_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor
   set_output(c, h.in, w.in, channels, o.stride_h, o.stride_w);
   Tensor wide = multiplier == 1 ? grad_x : Tensor::empty({c.images, h.in, w.in, channels}, grad_x.dtype());
   Buffer<T> packed(weight.numel());
-  for (int64_t i = 0; i < std::min(o.stride_h, h.in); ++i) {
-    for (int64_t j = 0; j < std::min(o.stride_w, w.in); ++j) {
-      c.h = backward_axis(h.in, h.out, weight.size(1), o.stride_h, o.dilation_h, o.pad_top, i);
-      c.w = backward_axis(w.in, w.out, weight.size(2), o.stride_w, o.dilation_w, o.pad_left, j);
+  const Phases rows = backward_phases(h, o.dilation_h, o.pad_top), cols = backward_phases(w, o.dilation_w, o.pad_left);
+  if (rows.gaps || cols.gaps) wide.fill_(0);
+  for (const auto& [first_row, row_axis] : rows.axes) {
+    for (const auto& [first_col, col_axis] : cols.axes) {
+      c.h = row_axis;
+      c.w = col_axis;
       pack_filters(c, weight, packed.data());
-      correlate<T>(c, channels, grad_y.data<T>(), packed.data(), nullptr, wide.data<T>() + (i * w.in + j) * channels);
+      correlate<T>(c, channels, grad_y.data<T>(), packed.data(), nullptr, wide.data<T>() + (first_row * w.in + first_col) * channels);
     }
   }
   if (multiplier == 1) return;
