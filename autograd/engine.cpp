@@ -127,7 +127,8 @@ void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool 
     edges.push_back(gradient_edge(root));
     if (!edges.back().node) {
       throw AutogradError("there is nothing to differentiate", "backward of " + describe(root),
-                          "mark a leaf with set_requires_grad() and compute outside of NoGradGuard");
+                          "mark a leaf with set_requires_grad() and compute outside of NoGradGuard; a gradient has no graph "
+                          "of its own: derivatives of derivatives are not supported");
     }
     nodes.push_back(edges.back().node);
   }

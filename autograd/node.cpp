@@ -91,7 +91,13 @@ Tensor HookList::run(Tensor grad) const {
   const auto hooks = hooks_;  // a hook may remove itself
   for (const auto& [id, hook] : hooks) {
     Tensor replaced = hook(grad);
-    if (replaced.defined()) grad = replaced;
+    if (!replaced.defined()) continue;
+    if (!(replaced.shape() == grad.shape()) || replaced.dtype() != grad.dtype() || replaced.device() != grad.device()) {
+      throw AutogradError("a hook replaced a gradient by something of another kind",
+                          "hook " + std::to_string(id) + " gave " + describe(replaced) + " for " + describe(grad),
+                          "return a gradient of the same shape and type, or an undefined tensor to keep it");
+    }
+    grad = replaced;
   }
   return grad;
 }

@@ -56,7 +56,8 @@ class SavedTensor {
   bool released_ = false;
 };
 
-// Functions called with a complete gradient; each may return a replacement, or an undefined tensor to keep it.
+// Functions called with a complete gradient; each may return a replacement of the same shape and type (else AutogradError),
+// or an undefined tensor to keep it.
 class HookList {
  public:
   using Hook = std::function<Tensor(const Tensor& grad)>;

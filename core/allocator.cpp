@@ -22,21 +22,21 @@ size_t rounded(size_t bytes) {
   return std::max(kAlignment, (bytes + step - 1) / step * step);
 }
 
-void write_guards(void* user, size_t bytes) {
+// The guard behind a block begins at its first unused byte and so reaches up to `bytes` + kGuardBytes.
+void write_guards(void* user, size_t requested, size_t bytes) {
   std::memset(static_cast<char*>(user) - kGuardBytes, kGuardValue, kGuardBytes);
-  std::memset(static_cast<char*>(user) + bytes, kGuardValue, kGuardBytes);
+  std::memset(static_cast<char*>(user) + requested, kGuardValue, bytes - requested + kGuardBytes);
 }
 
-void check_guards(void* user, size_t bytes) {
-  const auto* before = static_cast<unsigned char*>(user) - kGuardBytes;
-  const auto* after = static_cast<unsigned char*>(user) + bytes;
-  for (size_t i = 0; i < kGuardBytes; ++i) {
-    if (before[i] != kGuardValue || after[i] != kGuardValue) {
-      std::fprintf(stderr, "equiscale: memory was written outside a block of %zu bytes (%s it)\n", bytes,
-                   before[i] != kGuardValue ? "before" : "behind");
-      std::abort();
-    }
-  }
+void check_guards(const void* user, size_t requested, size_t bytes) {
+  auto intact = [](const unsigned char* guard, size_t count) {
+    return std::all_of(guard, guard + count, [](unsigned char value) { return value == kGuardValue; });
+  };
+  const auto* block = static_cast<const unsigned char*>(user);
+  const bool before = intact(block - kGuardBytes, kGuardBytes), behind = intact(block + requested, bytes - requested + kGuardBytes);
+  if (before && behind) return;
+  std::fprintf(stderr, "equiscale: memory was written outside a block of %zu bytes (%s it)\n", requested, before ? "behind" : "before");
+  std::abort();
 }
 
 std::string mebibytes(size_t bytes) {
@@ -72,7 +72,7 @@ void* CachingAllocator::allocate_raw(size_t bytes, bool guarded) {
   auto* base = static_cast<char*>(raw_.allocate(total));
   if (base == nullptr) return nullptr;
   void* user = guarded ? base + kGuardBytes : base;
-  active_[user] = {bytes, guarded};
+  active_[user] = {bytes, guarded, bytes};
   return user;
 }
 
@@ -80,8 +80,7 @@ void* CachingAllocator::allocate(size_t requested) {
   std::lock_guard lock(mutex_);
   const bool guarded = guards_ && device_.is_cpu();
   const bool refused = (failure_hook_ && failure_hook_(requested)) || requested > (size_t{1} << 62);
-  // Guarded blocks keep their exact size, so that the first byte past the end is already a guard.
-  const size_t bytes = refused ? requested : guarded ? (requested + kAlignment - 1) / kAlignment * kAlignment : rounded(requested);
+  const size_t bytes = refused ? requested : rounded(requested);
   void* block = nullptr;
   if (!refused) {
     block = take_cached(bytes, guarded);
@@ -102,7 +101,10 @@ void* CachingAllocator::allocate(size_t requested) {
   stats_.active_bytes += bytes;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.active_bytes);
   ++stats_.allocations;
-  if (guarded) write_guards(block, bytes);
+  if (guarded) {
+    active_.at(block).requested = requested;
+    write_guards(block, requested, bytes);
+  }
   return block;
 }
 
@@ -115,7 +117,7 @@ void CachingAllocator::free(void* block) {
     std::abort();
   }
   const Block info = it->second;
-  if (info.guarded) check_guards(block, info.bytes);
+  if (info.guarded) check_guards(block, info.requested, info.bytes);
   active_.erase(it);
   stats_.active_bytes -= info.bytes;
   stats_.cached_bytes += info.bytes;

@@ -53,8 +53,9 @@ class CachingAllocator {
 
  private:
   struct Block {
-    size_t bytes;    // usable size
+    size_t bytes;      // usable size
     bool guarded;
+    size_t requested;  // of guarded blocks: the guard behind begins here
   };
   void* take_cached(size_t bytes, bool guarded);
   void* allocate_raw(size_t bytes, bool guarded);

@@ -1,6 +1,7 @@
 #pragma once
-// Every read and write of a file goes through here, so that errors are the same everywhere and a crash never leaves half
-// a file: a write goes to a temporary file beside the target, is synced with its folder, and is renamed into place.
+// Every read and write of a file goes through here, so that errors are the same everywhere and a crash never leaves
+// half a file: a write goes to a temporary file beside the target, is synced with its folder, and is renamed into
+// place.
 
 #include <cstdint>
 #include <filesystem>
@@ -11,15 +12,33 @@
 
 namespace eq {
 
-// Reads a whole regular file (opened once; folders, pipes and devices are refused). Throws IoError naming the file and the
-// system's reason; DataError if it is larger than max_bytes.
+// Reads a whole regular file (opened once; folders, pipes and devices are refused). Throws IoError naming the file and
+// the system's reason; DataError if it is larger than max_bytes.
 std::vector<uint8_t> read_file(const std::filesystem::path& path, size_t max_bytes);
 std::string read_text(const std::filesystem::path& path, size_t max_bytes);
 
-// An atomic replacement of one file. Nothing is visible under `path` until commit() returned; without commit() nothing remains.
+// A regular file opened for reading from its start: for files that are looked at before they are read whole.
+class FileReader {
+ public:
+  explicit FileReader(std::filesystem::path path);  // throws IoError: missing, unreadable, a folder, a pipe, a device
+  ~FileReader();
+  FileReader(const FileReader&) = delete;
+  uint64_t size() const { return size_; }
+  void require_at_most(uint64_t max_bytes) const;   // throws DataError
+  void read(void* data, size_t bytes);              // the next bytes, all of them; throws IoError
+
+ private:
+  std::filesystem::path path_;
+  uint64_t size_ = 0;
+  int fd_ = -1;
+};
+
+// An atomic replacement of one file. Nothing is visible under `path` until commit() returned; without commit() nothing
+// remains. The permissions of the file that is replaced are kept; a symbolic link stays one, and its target is
+// replaced.
 class FileWriter {
  public:
-  explicit FileWriter(std::filesystem::path path);  // throws IoError
+  explicit FileWriter(std::filesystem::path path);  // throws IoError (also when `path` is a folder, a pipe or a device)
   ~FileWriter();
   FileWriter(const FileWriter&) = delete;
   void write(const void* data, size_t bytes);       // throws IoError (disk full, ...)
@@ -27,7 +46,9 @@ class FileWriter {
   void commit();                                    // flush, fsync, rename, fsync the folder; errors of close count
 
  private:
-  void fail(const char* what);
+  [[noreturn]] void fail(const char* what, int error);
+  void abandon();
+  void require_open() const;
   std::filesystem::path path_, temporary_;
   int fd_ = -1;
 };
@@ -35,14 +56,15 @@ class FileWriter {
 void write_file_atomically(const std::filesystem::path& path, std::span<const uint8_t> bytes);
 void write_text_atomically(const std::filesystem::path& path, const std::string& text);
 
-// Appends whole lines to a log (created when missing); each line reaches the file before append() returns.
+// Appends whole lines to a log (created when missing); each line reaches the file before append_line() returns.
+// Half a line that a killed run left behind is ended first.
 void append_line(const std::filesystem::path& path, const std::string& line);
 
 // mkdir -p, with IoError.
 void make_folder(const std::filesystem::path& path);
 
-// For tests: called before each write, fsync and rename with its name ("write", "fsync", "rename") and path; returns an errno
-// to fail with, or 0.
+// For tests: called before each write, fsync and rename with its name ("write", "fsync", "rename") and path; returns an
+// errno to fail with, or 0.
 void set_file_failure_hook(std::function<int(const char* operation, const std::filesystem::path& path)> hook);
 
 }  // namespace eq

@@ -57,7 +57,8 @@ void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t
     for (int64_t chunk = 0; chunk < chunks; ++chunk) run(chunk);
     return;
   }
-  std::exception_ptr first_error;
+  std::exception_ptr error;
+  int64_t error_chunk = chunks;
   std::mutex error_mutex;
 #pragma omp parallel num_threads(threads)
   {
@@ -69,11 +70,14 @@ void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t
         run(chunk);
       } catch (...) {
         std::lock_guard lock(error_mutex);
-        if (!first_error) first_error = std::current_exception();
+        if (chunk < error_chunk) {
+          error_chunk = chunk;
+          error = std::current_exception();
+        }
       }
     }
   }
-  if (first_error) std::rethrow_exception(first_error);
+  if (error) std::rethrow_exception(error);
 }
 
 }  // namespace eq

@@ -25,8 +25,9 @@ class SerialScope {
 // each of its workers; call it in threads of your own that compute.
 void flush_denormals();
 
-// Calls body(begin, end) for [0, grain), [grain, 2*grain), ... up to count. The order is free; the first exception is
-// rethrown here after all chunks ended. Nested calls run serially.
+// Calls body(begin, end) for [0, grain), [grain, 2*grain), ... up to count. The order is free. If chunks throw, the exception
+// of the lowest one is rethrown here when all that began have ended: the same error for any number of threads. Nested calls
+// run serially.
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& body);
 
 // Sum-like reduction in a fixed order: partial(begin, end) per chunk, then combine(total, part) chunk by chunk.

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/errors.h"
+
 namespace eq {
 
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
@@ -52,6 +54,10 @@ double Random::uniform() { return double(next_u64() >> 11) * 0x1p-53; }
 double Random::uniform(double low, double high) { return low + (high - low) * uniform(); }
 
 int64_t Random::uniform_int(int64_t low, int64_t high) {
+  if (low >= high) {
+    throw UsageError("there is no integer in [" + std::to_string(low) + ", " + std::to_string(high) + ")", "Random::uniform_int",
+                     "low must be less than high");
+  }
   const uint64_t range = uint64_t(high) - uint64_t(low);
   const uint64_t unbiased = UINT64_MAX - UINT64_MAX % range;  // the largest multiple of range
   uint64_t draw = next_u64();

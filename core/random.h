@@ -22,7 +22,7 @@ class Random {
   uint64_t next_u64();
   double uniform();                              // [0, 1), 53 bits
   double uniform(double low, double high);       // [low, high)
-  int64_t uniform_int(int64_t low, int64_t high);  // [low, high), unbiased; requires low < high
+  int64_t uniform_int(int64_t low, int64_t high);  // [low, high), unbiased; throws UsageError unless low < high
   bool bernoulli(double p) { return uniform() < p; }
   double normal();                               // mean 0, variance 1 (Box-Muller)
 

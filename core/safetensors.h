@@ -1,7 +1,7 @@
 #pragma once
-// The safetensors format: u64 header length, JSON header, raw little-endian values. The reader is strict (see limits.h):
-// offsets without gap or overlap, products checked in 64 bits, no duplicate keys, the file ends where the data ends.
-// Values are copied into aligned storage of our own, whatever their alignment in the file.
+// The safetensors format: u64 header length, JSON header, raw little-endian values. The reader is strict (see
+// limits.h): offsets without gap or overlap, products checked in 64 bits, no duplicate keys, the file ends where the
+// data ends. Values are copied into aligned storage of our own, whatever their alignment in the file.
 
 #include <filesystem>
 #include <map>
@@ -17,8 +17,8 @@ struct SafetensorsFile {
   std::map<std::string, std::string> metadata;
 };
 
-// F32, F64, I32, I64, U8 and BOOL become tensors; F16 and BF16 are widened to float32; another type throws DataError naming the tensor.
-// Throws IoError or DataError naming the file, the tensor and the rule broken.
+// F32, F64, I32, I64, U8 and BOOL become tensors; F16 and BF16 are widened to float32; another type throws DataError
+// naming the tensor. Throws IoError or DataError naming the file, the tensor and the rule broken.
 SafetensorsFile read_safetensors(const std::filesystem::path& path);
 SafetensorsFile parse_safetensors(std::span<const uint8_t> bytes, const std::string& name);  // `name` for messages
 

@@ -20,6 +20,9 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
   result.impl_ = std::make_shared<Impl>();
   result.impl_->shape = shape;
   result.impl_->numel = shape.numel();
+  if (result.impl_->numel > (int64_t{1} << 62) / int64_t(size_of(dtype))) {
+    throw ShapeError("a tensor of " + to_string(shape) + " has more bytes than can be counted", "Tensor::empty", "use smaller extents");
+  }
   result.impl_->dtype = dtype;
   result.impl_->storage = std::make_shared<Storage>(size_t(result.impl_->numel) * size_of(dtype), device);
   return result;
@@ -64,7 +67,7 @@ double Tensor::item() const {
 
 Tensor Tensor::alias(const Shape& shape, int64_t offset) const {
   const int64_t count = shape.numel();
-  if (offset < 0 || offset + count > numel()) {
+  if (offset < 0 || count > numel() || offset > numel() - count) {
     throw ShapeError("a view of " + to_string(shape) + " at element " + std::to_string(offset) + " does not fit in " +
                          to_string(this->shape()),
                      "Tensor::alias", "the element counts must fit");

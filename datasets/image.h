@@ -24,7 +24,7 @@ struct LabelMap {  // class indices as stored in the file, row-major [height, wi
 using Color = std::array<uint8_t, 3>;
 using Palette = std::vector<Color>;
 
-struct PictureInfo {  // from the header only
+struct PictureInfo {  // from the header only; height and width as read_image gives them, turned by the EXIF orientation
   std::string format;   // "jpeg", "png", "pnm", "bmp", "tga"
   std::string mode;     // "gray", "gray+alpha", "indexed", "RGB", "RGBA", "CMYK"
   int64_t height = 0, width = 0;
@@ -33,26 +33,31 @@ struct PictureInfo {  // from the header only
 
 PictureInfo probe_picture(const std::filesystem::path& path);
 
-// Any picture as RGB: EXIF orientation applied, gray repeated, alpha dropped (as OpenCV's IMREAD_COLOR does), 16-bit channels by their
-// high byte, palettes expanded. Throws IoError (cannot be read) or DataError (not a picture, damaged, too large).
+// Any picture as RGB: EXIF orientation applied, gray repeated, alpha dropped (as OpenCV's IMREAD_COLOR does), 16-bit
+// channels by their high byte, palettes expanded. Throws IoError (cannot be read) or DataError (not a picture, damaged,
+// too large).
 Image read_image(const std::filesystem::path& path);
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name);
 
-// A label map: gray (1 to 8 bits, low-bit grays unscaled) or palette indices (not their colours). 16-bit gray is accepted when every value fits in
-// 8 bits. RGB pictures throw DataError that says how to convert, unless `colors` gives the colour of each index: then each pixel is looked
-// up and an unknown colour throws DataError with the pixel.
+// A label map: gray (1 to 8 bits, low-bit grays unscaled) or PNG palette indices (not their colours). 16-bit gray is
+// accepted when every value fits in 8 bits. RGB pictures throw DataError that says how to convert, unless `colors`
+// gives the colour of each index: then each pixel is looked up and an unknown colour throws DataError with the pixel.
+// Palettes of BMP and TGA count as RGB. JPEG throws DataError in any case: it does not keep values.
 LabelMap read_label_map(const std::filesystem::path& path, const Palette& colors = {});
 LabelMap decode_label_map(std::span<const uint8_t> bytes, const std::string& name, const Palette& colors = {});
 
-// Written atomically. PNG.
+// Written atomically. PNG. Throw UsageError when sizes and values do not agree, or a label has no colour in the
+// palette.
 void write_png(const std::filesystem::path& path, const Image& image);
+std::vector<uint8_t> encode_png(const Image& image);  // the bytes of the file, for reports
 void write_indexed_png(const std::filesystem::path& path, const LabelMap& labels, const Palette& palette);
 
 // The PASCAL VOC colour of every index 0 .. 255 (bits of the index spread over R, G, B); 255 is (224, 224, 192).
 Palette voc_palette();
-// 50 % blend of the labels' colours over the image; labels equal to ignore_index stay unpainted.
+// Blend of the labels' colours over the image (by `opacity`); labels equal to ignore_index stay unpainted.
 Image overlay(const Image& image, const LabelMap& labels, const Palette& palette, int ignore_index, double opacity = 0.5);
-// Colours only.
+// Colours only; ignore_index gets its colour in the palette, or VOC's void colour (224, 224, 192) if the palette has
+// none.
 Image colorize(const LabelMap& labels, const Palette& palette, int ignore_index);
 // Pictures of one height side by side (smaller ones padded with white), with `gap` white pixels between.
 Image side_by_side(const std::vector<Image>& images, int64_t gap = 4);

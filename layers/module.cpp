@@ -10,7 +10,10 @@
 namespace eq {
 namespace {
 
-std::string join(const std::string& prefix, const std::string& name) { return prefix.empty() ? name : prefix + "." + name; }
+std::string join(const std::string& prefix, const std::string& name) {
+  if (prefix.empty() || name.empty()) return prefix + name;
+  return prefix + "." + name;
+}
 
 // [O,kh,kw,I] <-> [O,I,kh,kw]
 Tensor to_file_layout(const Tensor& tensor, FileLayout layout) {

@@ -4,6 +4,8 @@
 //   y[n,p,q, offset_i + c] = (bilinear(x_i)[n,p,q,c] - shift_i[c]) * scale_i[c],  offset_i = C_0 + ... + C_{i-1}
 //   grad_x_i = adjoint of the bilinear map of scale_i[c] * grad_y[..., offset_i + c].
 // Shift and scale are constants: no gradient. A branch whose size is already the target's is copied.
+// The weights of a position sum to 1, so the affine map is applied before the horizontal half of the interpolation,
+// where a row is shorter; source coordinates and accuracy are those of resize.h. Same bits for any thread count.
 //
 // Shapes: x_i [N,h_i,w_i,C_i]; y [N,out_h,out_w,sum C_i]; shift_i, scale_i [C_i] or [1] or undefined (0 and 1).
 
@@ -21,7 +23,8 @@ struct FuseLevelsOptions {
 
 namespace cpu {
 void fuse_levels_forward(const std::vector<Tensor>& branches, Tensor& y, const FuseLevelsOptions& options);
-// grad_branches[i] undefined: not wanted.
-void fuse_levels_backward(const Tensor& grad_y, std::vector<Tensor>& grad_branches, const FuseLevelsOptions& options);
+// grad_branches[i] undefined: not wanted; hence `channels`, the C_i of every branch.
+void fuse_levels_backward(const Tensor& grad_y, const std::vector<int64_t>& channels, std::vector<Tensor>& grad_branches,
+                          const FuseLevelsOptions& options);
 }  // namespace cpu
 }  // namespace eq

@@ -56,7 +56,7 @@ class BasicBlock final : public Block {
   explicit BasicBlock(const BlockOptions& o)
       : conv1_(conv3x3("conv1", o.in_channels, o.channels, o.stride, o.dilation)),
         bn1_(norm("bn1", o.channels, true)),
-        conv2_(conv3x3("conv2", o.channels, o.channels, 1, o.dilation)),
+        conv2_(conv3x3("conv2", o.channels, o.channels, 1, 1)),  // mmsegmentation dilates the first one only
         bn2_(norm("bn2", o.channels, false)) {
     zero_gamma(bn2_);
     add_shortcut(o, o.channels);

@@ -1,0 +1,83 @@
+#include "core/kernels/fuse_levels.h"
+
+#include <string>
+
+#include "autograd/functional.h"
+#include "autograd/node.h"
+#include "autograd/ops/spatial_checks.h"
+#include "core/kernels/resize.h"
+
+namespace eq {
+namespace {
+
+constexpr const char* kOp = "fuse_levels";
+
+struct FuseLevelsBackward final : Node {
+  FuseLevelsBackward(const std::vector<Tensor>& branches, const FuseLevelsOptions& options)
+      : Node(kOp), align_corners_(options.align_corners) {
+    for (const Tensor& branch : branches) {
+      shapes_.push_back(branch.shape());
+      channels_.push_back(branch.size(3));
+    }
+    for (const Tensor& scale : options.scale) scale_.push_back(&save(scale));
+  }
+  TensorList backward(const TensorList& grads) override {
+    FuseLevelsOptions options;
+    options.align_corners = align_corners_;
+    for (const SavedTensor* scale : scale_) options.scale.push_back(scale->get());
+    TensorList grad_branches(shapes_.size());
+    for (size_t i = 0; i < shapes_.size(); ++i) {
+      if (needs(int(i))) grad_branches[i] = Tensor::empty(shapes_[i], grads[0].dtype(), grads[0].device());
+    }
+    cpu::fuse_levels_backward(grads[0], channels_, grad_branches, options);
+    return grad_branches;
+  }
+  bool align_corners_;
+  std::vector<Shape> shapes_;
+  std::vector<int64_t> channels_;
+  std::vector<SavedTensor*> scale_;
+};
+
+void check_constants(const char* name, const std::vector<Tensor>& constants, const std::vector<Tensor>& branches) {
+  if (constants.empty()) return;
+  if (constants.size() != branches.size()) {
+    throw ShapeError("fuse_levels: there are " + std::to_string(branches.size()) + " branches, but " + name + " has " +
+                         std::to_string(constants.size()) + " entries",
+                     kOp, "give one entry per branch (it may be undefined), or none at all");
+  }
+  for (size_t i = 0; i < constants.size(); ++i) {
+    if (!constants[i].defined()) continue;
+    const std::string label = std::string(name) + "[" + std::to_string(i) + "]";
+    check::alike(kOp, {{"the branch", branches[i]}, {label.c_str(), constants[i]}});
+    const int64_t channels = branches[i].size(3);
+    if (constants[i].shape() == Shape{1}) continue;
+    check::shape(kOp, {label.c_str(), constants[i]}, {channels}, "[1] or [" + std::to_string(channels) + "]");
+  }
+}
+
+}  // namespace
+
+Tensor fuse_levels(const std::vector<Tensor>& branches, const FuseLevelsOptions& options) {
+  if (branches.empty()) throw UsageError("fuse_levels: there are no branches", kOp, "pass at least one");
+  int64_t channels = 0;
+  for (size_t i = 0; i < branches.size(); ++i) {
+    const std::string label = "branches[" + std::to_string(i) + "]";
+    check::floating(kOp, {label.c_str(), branches[i]});
+    check::alike(kOp, {{"branches[0]", branches[0]}, {label.c_str(), branches[i]}});
+    check::rank(kOp, {label.c_str(), branches[i]}, 4);
+    check::sides(kOp, branches[i], options.out_h, options.out_w, kMaxResizeExtent);
+    if (branches[i].size(0) != branches[0].size(0)) {
+      throw ShapeError("fuse_levels: " + label + " is " + describe(branches[i]) + ", but branches[0] is " + describe(branches[0]), kOp,
+                       "all branches hold the same images");
+    }
+    channels += branches[i].size(3);
+  }
+  check_constants("shift", options.shift, branches);
+  check_constants("scale", options.scale, branches);
+  Tensor y = Tensor::empty({branches[0].size(0), options.out_h, options.out_w, channels}, branches[0].dtype(), branches[0].device());
+  cpu::fuse_levels_forward(branches, y, options);
+  record<FuseLevelsBackward>(y, branches, branches, options);
+  return y;
+}
+
+}  // namespace eq

@@ -1,0 +1,89 @@
+#include "core/kernels/matmul.h"
+
+#include "autograd/checks.h"
+#include "autograd/functional.h"
+#include "autograd/node.h"
+#include "core/kernels/reduce.h"
+
+namespace eq {
+namespace {
+
+// op(a) * op(b), stacked along `batch`.
+Tensor product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, const Shape& batch) {
+  const int64_t rows = matrix_extents(a.shape(), transpose_a).rows, columns = matrix_extents(b.shape(), transpose_b).columns;
+  Tensor y = Tensor::empty(stacked_shape(batch, rows, columns), a.dtype(), a.device());
+  cpu::matmul(a, transpose_a, b, transpose_b, y);
+  return y;
+}
+
+// All axes but the last as rows of one matrix.
+Tensor as_rows(const Tensor& x) {
+  const int64_t columns = x.size(-1);
+  return x.alias({x.shape().product(0, x.rank() - 1), columns});
+}
+
+struct MatmulBackward final : Node {
+  MatmulBackward(const Tensor& a, const Tensor& b) : Node("matmul"), a_(save(a)), b_(save(b)) {}
+  TensorList backward(const TensorList& grads) override {
+    const Tensor &a = a_.get(), &b = b_.get(), &grad = grads[0];
+    const Shape batch = batch_shape(grad.shape());
+    TensorList result(2);
+    if (needs(0)) result[0] = cpu::sum_to(product(grad, false, b, true, batch), a.shape());
+    if (needs(1)) {
+      // One matrix b for the whole stack of a: its gradient is one product over all rows.
+      const bool one_matrix = batch_shape(b.shape()).numel() == 1 && batch_shape(a.shape()).numel() == batch.numel();
+      result[1] = one_matrix ? product(as_rows(a), true, as_rows(grad), false, {}).alias(b.shape())
+                             : cpu::sum_to(product(a, true, grad, false, batch), b.shape());
+    }
+    return result;
+  }
+  SavedTensor &a_, &b_;
+};
+
+struct LinearBackward final : Node {
+  LinearBackward(const Tensor& x, const Tensor& weight) : Node("linear"), x_(save(x)), weight_(save(weight)) {}
+  TensorList backward(const TensorList& grads) override {
+    const Tensor &x = x_.get(), &weight = weight_.get();
+    const Tensor grad = as_rows(grads[0]);
+    TensorList result(3);
+    if (needs(0)) result[0] = product(grad, false, weight, false, {}).alias(x.shape());
+    if (needs(1)) result[1] = product(grad, true, as_rows(x), false, {});
+    if (needs(2)) result[2] = cpu::sum_to(grad, {weight.size(0)});
+    return result;
+  }
+  SavedTensor &x_, &weight_;
+};
+
+}  // namespace
+
+Tensor matmul(const Tensor& a, const Tensor& b) {
+  check::floating("matmul", {"b", b});
+  check::alike("matmul", {{"a", a}, {"b", b}});
+  check::rank_at_least("matmul", {"a", a}, 2);
+  check::rank_at_least("matmul", {"b", b}, 2);
+  check::that(a.size(-1) == b.size(-2), "matmul", to_string(a.shape()) + " and " + to_string(b.shape()) + " do not fit together",
+              "the last extent of a must be the last but one of b");
+  const Shape batch = broadcast_shapes(batch_shape(a.shape()), batch_shape(b.shape()), "matmul");
+  Tensor y = product(a, false, b, false, batch);
+  record<MatmulBackward>(y, {a, b}, a, b);
+  return y;
+}
+
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  check::floating("linear", {"weight", weight});
+  check::alike("linear", {{"x", x}, {"weight", weight}, {"bias", bias}});
+  check::rank_at_least("linear", {"x", x}, 1);
+  check::rank("linear", {"weight", weight}, 2);
+  check::that(x.size(-1) == weight.size(1), "linear",
+              "x is " + to_string(x.shape()) + ", but weight is [O, I] = " + to_string(weight.shape()),
+              "the last extent of x must be the weight's I");
+  if (bias.defined()) check::shape("linear", {"bias", bias}, {weight.size(0)});
+  Shape shape = x.shape();
+  shape.set(x.rank() - 1, weight.size(0));
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device());
+  cpu::linear(x, weight, bias, y);
+  record<LinearBackward>(y, {x, weight, bias}, x, weight);
+  return y;
+}
+
+}  // namespace eq

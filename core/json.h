@@ -1,0 +1,22 @@
+#pragma once
+// The strict JSON reader for files that others wrote: configurations, manifests. (Only the forward declarations of the
+// JSON library are included here; a .cpp file that uses the result includes <nlohmann/json.hpp>.)
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace eq {
+
+// Parses `text`; `name` (a file name) is for messages. With allow_comments, // and /* */ comments are skipped.
+// Throws DataError with the line and column when the text is not JSON or UTF-8, contains a NUL, repeats a key within an
+// object, holds a number beyond double's range, nests deeper than limits::kJsonDepth or is longer than
+// limits::kJsonBytes.
+nlohmann::json parse_json(const std::string& text, const std::string& name, bool allow_comments);
+
+// `text` as a JSON string for an error message: quoted, control characters and bad UTF-8 escaped, cut after 120 bytes.
+std::string quoted_for_message(const std::string& text);
+
+// What the JSON library says went wrong, without its own numbering and position.
+std::string json_reason(const std::string& library_message);
+
+}  // namespace eq

@@ -1,0 +1,116 @@
+#pragma once
+// Where a convolution reads. Forward, backward input and backward weight are all correlations: along each spatial axis output
+// i reads input positions i * step + taps[t], whatever mixture of stride, padding, dilation and phase that came from. Work is
+// cut into strips (a window of outputs per axis); a strip's input is copied, zero-padded, into scratch that fits the L2 cache.
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "core/allocator.h"
+#include "core/kernels/conv2d.h"
+
+namespace eq::cpu::conv {
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }  // a >= 0, b > 0
+
+// `total` items in `parts` parts whose sizes differ by at most one.
+struct Split {
+  int64_t total, parts;
+  Split(int64_t total_items, int64_t largest_part)
+      : total(total_items), parts(divide_up(total_items, std::max<int64_t>(1, largest_part))) {}
+  int64_t begin(int64_t part) const { return total / parts * part + std::min(part, total % parts); }
+  int64_t size(int64_t part) const { return begin(part + 1) - begin(part); }
+  int64_t largest() const { return parts == 0 ? 0 : divide_up(total, parts); }
+};
+
+struct Axis {
+  int64_t in = 1, out = 1, step = 1;
+  std::vector<int64_t> taps;    // input position read by output 0, ascending; may lie outside [0, in)
+  std::vector<int64_t> filter;  // which filter row or column each tap belongs to
+
+  bool never_outside() const { return taps.empty() || (taps.front() >= 0 && (out - 1) * step + taps.back() < in); }
+  // Scratch positions that `count` neighbouring outputs need at most.
+  int64_t positions(int64_t count) const {
+    if (taps.empty() || count == 0) return 0;
+    return std::min((count - 1) * step + taps.back() - taps.front() + 1, count * int64_t(taps.size()));
+  }
+};
+
+// The axes of the forward convolution (also used by the weight gradient): step = stride, taps = r * dilation - padding.
+Axis forward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding);
+// Backward input at the inputs phase, phase + stride, ...: they read grad_y with step 1, through the taps with
+// (phase + padding - r * dilation) divisible by the stride. The filter is flipped: taps ascend while r descends.
+Axis backward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding, int64_t phase);
+
+// Outputs [begin, begin + count) of an axis, and how to find their inputs in a buffer of `source.size()` positions.
+struct Window {
+  int64_t begin = 0, count = 0, step = 1;
+  std::vector<int64_t> tap, base;  // taps that meet the input, and the buffer position where they find that of output `begin`
+  std::vector<int64_t> source;     // the input position each buffer position holds; negative: zeros
+
+  // `taps` follow one another both in the filter and in the buffer.
+  bool consecutive() const {
+    for (size_t i = 1; i < tap.size(); ++i) {
+      if (tap[i] != tap[0] + int64_t(i) || base[i] != base[0] + int64_t(i)) return false;
+    }
+    return true;
+  }
+};
+Window copied_window(const Axis& axis, int64_t begin, int64_t count);
+Window direct_window(const Axis& axis, int64_t begin, int64_t count);  // positions are the input's; needs never_outside()
+
+// Copies `channels` values of each position of rows x cols from an image of `width` pixels of `pixel` elements to scratch of
+// rows x cols pixels of `scratch_pixel` elements.
+template <class T>
+void copy_window(const T* image, int64_t width, int64_t pixel, int64_t channels, const Window& rows, const Window& cols,
+                 T* scratch, int64_t scratch_pixel) {
+  const int64_t scratch_row = int64_t(cols.source.size()) * scratch_pixel;
+  const bool dense = channels == pixel && channels == scratch_pixel;
+  for (size_t i = 0; i < rows.source.size(); ++i, scratch += scratch_row) {
+    if (rows.source[i] < 0) {
+      std::fill(scratch, scratch + scratch_row, T(0));
+      continue;
+    }
+    const T* from = image + rows.source[i] * width * pixel;
+    for (size_t j = 0; j < cols.source.size();) {
+      const int64_t first = cols.source[j];
+      T* to = scratch + int64_t(j) * scratch_pixel;
+      if (first < 0) {
+        std::fill(to, to + channels, T(0));
+        ++j;
+        continue;
+      }
+      size_t run = 1;
+      if (dense) {
+        while (j + run < cols.source.size() && cols.source[j + run] == first + int64_t(run)) ++run;
+      }
+      std::memcpy(to, from + first * pixel, run * size_t(channels) * sizeof(T));
+      j += run;
+    }
+  }
+}
+
+// Distance of pixels in scratch: dense for few channels, but never a multiple of 512 bytes, which would crowd few cache sets.
+template <class T>
+int64_t scratch_pixel(int64_t channels) {
+  return channels * int64_t(sizeof(T)) % 512 == 0 ? channels + int64_t(64 / sizeof(T)) : channels;
+}
+
+// Scratch of the calling thread, kept for later calls; uninitialised. Valid until the thread's next request.
+void* thread_scratch(size_t bytes);
+
+// Memory from the allocator for the length of a call.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count) : data_(static_cast<T*>(allocator().allocate(size_t(count) * sizeof(T)))) {}
+  ~Buffer() { allocator().free(data_); }
+  Buffer(const Buffer&) = delete;
+  T* data() { return data_; }
+
+ private:
+  T* data_;
+};
+
+}  // namespace eq::cpu::conv

@@ -1,0 +1,87 @@
+#include "core/kernels/conv2d_window.h"
+
+namespace eq::cpu::conv {
+
+Axis forward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding) {
+  Axis axis{in, out, stride, {}, {}};
+  for (int64_t r = 0; r < kernel; ++r) {
+    axis.taps.push_back(r * dilation - padding);
+    axis.filter.push_back(r);
+  }
+  return axis;
+}
+
+Axis backward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding, int64_t phase) {
+  Axis axis{out, phase < in ? divide_up(in - phase, stride) : 0, 1, {}, {}};
+  for (int64_t r = kernel - 1; r >= 0; --r) {
+    const int64_t position = phase + padding - r * dilation;
+    if (position % stride != 0) continue;
+    axis.taps.push_back(position / stride);
+    axis.filter.push_back(r);
+  }
+  return axis;
+}
+
+Window copied_window(const Axis& axis, int64_t begin, int64_t count) {
+  Window window;
+  window.begin = begin;
+  window.count = count;
+  for (size_t t = 0; t < axis.taps.size(); ++t) {
+    const int64_t tap = axis.taps[t];
+    const int64_t first = std::max(begin, tap < 0 ? divide_up(-tap, axis.step) : 0);  // the first output that reads inside
+    if (first < begin + count && first * axis.step + tap < axis.in) window.tap.push_back(int64_t(t));
+  }
+  if (window.tap.empty()) return window;
+  auto inside = [&](int64_t position) { return position < 0 || position >= axis.in ? int64_t{-1} : position; };
+  const int64_t low = begin * axis.step + axis.taps[window.tap.front()];
+  const int64_t span = (count - 1) * axis.step + axis.taps[window.tap.back()] - axis.taps[window.tap.front()] + 1;
+  const int64_t taps = int64_t(window.tap.size());
+  if (span <= taps * count) {
+    window.step = axis.step;
+    for (int64_t i = 0; i < span; ++i) window.source.push_back(inside(low + i));
+    for (int64_t t : window.tap) window.base.push_back(axis.taps[t] - axis.taps[window.tap.front()]);
+  } else {  // gaps between the taps are wider than the strip: each tap gets positions of its own
+    window.step = 1;
+    for (int64_t t : window.tap) {
+      window.base.push_back(int64_t(window.source.size()));
+      for (int64_t i = 0; i < count; ++i) window.source.push_back(inside((begin + i) * axis.step + axis.taps[t]));
+    }
+  }
+  return window;
+}
+
+Window direct_window(const Axis& axis, int64_t begin, int64_t count) {
+  Window window;
+  window.begin = begin;
+  window.count = count;
+  window.step = axis.step;
+  for (size_t t = 0; t < axis.taps.size(); ++t) {
+    window.tap.push_back(int64_t(t));
+    window.base.push_back(begin * axis.step + axis.taps[t]);
+  }
+  return window;
+}
+
+namespace {
+
+struct ThreadScratch {
+  void* data = nullptr;
+  size_t bytes = 0;
+  ~ThreadScratch() { allocator().free(data); }
+};
+
+}  // namespace
+
+void* thread_scratch(size_t bytes) {
+  thread_local ThreadScratch scratch;
+  if (bytes > scratch.bytes) {
+    allocator().free(scratch.data);
+    scratch.data = nullptr;
+    scratch.bytes = 0;
+    scratch.data = allocator().allocate(bytes);
+    scratch.bytes = bytes;
+  }
+  return scratch.data;
+}
+
+}  // namespace eq::cpu::conv

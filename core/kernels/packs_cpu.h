@@ -1,0 +1,43 @@
+#pragma once
+// Fixed vectors of several lengths, for kernels that work on the channels of a pixel, which may be few (lanes.h has the one
+// length that suits long rows). The compiler's vector extension makes one source of them for every instruction set.
+// Included by *_cpu.cpp files only, which are all compiled for the same one.
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+namespace eq::cpu {
+
+template <class T, int N>
+struct PackOf {
+  typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+template <class T, int N>
+using Pack = typename PackOf<T, N>::type;
+
+// Elements in 64 bytes: one AVX-512 register, two AVX2 registers.
+template <class T>
+inline constexpr int kWidePack = int(64 / sizeof(T));
+
+template <class V, class T>
+inline V load_pack(const T* from) {
+  V value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+template <class V, class T>
+inline void store_pack(T* to, V value) {
+  std::memcpy(to, &value, sizeof value);
+}
+
+// Calls fn.operator()<V>() with the narrowest vector that holds `channels` elements, at most kWidePack.
+template <class T, class Fn>
+inline void with_pack(int64_t channels, Fn&& fn) {
+  constexpr int kWide = kWidePack<T>;
+  if (channels <= kWide / 4) return fn.template operator()<Pack<T, kWide / 4>>();
+  if (channels <= kWide / 2) return fn.template operator()<Pack<T, kWide / 2>>();
+  return fn.template operator()<Pack<T, kWide>>();
+}
+
+}  // namespace eq::cpu

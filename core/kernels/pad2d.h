@@ -1,0 +1,15 @@
+#pragma once
+// pad2d: borders of a constant around [N, H, W, C]; negative amounts crop.
+//
+//   y[n,p,q,c] = x[n, p - top, q - left, c] inside the image, else value;  p < H + top + bottom, q < W + left + right
+//   The adjoint is pad2d with every amount negated and the value 0.
+// float32 and float64.
+
+#include "core/tensor.h"
+
+namespace eq::cpu {
+
+// The bottom and right amounts follow from the shapes.
+void pad2d_forward(const Tensor& x, Tensor& y, int64_t top, int64_t left, double value);
+
+}  // namespace eq::cpu

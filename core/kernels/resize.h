@@ -1,0 +1,61 @@
+#pragma once
+// Resizing of [N, H, W, C] to [N, out_h, out_w, C], bilinear and nearest.
+//
+// One axis with `in` cells read by `out` positions; both axes are treated alike and the weights multiply.
+//   bilinear, align_corners = false: s_j = (j + 1/2) in/out - 1/2, negative values set to 0
+//             align_corners = true:  s_j = j (in - 1)/(out - 1), 0 if out = 1
+//             i0 = min(floor(s_j), in - 1), i1 = min(i0 + 1, in - 1), t = s_j - i0;  y_j = (1 - t) x_i0 + t x_i1
+//   nearest:  i = floor(j in/out)  (PyTorch's mode 'nearest')
+//   Adjoints in gather form: each input cell sums the outputs that read it, in ascending order, rows outside columns.
+//
+// s_j is rational, so i0 is computed exactly in integers, and t is one double division, rounded once to the element
+// type. PyTorch computes s_j in the element type: in float64 the results agree to rounding; in float32 its t carries an
+// error of about 1e-7 * s_j that ours does not have, and its nearest index falls one cell short of j in/out for about
+// 2 % of size pairs whose quotient is a whole number (2 -> 82, position 41: it reads cell 0, we read cell 1).
+// Where t = 0 the second cell is not read (an infinity there stays there), so resizing to the same size is a copy.
+//
+// Nearest takes every element type (label maps); its gradient, like bilinear, float32 and float64.
+// Determinism: each task owns its outputs; the same bits for any thread count.
+
+#include "core/host_device.h"
+#include "core/tensor.h"
+
+namespace eq {
+
+// Extents above this are refused: no picture is that large, and the index arithmetic below stays far from overflow.
+inline constexpr int64_t kMaxResizeExtent = int64_t{1} << 24;
+
+struct BilinearSource {
+  int64_t lower, upper;  // equal where only one cell is read
+  double upper_weight;   // in [0, 1); the lower cell has 1 - upper_weight
+};
+
+EQ_HOST_DEVICE constexpr BilinearSource bilinear_source(int64_t position, int64_t in, int64_t out, bool align_corners) {
+  // The source coordinate is numerator / denominator.
+  int64_t numerator = 0, denominator = 1;
+  if (!align_corners) {
+    numerator = (2 * position + 1) * in - out;
+    denominator = 2 * out;
+    if (numerator < 0) numerator = 0;
+  } else if (out > 1) {
+    numerator = position * (in - 1);
+    denominator = out - 1;
+  }
+  const int64_t lower = numerator / denominator, remainder = numerator % denominator;
+  if (lower >= in - 1) return {in - 1, in - 1, 0.0};
+  if (remainder == 0) return {lower, lower, 0.0};
+  return {lower, lower + 1, double(remainder) / double(denominator)};
+}
+
+EQ_HOST_DEVICE constexpr int64_t nearest_source(int64_t position, int64_t in, int64_t out) { return position * in / out; }
+// First position that reads `cell` or a later one: cell i is read by [nearest_begin(i), nearest_begin(i + 1)).
+EQ_HOST_DEVICE constexpr int64_t nearest_begin(int64_t cell, int64_t in, int64_t out) { return (cell * out + in - 1) / in; }
+
+namespace cpu {
+// The sizes are those of x and y (grad_x and grad_y); all must be at least 1 where there are elements.
+void resize_bilinear_forward(const Tensor& x, Tensor& y, bool align_corners);
+void resize_bilinear_backward(const Tensor& grad_y, Tensor& grad_x, bool align_corners);
+void resize_nearest_forward(const Tensor& x, Tensor& y);
+void resize_nearest_backward(const Tensor& grad_y, Tensor& grad_x);
+}  // namespace cpu
+}  // namespace eq

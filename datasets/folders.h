@@ -1,0 +1,58 @@
+#pragma once
+// Data sets of picture and label files. The type "folders" is described wholly by the configuration; the named layouts
+// (camvid, voc2012, ade20k, cityscapes) only find the files and bring names, colours and a label map.
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "datasets/dataset.h"
+
+namespace eq {
+
+// What a layout brings; anything the options give replaces it.
+struct LayoutDefaults {
+  std::vector<std::string> classes;
+  Palette palette;  // may be empty: the PASCAL VOC colours
+  LabelMapOptions label_map;
+};
+
+class FileDataset final : public Dataset {
+ public:
+  // Throws UsageError for options that make no sense and IoError for the first file that does not exist.
+  FileDataset(std::vector<SampleFiles> files, const DataOptions& options, const LayoutDefaults& defaults);
+  int64_t size() const override { return int64_t(files_.size()); }
+  RawSample load(int64_t index) const override;
+  std::string describe(int64_t index) const override;
+  const SampleFiles* files(int64_t index) const override;
+  const LabelMapper* mapper() const override { return &mapper_; }
+  LabelMap load_file_labels(int64_t index) const override;
+
+ private:
+  std::vector<SampleFiles> files_;
+  LabelMapper mapper_;
+  Palette file_colors_;  // of label_colors
+};
+
+std::unique_ptr<Dataset> make_folders(const DataOptions& options, const std::string& split);
+
+// --- for the layouts ---
+
+// The root as a folder; throws UsageError when it is not given and IoError when it is not there.
+std::filesystem::path data_root(const DataOptions& options);
+// Throws IoError naming the folder unless it is there; `hint` says what the layout expects.
+void require_folder(const std::filesystem::path& folder, const std::string& hint);
+
+// The non-empty lines of a list, split at a tab if the line has one, else at blanks. A leading '/' of a column is dropped, so that it
+// is relative. Throws IoError (missing) and DataError (no line, more than `most` columns, fewer than `least`), with the line's number.
+std::vector<std::vector<std::string>> read_list(const std::filesystem::path& file, size_t least, size_t most,
+                                                const std::string& expected);
+// Of lines "image label", relative to `root`.
+std::vector<SampleFiles> pairs_from_list(const std::filesystem::path& root, const std::filesystem::path& file);
+// Every file under `images` whose name ends in image_suffix, sorted by path, with the file of the same relative path under `labels` whose suffix is
+// label_suffix. Throws IoError (missing folder, image without label) and DataError (no image).
+std::vector<SampleFiles> pairs_from_folders(const std::filesystem::path& images, const std::filesystem::path& labels,
+                                            const std::string& image_suffix, const std::string& label_suffix);
+
+}  // namespace eq

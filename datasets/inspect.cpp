@@ -1,0 +1,216 @@
+#include "datasets/inspect.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/errors.h"
+#include "core/parallel.h"
+
+namespace eq {
+namespace {
+
+constexpr int64_t kEndlessSamples = 256;   // inspected of an endless set when all are asked for
+constexpr int64_t kRound = 64;             // samples between looks at what is still missing
+constexpr double kMostIgnored = 0.95;
+
+// What one sample says; merged in order, so that reports do not depend on threads.
+struct Finding {
+  std::string image_mode, label_mode, size;
+  std::array<int64_t, 256> file_values{};
+  std::array<int64_t, 256> classes{};  // after the map; out of range counts as ignored
+  std::vector<DataProblem> problems;
+};
+
+std::string size_text(int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); }
+
+std::string mode_text(const PictureInfo& info) {
+  return info.format + " " + info.mode + " " + std::to_string(info.bits) + (info.bits == 1 ? " bit" : " bits");
+}
+
+DataProblem unreadable(const Error& error, const std::string& file) {
+  return {.kind = DataProblem::Kind::kUnreadable,
+          .file = file,
+          .message = error.what_happened() + (error.where() == file || error.where().empty() ? "" : " (" + error.where() + ")")};
+}
+
+void count_labels(const LabelMap& labels, std::array<int64_t, 256>& counts) {
+  for (uint8_t value : labels.labels) ++counts[value];
+}
+
+// The picture itself is not decoded.
+void inspect_image(const Dataset& dataset, int64_t index, const LabelMap* labels, Finding& finding) {
+  const SampleFiles& files = *dataset.files(index);
+  try {
+    const PictureInfo info = probe_picture(files.image);
+    finding.image_mode = mode_text(info);
+    finding.size = size_text(info.width, info.height);
+    if (labels != nullptr && (info.width != labels->width || info.height != labels->height)) {
+      finding.problems.push_back({.kind = DataProblem::Kind::kSizeMismatch,
+                                  .file = files.labels.string(),
+                                  .message = "the image is " + finding.size + " and its labels are " +
+                                             size_text(labels->width, labels->height)});
+    }
+  } catch (const Error& error) {
+    finding.problems.push_back(unreadable(error, files.image.string()));
+  }
+}
+
+void inspect_files(const Dataset& dataset, int64_t index, Finding& finding) {
+  const SampleFiles& files = *dataset.files(index);
+  LabelMap labels;
+  try {
+    finding.label_mode = mode_text(probe_picture(files.labels));
+    labels = dataset.load_file_labels(index);
+  } catch (const Error& error) {
+    inspect_image(dataset, index, nullptr, finding);
+    finding.problems.push_back(unreadable(error, files.labels.string()));
+    return;
+  }
+  inspect_image(dataset, index, &labels, finding);
+  count_labels(labels, finding.file_values);
+  const LabelMapper& mapper = *dataset.mapper();
+  const auto bad = mapper.map(labels);
+  count_labels(labels, finding.classes);
+  if (!bad) return;
+  int64_t pixels = 0;
+  std::string values;
+  for (int value = 0; value < 256; ++value) {
+    const int64_t count = finding.file_values[size_t(value)];
+    if (mapper[value] != LabelMapper::kOutOfRange || count == 0) continue;
+    pixels += count;
+    values += (values.empty() ? "" : ", ") + std::to_string(value);
+  }
+  finding.problems.push_back({.kind = DataProblem::Kind::kLabelOutOfRange,
+                              .file = files.labels.string(),
+                              .message = "label " + std::to_string(bad->value) + " at pixel x " + std::to_string(bad->x) + ", y " +
+                                         std::to_string(bad->y) + " is out of range (allowed: " + mapper.allowed() + "); " +
+                                         std::to_string(pixels) + " such pixels, with the values " + values,
+                              .x = bad->x,
+                              .y = bad->y,
+                              .value = bad->value,
+                              .pixels = pixels});
+}
+
+Finding inspect_sample(const Dataset& dataset, int64_t index) {
+  Finding finding;
+  if (dataset.files(index) != nullptr) {
+    inspect_files(dataset, index, finding);
+    return finding;
+  }
+  try {
+    const RawSample sample = dataset.load(index);
+    finding.image_mode = "generated RGB 8 bits";
+    finding.label_mode = "generated 8 bits";
+    finding.size = size_text(sample.image.width, sample.image.height);
+    count_labels(sample.labels, finding.file_values);
+    finding.classes = finding.file_values;
+  } catch (const Error& error) {
+    finding.problems.push_back(unreadable(error, dataset.describe(index)));
+  }
+  return finding;
+}
+
+void merge(DataReport& report, Finding& finding) {
+  ++report.inspected;
+  if (!finding.image_mode.empty()) ++report.image_modes[finding.image_mode];
+  if (!finding.label_mode.empty()) ++report.label_modes[finding.label_mode];
+  if (!finding.size.empty()) ++report.sizes[finding.size];
+  for (size_t value = 0; value < 256; ++value) {
+    report.file_values[value] += finding.file_values[value];
+    report.total_pixels += finding.classes[value];
+  }
+  for (size_t c = 0; c < report.class_names.size(); ++c) {
+    report.class_pixels[c] += finding.classes[c];
+    report.class_samples[c] += finding.classes[c] > 0;
+  }
+  report.ignored_pixels += finding.classes[kIgnoreIndex];
+  for (DataProblem& problem : finding.problems) {
+    ++report.problem_count;
+    if (report.problems.size() < DataReport::kMaxProblems) report.problems.push_back(std::move(problem));
+  }
+}
+
+// 0 .. size-1 in an order in which every beginning is spread over the whole: the first `evenly` at equal distances, then the rest in order.
+std::vector<int64_t> spread_order(int64_t size, int64_t evenly, int64_t most) {
+  std::vector<int64_t> order;
+  std::vector<bool> taken(static_cast<size_t>(size), false);
+  for (int64_t i = 0; i < evenly; ++i) {
+    order.push_back(i * size / evenly);
+    taken[size_t(order.back())] = true;
+  }
+  // The others with a stride that visits all of them, so that going on stays spread too.
+  int64_t stride = std::max<int64_t>(1, size * 5 / 8);
+  while (std::gcd(stride, size) != 1) ++stride;
+  for (int64_t i = 0, index = 0; i < size && int64_t(order.size()) < most; ++i, index = (index + stride) % size) {
+    if (!taken[size_t(index)]) order.push_back(index);
+  }
+  return order;
+}
+
+}  // namespace
+
+std::vector<int64_t> DataReport::absent_classes() const {
+  std::vector<int64_t> absent;
+  for (size_t c = 0; c < class_pixels.size(); ++c) {
+    if (class_pixels[c] == 0) absent.push_back(int64_t(c));
+  }
+  return absent;
+}
+
+DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options) {
+  DataReport report;
+  report.size = dataset.size();
+  report.class_names = dataset.class_names();
+  report.class_pixels.resize(report.class_names.size());
+  report.class_samples.resize(report.class_names.size());
+  const bool endless = report.size == Dataset::kEndless;  // then its beginning is inspected
+  const int64_t reach = endless ? std::max(options.samples > 0 ? options.samples : kEndlessSamples, options.extend_to) : report.size;
+  const int64_t first = options.samples > 0 ? std::min(options.samples, reach) : endless ? kEndlessSamples : reach;
+  const int64_t most = std::min(reach, std::max(first, options.extend_to));
+  const std::vector<int64_t> order = spread_order(reach, first, most);
+  int64_t wanted = first;
+  while (report.inspected < wanted) {
+    const int64_t begin = report.inspected, count = std::min(kRound, wanted - begin);
+    std::vector<Finding> findings(static_cast<size_t>(count));
+    parallel_for(count, 1, [&](int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; ++i) findings[size_t(i)] = inspect_sample(dataset, order[size_t(begin + i)]);
+    });
+    for (Finding& finding : findings) merge(report, finding);
+    if (report.inspected == wanted && wanted < most && !report.absent_classes().empty()) wanted = std::min(most, wanted + kRound);
+  }
+  return report;
+}
+
+void check_report(const DataReport& report) {
+  const std::string scope = std::to_string(report.inspected) + " samples inspected";
+  const std::string override = "; if the data is as it should be, set data.checks to false";
+  if (report.problem_count > 0) {
+    const DataProblem& first = report.problems.front();
+    const std::string others =
+        report.problem_count > 1 ? " (the first of " + std::to_string(report.problem_count) + " problems in the " + scope + ")" : "";
+    throw DataError(first.message + others, first.file, "correct the files or data.label_map; inspect data lists all problems");
+  }
+  // Before the classes: where nearly all is ignored, most classes are absent for that very reason.
+  if (report.ignored_share() > kMostIgnored) {
+    throw DataError(std::to_string(int(report.ignored_share() * 100)) + " % of the pixels are ignored", "the labels of the " + scope,
+                    "check data.label_map: masks of 0 and 255 need {\"0\": 0, \"255\": 1}" + override);
+  }
+  const auto absent = report.absent_classes();
+  if (!absent.empty()) {
+    std::string names;
+    for (size_t i = 0; i < absent.size() && i < 10; ++i) {
+      names += (i == 0 ? "" : ", ") + std::to_string(absent[i]) + " " + report.class_names[size_t(absent[i])];
+    }
+    if (absent.size() > 10) names += ", ...";
+    throw DataError(std::to_string(absent.size()) + " of " + std::to_string(report.class_names.size()) + " classes never occur: " + names,
+                    "the labels of the " + scope, "check data.label_map and data.classes" + override);
+  }
+}
+
+DataReport check_before_training(const Dataset& dataset) {
+  DataReport report = inspect_dataset(dataset, {.samples = 128, .extend_to = 4096});
+  check_report(report);
+  return report;
+}
+
+}  // namespace eq

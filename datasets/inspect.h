@@ -1,0 +1,59 @@
+#pragma once
+// What is in a data set's files, and whether it can be what the configuration says: the analysis behind `equiscale inspect data` and the
+// checks before training. Labels that are silently all "ignore", off by one or out of range waste whole runs.
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "datasets/dataset.h"
+
+namespace eq {
+
+struct InspectOptions {
+  int64_t samples = 0;  // evenly spread over the set; 0: all (256 of an endless one)
+  // After those, goes on with others while a class has not been seen, up to this many in all.
+  int64_t extend_to = 0;
+};
+
+struct DataProblem {
+  enum class Kind { kUnreadable, kSizeMismatch, kLabelOutOfRange };
+  Kind kind;
+  std::string file;
+  std::string message;       // one line, complete
+  int64_t x = -1, y = -1;    // first pixel, for labels out of range
+  int value = -1;            // its value in the file
+  int64_t pixels = 0;        // how many pixels of the file are out of range
+};
+
+struct DataReport {
+  int64_t size = 0;       // of the set (Dataset::kEndless if so)
+  int64_t inspected = 0;
+  std::vector<std::string> class_names;
+  std::vector<int64_t> class_pixels;   // after the label map
+  std::vector<int64_t> class_samples;  // samples in which the class occurs
+  int64_t ignored_pixels = 0, total_pixels = 0;
+  std::array<int64_t, 256> file_values{};         // pixels by the value in the file; of generated sets by class
+  std::map<std::string, int64_t> image_modes;     // files by "jpeg RGB 8 bits"
+  std::map<std::string, int64_t> label_modes;     // files by "png indexed 8 bits"
+  std::map<std::string, int64_t> sizes;           // samples by "480x360", width first
+  std::vector<DataProblem> problems;              // in the set's order, the first kMaxProblems
+  int64_t problem_count = 0;
+
+  static constexpr size_t kMaxProblems = 100;
+  std::vector<int64_t> absent_classes() const;
+  double ignored_share() const { return total_pixels > 0 ? double(ignored_pixels) / double(total_pixels) : 0; }
+};
+
+// Never throws for what is wrong with the files: that is in the report. Uses all threads of parallel_for.
+DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options = {});
+
+// The checks before training: throws DataError when a file has a problem, when a class does not occur in the inspected sample, and when more than
+// 95 % of the pixels are ignored.
+void check_report(const DataReport& report);
+// inspect_dataset of 128 samples, up to 4096 while classes are missing, then check_report. Returns the report.
+DataReport check_before_training(const Dataset& dataset);
+
+}  // namespace eq

@@ -1,0 +1,109 @@
+#include "datasets/label_map.h"
+
+#include "core/errors.h"
+
+namespace eq {
+namespace {
+
+// Cityscapes' label id of each training class, in the order of the classes.
+constexpr std::array<int, 19> kCityscapesIds = {7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33};
+constexpr int kCityscapesLastId = 33;
+
+}  // namespace
+
+LabelMapper::LabelMapper(const LabelMapOptions& options, int64_t num_classes) {
+  if (num_classes < 1 || num_classes > kMaxClasses) {
+    throw UsageError("a data set must have 1 to 255 classes, not " + std::to_string(num_classes), "data.classes",
+                     num_classes < 1 ? "name the classes" : "labels are one byte, and 255 is the ignored one");
+  }
+  table_.fill(kOutOfRange);
+  table_[255] = kIgnoreIndex;
+  if (!options.entries.empty()) {
+    if (!options.preset.empty()) {
+      throw UsageError("a label map is either a preset or a table, not both", "data.label_map", "remove one of them");
+    }
+    if (options.other != "error" && options.other != "ignore" && options.other != "keep") {
+      throw UsageError("unknown value '" + options.other + "'", "data.label_map.other", "use error, ignore or keep");
+    }
+    for (int value = 0; value < 255; ++value) {
+      if (options.other == "ignore") table_[size_t(value)] = kIgnoreIndex;
+      if (options.other == "keep" && value < num_classes) table_[size_t(value)] = int16_t(value);
+    }
+    for (const auto& [value, target] : options.entries) {
+      if (value < 0 || value > 255) {
+        throw UsageError("labels in files are 0 to 255, not " + std::to_string(value), "data.label_map", "correct the key");
+      }
+      if (target != LabelMapOptions::kIgnore && (target < 0 || target >= num_classes)) {
+        throw UsageError("the label " + std::to_string(value) + " is mapped to class " + std::to_string(target) + ", and there are " +
+                             std::to_string(num_classes) + " classes",
+                         "data.label_map", "map to 0-" + std::to_string(num_classes - 1) + " or to \"ignore\"");
+      }
+      table_[size_t(value)] = int16_t(target);
+    }
+  } else if (options.preset.empty() || options.preset == "identity") {
+    for (int value = 0; value < num_classes; ++value) table_[size_t(value)] = int16_t(value);
+  } else if (options.preset == "minus_one_zero_ignored") {
+    table_[0] = kIgnoreIndex;
+    // With 255 classes the value 255 would be one of them and not the ignored one; no such set is known.
+    for (int value = 1; value <= num_classes && value < 255; ++value) table_[size_t(value)] = int16_t(value - 1);
+  } else if (options.preset == "cityscapes_ids") {
+    if (num_classes != int64_t(kCityscapesIds.size())) {
+      throw UsageError("the preset cityscapes_ids has 19 classes, and the data set has " + std::to_string(num_classes),
+                       "data.label_map", "give a table such as {\"7\": 0, \"other\": \"ignore\"} for other classes");
+    }
+    for (int value = 0; value <= kCityscapesLastId; ++value) table_[size_t(value)] = kIgnoreIndex;
+    for (size_t i = 0; i < kCityscapesIds.size(); ++i) table_[size_t(kCityscapesIds[i])] = int16_t(i);
+  } else {
+    throw UsageError("unknown label map '" + options.preset + "'", "data.label_map",
+                     "use identity, minus_one_zero_ignored, cityscapes_ids or a table such as {\"7\": 0, \"other\": \"ignore\"}");
+  }
+}
+
+std::optional<LabelMapper::BadPixel> LabelMapper::map(LabelMap& labels) const {
+  std::array<uint8_t, 256> mapped;
+  bool any_bad = false;
+  std::array<bool, 256> bad{};
+  for (size_t value = 0; value < 256; ++value) {
+    bad[value] = table_[value] == kOutOfRange;
+    any_bad |= bad[value];
+    mapped[value] = uint8_t(bad[value] ? kIgnoreIndex : table_[value]);
+  }
+  std::optional<BadPixel> first;
+  for (size_t i = 0; i < labels.labels.size(); ++i) {
+    uint8_t& value = labels.labels[i];
+    if (any_bad && bad[value] && !first) {
+      first = BadPixel{int64_t(i) % labels.width, int64_t(i) / labels.width, value};
+    }
+    value = mapped[value];
+  }
+  return first;
+}
+
+std::string LabelMapper::allowed() const {
+  std::string text;
+  for (int value = 0; value < 256; ++value) {
+    if (table_[size_t(value)] == kOutOfRange) continue;
+    int last = value;
+    while (last < 255 && table_[size_t(last + 1)] != kOutOfRange) ++last;
+    if (!text.empty()) text += ", ";
+    text += std::to_string(value);
+    if (last > value) {
+      text += '-';
+      text += std::to_string(last);
+    }
+    value = last;
+  }
+  return text;
+}
+
+void throw_bad_pixel(const LabelMapper::BadPixel& pixel, const LabelMapper& mapper, const std::string& file) {
+  throw DataError("the label " + std::to_string(pixel.value) + " at pixel x " + std::to_string(pixel.x) + ", y " +
+                      std::to_string(pixel.y) + " is out of range (allowed: " + mapper.allowed() + ")",
+                  file, "correct the file, or say in data.label_map what the value means; inspect data shows all such files");
+}
+
+void LabelMapper::map_or_throw(LabelMap& labels, const std::string& file) const {
+  if (const auto pixel = map(labels)) throw_bad_pixel(*pixel, *this, file);
+}
+
+}  // namespace eq

@@ -1,0 +1,71 @@
+#pragma once
+// What a configuration says about pictures: where they are, what their labels mean, and how they are prepared.
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace eq {
+
+// How values in label files become classes (datasets/label_map.h).
+struct LabelMapOptions {
+  // "identity", "minus_one_zero_ignored" or "cityscapes_ids"; empty with no `entries`: the data set's own
+  // (identity for folders).
+  std::string preset;
+  // A custom map instead of a preset: value in the file -> class, or kIgnore.
+  std::map<int, int> entries;
+  // Of a custom map, for values that `entries` does not name: "error", "ignore" or "keep" (the value is the class).
+  std::string other = "error";
+
+  static constexpr int kIgnore = 255;
+};
+
+struct FolderPair {
+  std::string images, labels;  // relative to the root
+};
+
+struct DataOptions {
+  std::string type = "shapes";  // a name of dataset_names()
+  std::string root;             // needed by all but shapes
+
+  // shapes
+  int64_t size = 96;         // side in pixels, 64 .. 256
+  int64_t train_images = 0;  // 0: endless
+  int64_t val_images = 200;
+
+  // folders: either a list file or a pair of folders for each split
+  std::map<std::string, std::string> list;  // split -> file of lines "image label", relative to the root
+  std::map<std::string, FolderPair> folders;
+  std::string image_suffix = ".jpg", label_suffix = ".png";  // of the folders' files; the rest of the name pairs them
+
+  // Class names; their number is the number of classes. Empty: the data set's own (folders must give them).
+  std::vector<std::string> classes;
+  // The colour of each class; empty: the data set's own, else the PASCAL VOC colours. With `label_colors` the colour of each
+  // value that `label_map` maps, so there may be more colours than classes.
+  std::vector<std::array<uint8_t, 3>> palette;
+  LabelMapOptions label_map;
+  bool label_colors = false;    // label files are RGB pictures in the palette's colours
+  bool augmented_list = false;  // voc2012: train on ImageSets/Segmentation/train_aug.txt with SegmentationClassAug
+  bool checks = true;           // start-up checks (datasets/inspect.h)
+};
+
+struct ResizeOptions {
+  std::array<int64_t, 2> scale = {2048, 512};     // width, height: the picture must fit, turned either way
+  std::array<double, 2> ratio_range = {0.5, 2.0};  // one ratio, uniform in this range, multiplies the scale
+};
+
+struct PipelineOptions {
+  std::optional<ResizeOptions> resize;           // none: pictures keep their size
+  std::optional<std::array<int64_t, 2>> crop;    // height, width; none: all pictures must have one size
+  double max_class_share = 0.75;  // a crop in which one class has more of the labelled pixels is drawn again; 1: never
+  double flip = 0.5;              // probability
+  bool photometric = true;
+  std::array<double, 3> mean = {123.675, 116.28, 103.53};  // RGB, of 0 .. 255
+  std::array<double, 3> std = {58.395, 57.12, 57.375};
+  std::optional<std::array<int64_t, 2>> test_scale;  // width, height: evaluation pictures are resized to fit; none: as they are
+};
+
+}  // namespace eq

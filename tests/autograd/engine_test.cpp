@@ -1,0 +1,290 @@
+#include <thread>
+
+#include "autograd/functional.h"
+#include "autograd/node.h"
+#include "core/allocator.h"
+#include "support.h"
+
+using namespace eq;
+using namespace eq::test;
+
+namespace {
+
+Tensor leaf(std::vector<double> values) {
+  const int64_t count = int64_t(values.size());
+  return Tensor::from(values, {count}).set_requires_grad();
+}
+
+std::vector<double> grad_of(const Tensor& x) { return x.grad().to_vector<double>(); }
+
+Tensor ones(const Shape& shape) { return Tensor::full(shape, 1, DType::kFloat64); }
+
+// One node with two outputs, x and 2 x, that reports which gradients came.
+struct SplitBackward final : Node {
+  explicit SplitBackward(std::vector<bool>* seen) : Node("split"), seen_(seen) {}
+  TensorList backward(const TensorList& grads) override {
+    *seen_ = {grads[0].defined(), grads[1].defined()};
+    Tensor total = Tensor::zeros({2}, DType::kFloat64);
+    if (grads[0].defined()) total.add_(grads[0]);
+    if (grads[1].defined()) total.add_(grads[1], 2);
+    return {total};
+  }
+  std::vector<bool>* seen_;
+};
+
+std::pair<Tensor, Tensor> split(const Tensor& x, std::vector<bool>* seen) {
+  Tensor a = x.clone(), b = x.clone();
+  b.mul_(2);
+  record<SplitBackward>(std::vector<Tensor>{a, b}, {x}, seen);
+  return {a, b};
+}
+
+// A node whose gradient has the wrong shape.
+struct WrongShape final : Node {
+  WrongShape() : Node("wrong_shape") {}
+  TensorList backward(const TensorList&) override { return {Tensor::zeros({3}, DType::kFloat64)}; }
+};
+
+// A node that fails.
+struct Failing final : Node {
+  Failing() : Node("failing") {}
+  TensorList backward(const TensorList&) override { throw NumericalError("no gradient today", "failing", ""); }
+};
+
+}  // namespace
+
+TEST_CASE("a chain of 150,000 nodes is built, differentiated and freed", "[engine]") {
+  constexpr int kLength = 150000;
+  Tensor x = leaf({0.5, -1});
+  const size_t before = allocator().stats().active_bytes;
+  {
+    Tensor y = x;
+    for (int i = 0; i < kLength; ++i) y = i % 2 == 0 ? y * 2.0 : y * 0.5;
+    y.backward(ones({2}));
+    CHECK(grad_of(x) == std::vector<double>{1, 1});
+  }
+  {
+    Tensor y = x;  // with saved values, and freed without being differentiated
+    for (int i = 0; i < kLength; ++i) y = sin(y);
+    CHECK(allocator().stats().active_bytes > before + size_t(kLength) * 16);
+  }
+  x.set_grad({});
+  CHECK(allocator().stats().active_bytes == before);
+}
+
+TEST_CASE("a leaf used 150,000 times gets one sum", "[engine]") {
+  Tensor x = leaf({1}), total = Tensor::zeros({1}, DType::kFloat64);
+  for (int i = 0; i < 150000; ++i) total = total + x;
+  total.backward();
+  CHECK(grad_of(x) == std::vector<double>{150000});
+}
+
+TEST_CASE("diamonds are walked once per node, not once per path", "[engine]") {
+  Tensor x = leaf({3});
+  const Tensor a = x * 2.0, b = x + 1.0;
+  (a * b).backward();  // 2x (x + 1)
+  CHECK(grad_of(x) == std::vector<double>{4 * 3 + 2});
+
+  Tensor z = leaf({1}), y = z;
+  for (int i = 0; i < 60; ++i) y = y + y;  // 2^60 paths
+  y.backward();
+  CHECK(grad_of(z) == std::vector<double>{0x1p60});
+
+  Tensor w = leaf({2}), early = exp(w), late = early;  // a short and a long way to the same value
+  for (int i = 0; i < 10; ++i) late = late + 1.0;
+  (late * early).backward();
+  CHECK(grad_of(w)[0] == Approx(std::exp(2) * (2 * std::exp(2) + 10)));
+}
+
+TEST_CASE("leaves accumulate over backward calls", "[engine]") {
+  Tensor x = leaf({1, 2});
+  sum(x * x).backward();
+  CHECK(grad_of(x) == std::vector<double>{2, 4});
+  const Tensor held = x.grad();
+  sum(x * 3.0).backward();
+  CHECK(grad_of(x) == std::vector<double>{5, 7});
+  CHECK(held.is_same(x.grad()));
+  x.set_grad({});
+  CHECK_FALSE(x.grad().defined());
+  sum(x).backward();
+  CHECK(grad_of(x) == std::vector<double>{1, 1});
+}
+
+TEST_CASE("the caller's gradient is not taken over by a leaf", "[engine]") {
+  Tensor x = leaf({1, 2});
+  const Tensor given = Tensor::from<double>({3, 4}, {2});
+  x.backward(given);
+  x.backward(given);
+  CHECK(grad_of(x) == std::vector<double>{6, 8});
+  CHECK(given.to_vector<double>() == std::vector<double>{3, 4});
+  Tensor a = leaf({1}), b = leaf({2});  // add hands one gradient to both
+  const Tensor y = a + b;
+  y.backward();
+  a.grad().fill_(7);
+  CHECK(grad_of(b) == std::vector<double>{1});
+}
+
+TEST_CASE("a graph is walked twice only when retained", "[engine]") {
+  Tensor x = leaf({2});
+  const Tensor y = x * x, z = y * y;  // x^4
+  z.backward({}, true);
+  z.backward({}, true);
+  CHECK(grad_of(x) == std::vector<double>{64});
+  z.backward();
+  CHECK(grad_of(x) == std::vector<double>{96});
+  CHECK_THROWS_WITH(z.backward(), Catch::Contains("already freed") && Catch::Contains("retain_graph"));
+  CHECK_THROWS_AS(y.backward(), AutogradError);
+  CHECK(grad_of(x) == std::vector<double>{96});
+  const Tensor linear = x + 1.0;  // nothing saved, freed all the same
+  linear.backward();
+  CHECK_THROWS_AS(linear.backward(), AutogradError);
+}
+
+TEST_CASE("several roots are walked together", "[engine]") {
+  Tensor x = leaf({2});
+  const Tensor shared = x * x, a = shared * 3.0, b = exp(shared * 0.0);
+  run_backward({a, b, shared, a}, {ones({1}), ones({1}), ones({1}), ones({1})}, false);
+  CHECK(grad_of(x) == std::vector<double>{4 * (3 + 0 + 1 + 3)});
+}
+
+TEST_CASE("an unused output has no gradient", "[engine]") {
+  std::vector<bool> seen;
+  Tensor x = leaf({1, 2});
+  {
+    const auto [a, b] = split(x, &seen);
+    sum(b).backward();
+    CHECK(seen == std::vector<bool>{false, true});
+    CHECK(grad_of(x) == std::vector<double>{2, 2});
+  }
+  const auto [a, b] = split(x, &seen);
+  x.set_grad({});
+  sum(a + b).backward();
+  CHECK(seen == std::vector<bool>{true, true});
+  CHECK(grad_of(x) == std::vector<double>{3, 3});
+
+  Tensor p = leaf({1}), q = leaf({1});  // a branch that nothing flows into
+  const Tensor unused = exp(q);
+  (p * 2.0).backward();
+  CHECK_FALSE(q.grad().defined());
+  CHECK(unused.requires_grad());
+}
+
+TEST_CASE("nothing is recorded under NoGradGuard", "[engine]") {
+  Tensor x = leaf({1});
+  {
+    const NoGradGuard outer;
+    CHECK_FALSE(grad_enabled());
+    {
+      const NoGradGuard inner;
+      CHECK_FALSE((x * 2.0).requires_grad());
+    }
+    CHECK_FALSE(grad_enabled());
+    CHECK_FALSE(exp(x).requires_grad());
+    std::thread([] { CHECK(grad_enabled()); }).join();
+  }
+  CHECK(grad_enabled());
+  CHECK(exp(x).requires_grad());
+  CHECK_FALSE(exp(Tensor::scalar(1)).requires_grad());
+}
+
+TEST_CASE("detach shares the memory and stops the gradient", "[engine]") {
+  Tensor x = leaf({3});
+  const Tensor y = x * x, cut = y.detach();
+  CHECK(cut.raw_data() == y.raw_data());
+  CHECK_FALSE(cut.requires_grad());
+  (y + cut * x).backward();  // x^2 + 9 x
+  CHECK(grad_of(x) == std::vector<double>{6 + 9});
+  Tensor fresh = y.detach();
+  fresh.set_requires_grad();
+  (fresh * 5.0).backward();
+  CHECK(grad_of(fresh) == std::vector<double>{5});
+  CHECK(grad_of(x) == std::vector<double>{15});
+}
+
+TEST_CASE("derivatives of derivatives are a clear error", "[engine]") {
+  Tensor x = leaf({3});
+  (x * x).backward();
+  CHECK_FALSE(x.grad().requires_grad());
+  CHECK_THROWS_AS(x.grad().backward(), AutogradError);
+  CHECK_THROWS_WITH(x.grad().backward(), Catch::Contains("nothing to differentiate") && Catch::Contains("derivatives of derivatives"));
+
+  const Tensor other = x * 2.0, y = x * 3.0;
+  register_hook(y, [&](const Tensor& grad) {
+    other.backward();
+    return grad;
+  });
+  CHECK_THROWS_WITH(y.backward(), Catch::Contains("within backward") && Catch::Contains("derivatives of derivatives"));
+  CHECK_NOTHROW((x * 2.0).backward());
+}
+
+TEST_CASE("backward says what it cannot do", "[engine]") {
+  Tensor x = leaf({1, 2});
+  CHECK_THROWS_WITH(Tensor::scalar(1).backward(), Catch::Contains("nothing to differentiate"));
+  CHECK_THROWS_WITH((x * 2.0).backward(), Catch::Contains("grad_output") && Catch::Contains("[2]"));
+  CHECK_THROWS_WITH((x * 2.0).backward(ones({3})), Catch::Contains("wrong shape") && Catch::Contains("[3]"));
+  CHECK_THROWS_AS((x * 2.0).backward(Tensor::zeros({2})), AutogradError);
+  CHECK_THROWS_AS(Tensor().backward(), Error);
+  CHECK_FALSE(x.grad().defined());
+}
+
+TEST_CASE("a node that gives a wrong gradient is named", "[engine]") {
+  Tensor x = leaf({1, 2}), y = x.clone();
+  record<WrongShape>(y, {x});
+  CHECK_THROWS_WITH(sum(y).backward(), Catch::Contains("wrong_shape") && Catch::Contains("[3]") && Catch::Contains("[2]"));
+}
+
+TEST_CASE("an error inside a node ends the walk and leaves the engine ready", "[engine]") {
+  Tensor x = leaf({1, 2}), y = x.clone();
+  record<Failing>(y, {x});
+  CHECK_THROWS_AS(sum(y).backward(), NumericalError);
+  CHECK(grad_enabled());
+  CHECK_FALSE(x.grad().defined());
+  sum(x).backward();
+  CHECK(grad_of(x) == std::vector<double>{1, 1});
+}
+
+TEST_CASE("leaves are what one may mark and change", "[engine]") {
+  Tensor x = leaf({1});
+  Tensor y = x * 2.0;
+  CHECK_THROWS_WITH(y.set_requires_grad(false), Catch::Contains("leaves only") && Catch::Contains("mul"));
+  CHECK_THROWS_AS(Tensor::zeros({1}, DType::kInt32).set_requires_grad(), DTypeError);
+  CHECK_THROWS_WITH(x.fill_(1), Catch::Contains("fill_") && Catch::Contains("leaf"));
+  CHECK_THROWS_AS(y.mul_(2), AutogradError);
+  CHECK_THROWS_AS(y.add_(y), AutogradError);
+  CHECK_THROWS_AS(x.copy_(Tensor::zeros({1}, DType::kFloat64)), AutogradError);
+  {
+    const NoGradGuard plain;
+    CHECK_NOTHROW(x.fill_(4));
+  }
+  CHECK(x.item() == 4);
+  CHECK_THROWS_AS(x.set_grad(Tensor::zeros({2}, DType::kFloat64)), ShapeError);
+  x.set_requires_grad(false);
+  CHECK_FALSE((x * 2.0).requires_grad());
+  CHECK_NOTHROW(x.fill_(5));
+}
+
+TEST_CASE("graphs of different threads do not meet", "[engine]") {
+  std::vector<double> results(4);
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < results.size(); ++t) {
+    threads.emplace_back([&results, t] {
+      Tensor x = Tensor::scalar(double(t), DType::kFloat64).set_requires_grad(), y = x;
+      for (int i = 0; i < 1000; ++i) y = y + x;
+      y.backward();
+      results[t] = x.grad().item();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(results == std::vector<double>(4, 1001));
+}
+
+TEST_CASE("gradients are the same bits in each run", "[engine]") {
+  auto run = [] {
+    Tensor x = random_leaf({50}, 1, DType::kFloat32), total = x;
+    for (int i = 0; i < 50; ++i) total = total + tanh(x * (0.1 * i)) * sigmoid(total);
+    sum(total).backward();
+    return x.grad();
+  };
+  const Tensor first = run();
+  for (int i = 0; i < 3; ++i) CHECK(bit_equal(first, run()));
+}

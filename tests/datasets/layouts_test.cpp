@@ -1,0 +1,274 @@
+#include <filesystem>
+
+#include "core/errors.h"
+#include "datasets/dataset.h"
+#include "datasets/folders.h"
+#include "datasets/image.h"
+#include "datasets/transforms.h"
+#include "support.h"
+
+using namespace eq;
+using Catch::Contains;
+using eq::test::TemporaryFolder;
+namespace fs = std::filesystem;
+
+namespace {
+
+void write_pair(const fs::path& image, const fs::path& labels, std::vector<uint8_t> values, int64_t width = 3, int64_t height = 2) {
+  fs::create_directories(image.parent_path());
+  fs::create_directories(labels.parent_path());
+  write_png(image, {height, width, std::vector<uint8_t>(size_t(3 * height * width), 77)});
+  values.resize(size_t(height * width), values.back());
+  write_indexed_png(labels, {height, width, std::move(values)}, voc_palette());
+}
+
+DataOptions options_of(const std::string& type, const fs::path& root) {
+  DataOptions options;
+  options.type = type;
+  options.root = root.string();
+  return options;
+}
+
+DataOptions listed(const fs::path& root) {
+  DataOptions options = options_of("folders", root);
+  options.classes = {"no", "yes"};
+  options.list = {{"train", "train.txt"}};
+  return options;
+}
+
+std::vector<uint8_t> labels_of(const Dataset& dataset, int64_t index) { return dataset.load(index).labels.labels; }
+
+}  // namespace
+
+TEST_CASE("a list and a pair of folders describe the same set", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "img/b.png", root.path() / "lab/b_mask.png", {0, 1, 1, 0, 255, 0});
+  write_pair(root.path() / "img/a.png", root.path() / "lab/a_mask.png", {1});
+  write_pair(root.path() / "img/deep/c.png", root.path() / "lab/deep/c_mask.png", {0});
+  test::write_file(root.path() / "img/notes.txt", "not a picture");
+  test::write_file(root.path() / "train.txt", "img/a.png lab/a_mask.png\r\n\n  /img/b.png\tlab/b_mask.png\n");
+  const auto list = make_dataset(listed(root.path()), "train");
+  REQUIRE(list->size() == 2);
+  CHECK(list->load(0).name == "a");
+  CHECK(labels_of(*list, 1) == std::vector<uint8_t>{0, 1, 1, 0, 255, 0});
+  CHECK(list->num_classes() == 2);
+  CHECK(list->palette().size() >= 2);
+  CHECK(list->ignore_index() == 255);
+
+  DataOptions options = listed(root.path());
+  options.list.clear();
+  options.folders = {{"train", {"img", "lab"}}};
+  options.image_suffix = ".png";
+  options.label_suffix = "_mask.png";
+  options.palette = {{1, 2, 3}, {4, 5, 6}};
+  const auto folders = make_dataset(options, "train");
+  REQUIRE(folders->size() == 3);
+  CHECK(folders->load(0).name == "a");
+  CHECK(folders->load(1).name == "b");
+  CHECK(folders->load(2).name == "c");
+  CHECK(folders->palette()[1] == Color{4, 5, 6});
+  CHECK(folders->files(1)->labels.filename() == "b_mask.png");
+  CHECK_THROWS_AS(folders->load(3), UsageError);
+}
+
+TEST_CASE("label maps and label colours come from the options", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "a.png", root.path() / "a_l.png", {0, 1, 2, 255, 7, 7});
+  test::write_file(root.path() / "train.txt", "a.png a_l.png\n");
+  DataOptions options = listed(root.path());
+  options.label_map.entries = {{0, LabelMapOptions::kIgnore}, {1, 0}, {2, 1}};
+  options.label_map.other = "ignore";
+  CHECK(labels_of(*make_dataset(options, "train"), 0) == std::vector<uint8_t>{255, 0, 1, 255, 255, 255});
+
+  // The same labels as an RGB picture; the third colour is one of no class.
+  write_png(root.path() / "a_l.png", {2, 3, {9, 9, 9, 200, 0, 0, 0, 200, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9}});
+  CHECK_THROWS_WITH(make_dataset(options, "train")->load(0), Contains("a_l.png"));
+  options.label_colors = true;
+  CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("data.palette"));
+  options.palette = {{200, 0, 0}, {0, 200, 0}, {9, 9, 9}};
+  options.label_map = {.entries = {{2, LabelMapOptions::kIgnore}}, .other = "keep"};
+  CHECK(labels_of(*make_dataset(options, "train"), 0) == std::vector<uint8_t>{255, 0, 1, 255, 255, 255});
+  options.palette = {{200, 0, 0}, {0, 200, 0}, {8, 8, 8}};
+  CHECK_THROWS_AS(make_dataset(options, "train")->load(0), DataError);
+}
+
+TEST_CASE("what is wrong with a set of files is said by name", "[layouts]") {
+  TemporaryFolder root;
+  const fs::path list = root.path() / "train.txt";
+  write_pair(root.path() / "a.png", root.path() / "a_l.png", {0, 0, 0, 0, 200, 0});
+  write_pair(root.path() / "b.png", root.path() / "b_l.png", {0}, 4, 2);
+  DataOptions options = listed(root.path());
+  auto make = [&] { return make_dataset(options, "train"); };
+  CHECK_THROWS_AS(make(), IoError);
+  CHECK_THROWS_WITH(make(), Contains("train.txt"));
+  test::write_file(list, "\n \n");
+  CHECK_THROWS_AS(make(), DataError);
+  CHECK_THROWS_WITH(make(), Contains("list is empty") && Contains("train.txt"));
+  test::write_file(list, "a.png a_l.png\n\nb.png\n");
+  CHECK_THROWS_WITH(make(), Contains("line 3 has 1 column") && Contains("b.png") && Contains("train.txt"));
+  test::write_file(list, "a.png a_l.png extra\n");
+  CHECK_THROWS_WITH(make(), Contains("line 1 has 3 columns"));
+  test::write_file(list, "a.png a_l.png\nb.png none.png\n");
+  CHECK_THROWS_AS(make(), IoError);
+  CHECK_THROWS_WITH(make(), Contains("none.png") && Contains("b.png"));
+  test::write_file(list, "a.png a_l.png\na.png b_l.png\n");
+  CHECK_THROWS_WITH(make()->load(0), Contains("a_l.png") && Contains("label 200") && Contains("x 1, y 1") && Contains("0-1, 255"));
+  CHECK_THROWS_AS(make()->load(0), DataError);
+  CHECK_THROWS_WITH(make()->load(1), Contains("3x2") && Contains("4x2") && Contains("b_l.png"));
+
+  CHECK_THROWS_WITH(make_dataset(options, "val"), Contains("'val'") && Contains("data.list.val"));
+  options.folders = {{"train", {"x", "y"}}};
+  CHECK_THROWS_WITH(make(), Contains("both"));
+  options.list.clear();
+  CHECK_THROWS_WITH(make(), Contains("folder does not exist") && Contains("x"));
+  options.folders = {{"train", {".", "."}}};
+  options.image_suffix = ".jpg";
+  CHECK_THROWS_WITH(make(), Contains(".jpg") && Contains("image_suffix"));
+  options.classes.clear();
+  options.image_suffix = ".png";
+  options.label_suffix = ".png";
+  CHECK_THROWS_WITH(make(), Contains("data.classes"));
+  options.classes = {"a", "b"};
+  options.palette = {{1, 1, 1}};
+  CHECK_THROWS_WITH(make(), Contains("1 colours for 2 classes"));
+  options.root = (root.path() / "nowhere").string();
+  CHECK_THROWS_AS(make(), IoError);
+  CHECK_THROWS_WITH(make(), Contains("nowhere") && Contains("data.root"));
+  options.root = list.string();
+  CHECK_THROWS_WITH(make(), Contains("not a folder"));
+  options.root.clear();
+  CHECK_THROWS_AS(make(), UsageError);
+  options.type = "camvit";
+  CHECK_THROWS_WITH(make(), Contains("camvit") && Contains("camvid, voc2012"));
+}
+
+TEST_CASE("CamVid's layout: lists, and 11 is void", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "val/a.png", root.path() / "valannot/a.png", {0, 10, 11, 5, 5, 5});
+  write_pair(root.path() / "val/b.png", root.path() / "valannot/b.png", {12});
+  test::write_file(root.path() / "val.txt", "val/a.png valannot/a.png\nval/b.png valannot/b.png\n");
+  const auto dataset = make_dataset(options_of("camvid", root.path()), "val");
+  CHECK(dataset->num_classes() == 11);
+  CHECK(dataset->class_names()[10] == "Bicyclist");
+  CHECK(dataset->palette()[3] == Color{128, 64, 128});
+  CHECK(labels_of(*dataset, 0) == std::vector<uint8_t>{0, 10, 255, 5, 5, 5});
+  CHECK_THROWS_WITH(dataset->load(1), Contains("label 12") && Contains("0-11, 255"));
+}
+
+TEST_CASE("PASCAL VOC's layout, its parents, and the augmented list", "[layouts]") {
+  TemporaryFolder folder;
+  const fs::path root = folder.path() / "VOCdevkit/VOC2012", lists = root / "ImageSets/Segmentation";
+  fs::create_directories(lists);
+  write_pair(root / "JPEGImages/x.jpg", root / "SegmentationClass/x.png", {0, 20, 255, 1, 1, 1});
+  write_pair(root / "JPEGImages/y.jpg", root / "SegmentationClassAug/y.png", {3});
+  fs::copy(root / "SegmentationClass/x.png", root / "SegmentationClassAug/x.png");
+  test::write_file(lists / "train.txt", "x\n");
+  test::write_file(lists / "val.txt", "x\n");
+  for (const fs::path& given : {root, folder.path() / "VOCdevkit", folder.path()}) {
+    const auto dataset = make_dataset(options_of("voc2012", given), "train");
+    REQUIRE(dataset->size() == 1);
+    CHECK(labels_of(*dataset, 0) == std::vector<uint8_t>{0, 20, 255, 1, 1, 1});
+    CHECK(dataset->class_names()[15] == "person");
+    CHECK(dataset->palette()[1] == Color{128, 0, 0});
+  }
+  DataOptions options = options_of("voc2012", root);
+  options.augmented_list = true;
+  CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("train_aug.txt"));
+  test::write_file(lists / "trainaug.txt", "x\n");
+  CHECK(make_dataset(options, "train")->size() == 1);
+  test::write_file(lists / "train_aug.txt", "/JPEGImages/x.jpg /SegmentationClassAug/x.png\ny\n");
+  const auto augmented = make_dataset(options, "train");
+  REQUIRE(augmented->size() == 2);
+  CHECK(augmented->load(1).name == "y");
+  CHECK(make_dataset(options, "val")->size() == 1);
+  fs::remove_all(root / "SegmentationClassAug");
+  CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("SegmentationClassAug") && Contains("augmented_list"));
+  CHECK_THROWS_AS(make_dataset(options_of("voc2012", lists), "train"), IoError);
+}
+
+TEST_CASE("ADE20K's layout: 0 is ignored, names come from its own list", "[layouts]") {
+  TemporaryFolder folder;
+  const fs::path root = folder.path() / "ADEChallengeData2016";
+  write_pair(root / "images/training/p.jpg", root / "annotations/training/p.png", {0, 1, 3, 2, 2, 2});
+  write_pair(root / "images/validation/q.jpg", root / "annotations/validation/q.png", {4});
+  test::write_file(root / "objectInfo150.txt", "Idx\tRatio\tTrain\tVal\tName\n1\t0.1\t1\t1\twall\r\n2 \t0.1\t1\t1\tbuilding, edifice\n3\t0.1\t1\t1\tsky\n");
+  for (const fs::path& given : {root, folder.path()}) {
+    const auto dataset = make_dataset(options_of("ade20k", given), "train");
+    CHECK(dataset->class_names() == std::vector<std::string>{"wall", "building", "sky"});
+    CHECK(labels_of(*dataset, 0) == std::vector<uint8_t>{255, 0, 2, 1, 1, 1});
+  }
+  const auto val = make_dataset(options_of("ade20k", root), "val");
+  CHECK_THROWS_WITH(val->load(0), Contains("label 4") && Contains("0-3, 255"));
+  CHECK_THROWS_AS(make_dataset(options_of("ade20k", root), "test"), UsageError);
+  test::write_file(root / "objectInfo150.txt", "Idx\tName\n1\twall\n3\tsky\n");
+  CHECK_THROWS_WITH(make_dataset(options_of("ade20k", root), "val"), Contains("class 2") && Contains("objectInfo150.txt"));
+}
+
+TEST_CASE("Cityscapes' layout: training ids where they are, else label ids", "[layouts]") {
+  TemporaryFolder root;
+  const fs::path images = root.path() / "leftImg8bit/train", labels = root.path() / "gtFine/train";
+  for (const std::string stem : {"aachen/aachen_000000_000019", "zurich/zurich_000001_000019"}) {
+    write_pair(images / (stem + "_leftImg8bit.png"), labels / (stem + "_gtFine_labelIds.png"), {7, 33, 0, 16, 26, 8});
+  }
+  const DataOptions options = options_of("cityscapes", root.path());
+  const auto ids = make_dataset(options, "train");
+  REQUIRE(ids->size() == 2);
+  CHECK(ids->num_classes() == 19);
+  CHECK(labels_of(*ids, 0) == std::vector<uint8_t>{0, 18, 255, 255, 13, 1});
+  write_pair(images / "aachen/aachen_000000_000019_leftImg8bit.png", labels / "aachen/aachen_000000_000019_gtFine_labelTrainIds.png",
+             {0, 18, 255, 3, 3, 3});
+  CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("zurich_000001_000019_gtFine_labelTrainIds.png"));
+  write_pair(images / "zurich/zurich_000001_000019_leftImg8bit.png", labels / "zurich/zurich_000001_000019_gtFine_labelTrainIds.png", {5});
+  CHECK(labels_of(*make_dataset(options, "train"), 0) == std::vector<uint8_t>{0, 18, 255, 3, 3, 3});
+  // A map of one's own is over the label ids: road against the rest.
+  DataOptions binary = options;
+  binary.classes = {"road", "other"};
+  binary.palette = {{1, 1, 1}, {2, 2, 2}};
+  binary.label_map = {.entries = {{7, 0}, {0, LabelMapOptions::kIgnore}, {33, 1}, {16, 1}, {26, 1}, {8, 1}}};
+  CHECK(labels_of(*make_dataset(binary, "train"), 0) == std::vector<uint8_t>{0, 1, 255, 1, 1, 1});
+  binary.label_map.entries.erase(26);
+  CHECK_THROWS_WITH(make_dataset(binary, "train")->load(0), Contains("label 26"));
+  CHECK_THROWS_AS(make_dataset(options, "val"), IoError);
+}
+
+TEST_CASE("evaluation keeps the labels' size", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "a.png", root.path() / "a_l.png", {0, 1, 1, 0, 255, 0});
+  test::write_file(root.path() / "train.txt", "a.png a_l.png\n");
+  const auto dataset = make_dataset(listed(root.path()), "train");
+  PipelineOptions pipeline;
+  pipeline.test_scale = {12, 12};
+  const Sample sample = load_for_evaluation(*dataset, 0, pipeline);
+  CHECK(sample.image.shape() == Shape{1, 8, 12, 3});
+  CHECK(sample.labels.shape() == Shape{2, 3});
+  CHECK(sample.labels.to_vector<uint8_t>() == std::vector<uint8_t>{0, 1, 1, 0, 255, 0});
+  CHECK(sample.name == "a");
+  CHECK(sample.image.data<float>()[0] == Approx((77 - 123.675) / 58.395));
+}
+
+TEST_CASE("the real sets load", "[layouts][shared]") {
+  EQ_NEED_SHARED_DATA();
+  const fs::path shared = test::shared_data();
+  struct Case {
+    const char *type, *root, *split;
+    int64_t size, classes;
+  };
+  const Case cases[] = {
+      {"camvid", "camvid", "train", 367, 11},         {"camvid", "camvid", "val", 101, 11},
+      {"camvid", "camvid", "test", 233, 11},          {"voc2012", "voc2012_sample", "train", 3, 21},
+      {"voc2012", "voc2012_sample", "trainval", 5, 21}, {"ade20k", "ade20k_sample", "train", 2, 150},
+      {"ade20k", "ade20k_sample", "val", 2, 150},
+  };
+  for (const Case& c : cases) {
+    INFO(c.type << " " << c.split);
+    const auto dataset = make_dataset(options_of(c.type, shared / c.root), c.split);
+    CHECK(dataset->size() == c.size);
+    CHECK(dataset->num_classes() == c.classes);
+    const RawSample sample = dataset->load(dataset->size() - 1);
+    int64_t labelled = 0;
+    for (uint8_t label : sample.labels.labels) labelled += label != 255;
+    CHECK(labelled > sample.labels.width * sample.labels.height / 2);
+    CHECK(sample.image.pixels.size() == 3 * sample.labels.labels.size());
+  }
+  CHECK(make_dataset(options_of("ade20k", shared / "ade20k_sample"), "val")->class_names()[2] == "sky");
+}

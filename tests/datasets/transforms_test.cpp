@@ -1,0 +1,354 @@
+#include "datasets/transforms.h"
+
+#include <cmath>
+#include <set>
+
+#include "core/errors.h"
+#include "support.h"
+
+using namespace eq;
+using Catch::Contains;
+
+namespace {
+
+Image random_image(int64_t height, int64_t width, uint64_t seed) {
+  Image image{height, width, std::vector<uint8_t>(size_t(3 * height * width))};
+  Random random(seed);
+  for (uint8_t& value : image.pixels) value = uint8_t(random.next_u32());
+  return image;
+}
+
+LabelMap random_labels(int64_t height, int64_t width, int classes, uint64_t seed) {
+  LabelMap labels{height, width, std::vector<uint8_t>(size_t(height * width))};
+  Random random(seed);
+  for (uint8_t& value : labels.labels) value = uint8_t(random.uniform_int(0, classes));
+  return labels;
+}
+
+// Slow and obvious: the formula in float64.
+double bilinear_oracle(const Image& image, Size size, int64_t y, int64_t x, int c) {
+  const double sy = std::max(0.0, (double(y) + 0.5) * double(image.height) / double(size.height) - 0.5);
+  const double sx = std::max(0.0, (double(x) + 0.5) * double(image.width) / double(size.width) - 0.5);
+  const int64_t y0 = std::min(int64_t(sy), image.height - 1), x0 = std::min(int64_t(sx), image.width - 1);
+  const int64_t y1 = std::min(y0 + 1, image.height - 1), x1 = std::min(x0 + 1, image.width - 1);
+  const double ty = sy - double(y0), tx = sx - double(x0);
+  auto pixel = [&](int64_t py, int64_t px) { return double(image.pixels[size_t(3 * (py * image.width + px) + c)]); };
+  return (1 - ty) * ((1 - tx) * pixel(y0, x0) + tx * pixel(y0, x1)) + ty * ((1 - tx) * pixel(y1, x0) + tx * pixel(y1, x1));
+}
+
+struct Hsv {
+  double h, s, v;
+};
+
+Hsv to_hsv(double r, double g, double b) {
+  const double v = std::max({r, g, b}), c = v - std::min({r, g, b});
+  if (c == 0) return {0, 0, v};
+  double h = v == r ? (g - b) / c : v == g ? 2 + (b - r) / c : 4 + (r - g) / c;
+  return {h < 0 ? h + 6 : h, c / v, v};
+}
+
+std::array<double, 3> to_rgb(const Hsv& hsv) {
+  const double c = hsv.v * hsv.s, m = hsv.v - c;
+  const int sector = int(hsv.h) % 6;
+  const double x = c * (1 - std::abs(std::fmod(hsv.h, 2.0) - 1));
+  const double table[6][3] = {{c, x, 0}, {x, c, 0}, {0, c, x}, {0, x, c}, {x, 0, c}, {c, 0, x}};
+  return {table[sector][0] + m, table[sector][1] + m, table[sector][2] + m};
+}
+
+// The documented procedure, slowly; the largest difference that truncation to 8 bits may make is a matter of the caller.
+std::vector<double> distort_oracle(const Image& image, Random random) {
+  std::vector<double> p(image.pixels.begin(), image.pixels.end());
+  auto cut = [&] { for (double& v : p) v = std::floor(std::clamp(v, 0.0, 255.0)); };
+  auto contrast = [&] {
+    if (random.uniform() >= 0.5) return;
+    const double f = random.uniform(0.5, 1.5);
+    for (double& v : p) v *= f;
+    cut();
+  };
+  if (random.uniform() < 0.5) {
+    const double d = random.uniform(-32, 32);
+    for (double& v : p) v += d;
+    cut();
+  }
+  const bool first = random.uniform() < 0.5;
+  if (first) contrast();
+  if (random.uniform() < 0.5) {
+    const double f = random.uniform(0.5, 1.5);
+    for (size_t i = 0; i < p.size(); i += 3) {
+      Hsv hsv = to_hsv(p[i], p[i + 1], p[i + 2]);
+      hsv.s = std::min(1.0, hsv.s * f);
+      const auto rgb = to_rgb(hsv);
+      std::copy(rgb.begin(), rgb.end(), p.begin() + int64_t(i));
+    }
+    for (double& v : p) v += 1e-9;  // an exact integer must not fall below itself
+    cut();
+  }
+  if (random.uniform() < 0.5) {
+    const double turn = double(random.uniform_int(-18, 18)) / 30;
+    for (size_t i = 0; i < p.size(); i += 3) {
+      Hsv hsv = to_hsv(p[i], p[i + 1], p[i + 2]);
+      hsv.h = std::fmod(hsv.h + turn + 6, 6.0);
+      const auto rgb = to_rgb(hsv);
+      std::copy(rgb.begin(), rgb.end(), p.begin() + int64_t(i));
+    }
+    for (double& v : p) v = std::floor(v + 0.5);
+  }
+  if (!first) contrast();
+  return p;
+}
+
+}  // namespace
+
+TEST_CASE("bilinear resizing agrees with the formula", "[transforms]") {
+  const Size from{7, 10};
+  for (const Size to : {Size{14, 20}, Size{5, 3}, Size{7, 23}, Size{1, 1}, Size{31, 10}}) {
+    INFO(to.height << "x" << to.width);
+    const Image image = random_image(from.height, from.width, 3);
+    const Image resized = resize_bilinear(image, to);
+    REQUIRE(resized.height == to.height);
+    REQUIRE(resized.width == to.width);
+    double worst = 0;
+    for (int64_t y = 0; y < to.height; ++y) {
+      for (int64_t x = 0; x < to.width; ++x) {
+        for (int c = 0; c < 3; ++c) {
+          worst = std::max(worst, std::abs(resized.pixels[size_t(3 * (y * to.width + x) + c)] - bilinear_oracle(image, to, y, x, c)));
+        }
+      }
+    }
+    CHECK(worst <= 0.5 + 255.0 / 2048);  // rounding, and the weights' 11 bits in each direction
+  }
+}
+
+TEST_CASE("a window of a resized picture equals the cut-out of the whole", "[transforms]") {
+  const Image image = random_image(23, 31, 5);
+  const LabelMap labels = random_labels(23, 31, 9, 6);
+  for (const Size to : {Size{40, 54}, Size{12, 16}, Size{23, 31}}) {
+    const Window window{3, 2, 8, 13};
+    const Image whole = resize_bilinear(image, to), part = resize_bilinear(image, to, window);
+    const LabelMap all = resize_nearest(labels, to), some = resize_nearest(labels, to, window);
+    for (int64_t y = 0; y < window.height; ++y) {
+      for (int64_t x = 0; x < window.width; ++x) {
+        const int64_t there = (window.top + y) * to.width + window.left + x, here = y * window.width + x;
+        REQUIRE(all.labels[size_t(there)] == some.labels[size_t(here)]);
+        for (int64_t c = 0; c < 3; ++c) REQUIRE(whole.pixels[size_t(3 * there + c)] == part.pixels[size_t(3 * here + c)]);
+      }
+    }
+  }
+  CHECK(resize_bilinear(image, {23, 31}).pixels == image.pixels);
+}
+
+TEST_CASE("labels stay where the picture's pixels go", "[transforms]") {
+  // A picture and labels of the same two halves: after resizing, each side's labels match the colour away from the border.
+  Image image{6, 10, std::vector<uint8_t>(180)};
+  LabelMap labels{6, 10, std::vector<uint8_t>(60)};
+  for (int64_t i = 0; i < 60; ++i) {
+    const uint8_t right = i % 10 >= 5;
+    labels.labels[size_t(i)] = right;
+    for (int64_t c = 0; c < 3; ++c) image.pixels[size_t(3 * i + c)] = uint8_t(right * 200);
+  }
+  for (const Size to : {Size{9, 30}, Size{6, 15}, Size{3, 4}, Size{5, 7}}) {
+    const Image big = resize_bilinear(image, to);
+    const LabelMap map = resize_nearest(labels, to);
+    for (int64_t i = 0; i < to.height * to.width; ++i) {
+      if (big.pixels[size_t(3 * i)] == 100) continue;  // halfway
+      CHECK((big.pixels[size_t(3 * i)] > 100) == (map.labels[size_t(i)] == 1));
+    }
+  }
+}
+
+TEST_CASE("fitted sizes follow mmcv's rule", "[transforms]") {
+  const std::array<int64_t, 2> base = {2048, 512};
+  CHECK((fitted_size({360, 480}, base) == Size{512, 683}));
+  CHECK((fitted_size({480, 360}, base) == Size{683, 512}));
+  CHECK((fitted_size({100, 1000}, base) == Size{205, 2048}));
+  CHECK((fitted_size({360, 480}, base, 0.5) == Size{256, 341}));
+  CHECK((fitted_size({1, 30000}, {64, 64}) == Size{1, 64}));
+  // Integers first: 512 * 0.7509 = 384.46 -> 384.
+  CHECK((fitted_size({512, 512}, base, 0.7509) == Size{384, 384}));
+}
+
+TEST_CASE("the drawn ratio fills its range", "[transforms]") {
+  Random random(1);
+  const ResizeOptions options{{1000, 1000}, {0.5, 2.0}};
+  int64_t smallest = 10000, largest = 0;
+  for (int i = 0; i < 2000; ++i) {
+    const Size size = draw_size({100, 100}, options, random);
+    CHECK(size.height == size.width);
+    smallest = std::min(smallest, size.height);
+    largest = std::max(largest, size.height);
+  }
+  CHECK(smallest >= 500);
+  CHECK(smallest < 510);
+  CHECK(largest <= 2000);
+  CHECK(largest > 1990);
+}
+
+TEST_CASE("crops reach every place and no other", "[transforms]") {
+  const LabelMap labels = random_labels(5, 8, 4, 2);
+  Random random(7);
+  std::set<std::pair<int64_t, int64_t>> seen;
+  for (int i = 0; i < 500; ++i) {
+    const Window window = draw_crop(labels, {5, 8}, {3, 6}, 1, random);
+    CHECK(window.height == 3);
+    CHECK(window.width == 6);
+    seen.insert({window.top, window.left});
+  }
+  CHECK(seen.size() == 9);  // 3 x 3
+  CHECK(seen.begin()->first == 0);
+  CHECK(seen.rbegin()->first == 2);
+  CHECK(draw_crop(labels, {5, 8}, {16, 4}, 1, random).height == 5);
+}
+
+TEST_CASE("crops of one class are drawn again, ten times at most", "[transforms]") {
+  // Class 1 in the left quarter, ignored in the last columns, class 0 elsewhere.
+  LabelMap labels{8, 40, std::vector<uint8_t>(320, 0)};
+  for (int64_t y = 0; y < 8; ++y) {
+    for (int64_t x = 0; x < 10; ++x) labels.labels[size_t(y * 40 + x)] = 1;
+    for (int64_t x = 30; x < 40; ++x) labels.labels[size_t(y * 40 + x)] = 255;
+  }
+  auto share = [&](const Window& w) {  // of class 0 among the labelled
+    std::array<double, 256> counts{};
+    for (int64_t y = 0; y < w.height; ++y) {
+      for (int64_t x = 0; x < w.width; ++x) counts[labels.labels[size_t((w.top + y) * 40 + w.left + x)]] += 1;
+    }
+    return std::max(counts[0], counts[1]) / (counts[0] + counts[1]);
+  };
+  int mixed = 0, plain_mixed = 0;
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    Random random(seed), same(seed), plain(seed);
+    const Window window = draw_crop(labels, {8, 40}, {8, 8}, 0.75, random);
+    mixed += share(window) < 0.75;
+    plain_mixed += share(draw_crop(labels, {8, 40}, {8, 8}, 1, plain)) < 0.75;
+    // The rule, spelled out.
+    Window expected{0, 0, 8, 8};
+    for (int draw = 0; draw < 11; ++draw) {
+      expected.top = same.uniform_int(0, 1);
+      expected.left = same.uniform_int(0, 33);
+      if (share(expected) < 0.75) break;
+    }
+    CHECK((window == expected));
+  }
+  CHECK(plain_mixed < 80);  // 3 places of 33
+  CHECK(mixed > 200);       // 1 - (30/33)^11 = 0.65
+  // Nothing to find: ends, inside.
+  const LabelMap flat{8, 40, std::vector<uint8_t>(320, 3)};
+  Random random(1);
+  CHECK(draw_crop(flat, {8, 40}, {8, 8}, 0.75, random).width == 8);
+}
+
+TEST_CASE("flipping twice is nothing, once is a mirror", "[transforms]") {
+  const Image image = random_image(3, 5, 1);
+  const LabelMap labels = random_labels(3, 5, 9, 2);
+  Image a = image;
+  LabelMap b = labels;
+  flip_horizontally(a);
+  flip_horizontally(b);
+  for (int64_t y = 0; y < 3; ++y) {
+    for (int64_t x = 0; x < 5; ++x) {
+      CHECK(b.labels[size_t(y * 5 + x)] == labels.labels[size_t(y * 5 + 4 - x)]);
+      for (int64_t c = 0; c < 3; ++c) CHECK(a.pixels[size_t(3 * (y * 5 + x) + c)] == image.pixels[size_t(3 * (y * 5 + 4 - x) + c)]);
+    }
+  }
+  flip_horizontally(a);
+  flip_horizontally(b);
+  CHECK(a.pixels == image.pixels);
+  CHECK(b.labels == labels.labels);
+}
+
+TEST_CASE("photometric distortion follows the documented draws", "[transforms]") {
+  int changed = 0;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    INFO("seed " << seed);
+    const Image image = random_image(6, 9, seed + 100);
+    Image distorted = image;
+    Random random(seed);
+    distort_photometrically(distorted, random);
+    const std::vector<double> expected = distort_oracle(image, Random(seed));
+    // float32 against float64 may cut to neighbouring bytes, and a later contrast multiplies that by at most 1.5.
+    double worst = 0, sum = 0;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const double difference = std::abs(double(distorted.pixels[i]) - expected[i]);
+      worst = std::max(worst, difference);
+      sum += difference;
+    }
+    CHECK(worst <= 3);
+    CHECK(sum / double(expected.size()) < 0.2);
+    changed += distorted.pixels != image.pixels;
+  }
+  CHECK(changed > 45);
+  CHECK(changed < 60);  // 1 in 16 draws nothing
+}
+
+TEST_CASE("gray stays gray under saturation and hue", "[transforms]") {
+  Image image{1, 256, std::vector<uint8_t>(768)};
+  for (size_t i = 0; i < 768; ++i) image.pixels[i] = uint8_t(i / 3);
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    Image distorted = image;
+    Random random(seed);
+    distort_photometrically(distorted, random);
+    for (size_t i = 0; i < 768; i += 3) {
+      REQUIRE(distorted.pixels[i] == distorted.pixels[i + 1]);
+      REQUIRE(distorted.pixels[i] == distorted.pixels[i + 2]);
+    }
+  }
+}
+
+TEST_CASE("normalising and padding", "[transforms]") {
+  PipelineOptions options;
+  options.mean = {10, 20, 30};
+  options.std = {2, 4, 5};
+  const Image image{1, 2, {10, 24, 20, 14, 20, 255}};
+  std::vector<float> out(2 * 3 * 3, -1);
+  normalize_into(image, options, {2, 3}, out.data());
+  const std::vector<float> expected = {0, 1, -2, 2, 0, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  for (size_t i = 0; i < out.size(); ++i) CHECK(out[i] == Approx(expected[i]));
+  std::vector<uint8_t> labels(6, 1);
+  pad_labels_into({1, 2, {7, 8}}, {2, 3}, labels.data());
+  CHECK(labels == std::vector<uint8_t>{7, 8, 255, 255, 255, 255});
+  const Tensor prepared = prepare_image(image, options);
+  CHECK(prepared.shape() == Shape{1, 1, 2, 3});
+  CHECK(prepared.data<float>()[5] == Approx(45));
+  options.test_scale = {4, 4};
+  CHECK(prepare_image(image, options).shape() == Shape{1, 2, 4, 3});
+}
+
+TEST_CASE("each part of the augmentation has draws of its own", "[transforms]") {
+  const RawSample sample{random_image(40, 50, 1), random_labels(40, 50, 5, 2), "x"};
+  PipelineOptions options;
+  options.resize = ResizeOptions{{60, 60}, {0.5, 2.0}};
+  options.crop = {24, 28};
+  const RawSample all = augment(sample, options, Random(9));
+  CHECK(augment(sample, options, Random(9)).image.pixels == all.image.pixels);
+  CHECK(augment(sample, options, Random(10)).image.pixels != all.image.pixels);
+  options.photometric = false;
+  CHECK(augment(sample, options, Random(9)).labels.labels == all.labels.labels);
+  options.flip = 0;
+  RawSample unflipped = augment(sample, options, Random(9));
+  options.flip = 1;
+  RawSample flipped = augment(sample, options, Random(9));
+  flip_horizontally(flipped.image);
+  flip_horizontally(flipped.labels);
+  CHECK(flipped.image.pixels == unflipped.image.pixels);
+  CHECK(flipped.labels.labels == unflipped.labels.labels);
+}
+
+TEST_CASE("pipelines that make no sense are refused by name", "[transforms]") {
+  PipelineOptions options;
+  check_pipeline(options);
+  auto refused = [&](auto change, const char* key) {
+    PipelineOptions changed = options;
+    change(changed);
+    CHECK_THROWS_WITH(check_pipeline(changed), Contains(key));
+  };
+  refused([](auto& o) { o.crop = {0, 10}; }, "pipeline.crop");
+  refused([](auto& o) { o.crop = {10, 40000}; }, "pipeline.crop");
+  refused([](auto& o) { o.resize = ResizeOptions{{0, 10}, {1, 1}}; }, "pipeline.resize.scale");
+  refused([](auto& o) { o.resize = ResizeOptions{{30000, 10}, {1, 2}}; }, "pipeline.resize.scale");
+  refused([](auto& o) { o.resize = ResizeOptions{{10, 10}, {2, 1}}; }, "ratio_range");
+  refused([](auto& o) { o.resize = ResizeOptions{{10, 10}, {0, 1}}; }, "ratio_range");
+  refused([](auto& o) { o.resize = ResizeOptions{{10, 10}, {std::nan(""), 1}}; }, "ratio_range");
+  refused([](auto& o) { o.test_scale = {-1, 1}; }, "pipeline.test_scale");
+  refused([](auto& o) { o.max_class_share = 0; }, "max_class_share");
+  refused([](auto& o) { o.flip = 1.5; }, "pipeline.flip");
+  refused([](auto& o) { o.std[1] = 0; }, "pipeline.std");
+}

@@ -1,0 +1,43 @@
+#pragma once
+// Shapes and axes for reductions: leading, trailing, middle, all, scattered, narrow and wide columns, several chunks.
+
+#include <vector>
+
+#include "core/shape.h"
+
+namespace eq::cases {
+
+struct ReduceCase {
+  Shape shape;
+  std::vector<int> axes;  // empty: all
+};
+
+inline const ReduceCase kReduceCases[] = {
+    {{5}, {}},
+    {{}, {}},
+    {{2, 3, 4, 5}, {}},
+    {{2, 3, 4, 5}, {-1}},
+    {{2, 3, 4, 5}, {0}},
+    {{2, 3, 4, 5}, {1, 2}},
+    {{2, 3, 4, 5}, {0, 1, 2}},
+    {{2, 3, 4, 5}, {0, 2}},
+    {{2, 3, 4, 5}, {3, -3}},
+    {{2, 1, 4, 5}, {1}},
+    {{2, 3, 1, 4}, {1, 3}},
+    {{7, 33}, {0}},
+    {{150, 3}, {0}},
+    {{2, 70, 19}, {1}},
+};
+
+// Large enough for several chunks of work.
+inline const ReduceCase kLargeReduceCases[] = {
+    {{100003}, {}},
+    {{8, 40, 40, 19}, {0, 1, 2}},
+    {{8, 40, 40, 19}, {3}},
+    {{4, 40, 40, 64}, {1, 2}},
+    {{3, 200, 1500}, {1}},
+    {{20, 30, 40, 8}, {0, 2}},
+    {{2, 100, 3000}, {0}},
+};
+
+}  // namespace eq::cases

@@ -1,0 +1,207 @@
+#include "training/checkpoint.h"
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/errors.h"
+#include "core/file.h"
+#include "support.h"
+#include "autograd/node.h"
+#include "training/ema.h"
+
+using namespace eq;
+using namespace eq::test;
+using Catch::Contains;
+namespace fs = std::filesystem;
+
+namespace {
+
+Checkpoint example(int64_t iteration, uint64_t seed) {
+  Checkpoint checkpoint;
+  checkpoint.card = {.config = R"({"seed": 1})", .class_names = {"sky", "road"}, .palette = {{1, 2, 3}, {4, 5, 6}}, .iteration = iteration};
+  checkpoint.seconds = 12.5;
+  checkpoint.model = {{"a.weight", random_tensor({3, 4}, seed, DType::kFloat32)}, {"a.count", Tensor::from<int64_t>({iteration}, {})}};
+  checkpoint.optimizer = {{"momentum.a.weight", random_tensor({3, 4}, seed + 100, DType::kFloat32)}};
+  return checkpoint;
+}
+
+void check_equal(const Checkpoint& a, const Checkpoint& b) {
+  CHECK(a.card.iteration == b.card.iteration);
+  for (const auto& [x, y] : {std::pair(&a.model, &b.model), std::pair(&a.optimizer, &b.optimizer), std::pair(&a.ema, &b.ema)}) {
+    REQUIRE(x->size() == y->size());
+    for (const auto& [name, tensor] : *x) CHECK(bit_equal(tensor, y->at(name)));
+  }
+}
+
+int64_t files_in(const fs::path& folder) { return std::distance(fs::directory_iterator(folder), fs::directory_iterator()); }
+
+struct Failure {  // makes the n-th file operation fail
+  explicit Failure(int at) {
+    set_file_failure_hook([this, at](const char*, const fs::path&) { return ++seen == at ? ENOSPC : 0; });
+  }
+  ~Failure() { set_file_failure_hook({}); }
+  int seen = 0;
+};
+
+class Head : public Module {
+ public:
+  explicit Head(int64_t classes) {
+    weight = register_parameter("conv_seg.weight", Tensor::full({classes, 2}, 1));
+    count = register_buffer("count", Tensor::from<int64_t>({3}, {}));
+  }
+  Tensor weight, count;
+};
+
+}  // namespace
+
+TEST_CASE("a checkpoint comes back bit for bit, and the new one replaces the old", "[checkpoint]") {
+  TemporaryFolder folder;
+  const fs::path path = folder.path() / "run" / "checkpoint";
+  CHECK_FALSE(has_checkpoint(path));
+  CHECK_THROWS_AS(load_checkpoint(path), IoError);
+  save_checkpoint(path, example(5, 1));
+  CHECK(has_checkpoint(path));
+  const Checkpoint loaded = load_checkpoint(path);
+  check_equal(loaded, example(5, 1));
+  CHECK(loaded.card.class_names == std::vector<std::string>{"sky", "road"});
+  CHECK(loaded.card.palette[1][2] == 6);
+  CHECK(loaded.seconds == 12.5);
+  CHECK(nlohmann::json::parse(loaded.card.config)["seed"] == 1);
+  CHECK_FALSE(loaded.card.library_version.empty());
+
+  Checkpoint next = example(10, 2);
+  next.ema = {{"a.weight", random_tensor({3, 4}, 9, DType::kFloat32)}};
+  save_checkpoint(path, next);
+  check_equal(load_checkpoint(path), next);
+  CHECK(files_in(path) == 4);
+}
+
+TEST_CASE("a failure at any file operation leaves the last good checkpoint", "[checkpoint]") {
+  int operations = 0;
+  {
+    TemporaryFolder folder;
+    Failure count(-1);
+    save_checkpoint(folder.path(), example(5, 1));
+    operations = count.seen;
+  }
+  CHECK(operations >= 6);
+  for (int at = 1; at <= operations; ++at) {
+    // Another iteration, and the same iteration with other values (a run started anew over an old folder).
+    for (int64_t iteration : {10, 5}) {
+      TemporaryFolder folder;
+      save_checkpoint(folder.path(), example(5, 1));
+      {
+        Failure failure(at);
+        CHECK_THROWS_AS(save_checkpoint(folder.path(), example(iteration, 2)), IoError);
+      }
+      const Checkpoint after = load_checkpoint(folder.path());
+      // Past the renaming of the manifest the new one may count.
+      const bool is_new = bit_equal(after.model.at("a.weight"), example(iteration, 2).model.at("a.weight"));
+      check_equal(after, is_new ? example(iteration, 2) : example(5, 1));
+      CHECK(files_in(folder.path()) == 3);
+      save_checkpoint(folder.path(), example(15, 3));
+      check_equal(load_checkpoint(folder.path()), example(15, 3));
+      CHECK(files_in(folder.path()) == 3);
+    }
+  }
+}
+
+TEST_CASE("what an interrupted write left behind goes away, other files stay", "[checkpoint]") {
+  TemporaryFolder folder;
+  save_checkpoint(folder.path(), example(5, 1));
+  write_file(folder.path() / ".model-00000010-0.safetensors.1.0.tmp", "half");
+  write_file(folder.path() / "model-00000010-0123456789abcdef.safetensors", "orphan");
+  write_file(folder.path() / "notes.txt", "mine");
+  save_checkpoint(folder.path(), example(10, 1));
+  CHECK(files_in(folder.path()) == 4);
+  CHECK(fs::exists(folder.path() / "notes.txt"));
+}
+
+TEST_CASE("damage is found and named", "[checkpoint]") {
+  TemporaryFolder folder;
+  save_checkpoint(folder.path(), example(5, 1));
+  fs::path model;
+  for (const auto& entry : fs::directory_iterator(folder.path())) {
+    if (entry.path().filename().string().starts_with("model-")) model = entry.path();
+  }
+  const fs::path manifest = folder.path() / "manifest.json";
+  const std::string good = read_file(model), text = read_file(manifest);
+  SECTION("one bit of one value") {
+    std::string bytes = good;
+    bytes[bytes.size() - 1] ^= 1;
+    write_file(model, bytes);
+    CHECK_THROWS_WITH(load_checkpoint(folder.path()), Contains("a.weight") && Contains("checksum") && Contains(model.filename().string()));
+  }
+  SECTION("a truncated file") {
+    write_file(model, good.substr(0, good.size() / 2));
+    CHECK_THROWS_AS(load_checkpoint(folder.path()), DataError);
+  }
+  SECTION("a missing file") {
+    fs::remove(model);
+    CHECK_THROWS_AS(load_checkpoint(folder.path()), IoError);
+  }
+  SECTION("manifests with faults") {
+    const auto json = nlohmann::json::parse(text);
+    std::vector<nlohmann::json> bad(9, json);
+    bad[0]["format_version"] = 99;
+    bad[1].erase("class_names");
+    bad[2]["iteration"] = "five";
+    bad[3]["files"]["model"]["file"] = "../../etc/passwd.safetensors";
+    bad[4]["files"]["model"]["sha256"].erase("a.weight");
+    bad[5]["files"]["model"]["sha256"]["b"] = "00";
+    bad[6]["files"] = 3;
+    bad[7]["format"] = "something else";
+    bad[8]["palette"] = nlohmann::json::array();
+    for (const auto& value : bad) {
+      CAPTURE(value.dump());
+      write_file(manifest, value.dump());
+      CHECK_THROWS_AS(load_checkpoint(folder.path()), DataError);
+    }
+    for (const std::string& value : {std::string("[]"), std::string("{"), std::string(), text.substr(0, text.size() / 2)}) {
+      write_file(manifest, value);
+      CHECK_THROWS_AS(load_checkpoint(folder.path()), DataError);
+    }
+  }
+}
+
+TEST_CASE("weights of another class count are refused with both counts and the tensor", "[checkpoint]") {
+  Head eleven(11), eight(8);
+  CHECK_THROWS_WITH(load_weights(eight, eleven.state_dict(), "old.safetensors"),
+                    Contains("11") && Contains("8") && Contains("conv_seg.weight") && Contains("old.safetensors"));
+  Head other(11);
+  {
+    NoGradGuard no_grad;
+    other.weight.fill_(0);
+  }
+  load_weights(other, eleven.state_dict(), "");
+  CHECK(bit_equal(other.weight, eleven.weight));
+}
+
+TEST_CASE("averaged weights follow their formula and change places with the model's", "[ema]") {
+  Head model(2);
+  Ema ema(model, 0.5);
+  {
+    NoGradGuard no_grad;
+    model.weight.fill_(3);
+    model.count.fill_(7);
+  }
+  ema.update(0);  // the decay is min(0.5, 1/10)
+  ema.swap();
+  CHECK(model.weight.value_at(0) == Approx(0.1 * 1 + 0.9 * 3));
+  CHECK(model.count.value_at(0) == 7);
+  ema.swap();
+  CHECK(model.weight.value_at(0) == 3);
+  ema.update(1000);  // now 0.5
+  {
+    EmaScope scope(&ema);
+    CHECK(model.weight.value_at(3) == Approx(0.5 * 2.8 + 0.5 * 3));
+    const TensorMap averaged = model.state_dict();
+    CHECK(averaged.at("conv_seg.weight").value_at(0) == Approx(2.9));
+  }
+  CHECK(model.weight.value_at(3) == 3);
+  ema.take_from_model();
+  ema.swap();
+  CHECK(model.weight.value_at(3) == 3);
+  CHECK_THROWS_AS(Ema(model, 1.0), UsageError);
+}

@@ -1,0 +1,152 @@
+#include "training/config.h"
+
+#include <algorithm>
+
+#include "core/errors.h"
+#include "support.h"
+
+using namespace eq;
+using namespace eq::test;
+using Catch::Contains;
+
+namespace {
+Config parse(const std::string& text, const std::vector<std::string>& settings = {}) { return parse_config(text, "run.json", settings); }
+}  // namespace
+
+TEST_CASE("an empty configuration is the defaults, and written out it reads back the same", "[config]") {
+  const Config config = parse("{}");
+  CHECK(config.train.iterations == 1000);
+  CHECK(config.model.decode_head.type == "uper");
+  CHECK(config.model.auxiliary_head.type.empty());
+  CHECK_FALSE(config.pipeline.resize.has_value());
+  const std::string text = to_json_text(config);
+  CHECK(to_json_text(parse(text)) == text);
+}
+
+TEST_CASE("every section is read, comments allowed", "[config]") {
+  const Config config = parse(R"({
+    // what to train on
+    "seed": 7,
+    "data": {"type": "folders", "root": "pictures", "list": {"train": "t.txt", "val": "v.txt"},
+             "folders": {"train": {"images": "i", "labels": "l"}, "image_suffix": ".png"},
+             "classes": ["a", "b"], "palette": [[1, 2, 3], [4, 5, 255]],
+             "label_map": {"7": 0, "8": "ignore", "other": "ignore"}, "label_colors": true, "checks": false},
+    "pipeline": {"resize": {"scale": [480, 360], "ratio_range": [0.75, 1.75]}, "crop": [256, 128], "flip": 0, "mean": [0, 0, 0],
+                 "test_scale": [640, 480]},
+    "model": {"backbone": {"depth": 50, "output_stride": 8, "width": 32}, "decode_head": {"channels": 64, "in_index": [0, 3]},
+              "auxiliary_head": {"channels": 16}, "align_corners": true},
+    "equalizer": {"mode": "explicit", "inputs": "upsampled", "granularity": "channel", "batches": 4, "floor": 1e-3},
+    "train": {"iterations": 1e4, "class_weights": [1, 0.5], "reduction": "mean_valid"},
+    "optimizer": {"type": "adamw", "betas": [0.8, 0.95], "groups": [{"pattern": "norm", "decay_mult": 0}, {"pattern": "head", "lr_mult": 10}]},
+    "schedule": {"type": "cosine", "warmup_iterations": 5},
+    "evaluate": {"mode": "slide", "crop": [64, 96], "stride": [32, 48]}
+  })");
+  CHECK(config.seed == 7);
+  CHECK(config.data.list.at("val") == "v.txt");
+  CHECK(config.data.folders.at("train").labels == "l");
+  CHECK(config.data.image_suffix == ".png");
+  CHECK(config.data.palette[1][2] == 255);
+  CHECK(config.data.label_map.entries.at(8) == LabelMapOptions::kIgnore);
+  CHECK(config.data.label_map.other == "ignore");
+  CHECK(config.pipeline.resize->ratio_range[1] == 1.75);
+  CHECK((*config.pipeline.crop)[1] == 128);
+  CHECK((*config.pipeline.test_scale)[0] == 640);
+  CHECK(config.model.backbone.depth == 50);
+  CHECK(config.model.decode_head.in_index == std::vector<int>{0, 3});
+  CHECK(config.model.auxiliary_head.type == "fcn");
+  CHECK(config.model.auxiliary_head.channels == 16);
+  CHECK(config.model.auxiliary_head.in_index == std::vector<int>{2});
+  CHECK(config.model.equalizer.granularity == "channel");
+  CHECK(config.train.iterations == 10000);
+  CHECK(config.train.class_weights == std::vector<double>{1, 0.5});
+  CHECK(config.optimizer.groups[1].lr_mult == 10);
+  CHECK(config.optimizer.groups[0].decay_mult == 0);
+  CHECK(config.evaluate.stride[1] == 48);
+  const std::string text = to_json_text(config);
+  CHECK(to_json_text(parse(text)) == text);
+  CHECK(config_differences(config, parse(text)).empty());
+}
+
+TEST_CASE("unknown keys are refused with their path and the nearest name", "[config]") {
+  CHECK_THROWS_WITH(parse(R"({"equaliser": {}})"), Contains("equaliser") && Contains("did you mean 'equalizer'") && Contains("run.json"));
+  CHECK_THROWS_WITH(parse(R"({"train": {"iteratoins": 5}})"), Contains("train.iteratoins") && Contains("'iterations'"));
+  CHECK_THROWS_WITH(parse(R"({"optimizer": {"groups": [{"pattern": "a"}, {"patern": "b"}]}})"), Contains("optimizer.groups[1].patern"));
+  CHECK_THROWS_WITH(parse(R"({"data": {"folders": {"train": {"image": "i"}}}})"), Contains("data.folders.train.image"));
+  CHECK_THROWS_AS(parse("{}", {"train.batchsize=4"}), UsageError);
+}
+
+TEST_CASE("types and ranges are checked with the key's path", "[config]") {
+  const auto refuses = [](const std::string& text, const std::string& path) {
+    CAPTURE(text);
+    CHECK_THROWS_WITH(parse(text), Contains(path));
+    CHECK_THROWS_AS(parse(text), UsageError);
+  };
+  refuses("[]", "configuration");
+  refuses("3", "configuration");
+  refuses(R"({"seed": -1})", "seed");
+  refuses(R"({"seed": 18446744073709551615})", "seed");
+  refuses(R"({"train": 5})", "train must be an object");
+  refuses(R"({"train": {"iterations": 0}})", "train.iterations");
+  refuses(R"({"train": {"iterations": 2.5}})", "train.iterations");
+  refuses(R"({"train": {"iterations": "10"}})", "train.iterations");
+  refuses(R"({"train": {"ema": 1}})", "train.ema");
+  refuses(R"({"train": {"class_weights": [1, -1]}})", "train.class_weights[1]");
+  refuses(R"({"optimizer": {"lr": -0.1}})", "optimizer.lr");
+  refuses(R"({"optimizer": {"betas": [0.9]}})", "optimizer.betas must be a list of 2 numbers");
+  refuses(R"({"optimizer": {"type": "adamm"}})", "did you mean 'adamw'");
+  refuses(R"({"optimizer": {"groups": {"pattern": "x"}}})", "optimizer.groups");
+  refuses(R"({"pipeline": {"crop": [0, 10]}})", "pipeline.crop[0]");
+  refuses(R"({"pipeline": {"crop": 10}})", "pipeline.crop");
+  refuses(R"({"pipeline": {"photometric": 1}})", "pipeline.photometric");
+  refuses(R"({"data": {"label_map": {"x": 1}}})", "data.label_map");
+  refuses(R"({"data": {"label_map": {"256": 1}}})", "data.label_map");
+  refuses(R"({"data": {"palette": [[1, 2]]}})", "data.palette");
+  refuses(R"({"data": {"classes": ["a", 1]}})", "data.classes[1]");
+  refuses(R"({"data": {"list": {"train": 1}}})", "data.list");
+}
+
+TEST_CASE("text that is no JSON is refused with its place", "[config]") {
+  CHECK_THROWS_WITH(parse("{\"seed\": 1,\n \"train\" 5}"), Contains("run.json") && Contains("line 2"));
+  CHECK_THROWS_AS(parse(""), DataError);
+  CHECK_THROWS_AS(load_config("/nonexistent/run.json"), IoError);
+}
+
+TEST_CASE("settings change keys before they are read", "[config]") {
+  const std::string text = R"({"train": {"iterations": 10}, "model": {"auxiliary_head": null}, "optimizer": {"groups": [{"pattern": "norm"}]}})";
+  const Config config = parse(text, {"train.iterations=20", "data.root=../a=b/c", "pipeline.crop=[32, 64]", "model.auxiliary_head.channels=9",
+                                     "optimizer.groups.0.decay_mult=0.5", "evaluate.mode=slide", "schedule.min_lr=1e-3", "seed=4"});
+  CHECK(config.train.iterations == 20);
+  CHECK(config.data.root == "../a=b/c");
+  CHECK((*config.pipeline.crop)[1] == 64);
+  CHECK(config.model.auxiliary_head.channels == 9);
+  CHECK(config.optimizer.groups[0].decay_mult == 0.5);
+  CHECK(config.evaluate.mode == "slide");
+  CHECK(config.schedule.min_lr == 1e-3);
+  CHECK(config.seed == 4);
+  CHECK_FALSE(parse(R"({"pipeline": {"crop": [5, 5]}})", {"pipeline.crop=null"}).pipeline.crop.has_value());
+  for (const char* bad : {"train.iterations", "=5", "train..iterations=5", "seed.x=1", "optimizer.groups.1.lr_mult=2", "optimizer.groups.a=2",
+                          "pipeline.crop=[1,", "train.iterations=many"}) {
+    CAPTURE(bad);
+    CHECK_THROWS_AS(parse(text, {bad}), UsageError);
+  }
+}
+
+TEST_CASE("the differences of two configurations are named", "[config]") {
+  const Config a = parse("{}"), b = parse("{}", {"train.batch_size=3", "model.auxiliary_head.channels=4", "optimizer.groups=[{\"pattern\": \"norm\"}]"});
+  const auto differences = config_differences(a, b);
+  const auto has = [&](const char* key) { return std::find(differences.begin(), differences.end(), key) != differences.end(); };
+  CHECK(has("train.batch_size"));
+  CHECK(has("optimizer.groups"));
+  CHECK(has("model.auxiliary_head.channels"));
+  CHECK_FALSE(has("seed"));
+}
+
+TEST_CASE("the recipes that come with the project can be read", "[config]") {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(EQ_SOURCE_DIR) / "recipes")) {
+    CAPTURE(entry.path().string());
+    CHECK_NOTHROW(load_config(entry.path()));
+    ++count;
+  }
+  CHECK(count >= 2);
+}

@@ -1,0 +1,182 @@
+#include "training/train_step.h"
+
+#include <cmath>
+#include <limits>
+
+#include "autograd/functional.h"
+#include "autograd/node.h"
+#include "core/allocator.h"
+#include "core/errors.h"
+#include "core/parallel.h"
+#include "support.h"
+#include "training/tiny.h"
+
+using namespace eq;
+using namespace eq::test;
+using Catch::Contains;
+
+namespace {
+
+struct Setup {
+  explicit Setup(const std::vector<std::string>& settings = {}) : config(tiny_config(settings)) {
+    dataset = make_dataset(config.data, "train");
+    config.model.num_classes = dataset->num_classes();
+    InitRandom random{uint64_t(config.seed)};
+    model = std::make_unique<EncoderDecoder>(config.model);
+    step = std::make_unique<TrainStep>(*model, config);
+    loader = std::make_unique<DataLoader>(*dataset, config.pipeline, LoaderOptions{.batch_size = config.train.batch_size, .seed = 1});
+  }
+  StepReport run(int64_t iteration) {
+    return step->run(iteration, [&] { return loader->next(); });
+  }
+  Config config;
+  std::unique_ptr<Dataset> dataset;
+  std::unique_ptr<EncoderDecoder> model;
+  std::unique_ptr<TrainStep> step;
+  std::unique_ptr<DataLoader> loader;
+};
+
+Tensor named(Module& model, const std::string& name) {
+  for (const auto& parameter : model.named_parameters()) {
+    if (parameter.name == name) return parameter.tensor;
+  }
+  for (const auto& buffer : model.named_buffers()) {
+    if (buffer.name == name) return buffer.tensor;
+  }
+  throw std::runtime_error("no " + name);
+}
+
+}  // namespace
+
+TEST_CASE("a step's loss is the sum of its parts and its update is the optimizer's", "[train_step]") {
+  Setup setup({"optimizer.momentum=0", "optimizer.weight_decay=0", "train.clip_norm=0.01"});
+  setup.model->train();
+  const Batch batch = setup.loader->next();
+  setup.loader->seek(0);
+  // The same forward pass by hand.
+  setup.model->set_step(uint64_t(setup.config.seed), 0);
+  const SegmentorOutput output = setup.model->forward(batch.images);
+  const Tensor main = cross_entropy(resize_bilinear(output.logits, 64, 64, false), batch.labels);
+  const Tensor aux = cross_entropy(resize_bilinear(output.aux_logits, 64, 64, false), batch.labels);
+  (main + 0.4 * aux).backward();
+  const Tensor weight = named(*setup.model, "decode_head.conv_seg.weight");
+  const Tensor before = weight.detach().clone(), grad = weight.grad();
+  double squares = 0;
+  for (const Tensor& p : setup.model->parameters()) {
+    if (!p.grad().defined()) continue;
+    for (int64_t i = 0; i < p.numel(); ++i) squares += std::pow(p.grad().value_at(i), 2);
+  }
+  const StepReport report = setup.run(0);
+  CHECK(report.main_loss == main.item());
+  CHECK(report.aux_loss == aux.item());
+  CHECK(report.loss == Approx(main.item() + 0.4 * aux.item()));
+  CHECK(report.lr == 0.01);
+  CHECK(report.grad_norm == Approx(std::sqrt(squares)).epsilon(1e-9));
+  CHECK(report.grad_norm > 0.01);
+  for (int64_t i = 0; i < 5; ++i) {
+    CHECK(weight.value_at(i) == Approx(before.value_at(i) - 0.01 * grad.value_at(i) * 0.01 / (report.grad_norm + 1e-6)).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("the auxiliary head learns and its weight counts", "[train_step]") {
+  Setup with({"train.aux_weight=0.4"}), without({"train.aux_weight=0"});
+  const Tensor a = named(*with.model, "auxiliary_head.conv_seg.weight"), b = named(*without.model, "auxiliary_head.conv_seg.weight");
+  const Tensor before = a.detach().clone();
+  CHECK(bit_equal(before, b.detach().clone()));
+  CHECK(with.run(0).loss > without.run(0).loss);
+  CHECK_FALSE(bit_equal(a.detach(), before));
+}
+
+TEST_CASE("accumulated passes are the mean of their losses, and dropout differs between them", "[train_step]") {
+  Setup one({"train.accumulate=1"}), two({"train.accumulate=2", "optimizer.lr=0", "schedule.min_lr=0"});
+  const StepReport both = two.run(0);
+  // One pass after the other without learning: the same batches, and the same dropout since a pass has its own number.
+  Setup separate({"optimizer.lr=0", "schedule.min_lr=0"});
+  const double first = separate.run(0).loss, second = separate.run(1).loss;
+  CHECK(both.loss == Approx((first + second) / 2).epsilon(1e-12));
+  CHECK(first != second);
+}
+
+TEST_CASE("two steps give the same bits on one thread and on two", "[train_step]") {
+  std::vector<std::map<std::string, Tensor>> states;
+  for (int threads : {1, 2}) {
+    set_num_threads(threads);
+    Setup setup({"train.ema=0.9"});
+    for (int i = 0; i < 2; ++i) setup.run(i);
+    EmaScope scope(setup.step->ema());
+    states.emplace_back();
+    for (const auto& [name, tensor] : setup.model->state_dict()) states.back()[name] = tensor.clone();
+  }
+  for (const auto& [name, tensor] : states[0]) {
+    CAPTURE(name);
+    CHECK(bit_equal(tensor, states[1].at(name)));
+  }
+}
+
+TEST_CASE("steps leave no memory behind", "[train_step]") {
+  Setup setup;
+  for (int i = 0; i < 2; ++i) setup.run(i);
+  // What the loader's workers hold ahead changes from moment to moment, so the batches come from one that is kept.
+  const Batch batch = setup.loader->next();
+  setup.loader.reset();
+  setup.step->run(2, [&] { return batch; });
+  const size_t before = allocator().stats().active_bytes;
+  for (int i = 3; i < 6; ++i) setup.step->run(i, [&] { return batch; });
+  CHECK(allocator().stats().active_bytes == before);
+}
+
+TEST_CASE("a layer that goes bad is named, and the weights stay", "[train_step]") {
+  Setup setup;
+  setup.run(0);
+  Tensor weight = named(*setup.model, "backbone.layer2.0.conv1.weight");
+  const Tensor other = named(*setup.model, "decode_head.conv_seg.weight");
+  weight.data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+  const Tensor before = other.detach().clone();
+  try {
+    setup.run(1);
+    FAIL("no error");
+  } catch (const NonFiniteError& error) {
+    CHECK_THAT(error.what_happened(), Contains("backbone.layer2.0.conv1") && Contains("iteration 1") && Contains("loss"));
+    CHECK(error.exit_code() == 4);
+    CHECK(error.report().pictures.size() == 2);
+    REQUIRE(error.report().layers.size() > 5);
+    CHECK(error.report().layers[0].bad == 0);
+    CHECK(error.report().layers[0].largest > 0);
+  }
+  CHECK(bit_equal(other.detach(), before));
+}
+
+TEST_CASE("a gradient that goes bad on its way back is named", "[train_step]") {
+  Setup setup;
+  setup.run(0);
+  const Tensor weight = named(*setup.model, "backbone.layer1.0.conv1.weight");
+  const int hook = register_hook(weight, [](const Tensor& grad) {
+    Tensor bad = grad.clone();
+    bad.data<float>()[0] = std::numeric_limits<float>::infinity();
+    return bad;
+  });
+  CHECK_THROWS_WITH(setup.run(1), Contains("gradient") && Contains("backbone.layer1.0.conv1.weight"));
+  remove_hook(weight, hook);
+  CHECK_NOTHROW(setup.run(1));
+}
+
+TEST_CASE("class weights must fit the classes", "[train_step]") {
+  CHECK_THROWS_WITH(Setup({"train.class_weights=[1, 2]"}), Contains("train.class_weights") && Contains("8"));
+  Setup plain, weighted({"train.class_weights=[0, 0, 0, 0, 0, 0, 0, 0]"});
+  CHECK(weighted.run(0).loss == 0);
+  CHECK(plain.run(0).loss > 0);
+}
+
+TEST_CASE("parameters of normalisation layers are found whatever they are called", "[train_step]") {
+  Setup setup;
+  int norms = 0, convolutions = 0;
+  for (const OptimizerParameter& parameter : setup.step->optimizer().parameters()) {
+    if (parameter.is_norm) CHECK(parameter.tensor.rank() == 1);
+    if (parameter.tensor.rank() == 4) CHECK_FALSE(parameter.is_norm);
+    CHECK(parameter.decay_mult == (parameter.is_norm ? 0 : 1));
+    norms += parameter.is_norm;
+    convolutions += parameter.tensor.rank() == 4;
+  }
+  CHECK(norms > 40);
+  CHECK(convolutions > 20);
+}

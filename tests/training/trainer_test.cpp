@@ -1,0 +1,232 @@
+#include "training/trainer.h"
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "core/errors.h"
+#include "core/parallel.h"
+#include "core/safetensors.h"
+#include "core/sha256.h"
+#include "support.h"
+#include "training/checkpoint.h"
+#include "training/run_log.h"
+#include "training/tiny.h"
+#include "training/trained_model.h"
+
+using namespace eq;
+using namespace eq::test;
+using Catch::Contains;
+namespace fs = std::filesystem;
+
+namespace {
+
+TrainRequest quiet(const fs::path& out, bool resume = false) {
+  TrainRequest request;
+  request.out = out;
+  request.resume = resume;
+  request.log = nullptr;
+  return request;
+}
+
+// Ends a run as a power cut would: nothing is saved, nothing is cleaned up.
+struct Crash {};
+TrainRequest crash_after(const fs::path& out, int64_t iterations) {
+  TrainRequest request = quiet(out);
+  request.on_step = [iterations](const StepReport& report) {
+    if (report.iteration + 1 == iterations) throw Crash();
+  };
+  return request;
+}
+
+}  // namespace
+
+TEST_CASE("a run leaves its files, and evaluating its weights again gives its numbers", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  const TrainResult result = train(tiny_config({"train.evaluate_every=4"}), quiet(out));
+  CHECK(result.finished);
+  CHECK(result.iterations == 6);
+  CHECK(result.train_peak_bytes > 0);
+  CHECK(result.eval_peak_bytes > 0);
+  REQUIRE(result.calibration.branches.size() == 9);
+  for (const char* name : {"config.json", "metrics.jsonl", "metrics.csv", "calibration.json", "checkpoint/manifest.json", "model.safetensors"}) {
+    CAPTURE(name);
+    CHECK(fs::exists(out / name));
+  }
+  CHECK(std::distance(fs::directory_iterator(out / "overlays"), fs::directory_iterator()) == 2);
+  const auto summary = nlohmann::json::parse(read_file(out / "summary.json"));
+  CHECK(summary["miou"] == result.metrics.miou);
+  CHECK(summary["weights_sha256"] == result.weights_sha256);
+  CHECK(summary["iterations"] == 6);
+  CHECK(summary["per_class"].size() == 8);
+  CHECK(summary["peak_bytes"] == result.train_peak_bytes);
+  CHECK(sha256_hex(read_safetensors(out / "model.safetensors").tensors) == result.weights_sha256);
+  // 3 progress lines, 2 evaluations.
+  int train_rows = 0, evaluations = 0;
+  std::istringstream lines(read_file(out / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    const auto row = nlohmann::json::parse(line);
+    train_rows += row["type"] == "train";
+    evaluations += row["type"] == "evaluate";
+  }
+  CHECK(train_rows == 3);
+  CHECK(evaluations == 2);
+  const std::string csv = read_file(out / "metrics.csv");
+  CHECK(std::count(csv.begin(), csv.end(), '\n') == 6);
+  CHECK(std::count(csv.begin(), csv.end(), ',') == 6 * 12);
+
+  for (const fs::path& path : {out, out / "model.safetensors", out / "checkpoint"}) {
+    TrainedModel trained = load_trained_model(path);
+    CHECK(trained.card.iteration == 6);
+    const auto dataset = make_dataset(trained.config.data, "val");
+    const EvalResult again = evaluate(*trained.model, *dataset, {.options = trained.config.evaluate, .pipeline = trained.config.pipeline});
+    CHECK(again.metrics.miou == result.metrics.miou);
+    CHECK(again.metrics.aacc == result.metrics.aacc);
+  }
+  CHECK_THROWS_WITH(train(tiny_config(), quiet(out)), Contains("already holds a run") && Contains(out.string()));
+}
+
+TEST_CASE("an interrupted run resumes to the same bits", "[trainer]") {
+  const std::string optimizer = GENERATE("sgd", "adamw");
+  const Config config = tiny_config({"optimizer.type=" + optimizer, "train.ema=0.9", "train.accumulate=2", "train.clip_norm=1"});
+  TemporaryFolder folder;
+  set_num_threads(2);
+  const TrainResult whole = train(config, quiet(folder.path() / "whole"));
+  const fs::path out = folder.path() / "crashed";
+  CHECK_THROWS_AS(train(config, crash_after(out, 5)), Crash);
+  CHECK(load_checkpoint_card(out / "checkpoint").iteration == 3);
+  set_num_threads(1);  // nor do threads matter
+  const TrainResult resumed = train(config, quiet(out, true));
+  CHECK(resumed.finished);
+  CHECK(resumed.iterations == 6);
+  CHECK(resumed.weights_sha256 == whole.weights_sha256);
+  CHECK(resumed.metrics.miou == whole.metrics.miou);
+  const Checkpoint a = load_checkpoint(folder.path() / "whole" / "checkpoint"), b = load_checkpoint(out / "checkpoint");
+  CHECK(sha256_hex(a.model) == sha256_hex(b.model));
+  CHECK(sha256_hex(a.optimizer) == sha256_hex(b.optimizer));
+  CHECK(sha256_hex(a.ema) == sha256_hex(b.ema));
+  CHECK(sha256_hex(a.ema) == whole.weights_sha256);  // the averaged weights are the result
+  CHECK(sha256_hex(a.model) != whole.weights_sha256);
+  // Each row once, though iteration 4 was logged by both parts.
+  const std::string rows = read_file(out / "metrics.csv");
+  CHECK(std::count(rows.begin(), rows.end(), '\n') == 5);
+  // A finished run may be resumed: nothing is left to do but to evaluate.
+  CHECK(train(config, quiet(out, true)).weights_sha256 == whole.weights_sha256);
+}
+
+TEST_CASE("a run that was interrupted before its first checkpoint starts again", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  CHECK_THROWS_AS(train(tiny_config(), crash_after(out, 2)), Crash);
+  const TrainResult resumed = train(tiny_config(), quiet(out, true));
+  CHECK(resumed.finished);
+  CHECK(resumed.weights_sha256 == train(tiny_config(), quiet(folder.path() / "whole")).weights_sha256);
+}
+
+TEST_CASE("a signal ends a run with a checkpoint", "[trainer]") {
+  TemporaryFolder folder;
+  const Config config = tiny_config({"train.checkpoint_every=0"});
+  const fs::path out = folder.path() / "run";
+  TrainRequest request = quiet(out);
+  request.on_step = [](const StepReport& report) {
+    if (report.iteration == 1) std::raise(SIGTERM);
+  };
+  const TrainResult stopped = train(config, request);
+  CHECK_FALSE(stopped.finished);
+  CHECK(stopped.iterations == 2);
+  CHECK_FALSE(fs::exists(out / "summary.json"));
+  CHECK(load_checkpoint_card(out / "checkpoint").iteration == 2);
+  CHECK(train(config, quiet(out, true)).weights_sha256 == train(config, quiet(folder.path() / "whole")).weights_sha256);
+}
+
+TEST_CASE("a checkpoint goes on with its own configuration only", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  train(tiny_config({"train.iterations=2"}), quiet(out));
+  CHECK_THROWS_WITH(train(tiny_config({"model.decode_head.channels=16"}), quiet(out, true)), Contains("model.decode_head.channels"));
+  CHECK_THROWS_WITH(train(tiny_config({"train.batch_size=4", "seed=9"}), quiet(out, true)), Contains("train.batch_size") && Contains("seed"));
+  CHECK_THROWS_WITH(train(tiny_config({"train.iterations=1"}), quiet(out, true)), Contains("already made 2"));
+  CHECK_THROWS_AS(train(tiny_config(), quiet(folder.path() / "nowhere", true)), UsageError);
+  CHECK(train(tiny_config({"train.iterations=3", "train.log_every=1", "evaluate.batch_size=2"}), quiet(out, true)).iterations == 3);
+}
+
+TEST_CASE("equalizers off: nothing is measured, and the first loss is another", "[trainer]") {
+  TemporaryFolder folder;
+  std::vector<double> losses;
+  for (const char* mode : {"off", "explicit"}) {
+    TrainRequest request = quiet(folder.path() / mode);
+    request.on_step = [&](const StepReport& report) {
+      if (report.iteration == 0) losses.push_back(report.loss);
+    };
+    const TrainResult result = train(tiny_config({std::string("equalizer.mode=") + mode, "train.iterations=1"}), request);
+    CHECK(result.calibration.branches.empty() == (std::string(mode) == "off"));
+  }
+  CHECK(losses[0] != losses[1]);
+}
+
+TEST_CASE("a loss that is not finite ends the run, with a report where asked for", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  const Config config = tiny_config({"optimizer.lr=1e30", "schedule.min_lr=0", "train.on_nan=dump", "train.checkpoint_every=1"});
+  CHECK_THROWS_AS(train(config, quiet(out)), NonFiniteError);
+  const auto report = nlohmann::json::parse(read_file(out / "nan_report.json"));
+  CHECK(report["layers"].size() > 5);
+  CHECK_FALSE(report["first_bad"].get<std::string>().empty());
+  CHECK(has_checkpoint(out / "checkpoint"));
+  CHECK_FALSE(fs::exists(out / "summary.json"));
+}
+
+TEST_CASE("a dry run takes one step and writes nothing", "[trainer]") {
+  TemporaryFolder folder;
+  TrainRequest request = quiet(folder.path() / "dry");
+  request.dry_run = true;
+  const TrainResult result = train(tiny_config(), request);
+  CHECK_FALSE(result.finished);
+  CHECK(result.train_peak_bytes > 0);
+  CHECK(result.eval_peak_bytes > 0);
+  CHECK_FALSE(fs::exists(folder.path() / "dry"));
+  CHECK_THROWS_AS(train(tiny_config(), quiet("")), UsageError);
+}
+
+TEST_CASE("the progress line has its form", "[trainer]") {
+  const Progress progress{.iteration = 1200, .iterations = 4000, .loss = 0.4124, .main_loss = 0.341, .aux_loss = 0.178, .has_aux = true,
+                          .lr = 7.3e-3, .grad_norm = 1.84, .images_per_second = 128.2, .data_wait = 0.031,
+                          .memory_bytes = size_t(1.9 * (1 << 30)), .eta_seconds = 131};
+  CHECK(progress_line(progress) ==
+        "iter  1200/4000  loss 0.412 (main .341 aux .178)  lr 7.3e-03  |g| 1.84  128 img/s  data 3%  mem 1.9G  eta 0:02:11");
+}
+
+TEST_CASE("predictions are written for pictures of any size, under names of their own", "[predict]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run", pictures = folder.path() / "pictures";
+  train(tiny_config({"train.iterations=1"}), quiet(out));
+  fs::create_directory(pictures);
+  write_png(pictures / "a.png", Image{50, 70, std::vector<uint8_t>(50 * 70 * 3, 90)});
+  fs::create_directory(pictures / "deeper");
+  write_png(pictures / "deeper" / "a.png", Image{33, 20, std::vector<uint8_t>(33 * 20 * 3, 9)});
+  write_file(pictures / "notes.txt", "no picture");
+  TrainedModel trained = load_trained_model(out);
+  const auto listed = list_pictures({pictures, pictures / "deeper" / "a.png"});
+  REQUIRE(listed.size() == 2);
+  const auto files = predict_files(trained, listed, folder.path() / "predicted");
+  REQUIRE(files.size() == 2);
+  CHECK(files[0].labels != files[1].labels);
+  const LabelMap labels = read_label_map(files[0].labels);
+  CHECK(labels.height == 50);
+  CHECK(labels.width == 70);
+  CHECK(labels.labels == predict_labels(trained, read_image(listed[0])).labels);
+  CHECK(*std::max_element(labels.labels.begin(), labels.labels.end()) < 8);
+  CHECK(read_image(files[1].overlay).height == 33);
+  CHECK_THROWS_AS(list_pictures({folder.path() / "nowhere"}), IoError);
+  CHECK_THROWS_AS(list_pictures({out / "checkpoint"}), DataError);
+}
+
+TEST_CASE("what is no trained network is refused", "[predict]") {
+  TemporaryFolder folder;
+  CHECK_THROWS_AS(load_trained_model(folder.path()), IoError);
+  CHECK_THROWS_AS(load_trained_model(folder.path() / "none.safetensors"), IoError);
+  write_safetensors(folder.path() / "foreign.safetensors", {{"a", Tensor::zeros({2})}});
+  CHECK_THROWS_WITH(load_trained_model(folder.path() / "foreign.safetensors"), Contains("does not say which network"));
+  write_safetensors(folder.path() / "odd.safetensors", {{"a", Tensor::zeros({2})}}, {{"equiscale", "[1"}});
+  CHECK_THROWS_AS(load_trained_model(folder.path() / "odd.safetensors"), DataError);
+}

@@ -1,0 +1,330 @@
+#include "training/config.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
+
+#include "core/errors.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "core/limits.h"
+#include "core/nearest.h"
+#include "training/config_fields.h"
+
+namespace eq {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+std::string join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
+
+std::string shown(const json& value) {
+  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  if (text.size() > 60) text = text.substr(0, 57) + "...";
+  return text;
+}
+
+template <class T>
+std::string range_text(T low, T high, T unbounded) {
+  return high >= unbounded ? fmt::format("{} or more", low) : fmt::format("{} to {}", low, high);
+}
+
+class Reader final : public Fields {
+ public:
+  Reader(const json& object, std::string path, const std::string& source) : object_(object), path_(std::move(path)), source_(source) {
+    if (!object_.is_object()) fail(path_, object_, "an object { }");
+  }
+
+  void finish() const {
+    for (const auto& [key, value] : object_.items()) {
+      if (known_set_.count(key)) continue;
+      throw UsageError("there is no key '" + join(path_, key) + "'", source_, known_names_hint(key, known_));
+    }
+  }
+
+  void integer(const char* key, int64_t& value, int64_t low, int64_t high) override {
+    if (const json* found = find(key)) value = to_integer(join(path_, key), *found, low, high);
+  }
+  void number(const char* key, double& value, double low, double high) override {
+    if (const json* found = find(key)) value = to_number(join(path_, key), *found, low, high);
+  }
+  void flag(const char* key, bool& value) override {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    if (!found->is_boolean()) fail(join(path_, key), *found, "true or false");
+    value = found->get<bool>();
+  }
+  void text(const char* key, std::string& value, const std::vector<std::string>& choices) override {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    if (!found->is_string()) fail(join(path_, key), *found, "text (in double quotes)");
+    value = found->get<std::string>();
+    if (choices.empty() || std::find(choices.begin(), choices.end(), value) != choices.end()) return;
+    throw UsageError(join(path_, key) + " cannot be " + shown(*found), where(join(path_, key)), known_names_hint(value, choices));
+  }
+  void integers(const char* key, std::vector<int64_t>& values, int64_t low, int64_t high, size_t count) override {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    check_list(key, *found, count, "integers");
+    values.clear();
+    for (size_t i = 0; i < found->size(); ++i) values.push_back(to_integer(element(key, i), (*found)[i], low, high));
+  }
+  void numbers(const char* key, std::vector<double>& values, double low, double high, size_t count) override {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    check_list(key, *found, count, "numbers");
+    values.clear();
+    for (size_t i = 0; i < found->size(); ++i) values.push_back(to_number(element(key, i), (*found)[i], low, high));
+  }
+  void texts(const char* key, std::vector<std::string>& values) override {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    check_list(key, *found, 0, "texts");
+    values.clear();
+    for (size_t i = 0; i < found->size(); ++i) {
+      if (!(*found)[i].is_string()) fail(element(key, i), (*found)[i], "text (in double quotes)");
+      values.push_back((*found)[i].get<std::string>());
+    }
+  }
+  void object(const char* key, const Visit& visit) override {
+    if (const json* found = find(key)) read_object(*found, join(path_, key), visit);
+  }
+  void optional_object(const char* key, bool& present, const Visit& visit) override {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    present = !found->is_null();
+    if (present) read_object(*found, join(path_, key), visit);
+  }
+  void optional_pair(const char* key, std::optional<std::array<int64_t, 2>>& value, int64_t low, int64_t high) override {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    value.reset();
+    if (found->is_null()) return;
+    check_list(key, *found, 2, "integers");
+    value = {to_integer(element(key, 0), (*found)[0], low, high), to_integer(element(key, 1), (*found)[1], low, high)};
+  }
+  void objects(const char* key, size_t, const std::function<void(size_t)>& resize,
+               const std::function<void(Fields&, size_t)>& visit) override {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    check_list(key, *found, 0, "objects");
+    resize(found->size());
+    for (size_t i = 0; i < found->size(); ++i) {
+      read_object((*found)[i], element(key, i), [&](Fields& fields) { visit(fields, i); });
+    }
+  }
+  void other_objects(const std::vector<std::string>&, const std::function<void(Fields&, const std::string&)>& visit) override {
+    for (const auto& [key, value] : object_.items()) {
+      if (!known_set_.insert(key).second) continue;
+      read_object(value, join(path_, key), [&](Fields& fields) { visit(fields, key); });
+    }
+  }
+  void any(const char* key, const std::function<void(const std::string&)>& read, const std::function<std::string()>&) override {
+    const json* found = find(key);
+    if (found == nullptr) return;
+    try {
+      read(found->dump());
+    } catch (const std::invalid_argument& rule) {
+      fail(join(path_, key), *found, rule.what());
+    }
+  }
+
+ private:
+  const json* find(const char* key) {
+    known_.push_back(key);
+    known_set_.insert(key);
+    const auto found = object_.find(key);
+    return found == object_.end() ? nullptr : &*found;
+  }
+  void read_object(const json& value, const std::string& path, const Visit& visit) const {
+    Reader reader(value, path, source_);
+    visit(reader);
+    reader.finish();
+  }
+  int64_t to_integer(const std::string& path, const json& value, int64_t low, int64_t high) const {
+    const std::string rule = "a whole number, " + range_text(low, high, std::min(kMost, std::numeric_limits<int64_t>::max()));
+    int64_t result = 0;
+    if (value.is_number_unsigned() && value.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max())) fail(path, value, rule);
+    if (value.is_number_integer()) {
+      result = value.get<int64_t>();
+    } else if (value.is_number_float() && std::floor(value.get<double>()) == value.get<double>() && std::abs(value.get<double>()) < 9e15) {
+      result = int64_t(value.get<double>());  // 1e4
+    } else {
+      fail(path, value, rule);
+    }
+    if (result < low || result > high) fail(path, value, rule);
+    return result;
+  }
+  double to_number(const std::string& path, const json& value, double low, double high) const {
+    if (!value.is_number() || !(value.get<double>() >= low && value.get<double>() <= high) || !std::isfinite(value.get<double>())) {
+      fail(path, value, "a number, " + range_text(low, high, kInfinity));
+    }
+    return value.get<double>();
+  }
+  void check_list(const char* key, const json& value, size_t count, const std::string& what) const {
+    if (value.is_array() && (count == 0 || value.size() == count) && value.size() <= 65536) return;
+    fail(join(path_, key), value, count == 0 ? "a list of " + what : fmt::format("a list of {} {}", count, what));
+  }
+  std::string element(const char* key, size_t index) const { return join(path_, key) + "[" + std::to_string(index) + "]"; }
+  std::string where(const std::string& path) const { return source_ + ": " + (path.empty() ? "the whole file" : path); }
+  [[noreturn]] void fail(const std::string& path, const json& value, const std::string& rule) const {
+    throw UsageError((path.empty() ? "a configuration" : path) + " must be " + rule + ", not " + shown(value), where(path),
+                     "change the value in the file or with --set " + (path.empty() ? "KEY" : path) + "=VALUE");
+  }
+
+  const json& object_;
+  std::string path_;
+  const std::string& source_;
+  std::vector<std::string> known_;
+  std::set<std::string> known_set_;
+};
+
+class Writer final : public Fields {
+ public:
+  explicit Writer(ordered_json& object) : object_(object) { object_ = ordered_json::object(); }
+
+  void integer(const char* key, int64_t& value, int64_t, int64_t) override { object_[key] = value; }
+  void number(const char* key, double& value, double, double) override { object_[key] = value; }
+  void flag(const char* key, bool& value) override { object_[key] = value; }
+  void text(const char* key, std::string& value, const std::vector<std::string>&) override { object_[key] = value; }
+  void integers(const char* key, std::vector<int64_t>& values, int64_t, int64_t, size_t) override { object_[key] = values; }
+  void numbers(const char* key, std::vector<double>& values, double, double, size_t) override { object_[key] = values; }
+  void texts(const char* key, std::vector<std::string>& values) override { object_[key] = values; }
+  void object(const char* key, const Visit& visit) override { write_object(object_[key], visit); }
+  void optional_object(const char* key, bool& present, const Visit& visit) override {
+    if (present) {
+      write_object(object_[key], visit);
+    } else {
+      object_[key] = nullptr;
+    }
+  }
+  void optional_pair(const char* key, std::optional<std::array<int64_t, 2>>& value, int64_t, int64_t) override {
+    object_[key] = value ? ordered_json(*value) : ordered_json(nullptr);
+  }
+  void objects(const char* key, size_t size, const std::function<void(size_t)>&,
+               const std::function<void(Fields&, size_t)>& visit) override {
+    object_[key] = ordered_json::array();
+    for (size_t i = 0; i < size; ++i) {
+      ordered_json element;
+      write_object(element, [&](Fields& fields) { visit(fields, i); });
+      object_[key].push_back(std::move(element));
+    }
+  }
+  void other_objects(const std::vector<std::string>& names, const std::function<void(Fields&, const std::string&)>& visit) override {
+    for (const std::string& name : names) write_object(object_[name], [&](Fields& fields) { visit(fields, name); });
+  }
+  void any(const char* key, const std::function<void(const std::string&)>&, const std::function<std::string()>& write) override {
+    object_[key] = ordered_json::parse(write());
+  }
+
+ private:
+  static void write_object(ordered_json& target, const Visit& visit) {
+    Writer writer(target);
+    visit(writer);
+  }
+  ordered_json& object_;
+};
+
+// A setting's value: JSON if it is, the bare text otherwise. What begins like a list or an object must be one.
+json setting_value(const std::string& text, const std::string& setting) {
+  try {
+    return parse_json(text, "--set " + setting, false);
+  } catch (const DataError& error) {
+    if (!text.empty() && (text[0] == '{' || text[0] == '[' || text[0] == '"')) {
+      throw UsageError("the value is not JSON: " + error.what_happened(), "--set " + setting,
+                       "quote the whole setting for the shell: --set 'key=[1, 2]'");
+    }
+    if (text.size() > limits::kJsonBytes) throw UsageError("the value is too long", "--set", "use the file");
+    return text;
+  }
+}
+
+void apply_setting(json& root, const std::string& setting) {
+  const size_t equals = setting.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    throw UsageError("a setting has the form key=value, not \"" + setting + "\"", "--set", "for example --set train.iterations=100");
+  }
+  const std::string path = setting.substr(0, equals);
+  json* at = &root;
+  size_t begin = 0, depth = 0;
+  while (begin <= path.size()) {
+    const size_t dot = std::min(path.find('.', begin), path.size());
+    const std::string key = path.substr(begin, dot - begin);
+    begin = dot + 1;
+    if (key.empty() || ++depth > size_t(limits::kJsonDepth)) {
+      throw UsageError("\"" + path + "\" is not a key", "--set " + setting, "keys are names joined by single dots");
+    }
+    if (at->is_null()) *at = json::object();  // a section that was switched off, or is not in the file
+    if (at->is_array()) {
+      const bool digits = key.size() < 6 && key.find_first_not_of("0123456789") == std::string::npos;
+      if (!digits || size_t(std::stoi(key)) >= at->size()) {
+        throw UsageError("\"" + key + "\" is not an index of the list, which has " + std::to_string(at->size()) + " elements",
+                         "--set " + setting, "count from 0, or set the whole list: key=[...]");
+      }
+      at = &(*at)[size_t(std::stoi(key))];
+    } else if (at->is_object()) {
+      at = &(*at)[key];
+    } else {
+      throw UsageError("\"" + path + "\" goes below " + shown(*at) + ", which is no section", "--set " + setting, "set the section itself");
+    }
+  }
+  *at = setting_value(setting.substr(equals + 1), setting);
+}
+
+void flatten(const ordered_json& value, const std::string& path, std::vector<std::pair<std::string, std::string>>& out) {
+  if (value.is_object() && !value.empty()) {
+    for (const auto& [key, child] : value.items()) flatten(child, join(path, key), out);
+  } else {
+    out.emplace_back(path, value.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
+  }
+}
+
+ordered_json to_json(const Config& config) {
+  Config copy = config;  // the description is one for reading and writing, so it takes values it may change
+  ordered_json result;
+  Writer writer(result);
+  visit_config(writer, copy);
+  return result;
+}
+
+}  // namespace
+
+Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings) {
+  json root = parse_json(text, name, true);
+  for (const std::string& setting : settings) apply_setting(root, setting);
+  Config config;
+  Reader reader(root, "", name);
+  visit_config(reader, config);
+  reader.finish();
+  return config;
+}
+
+Config load_config(const std::filesystem::path& path, const std::vector<std::string>& settings) {
+  return parse_config(read_text(path, limits::kJsonBytes), path.string(), settings);
+}
+
+std::string to_json_text(const Config& config) {
+  return to_json(config).dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::vector<std::string> config_differences(const Config& a, const Config& b) {
+  std::vector<std::pair<std::string, std::string>> left, right;
+  flatten(to_json(a), "", left);
+  flatten(to_json(b), "", right);
+  std::vector<std::string> differences;
+  const auto add_missing = [&](const auto& from, const auto& in) {
+    for (const auto& entry : from) {
+      if (std::find(in.begin(), in.end(), entry) != in.end()) continue;
+      if (std::find(differences.begin(), differences.end(), entry.first) == differences.end()) differences.push_back(entry.first);
+    }
+  };
+  add_missing(left, right);
+  add_missing(right, left);
+  return differences;
+}
+
+}  // namespace eq

@@ -1,0 +1,39 @@
+#pragma once
+// The configuration: one JSON file (with // comments) that says everything about a run. Every key has a default; a key that nothing
+// reads is an error. docs/config.md lists them; the table itself is training/config_fields.cpp.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "datasets/options.h"
+#include "models/options.h"
+#include "training/options.h"
+
+namespace eq {
+
+struct Config {
+  int64_t seed = 0;
+  DataOptions data;
+  PipelineOptions pipeline;
+  ModelOptions model;  // with the section "equalizer"
+  TrainOptions train;
+  OptimizerOptions optimizer;
+  ScheduleOptions schedule;
+  EvaluateOptions evaluate;
+};
+
+// `settings` are "dotted.key=value" and are applied before anything is read: the value is JSON, or else the text as it stands; a number in the key
+// is an index into a list; "null" switches optional sections off. Throws IoError (the file), DataError (not JSON: with line and column)
+// and UsageError naming the key's path, and the nearest known key for an unknown one.
+Config load_config(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
+Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings = {});
+
+// The resolved configuration, every key written out; parse_config reads it back to the same values.
+std::string to_json_text(const Config& config);
+
+// The dotted keys in which two configurations differ.
+std::vector<std::string> config_differences(const Config& a, const Config& b);
+
+}  // namespace eq

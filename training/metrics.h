@@ -1,0 +1,60 @@
+#pragma once
+// Segmentation metrics from one streaming confusion matrix: integers over the whole data set, never means of pictures, and
+// no prediction is kept.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace eq {
+
+struct ClassMetrics {
+  std::string name;
+  double iou = 0;        // intersection / union; NaN: absent from labels and predictions
+  double acc = 0;        // intersection / label pixels (recall); NaN: absent from the labels
+  double precision = 0;  // intersection / predicted pixels; NaN: never predicted
+  int64_t pixels = 0;    // of this class in the labels
+  bool absent() const { return iou != iou; }
+};
+
+struct SegmentationMetrics {
+  std::vector<ClassMetrics> classes;
+  double miou = 0;  // mean over the classes that are not absent; NaN when all are
+  double macc = 0;  // mean of acc over the classes that occur in the labels
+  double aacc = 0;  // correct pixels / labelled pixels
+  int64_t classes_in_mean = 0;  // how many entered miou
+  int64_t pixels = 0;           // labelled, not ignored
+  int64_t ignored_pixels = 0;
+};
+
+class ConfusionMatrix {
+ public:
+  ConfusionMatrix(int64_t num_classes, int64_t ignore_index);
+
+  // Counts one label map against its prediction, both uint8 [...] of one shape. Pixels labelled ignore_index do not count.
+  // Throws DataError naming `where`, the pixel and the value for another label outside the classes, ShapeError for unequal
+  // shapes, UsageError for a prediction outside the classes; nothing is counted then.
+  void add(const Tensor& labels, const Tensor& predictions, const std::string& where = "");
+
+  int64_t num_classes() const { return num_classes_; }
+  int64_t count(int64_t label, int64_t prediction) const { return counts_[label * num_classes_ + prediction]; }
+  // One value per class name; throws UsageError when their number is not num_classes.
+  SegmentationMetrics metrics(const std::vector<std::string>& class_names) const;
+
+ private:
+  int64_t num_classes_, ignore_index_;
+  std::vector<int64_t> counts_;  // [label][prediction]
+  int64_t ignored_ = 0;
+};
+
+// The class of the highest score per position, the first of equals: [..., K] floating -> [...] uint8, K <= 256. NaN wins over numbers,
+// so that it does not pass for class 0 unseen.
+Tensor argmax_classes(const Tensor& logits);
+
+// mmsegmentation's two tables (Class, IoU, Acc in percent with two decimals, here with precision and pixel count; aAcc, mIoU, mAcc) and a
+// line saying how many classes entered the mean. Absent values are written "absent".
+std::string to_table(const SegmentationMetrics& metrics);
+
+}  // namespace eq

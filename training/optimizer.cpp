@@ -1,0 +1,195 @@
+#include "training/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <utility>
+
+#include "core/errors.h"
+#include "core/nearest.h"
+#include "core/parallel.h"
+
+namespace eq {
+namespace {
+
+constexpr int64_t kGrain = 32768;  // elements per piece of work
+
+struct NamedOptimizer {
+  const char* name;
+  std::unique_ptr<Optimizer> (*make)(std::vector<OptimizerParameter>, const OptimizerOptions&);
+};
+constexpr NamedOptimizer kOptimizers[] = {{"sgd", make_sgd}, {"adamw", make_adamw}};
+
+template <class T>
+double sum_of_squares(const T* values, int64_t count) {
+  // Four interleaved sums: a fixed order that still lets the compiler overlap the additions.
+  double sums[4] = {0, 0, 0, 0};
+  int64_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    for (int64_t j = 0; j < 4; ++j) sums[j] += double(values[i + j]) * double(values[i + j]);
+  }
+  for (; i < count; ++i) sums[0] += double(values[i]) * double(values[i]);
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+}  // namespace
+
+void assign_groups(std::vector<OptimizerParameter>& parameters, const std::vector<ParameterGroup>& groups) {
+  for (OptimizerParameter& parameter : parameters) parameter.lr_mult = parameter.decay_mult = 1;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const ParameterGroup& group = groups[i];
+    bool matched = false;
+    for (OptimizerParameter& parameter : parameters) {
+      const bool by_name = parameter.name.find(group.pattern) != std::string::npos;
+      if (!by_name && !(group.pattern == "norm" && parameter.is_norm)) continue;
+      matched = true;
+      parameter.lr_mult *= group.lr_mult;
+      parameter.decay_mult *= group.decay_mult;
+    }
+    if (!matched || group.pattern.empty()) {
+      throw UsageError("the pattern \"" + group.pattern + "\" matches no parameter of the model",
+                       "optimizer.groups[" + std::to_string(i) + "].pattern",
+                       "give a part of a parameter's name (`equiscale summary CONFIG` lists them), or remove the group");
+    }
+  }
+}
+
+Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<std::string> slots)
+    : parameters_(std::move(parameters)), slot_names_(std::move(slots)), slots_(slot_names_.size()) {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const Tensor& tensor = parameters_[i].tensor;
+    if (!is_floating(tensor.dtype())) {
+      throw DTypeError("an optimizer changes floating parameters only, not " + describe(tensor), parameters_[i].name,
+                       "register integer values as buffers");
+    }
+    for (auto& slot : slots_) slot.push_back(Tensor::zeros_like(tensor));
+    for (int64_t begin = 0; begin < tensor.numel(); begin += kGrain) {
+      ranges_.push_back({i, begin, std::min(begin + kGrain, tensor.numel())});
+    }
+  }
+}
+
+void Optimizer::step(double lr, double grad_scale) {
+  std::vector<Tensor> grads(parameters_.size());
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    grads[i] = parameters_[i].tensor.grad();
+    if (!grads[i].defined()) continue;
+    if (!(grads[i].shape() == parameters_[i].tensor.shape())) {
+      throw ShapeError("the gradient is " + describe(grads[i]) + ", the parameter " + describe(parameters_[i].tensor),
+                       parameters_[i].name, "gradients have their parameter's shape");
+    }
+    if (grads[i].dtype() != parameters_[i].tensor.dtype()) {
+      throw DTypeError("the gradient is " + describe(grads[i]) + ", the parameter " + describe(parameters_[i].tensor),
+                       parameters_[i].name, "gradients have their parameter's type");
+    }
+  }
+  ++steps_;
+  parallel_for(int64_t(ranges_.size()), 1, [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r) {
+      const Range& range = ranges_[r];
+      const OptimizerParameter& parameter = parameters_[range.parameter];
+      const Tensor& grad = grads[range.parameter];
+      if (!grad.defined()) continue;
+      const Step step{lr * parameter.lr_mult, weight_decay() * parameter.decay_mult, grad_scale, steps_};
+      dispatch_floating(grad.dtype(), "optimizer step", [&]<class T>() {
+        std::vector<T*> slots(slots_.size());
+        for (size_t s = 0; s < slots_.size(); ++s) slots[s] = slots_[s][range.parameter].template data<T>() + range.begin;
+        update(step, parameter.tensor.template data<T>() + range.begin, grad.template data<T>() + range.begin, slots.data(),
+               range.end - range.begin);
+      });
+    }
+  });
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (grads[i].defined()) parameters_[i].tensor.bump_version();
+  }
+}
+
+std::map<std::string, Tensor> Optimizer::state() const {
+  std::map<std::string, Tensor> state;
+  for (size_t s = 0; s < slots_.size(); ++s) {
+    for (size_t i = 0; i < parameters_.size(); ++i) state[slot_names_[s] + "." + parameters_[i].name] = slots_[s][i];
+  }
+  state["steps"] = Tensor::from<int64_t>({steps_}, {});
+  return state;
+}
+
+void Optimizer::load_state(const std::map<std::string, Tensor>& loaded, const std::string& source) {
+  const std::string hint = "resume with the optimizer and the model that wrote it, or start a new run";
+  std::map<std::string, Tensor> own = state();
+  for (const auto& [name, tensor] : loaded) {
+    const auto found = own.find(name);
+    if (found == own.end()) {
+      throw DataError("the optimizer state holds \"" + name + "\", which this optimizer does not have", source, hint);
+    }
+    if (!(tensor.shape() == found->second.shape()) || tensor.dtype() != found->second.dtype()) {
+      throw DataError("the optimizer state \"" + name + "\" is " + describe(tensor) + ", this optimizer's is " +
+                          describe(found->second),
+                      source, hint);
+    }
+  }
+  for (const auto& [name, tensor] : own) {
+    if (!loaded.count(name)) throw DataError("the optimizer state \"" + name + "\" is missing", source, hint);
+  }
+  const int64_t steps = loaded.at("steps").data<int64_t>()[0];
+  if (steps < 0) throw DataError("the optimizer state counts " + std::to_string(steps) + " steps", source, hint);
+  for (auto& [name, tensor] : own) {
+    if (name != "steps") tensor.copy_(loaded.at(name));
+  }
+  steps_ = steps;
+}
+
+std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parameters, const OptimizerOptions& options) {
+  const auto need = [](bool ok, const char* key, const char* rule) {
+    if (!ok) throw UsageError(std::string("the value must be ") + rule, std::string("optimizer.") + key, "change it");
+  };
+  need(options.momentum >= 0 && options.momentum < 1, "momentum", "at least 0 and below 1");
+  need(!options.nesterov || options.momentum > 0, "nesterov", "false where the momentum is 0");
+  need(options.betas[0] >= 0 && options.betas[0] < 1 && options.betas[1] >= 0 && options.betas[1] < 1, "betas",
+       "at least 0 and below 1");
+  need(options.eps > 0, "eps", "above 0");
+  need(options.weight_decay >= 0, "weight_decay", "0 or more");
+  assign_groups(parameters, options.groups);
+  std::vector<std::string> names;
+  for (const NamedOptimizer& optimizer : kOptimizers) {
+    if (options.type == optimizer.name) return optimizer.make(std::move(parameters), options);
+    names.push_back(optimizer.name);
+  }
+  throw UsageError("there is no optimizer '" + options.type + "'", "optimizer.type", known_names_hint(options.type, names));
+}
+
+GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, double loss) {
+  struct Piece {
+    const Tensor* grad;
+    int64_t begin, end;
+  };
+  std::vector<Tensor> grads;
+  grads.reserve(parameters.size());
+  std::vector<Piece> pieces;
+  for (const OptimizerParameter& parameter : parameters) {
+    Tensor grad = parameter.tensor.grad();
+    if (!grad.defined()) continue;
+    grads.push_back(std::move(grad));
+    for (int64_t begin = 0; begin < grads.back().numel(); begin += kGrain) {
+      pieces.push_back({&grads.back(), begin, std::min(begin + kGrain, grads.back().numel())});
+    }
+  }
+  const double squares = parallel_reduce(
+      int64_t(pieces.size()), 1, 0.0,
+      [&](int64_t first, int64_t last) {
+        double total = 0;
+        for (int64_t i = first; i < last; ++i) {
+          const Piece& piece = pieces[i];
+          total += dispatch_floating(piece.grad->dtype(), "gradient norm", [&]<class T>() {
+            return sum_of_squares(piece.grad->template data<T>() + piece.begin, piece.end - piece.begin);
+          });
+        }
+        return total;
+      },
+      std::plus<double>());
+  const double norm = std::sqrt(squares);
+  return {norm, std::isfinite(norm) && std::isfinite(loss)};
+}
+
+double clip_factor(double norm, double limit) { return limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0; }
+
+}  // namespace eq

@@ -1,0 +1,93 @@
+#pragma once
+// Optimizers: parameters and their gradients in, new values in place. The state (momentum and the like) is named
+// tensors, so that a checkpoint can hold it. An update is element by element, so it does not depend on threads.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+#include "training/options.h"
+
+namespace eq {
+
+class Module;
+
+struct OptimizerParameter {
+  std::string name;
+  Tensor tensor;         // a leaf, float32 or float64
+  bool is_norm = false;  // of a normalisation layer: matched by the pattern "norm"
+  double lr_mult = 1, decay_mult = 1;  // set by assign_groups
+};
+
+// Every parameter of `model` under its dotted name.
+std::vector<OptimizerParameter> optimizer_parameters(Module& model);
+
+// Sets the multipliers; throws UsageError for a pattern that matches no parameter (a misspelt name would otherwise go unnoticed).
+void assign_groups(std::vector<OptimizerParameter>& parameters, const std::vector<ParameterGroup>& groups);
+
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+
+  // One update of every parameter that has a gradient, each gradient multiplied by grad_scale first (clipping).
+  // Throws ShapeError or DTypeError if a gradient does not fit its parameter.
+  void step(double lr, double grad_scale = 1);
+
+  int64_t steps() const { return steps_; }
+  const std::vector<OptimizerParameter>& parameters() const { return parameters_; }
+
+  // Handles to the state: "<slot>.<parameter>" per slot of the optimizer, and "steps" (int64 scalar).
+  std::map<std::string, Tensor> state() const;
+  // Copies values in; throws DataError naming a missing, unexpected or mismatched tensor. Nothing is changed when it throws.
+  void load_state(const std::map<std::string, Tensor>& state, const std::string& source);
+
+ protected:
+  Optimizer(std::vector<OptimizerParameter> parameters, std::vector<std::string> slots);
+
+  // Constants of one step that depend on the parameter's multipliers.
+  struct Step {
+    double lr = 0;            // times lr_mult
+    double weight_decay = 0;  // times decay_mult
+    double grad_scale = 1;
+    int64_t number = 1;       // of this step, from 1
+  };
+  // The update of one contiguous range; slots[i] is the range of slot i.
+  virtual void update(const Step& step, float* value, const float* grad, float* const* slots, int64_t count) const = 0;
+  virtual void update(const Step& step, double* value, const double* grad, double* const* slots, int64_t count) const = 0;
+  virtual double weight_decay() const = 0;
+
+ private:
+  struct Range {
+    size_t parameter;
+    int64_t begin, end;
+  };
+  std::vector<OptimizerParameter> parameters_;
+  std::vector<std::string> slot_names_;
+  std::vector<std::vector<Tensor>> slots_;  // [slot][parameter], zeros at the start
+  std::vector<Range> ranges_;               // fixed pieces of all parameters, the unit of parallel work
+  int64_t steps_ = 0;
+};
+
+// By options.type; throws UsageError for an unknown name or values out of range. Groups are assigned here.
+std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parameters, const OptimizerOptions& options);
+
+// PyTorch's SGD: g += weight_decay * p; b = momentum * b + g; p -= lr * (nesterov ? g + momentum * b : b).
+std::unique_ptr<Optimizer> make_sgd(std::vector<OptimizerParameter> parameters, const OptimizerOptions& options);
+// PyTorch's AdamW: p *= 1 - lr * weight_decay; m, v = running means of g and g^2; p -= lr * m^ / (sqrt(v^) + eps), with the
+// bias-corrected m^ = m / (1 - beta1^t) and v^ = v / (1 - beta2^t) (Loshchilov and Hutter 2019).
+std::unique_ptr<Optimizer> make_adamw(std::vector<OptimizerParameter> parameters, const OptimizerOptions& options);
+
+struct GradientNorm {
+  double norm = 0;     // Euclidean, over all gradients; summed in double over fixed chunks in order
+  bool finite = true;  // of the norm and of `loss`
+};
+// One pass over all gradients. A single NaN or infinity anywhere shows in the norm.
+GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, double loss = 0);
+
+// The factor that brings `norm` down to `limit` (PyTorch's clip_grad_norm_: limit / (norm + 1e-6), at most 1); 1 if limit is 0.
+double clip_factor(double norm, double limit);
+
+}  // namespace eq

@@ -1,0 +1,62 @@
+#pragma once
+// What a configuration says about training and evaluation. Defaults are those of an empty configuration file.
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace eq {
+
+// Multipliers for the parameters whose name contains `pattern`; the pattern "norm" also means every parameter of a
+// normalisation layer, whatever its name. A parameter that several groups match gets the product of their multipliers.
+struct ParameterGroup {
+  std::string pattern;
+  double lr_mult = 1;
+  double decay_mult = 1;
+};
+
+struct OptimizerOptions {
+  std::string type = "sgd";  // "sgd", "adamw"
+  double lr = 0.01;
+  double momentum = 0.9;     // sgd
+  bool nesterov = false;     // sgd
+  std::array<double, 2> betas = {0.9, 0.999};  // adamw
+  double eps = 1e-8;                           // adamw
+  double weight_decay = 5e-4;
+  std::vector<ParameterGroup> groups;
+};
+
+struct ScheduleOptions {
+  std::string type = "poly";  // "poly", "cosine", "constant"
+  double power = 0.9;         // poly
+  double min_lr = 1e-4;       // poly, cosine: the value at the end
+  int64_t warmup_iterations = 0;
+  double warmup_ratio = 1e-6;  // the share of the scheduled rate at iteration 0 of the warm-up
+};
+
+struct TrainOptions {
+  int64_t iterations = 1000;
+  int64_t batch_size = 8;     // pictures per forward pass
+  int64_t accumulate = 1;     // forward passes per update
+  double clip_norm = 0;       // largest global gradient norm; 0: no clipping
+  double ema = 0;             // decay of the averaged weights; 0: none
+  double aux_weight = 0.4;    // of the auxiliary head's loss
+  std::vector<double> class_weights;      // one per class; empty: all 1
+  std::string reduction = "mean_all";     // "mean_all", "mean_valid" (core/kernels/cross_entropy.h)
+  int64_t log_every = 10;         // iterations between progress lines
+  int64_t evaluate_every = 0;     // 0: only at the end
+  int64_t checkpoint_every = 500; // 0: only at the end and when stopped
+  int64_t overlays = 8;           // pictures input | label | prediction written after the last evaluation
+  int64_t loader_threads = 1;
+  std::string on_nan = "stop";    // "stop"; "dump": also write nan_report.json with statistics of every layer
+};
+
+struct EvaluateOptions {
+  std::string mode = "whole";                 // "whole", "slide"
+  std::array<int64_t, 2> crop = {512, 512};   // slide: window, height and width in pixels
+  std::array<int64_t, 2> stride = {341, 341}; // slide: step, height and width
+  int64_t batch_size = 1;                     // pictures (whole) or windows (slide) per forward pass
+};
+
+}  // namespace eq

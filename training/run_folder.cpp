@@ -1,0 +1,129 @@
+#include "training/run_folder.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/errors.h"
+#include "core/file.h"
+#include "core/parallel.h"
+#include "training/run_log.h"
+
+namespace eq {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+// Keys that a resumed run may change without becoming another run.
+constexpr const char* kFreeKeys[] = {"train.iterations",     "train.log_every", "train.evaluate_every", "train.checkpoint_every",
+                                     "train.overlays",       "train.loader_threads", "train.on_nan",    "evaluate.",
+                                     "data.root",            "data.checks",     "data.val_images",      "pipeline.test_scale",
+                                     "model.backbone.pretrained"};
+
+ordered_json number_or_null(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
+
+}  // namespace
+
+std::optional<Checkpoint> open_run_folder(const TrainRequest& request) {
+  const fs::path& out = request.out;
+  if (!request.resume) {
+    if (request.dry_run) return std::nullopt;
+    for (const char* name : {"config.json", "checkpoint", "summary.json", "model.safetensors"}) {
+      if (fs::exists(out / name)) {
+        throw UsageError("the folder already holds a run (" + std::string(name) + ")", out.string(),
+                         "go on with it by --resume, choose another folder, or delete this one");
+      }
+    }
+    return std::nullopt;
+  }
+  if (!fs::is_directory(out)) throw UsageError("there is no run to resume", out.string(), "check the folder, or start without --resume");
+  if (!has_checkpoint(out / "checkpoint")) return std::nullopt;
+  return load_checkpoint(out / "checkpoint");
+}
+
+void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const fs::path& folder) {
+  const std::string where = folder.string();
+  const int64_t had = int64_t(checkpoint.card.class_names.size());
+  if (had != dataset.num_classes()) {
+    throw DataError(fmt::format("the checkpoint is of a network with {} classes, the data set has {} (tensor decode_head.conv_seg.weight)", had,
+                                dataset.num_classes()),
+                    where, "resume with the data that the run was started with, or start a new run");
+  }
+  std::string different;
+  for (const std::string& key : config_differences(parse_config(checkpoint.card.config, where), config)) {
+    bool free = false;
+    for (const char* allowed : kFreeKeys) free |= key.starts_with(allowed);
+    if (!free) different += (different.empty() ? "" : ", ") + key;
+  }
+  if (!different.empty()) {
+    throw UsageError("the configuration is not the one the run was started with: " + different, where,
+                     "resume with the run's own config.json, or start a new run in another folder");
+  }
+  if (checkpoint.card.iteration > config.train.iterations) {
+    throw UsageError(fmt::format("the run has already made {} updates, more than train.iterations {}", checkpoint.card.iteration,
+                                 config.train.iterations),
+                     where, "raise train.iterations, or start a new run");
+  }
+}
+
+void write_calibration(const fs::path& path, const CalibrationReport& report) {
+  ordered_json branches = ordered_json::array();
+  for (const auto& b : report.branches) {
+    branches.push_back({{"site", b.site}, {"branch", b.branch}, {"mean", number_or_null(b.mean)}, {"std", number_or_null(b.std)},
+                        {"equalized", b.equalized}, {"floored", b.floored}});
+  }
+  write_text_atomically(path, ordered_json({{"batches", report.batches}, {"branches", branches}}).dump(1) + "\n");
+}
+
+void write_non_finite_report(const fs::path& path, const NonFiniteReport& report) {
+  ordered_json layers = ordered_json::array();
+  for (const auto& layer : report.layers) {
+    layers.push_back({{"name", layer.name}, {"description", layer.description}, {"largest", layer.largest}, {"mean", layer.mean}, {"bad_values", layer.bad}});
+  }
+  const ordered_json value = {{"iteration", report.iteration},     {"pictures", report.pictures},
+                              {"loss", number_or_null(report.loss)}, {"grad_norm", number_or_null(report.grad_norm)},
+                              {"first_bad", report.first_bad},     {"layers", layers}};
+  write_text_atomically(path, value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+}
+
+OverlayWriter::OverlayWriter(const Dataset& dataset, fs::path folder, int64_t count)
+    : dataset_(dataset), folder_(std::move(folder)), count_(count) {
+  if (count_ > 0) make_folder(folder_);
+}
+
+void OverlayWriter::operator()(int64_t index, const Tensor& labels, const Tensor& predictions) const {
+  if (index >= count_) return;
+  const RawSample sample = dataset_.load(index);
+  const int64_t height = labels.size(0), width = labels.size(1);
+  const LabelMap truth{height, width, labels.to_vector<uint8_t>()}, predicted{height, width, predictions.to_vector<uint8_t>()};
+  std::string name = fmt::format("{:04d}_{}", index, sample.name).substr(0, 120);
+  for (char& c : name) {
+    if (c == '/' || c == '\\' || static_cast<unsigned char>(c) < 32) c = '_';
+  }
+  write_png(folder_ / (name + ".png"), side_by_side({sample.image, colorize(truth, dataset_.palette(), dataset_.ignore_index()),
+                                                     colorize(predicted, dataset_.palette(), dataset_.ignore_index())}));
+}
+
+std::string summary_json(const Config& config, const TrainResult& result, int64_t parameters) {
+  ordered_json summary = ordered_json::parse(metrics_json(result.metrics));
+  const ordered_json per_class = summary["per_class"];
+  summary.erase("per_class");
+  summary["iterations"] = result.iterations;
+  summary["seconds"] = result.seconds;
+  summary["images_per_second"] = result.images_per_second;
+  summary["data_wait"] = result.data_wait;
+  summary["peak_bytes"] = result.train_peak_bytes;
+  summary["eval_peak_bytes"] = result.eval_peak_bytes;
+  summary["parameters"] = parameters;
+  summary["weights_sha256"] = result.weights_sha256;
+  summary["seed"] = config.seed;
+  summary["threads"] = num_threads();
+  summary["equalizer"] = config.model.equalizer.mode;
+  summary["library_version"] = EQ_VERSION;
+  summary["per_class"] = per_class;
+  return summary.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace eq

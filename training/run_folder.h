@@ -1,0 +1,39 @@
+#pragma once
+// Internal to the trainer: what it checks and writes in a run's folder, outside of the loop.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "datasets/dataset.h"
+#include "layers/scale_equalizer.h"
+#include "training/checkpoint.h"
+#include "training/config.h"
+#include "training/trainer.h"
+
+namespace eq {
+
+// Refuses a folder that holds a run when not resuming, and one that does not exist when resuming. Loads the checkpoint to go on from.
+std::optional<Checkpoint> open_run_folder(const TrainRequest& request);
+
+// Throws unless `config` may continue `checkpoint`: DataError for another number of classes (naming both and the tensor), UsageError naming the
+// keys that differ and matter. Keys that only say how long to train, what to report or where files are may differ.
+void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const std::filesystem::path& folder);
+
+void write_calibration(const std::filesystem::path& path, const CalibrationReport& report);
+void write_non_finite_report(const std::filesystem::path& path, const NonFiniteReport& report);
+
+// Collects predictions during an evaluation and writes pictures input | label | prediction.
+class OverlayWriter {
+ public:
+  OverlayWriter(const Dataset& dataset, std::filesystem::path folder, int64_t count);
+  void operator()(int64_t index, const Tensor& labels, const Tensor& predictions) const;
+
+ private:
+  const Dataset& dataset_;
+  std::filesystem::path folder_;
+  int64_t count_;
+};
+
+}  // namespace eq

@@ -1,0 +1,40 @@
+#include "training/signals.h"
+
+#include <csignal>
+
+namespace eq {
+namespace {
+
+constexpr int kSignals[] = {SIGINT, SIGTERM};
+volatile std::sig_atomic_t received = 0;
+struct sigaction before[2];
+
+void on_signal(int signal) {
+  if (received != 0) {  // again: as if it had never been caught
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+    return;
+  }
+  received = signal;
+}
+
+}  // namespace
+
+StopSignals::StopSignals(bool on) : on_(on) {
+  received = 0;
+  if (!on_) return;
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  for (int i = 0; i < 2; ++i) sigaction(kSignals[i], &action, &before[i]);
+}
+
+StopSignals::~StopSignals() {
+  if (!on_) return;
+  for (int i = 0; i < 2; ++i) sigaction(kSignals[i], &before[i], nullptr);
+}
+
+bool StopSignals::requested() { return received != 0; }
+int StopSignals::number() { return received; }
+
+}  // namespace eq

@@ -1,0 +1,20 @@
+#pragma once
+// SIGINT and SIGTERM as a polite request: the first one is remembered, so that training can end at a step with a checkpoint; the
+// second one ends the program at once.
+
+namespace eq {
+
+class StopSignals {
+ public:
+  explicit StopSignals(bool on = true);  // off: installs nothing
+  ~StopSignals();                        // the handlers that were there before come back
+  StopSignals(const StopSignals&) = delete;
+
+  static bool requested();
+  static int number();  // of the signal, 0 if none
+
+ private:
+  bool on_;
+};
+
+}  // namespace eq

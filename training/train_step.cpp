@@ -1,0 +1,136 @@
+#include "training/train_step.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/functional.h"
+#include "autograd/node.h"
+#include "core/errors.h"
+
+namespace eq {
+namespace {
+
+std::string first_lines(const std::vector<std::string>& names) {
+  std::string text;
+  for (size_t i = 0; i < names.size() && i < 8; ++i) {
+    if (i > 0) text += ", ";
+    text += names[i];
+  }
+  return names.size() > 8 ? text + ", ..." : text;
+}
+
+NonFiniteReport::LayerValues look_at(const Layer& layer, const Tensor& output) {
+  NonFiniteReport::LayerValues values{layer.path(), layer.description()};
+  double sum = 0;
+  dispatch_floating(output.dtype(), "finite check", [&]<class T>() {
+    const T* data = output.template data<T>();
+    for (int64_t i = 0; i < output.numel(); ++i) {
+      const double magnitude = std::abs(double(data[i]));
+      if (!std::isfinite(magnitude)) {
+        ++values.bad;
+      } else {
+        values.largest = std::max(values.largest, magnitude);
+        sum += magnitude;
+      }
+    }
+  });
+  values.mean = output.numel() > values.bad ? sum / double(output.numel() - values.bad) : 0;
+  return values;
+}
+
+}  // namespace
+
+NonFiniteError::NonFiniteError(NonFiniteReport report, const std::string& more)
+    : NumericalError(fmt::format("the {} is not finite at iteration {}: {}", std::isfinite(report.loss) ? "gradient" : "loss",
+                                 report.iteration, report.first_bad),
+                     "pictures " + first_lines(report.pictures),
+                     "lower optimizer.lr, set train.clip_norm (10, say) or a warm-up" + more),
+      report_(std::move(report)) {}
+
+TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
+    : model_(model),
+      seed_(uint64_t(config.seed)),
+      options_(config.train),
+      optimizer_(make_optimizer(optimizer_parameters(model), config.optimizer)),
+      schedule_(config.schedule, config.optimizer.lr, config.train.iterations) {
+  const std::vector<double>& weights = options_.class_weights;
+  if (!weights.empty()) {
+    if (int64_t(weights.size()) != model.options().num_classes) {
+      throw UsageError(fmt::format("there are {} class weights for {} classes", weights.size(), model.options().num_classes),
+                       "train.class_weights", "give one for each class, or none");
+    }
+    cross_entropy_.class_weights = Tensor::from<double>(weights, {int64_t(weights.size())}).to(model.parameters().at(0).dtype());
+  }
+  cross_entropy_.reduction =
+      options_.reduction == "mean_valid" ? CrossEntropyOptions::Reduction::kMeanValid : CrossEntropyOptions::Reduction::kMeanAll;
+  if (options_.ema > 0) ema_ = std::make_unique<Ema>(model, options_.ema);
+}
+
+TrainStep::Losses TrainStep::forward(const Batch& batch, int64_t pass) {
+  model_.set_step(seed_, uint64_t(pass));
+  const SegmentorOutput output = model_.forward(batch.images);
+  const int64_t height = batch.labels.size(1), width = batch.labels.size(2);
+  Losses losses;
+  losses.main = cross_entropy(resize_bilinear(output.logits, height, width, model_.align_corners()), batch.labels, cross_entropy_);
+  losses.total = losses.main;
+  if (output.aux_logits.defined()) {
+    losses.aux = cross_entropy(resize_bilinear(output.aux_logits, height, width, model_.align_corners()), batch.labels, cross_entropy_);
+    losses.total = losses.main + options_.aux_weight * losses.aux;
+  }
+  return losses;
+}
+
+StepReport TrainStep::run(int64_t iteration, const std::function<Batch()>& next_batch) {
+  model_.train();
+  model_.zero_grad();
+  StepReport report{.iteration = iteration, .lr = schedule_.lr(iteration)};
+  const double share = 1.0 / double(options_.accumulate);
+  Batch batch;
+  for (int64_t i = 0; i < options_.accumulate; ++i) {
+    const int64_t pass = iteration * options_.accumulate + i;
+    batch = next_batch();
+    const Losses losses = forward(batch, pass);
+    const double loss = losses.total.item();
+    if (!std::isfinite(loss)) explain(batch, iteration, pass, loss, 0);
+    report.loss += share * loss;
+    report.main_loss += share * losses.main.item();
+    if (losses.aux.defined()) report.aux_loss += share * losses.aux.item();
+    (options_.accumulate == 1 ? losses.total : losses.total * share).backward();
+  }
+  const GradientNorm gradient = gradient_norm(optimizer_->parameters(), report.loss);
+  report.grad_norm = gradient.norm;
+  if (!gradient.finite) explain(batch, iteration, iteration * options_.accumulate + options_.accumulate - 1, report.loss, gradient.norm);
+  optimizer_->step(report.lr, clip_factor(gradient.norm, options_.clip_norm));
+  model_.zero_grad();
+  if (ema_) ema_->update(iteration);
+  return report;
+}
+
+void TrainStep::explain(const Batch& batch, int64_t iteration, int64_t pass, double loss, double grad_norm) {
+  NonFiniteReport report{.iteration = iteration, .pictures = batch.names, .loss = loss, .grad_norm = grad_norm};
+  {
+    NoGradGuard no_grad;
+    LayerObserver observer([&](Layer& layer, const Tensor&, const Tensor& output) {
+      report.layers.push_back(look_at(layer, output));
+      const NonFiniteReport::LayerValues& values = report.layers.back();
+      if (values.bad == 0 || !report.first_bad.empty()) return;
+      report.first_bad = fmt::format("the first bad values are in the output of the layer \"{}\" ({}): {} of {}", values.name,
+                                     values.description.empty() ? "a block" : values.description, values.bad, output.numel());
+    });
+    const Losses losses = forward(batch, pass);
+    if (report.first_bad.empty() && !std::isfinite(losses.total.item())) report.first_bad = "every layer is finite, the loss overflows";
+  }
+  // A finite forward pass: the gradient went bad on its way back, so the last layer in order comes first.
+  const auto& parameters = optimizer_->parameters();
+  for (size_t i = parameters.size(); i-- > 0 && report.first_bad.empty();) {
+    if (!gradient_norm({parameters[i]}).finite) {
+      report.first_bad = "the forward pass is finite; seen from the loss, the first bad gradient is that of the parameter \"" + parameters[i].name + "\"";
+    }
+  }
+  if (report.first_bad.empty()) report.first_bad = "the sum of the gradients' squares overflows";
+  throw NonFiniteError(std::move(report));
+}
+
+}  // namespace eq

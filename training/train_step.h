@@ -1,0 +1,80 @@
+#pragma once
+// One training update: forward, losses, backward, clipping, optimizer, averaged weights. What it does is a function of the model's state, the
+// batches, the seed and the iteration alone; it keeps nothing that a checkpoint does not hold.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "datasets/loader.h"
+#include "models/segmentor.h"
+#include "training/config.h"
+#include "training/ema.h"
+#include "training/optimizer.h"
+#include "training/schedule.h"
+
+namespace eq {
+
+struct StepReport {
+  int64_t iteration = 0;  // from 0
+  double loss = 0;        // main + aux_weight * aux, mean over the accumulated passes
+  double main_loss = 0;
+  double aux_loss = 0;    // 0 without an auxiliary head
+  double lr = 0;          // before the groups' multipliers
+  double grad_norm = 0;   // before clipping
+};
+
+// What went bad and where, found by running the failed forward pass again under observation.
+struct NonFiniteReport {
+  struct LayerValues {
+    std::string name, description;
+    double largest = 0, mean = 0;  // of |values|, over the finite ones
+    int64_t bad = 0;               // how many are NaN or infinite
+  };
+  int64_t iteration = 0;
+  std::vector<std::string> pictures;  // of the failed pass
+  double loss = 0, grad_norm = 0;
+  std::string first_bad;            // the layer, or the parameter whose gradient is bad, in words
+  std::vector<LayerValues> layers;  // in the order of application
+};
+
+// A NumericalError that carries its report.
+class NonFiniteError : public NumericalError {
+ public:
+  explicit NonFiniteError(NonFiniteReport report, const std::string& more = "");  // `more` ends the hint
+  const NonFiniteReport& report() const { return report_; }
+
+ private:
+  NonFiniteReport report_;
+};
+
+class TrainStep {
+ public:
+  // The model must outlive it. Throws UsageError for options that do not fit the model (number of class weights, groups, ...).
+  TrainStep(EncoderDecoder& model, const Config& config);
+
+  // Update number `iteration`, from train.accumulate batches. Throws NonFiniteError before anything is updated but the running statistics
+  // when the loss or a gradient is not finite; DataError for labels out of range.
+  StepReport run(int64_t iteration, const std::function<Batch()>& next_batch);
+
+  Optimizer& optimizer() { return *optimizer_; }
+  Ema* ema() { return ema_.get(); }  // null without averaging
+
+ private:
+  struct Losses {
+    Tensor main, aux, total;
+  };
+  Losses forward(const Batch& batch, int64_t pass);
+  [[noreturn]] void explain(const Batch& batch, int64_t iteration, int64_t pass, double loss, double grad_norm);
+
+  EncoderDecoder& model_;
+  uint64_t seed_;
+  TrainOptions options_;
+  CrossEntropyOptions cross_entropy_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Ema> ema_;
+  Schedule schedule_;
+};
+
+}  // namespace eq

@@ -1,0 +1,128 @@
+#include "training/trained_model.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "core/errors.h"
+#include "core/file.h"
+#include "core/safetensors.h"
+#include "core/sha256.h"
+#include "datasets/label_map.h"
+#include "datasets/transforms.h"
+#include "training/evaluator.h"
+
+namespace eq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kCardKey = "equiscale";
+constexpr const char* kSuffixes[] = {".jpg", ".jpeg", ".png", ".bmp", ".tga", ".ppm", ".pgm", ".pnm"};
+
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  return text;
+}
+
+bool looks_like_picture(const fs::path& path) {
+  const std::string suffix = lower(path.extension().string());
+  return std::find(std::begin(kSuffixes), std::end(kSuffixes), suffix) != std::end(kSuffixes);
+}
+
+TrainedModel build(ModelCard card, const TensorMap& state, const std::string& source, const std::vector<std::string>& settings) {
+  TrainedModel trained;
+  trained.config = parse_config(card.config, source, settings);
+  trained.config.model.num_classes = int64_t(card.class_names.size());
+  ModelOptions options = trained.config.model;
+  options.backbone.pretrained.clear();  // all weights come from the file
+  {
+    InitRandom random(0);
+    trained.model = std::make_unique<EncoderDecoder>(options);
+  }
+  load_weights(*trained.model, state, source);
+  trained.model->eval();
+  trained.card = std::move(card);
+  trained.source = source;
+  return trained;
+}
+
+TrainedModel load_folder(const fs::path& folder, const std::vector<std::string>& settings) {
+  Checkpoint checkpoint = load_checkpoint(folder);
+  return build(std::move(checkpoint.card), checkpoint.ema.empty() ? checkpoint.model : checkpoint.ema, folder.string(), settings);
+}
+
+}  // namespace
+
+TrainedModel load_trained_model(const fs::path& path, const std::vector<std::string>& settings) {
+  if (fs::is_directory(path)) {
+    if (fs::exists(path / "model.safetensors")) return load_trained_model(path / "model.safetensors", settings);
+    if (has_checkpoint(path / "checkpoint")) return load_folder(path / "checkpoint", settings);
+    if (has_checkpoint(path)) return load_folder(path, settings);
+    throw IoError("there is no trained network in this folder", path.string(),
+                  "give the folder of a run (with model.safetensors or checkpoint/ in it), or a weights file");
+  }
+  SafetensorsFile file = read_safetensors(path);
+  const auto card = file.metadata.find(kCardKey);
+  if (card == file.metadata.end()) {
+    throw DataError("the file does not say which network its weights belong to", path.string(),
+                    "use a model.safetensors that `equiscale train` wrote; weights from elsewhere can start a backbone: model.backbone.pretrained");
+  }
+  return build(read_card(card->second, path.string()), file.tensors, path.string(), settings);
+}
+
+std::string save_weights(const fs::path& path, const Module& model, const ModelCard& card) {
+  const TensorMap state = model.state_dict();
+  write_safetensors(path, state, {{kCardKey, write_card(card)}, {"format", "pt"}});
+  return sha256_hex(state);
+}
+
+LabelMap predict_labels(TrainedModel& trained, const Image& image) {
+  const Tensor prepared = prepare_image(image, trained.config.pipeline);
+  const Tensor classes = predict_classes(*trained.model, prepared, image.height, image.width, trained.config.evaluate);
+  return {image.height, image.width, classes.to_vector<uint8_t>()};
+}
+
+std::vector<fs::path> list_pictures(const std::vector<fs::path>& paths) {
+  std::vector<fs::path> pictures;
+  for (const fs::path& path : paths) {
+    if (!fs::exists(path)) throw IoError("there is no such file or folder", path.string(), "check the path");
+    if (!fs::is_directory(path)) {
+      pictures.push_back(path);
+      continue;
+    }
+    std::vector<fs::path> found;
+    for (const auto& entry : fs::directory_iterator(path)) {
+      if (entry.is_regular_file() && looks_like_picture(entry.path())) found.push_back(entry.path());
+    }
+    if (found.empty()) throw DataError("there are no pictures in this folder", path.string(), "give pictures, or a folder with .jpg or .png files in it");
+    std::sort(found.begin(), found.end());
+    pictures.insert(pictures.end(), found.begin(), found.end());
+  }
+  return pictures;
+}
+
+PredictedFiles predict_file(TrainedModel& trained, const fs::path& picture, const fs::path& folder, std::string stem) {
+  if (stem.empty()) stem = picture.stem().string();
+  const Image image = read_image(picture);
+  const LabelMap labels = predict_labels(trained, image);
+  make_folder(folder);
+  PredictedFiles files{picture, folder / (stem + ".png"), folder / (stem + "_overlay.png")};
+  write_indexed_png(files.labels, labels, trained.card.palette);
+  write_png(files.overlay, overlay(image, labels, trained.card.palette, kIgnoreIndex));
+  return files;
+}
+
+std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<fs::path>& pictures, const fs::path& folder) {
+  std::vector<PredictedFiles> files;
+  std::set<std::string> used;
+  for (const fs::path& picture : pictures) {
+    // Two pictures of one name (in two folders, or of two formats) must not overwrite each other's result.
+    std::string stem = picture.stem().string();
+    for (int i = 2; !used.insert(stem).second || !used.insert(stem + "_overlay").second; ++i) stem = picture.stem().string() + "-" + std::to_string(i);
+    files.push_back(predict_file(trained, picture, folder, stem));
+  }
+  return files;
+}
+
+}  // namespace eq

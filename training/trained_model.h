@@ -1,0 +1,49 @@
+#pragma once
+// A trained network with all that is needed to use it: what `eval` and `predict` start from.
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "datasets/image.h"
+#include "models/segmentor.h"
+#include "training/checkpoint.h"
+#include "training/config.h"
+
+namespace eq {
+
+struct TrainedModel {
+  Config config;
+  ModelCard card;
+  std::unique_ptr<EncoderDecoder> model;  // in evaluation mode
+  std::string source;                     // the file or folder that it came from
+};
+
+// `path` is a run's folder (its model.safetensors, or its checkpoint/ while there is none), a checkpoint's folder, or a weights file that
+// save_weights wrote. Of a checkpoint with averaged weights, these. `settings` change the configuration as in load_config. Throws IoError,
+// DataError (damaged, no description inside, tensors that do not fit) and UsageError (settings).
+TrainedModel load_trained_model(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
+
+// The model's state dict as safetensors, the card in its metadata. Atomic. Returns the sha256 of the state.
+std::string save_weights(const std::filesystem::path& path, const Module& model, const ModelCard& card);
+
+// Classes of a picture of any size, at its own size, by the configuration's pipeline and evaluation mode.
+LabelMap predict_labels(TrainedModel& trained, const Image& image);
+
+// The pictures that `paths` name: files as they are, folders by their pictures (by suffix, sorted, not deeper). Throws IoError for what does not
+// exist and DataError for a folder without pictures.
+std::vector<std::filesystem::path> list_pictures(const std::vector<std::filesystem::path>& paths);
+
+struct PredictedFiles {
+  std::filesystem::path picture, labels, overlay;
+};
+// Reads the picture and writes <stem>.png (class indices, with the palette) and <stem>_overlay.png into `folder`, which is made if missing.
+// `stem` empty: the picture's own.
+PredictedFiles predict_file(TrainedModel& trained, const std::filesystem::path& picture, const std::filesystem::path& folder, std::string stem = "");
+
+// predict_file for each of the pictures, under distinct stems.
+std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<std::filesystem::path>& pictures,
+                                          const std::filesystem::path& folder);
+
+}  // namespace eq

@@ -1,0 +1,277 @@
+#include "training/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "core/allocator.h"
+#include "core/errors.h"
+#include "core/file.h"
+#include "core/parallel.h"
+#include "datasets/inspect.h"
+#include "datasets/loader.h"
+#include "training/run_folder.h"
+#include "training/run_log.h"
+#include "training/signals.h"
+#include "training/trained_model.h"
+
+namespace eq {
+namespace {
+
+namespace fs = std::filesystem;
+
+double now_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+struct StoppedEarly {};  // by a signal, before there was anything to save
+
+class Run {
+ public:
+  Run(const Config& config, const TrainRequest& request, std::optional<Checkpoint> checkpoint);
+  TrainResult train_and_evaluate();
+  TrainResult try_out();
+
+ private:
+  void start_or_restore();
+  void calibrate();
+  void loop();
+  void report_progress(bool last_of_interval);
+  void evaluate_now(int64_t overlays);
+  void save();
+  ModelCard card() const;
+  double seconds() const { return seconds_before_ + now_seconds() - start_; }
+  bool stopping() const { return request_.handle_signals && StopSignals::requested(); }
+
+  Config config_;
+  const TrainRequest& request_;
+  double start_ = now_seconds();
+  double seconds_before_ = 0;
+  std::optional<Checkpoint> checkpoint_;
+  std::unique_ptr<Dataset> train_set_, val_set_;
+  std::unique_ptr<EncoderDecoder> model_;
+  std::unique_ptr<TrainStep> step_;
+  std::unique_ptr<DataLoader> loader_;
+  std::unique_ptr<RunLog> log_;
+  int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
+  TrainResult result_;
+  // Since the run (or this part of it) began, without evaluation; and since the last progress line.
+  double step_seconds_ = 0, wait_seconds_ = 0;
+  struct Interval {
+    int64_t steps = 0;
+    double loss = 0, main_loss = 0, aux_loss = 0, seconds = 0, wait = 0;
+    StepReport last;
+  } interval_;
+};
+
+Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkpoint> checkpoint)
+    : config_(config), request_(request), checkpoint_(std::move(checkpoint)) {
+  train_set_ = make_dataset(config_.data, "train");
+  val_set_ = make_dataset(config_.data, "val");
+  config_.model.num_classes = train_set_->num_classes();
+  if (checkpoint_) check_continues(*checkpoint_, config_, *train_set_, request_.out / "checkpoint");
+  if (config_.evaluate.mode == "slide") slide_windows(1, 1, config_.evaluate);  // refuses gaps now, not after training
+  {
+    InitRandom random{uint64_t(config_.seed)};
+    model_ = std::make_unique<EncoderDecoder>(config_.model);
+  }
+  step_ = std::make_unique<TrainStep>(*model_, config_);
+  if (config_.data.checks && !checkpoint_) check_before_training(*train_set_);
+  loader_ = std::make_unique<DataLoader>(*train_set_, config_.pipeline,
+                                         LoaderOptions{.batch_size = config_.train.batch_size,
+                                                       .threads = int(config_.train.loader_threads),
+                                                       .seed = uint64_t(config_.seed)});
+}
+
+ModelCard Run::card() const {
+  return {.config = to_json_text(config_), .class_names = train_set_->class_names(), .palette = train_set_->palette(), .iteration = iteration_};
+}
+
+void Run::start_or_restore() {
+  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {} threads, seed {}", config_.model.decode_head.type + "-" +
+                            config_.model.backbone.type + std::to_string(config_.model.backbone.depth),
+                        config_.data.type, config_.model.num_classes, model_->parameter_count(), num_threads(), config_.seed));
+  if (!checkpoint_) {
+    if (request_.resume) log_->say("no checkpoint in " + request_.out.string() + " yet: starting from the beginning");
+    calibrate();
+    return;
+  }
+  const std::string source = (request_.out / "checkpoint").string();
+  if (step_->ema() != nullptr) {
+    load_weights(*model_, checkpoint_->ema.empty() ? checkpoint_->model : checkpoint_->ema, source);
+    step_->ema()->take_from_model();
+  }
+  load_weights(*model_, checkpoint_->model, source);
+  step_->optimizer().load_state(checkpoint_->optimizer, source);
+  iteration_ = first_iteration_ = saved_at_ = checkpoint_->card.iteration;
+  seconds_before_ = checkpoint_->seconds;
+  log_->say(fmt::format("resuming after iteration {}", iteration_));
+  checkpoint_.reset();  // its tensors
+}
+
+void Run::calibrate() {
+  const EqualizerOptions& options = config_.model.equalizer;
+  if (options.mode == "off") return;
+  log_->say(fmt::format("measuring feature scales over {} batches", options.batches));
+  model_->set_step(uint64_t(config_.seed), 0);
+  result_.calibration = calibrate_equalizers(*model_, model_->fusion_sites(), options.batches, [&](int64_t) {
+    if (stopping()) throw StoppedEarly();
+    model_->forward(loader_->next().images);
+  });
+  for (const auto& branch : result_.calibration.branches) {
+    log_->say(fmt::format("  {:<24} {:<10} mean {:9.4f}  std {:8.4f}{}{}", branch.site, branch.branch, branch.mean, branch.std,
+                          branch.equalized ? "" : "  not equalized", branch.floored ? "  raised to the floor" : ""));
+  }
+  if (!request_.out.empty()) write_calibration(request_.out / "calibration.json", result_.calibration);
+}
+
+void Run::report_progress(bool last_of_interval) {
+  const double count = double(std::max<int64_t>(1, interval_.steps));
+  const double images = count * double(config_.train.batch_size * config_.train.accumulate);
+  const int64_t done = iteration_ - first_iteration_;
+  Progress progress{.iteration = iteration_,
+                    .iterations = config_.train.iterations,
+                    .loss = interval_.loss / count,
+                    .main_loss = interval_.main_loss / count,
+                    .aux_loss = interval_.aux_loss / count,
+                    .has_aux = !config_.model.auxiliary_head.type.empty(),
+                    .lr = interval_.last.lr,
+                    .grad_norm = interval_.last.grad_norm,
+                    .images_per_second = images / std::max(1e-9, interval_.seconds),
+                    .data_wait = interval_.wait / std::max(1e-9, interval_.seconds),
+                    .memory_bytes = allocator().stats().peak_bytes,
+                    .seconds = seconds(),
+                    .eta_seconds = step_seconds_ / double(std::max<int64_t>(1, done)) * double(config_.train.iterations - iteration_)};
+  if (!last_of_interval) return log_->glance(progress);
+  log_->progress(progress);
+  interval_ = {};
+}
+
+void Run::loop() {
+  const TrainOptions& options = config_.train;
+  loader_->seek(iteration_ * options.accumulate);
+  allocator().reset_peak();
+  while (iteration_ < options.iterations) {
+    const double begin = now_seconds(), waited = loader_->data_wait_seconds();
+    const StepReport report = step_->run(iteration_, [&] { return loader_->next(); });
+    const double took = now_seconds() - begin, wait = loader_->data_wait_seconds() - waited;
+    ++iteration_;
+    step_seconds_ += took;
+    wait_seconds_ += wait;
+    interval_.steps += 1;
+    interval_.loss += report.loss;
+    interval_.main_loss += report.main_loss;
+    interval_.aux_loss += report.aux_loss;
+    interval_.seconds += took;
+    interval_.wait += wait;
+    interval_.last = report;
+    if (request_.on_step) request_.on_step(report);
+    report_progress(iteration_ % options.log_every == 0 || iteration_ == options.iterations);
+    if (stopping()) return;
+    if (options.checkpoint_every > 0 && iteration_ % options.checkpoint_every == 0) save();
+    if (options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations) evaluate_now(0);
+  }
+}
+
+void Run::evaluate_now(int64_t overlays) {
+  result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator().stats().peak_bytes);
+  const EmaScope averaged(step_->ema());
+  EvalRequest request{.options = config_.evaluate, .pipeline = config_.pipeline};
+  request.stop = [this] { return stopping(); };
+  if (overlays > 0) request.on_picture = OverlayWriter(*val_set_, request_.out / "overlays", overlays);
+  log_->say(fmt::format("evaluating {} pictures after iteration {}", val_set_->size(), iteration_));
+  const EvalResult evaluation = evaluate(*model_, *val_set_, request);
+  allocator().reset_peak();
+  result_.eval_peak_bytes = std::max(result_.eval_peak_bytes, evaluation.peak_bytes);
+  if (evaluation.stopped) return;
+  result_.metrics = evaluation.metrics;
+  log_->evaluation(iteration_, evaluation, seconds());
+}
+
+void Run::save() {
+  if (saved_at_ == iteration_) return;
+  Checkpoint checkpoint{.card = card(), .seconds = seconds(), .model = model_->state_dict(), .optimizer = step_->optimizer().state()};
+  if (step_->ema() != nullptr) {
+    const EmaScope averaged(step_->ema());
+    for (const auto& [name, tensor] : model_->state_dict()) checkpoint.ema[name] = tensor.clone();
+  }
+  save_checkpoint(request_.out / "checkpoint", checkpoint);
+  saved_at_ = iteration_;
+}
+
+TrainResult Run::train_and_evaluate() {
+  make_folder(request_.out);
+  write_text_atomically(request_.out / "config.json", to_json_text(config_));
+  const int64_t resume_from = checkpoint_ ? checkpoint_->card.iteration : -1;
+  log_ = std::make_unique<RunLog>(request_.out, request_.log, resume_from);
+  bool stopped = false;
+  try {
+    start_or_restore();
+    loop();
+  } catch (const StoppedEarly&) {
+    stopped = true;
+  } catch (const NonFiniteError& error) {
+    std::string good = saved_at_ >= 0 ? fmt::format("; the last good checkpoint is that of iteration {}", saved_at_) : "";
+    if (config_.train.on_nan == "dump") {
+      write_non_finite_report(request_.out / "nan_report.json", error.report());
+      good += "; the values of every layer are in " + (request_.out / "nan_report.json").string();
+    }
+    throw NonFiniteError(error.report(), good);
+  }
+  stopped |= stopping();
+  if (!stopped || iteration_ > first_iteration_) save();
+  result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator().stats().peak_bytes);
+  if (!stopped) {
+    evaluate_now(config_.train.overlays);
+    stopped = stopping();
+  }
+  result_.iterations = iteration_;
+  const int64_t images = (iteration_ - first_iteration_) * config_.train.batch_size * config_.train.accumulate;
+  result_.images_per_second = double(images) / std::max(1e-9, step_seconds_);
+  result_.data_wait = wait_seconds_ / std::max(1e-9, step_seconds_);
+  result_.seconds = seconds();
+  if (stopped) {
+    log_->say(fmt::format("stopped after iteration {} of {}; go on with --resume", iteration_, config_.train.iterations));
+    return result_;
+  }
+  {
+    const EmaScope averaged(step_->ema());
+    result_.weights_sha256 = save_weights(request_.out / "model.safetensors", *model_, card());
+  }
+  result_.finished = true;
+  result_.seconds = seconds();
+  write_text_atomically(request_.out / "summary.json", summary_json(config_, result_, model_->parameter_count()));
+  return result_;
+}
+
+TrainResult Run::try_out() {
+  log_ = std::make_unique<RunLog>(fs::path(), request_.log, -1);
+  allocator().reset_peak();
+  const double begin = now_seconds();
+  step_->run(0, [&] { return loader_->next(); });
+  const double step_seconds = now_seconds() - begin;
+  result_.train_peak_bytes = allocator().stats().peak_bytes;
+  const EvalResult evaluation = evaluate(*model_, *val_set_, {.options = config_.evaluate, .pipeline = config_.pipeline, .limit = 1});
+  result_.eval_peak_bytes = evaluation.peak_bytes;
+  constexpr double kMega = 1 << 20;
+  log_->say(fmt::format("dry run: {} parameters; a training step takes {:.2f} s and {:.0f} MiB of tensors, evaluation of one picture {:.2f} s and "
+                        "{:.0f} MiB; {} iterations would take about {}",
+                        model_->parameter_count(), step_seconds, double(result_.train_peak_bytes) / kMega, evaluation.seconds,
+                        double(result_.eval_peak_bytes) / kMega, config_.train.iterations,
+                        human_duration(step_seconds * double(config_.train.iterations))));
+  result_.seconds = seconds();
+  return result_;
+}
+
+}  // namespace
+
+TrainResult train(const Config& config, const TrainRequest& request) {
+  if (request.out.empty() && !request.dry_run) throw UsageError("a run needs a folder", "--out", "for example --out runs/first");
+  if (request.threads != 0) set_num_threads(request.threads);
+  flush_denormals();
+  const StopSignals signals(request.handle_signals);
+  Run run(config, request, open_run_folder(request));
+  return request.dry_run ? run.try_out() : run.train_and_evaluate();
+}
+
+}  // namespace eq

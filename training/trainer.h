@@ -1,0 +1,45 @@
+#pragma once
+// A whole training run: data, model, calibration, the loop, evaluation, and everything in the run's folder.
+
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "training/config.h"
+#include "training/evaluator.h"
+#include "training/train_step.h"
+
+namespace eq {
+
+struct TrainRequest {
+  std::filesystem::path out;  // the run's folder; made if missing. May be empty in a dry run only
+  bool resume = false;        // go on from out/checkpoint (from the start if the run has not written one yet)
+  bool dry_run = false;       // check configuration, data, shapes and memory with one step and one picture; write nothing
+  int threads = 0;            // set_num_threads; 0: as it is
+  std::FILE* log = stdout;    // progress; null: quiet
+  bool handle_signals = true; // SIGINT and SIGTERM end the run with a checkpoint
+  std::function<void(const StepReport&)> on_step;
+};
+
+struct TrainResult {
+  bool finished = false;        // false: stopped by a signal (a checkpoint was written), or a dry run
+  int64_t iterations = 0;       // updates made, over all resumptions
+  double seconds = 0;           // over all resumptions
+  double images_per_second = 0; // of this part of the run, without evaluation
+  double data_wait = 0;         // share of the training time spent waiting for the loader
+  size_t train_peak_bytes = 0, eval_peak_bytes = 0;  // of tensors
+  SegmentationMetrics metrics;  // of the last evaluation
+  std::string weights_sha256;   // of the final weights (the averaged ones if train.ema is on)
+  CalibrationReport calibration;  // empty when the equalizers are off, or were restored from a checkpoint
+};
+
+// The folder: config.json (resolved), metrics.jsonl, metrics.csv, calibration.json, checkpoint/, overlays/*.png (input | label |
+// prediction), model.safetensors and, last, summary.json. Throws UsageError (options; a folder that already holds a run, unless resuming; a
+// configuration that does not belong to the checkpoint), DataError, IoError, NonFiniteError.
+TrainResult train(const Config& config, const TrainRequest& request);
+
+// The text of summary.json.
+std::string summary_json(const Config& config, const TrainResult& result, int64_t parameters);
+
+}  // namespace eq
