@@ -21,7 +21,7 @@ std::vector<std::string> read_class_names(const std::filesystem::path& file) {
     if (line.empty()) continue;
     const size_t tab = line.rfind('\t');
     const std::string number = std::to_string(names.size() + 1);
-    if (tab == std::string::npos || line.substr(0, line.find('\t')) != number) {
+    if (tab == std::string::npos || line.substr(0, line.find_first_of(" \t")) != number) {
       throw DataError("the row of class " + number + " is missing or malformed: " + line.substr(0, 200), file.string(),
                       "use the file that comes with ADEChallengeData2016");
     }

@@ -37,23 +37,17 @@ void count_labels(const LabelMap& labels, std::array<int64_t, 256>& counts) {
   for (uint8_t value : labels.labels) ++counts[value];
 }
 
-// The pictures themselves are not decoded, unless their header's size disagrees with the labels' (EXIF may turn them).
+// The picture itself is not decoded.
 void inspect_image(const Dataset& dataset, int64_t index, const LabelMap* labels, Finding& finding) {
   const SampleFiles& files = *dataset.files(index);
   try {
     const PictureInfo info = probe_picture(files.image);
     finding.image_mode = mode_text(info);
-    int64_t width = info.width, height = info.height;
-    if (labels != nullptr && (width != labels->width || height != labels->height)) {
-      const Image image = read_image(files.image);
-      width = image.width;
-      height = image.height;
-    }
-    finding.size = size_text(width, height);
-    if (labels != nullptr && (width != labels->width || height != labels->height)) {
+    finding.size = size_text(info.width, info.height);
+    if (labels != nullptr && (info.width != labels->width || info.height != labels->height)) {
       finding.problems.push_back({.kind = DataProblem::Kind::kSizeMismatch,
                                   .file = files.labels.string(),
-                                  .message = "the image is " + size_text(width, height) + " and its labels are " +
+                                  .message = "the image is " + finding.size + " and its labels are " +
                                              size_text(labels->width, labels->height)});
     }
   } catch (const Error& error) {

@@ -87,7 +87,10 @@ std::string LabelMapper::allowed() const {
     while (last < 255 && table_[size_t(last + 1)] != kOutOfRange) ++last;
     if (!text.empty()) text += ", ";
     text += std::to_string(value);
-    if (last > value) text += "-" + std::to_string(last);
+    if (last > value) {
+      text += '-';
+      text += std::to_string(last);
+    }
     value = last;
   }
   return text;

@@ -21,6 +21,12 @@ struct Rgb {
 
 int draw(Random& random, int low, int high) { return int(random.uniform_int(low, high + 1)); }  // both included
 
+// The larger of two draws.
+int draw_upper(Random& random, int low, int high) {
+  const int first = draw(random, low, high);
+  return std::max(first, draw(random, low, high));
+}
+
 Rgb draw_color(Random& random, Rgb center, int spread) {
   const int r = draw(random, -spread, spread), g = draw(random, -spread, spread), b = draw(random, -spread, spread);
   return {center.r + r, center.g + g, center.b + b};
@@ -216,7 +222,7 @@ class Scene {
   void paint_stroke() {
     constexpr int kAngle = 64;  // fractions of a degree
     const Rgb ink = draw_color(random_, {26, 24, 26}, 14);
-    const int half = draw(random_, kPixel / 2, kPixel);
+    const int half = draw_upper(random_, kPixel / 2, kPixel);
     const int labelled = std::max(half, kPixel * 9 / 16);  // no gaps in diagonals one pixel wide
     int x = draw(random_, 0, side_ * kPixel), y = draw(random_, 0, side_ * kPixel);
     int angle = draw(random_, 0, 359) * kAngle, turn = 0;
@@ -247,7 +253,7 @@ class Scene {
   void paint_dot() {
     const Rgb base = draw_color(random_, {240, 240, 235}, 12);
     const int cx = draw(random_, 0, side_ * kPixel), cy = draw(random_, 0, side_ * kPixel);
-    const int radius = draw(random_, kPixel, 2 * kPixel);
+    const int radius = draw_upper(random_, kPixel, 2 * kPixel);
     auto distance = [&](int dx, int dy) { return integer_root(uint32_t(dx * dx + dy * dy)) - radius; };
     paint_filled(cx, cy, radius, kDot, false, distance, [&](int, int) { return base; });
   }

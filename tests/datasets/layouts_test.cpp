@@ -191,7 +191,7 @@ TEST_CASE("ADE20K's layout: 0 is ignored, names come from its own list", "[layou
   const fs::path root = folder.path() / "ADEChallengeData2016";
   write_pair(root / "images/training/p.jpg", root / "annotations/training/p.png", {0, 1, 3, 2, 2, 2});
   write_pair(root / "images/validation/q.jpg", root / "annotations/validation/q.png", {4});
-  test::write_file(root / "objectInfo150.txt", "Idx\tRatio\tTrain\tVal\tName\n1\t0.1\t1\t1\twall\r\n2\t0.1\t1\t1\tbuilding, edifice\n3\t0.1\t1\t1\tsky\n");
+  test::write_file(root / "objectInfo150.txt", "Idx\tRatio\tTrain\tVal\tName\n1\t0.1\t1\t1\twall\r\n2 \t0.1\t1\t1\tbuilding, edifice\n3\t0.1\t1\t1\tsky\n");
   for (const fs::path& given : {root, folder.path()}) {
     const auto dataset = make_dataset(options_of("ade20k", given), "train");
     CHECK(dataset->class_names() == std::vector<std::string>{"wall", "building", "sky"});

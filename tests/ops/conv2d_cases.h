@@ -5,7 +5,7 @@
 
 #include "core/kernels/conv2d.h"
 
-namespace eq::test {
+namespace eq::cases {
 
 struct Conv2dCase {
   const char* name;
@@ -104,4 +104,4 @@ inline const Conv2dCase kConv2dNetworks[] = {
     {"depthwise 7x7 96 @64", 8, 64, 64, 96, 96, 7, 7, conv2d_options(1, 3, 1, 96)},
 };
 
-}  // namespace eq::test
+}  // namespace eq::cases

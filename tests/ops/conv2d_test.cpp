@@ -7,6 +7,7 @@
 #include "support.h"
 
 using namespace eq;
+using namespace eq::cases;
 using namespace eq::test;
 
 namespace {

@@ -1,0 +1,45 @@
+// equiscale eval RUN|CKPT.
+#include <fmt/format.h>
+
+#include "app/common.h"
+#include "training/evaluator.h"
+#include "training/run_log.h"
+#include "training/trained_model.h"
+
+namespace eq::app {
+
+void add_eval(CLI::App& app) {
+  CLI::App* command = add_command(app, "eval", "Evaluate a trained network: IoU and accuracy of every class, aAcc, mIoU, mAcc",
+                                  "equiscale eval runs/camvid --split test");
+  struct Options {
+    MachineOptions machine;
+    std::string path, split = "val";
+    std::vector<std::string> settings;
+    bool slide = false, json = false;
+    int64_t limit = 0;
+  };
+  auto options = std::make_shared<Options>();
+  command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
+  options->machine.add_to(command);
+  command->add_option("--split", options->split, "train, val or test")->capture_default_str();
+  command->add_flag("--slide", options->slide, "Average over sliding windows (evaluate.crop, evaluate.stride) instead of whole pictures");
+  command->add_option("--limit", options->limit, "Only the first N pictures; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set data.root=elsewhere")->take_all()->allow_extra_args(false);
+  command->add_flag("--json", options->json, "Print JSON");
+  command->callback([options] {
+    options->machine.apply();
+    TrainedModel trained = load_trained_model(options->path, options->settings);
+    if (options->slide) trained.config.evaluate.mode = "slide";
+    const auto dataset = make_dataset(trained.config.data, options->split);
+    EvalRequest request{.options = trained.config.evaluate, .pipeline = trained.config.pipeline, .limit = options->limit};
+    const EvalResult result = evaluate(*trained.model, *dataset, request);
+    if (options->json) {
+      fmt::print("{}\n", metrics_json(result.metrics));
+    } else {
+      fmt::print("{}{} pictures of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), result.pictures, options->split,
+                 result.seconds, human_bytes(double(result.peak_bytes)));
+    }
+  });
+}
+
+}  // namespace eq::app

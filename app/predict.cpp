@@ -1,0 +1,37 @@
+// equiscale predict CKPT IMAGE... --out DIR.
+#include <fmt/format.h>
+
+#include "app/common.h"
+#include "training/trained_model.h"
+
+namespace eq::app {
+
+void add_predict(CLI::App& app) {
+  CLI::App* command = add_command(app, "predict", "Predict pictures: an overlay and a PNG of class indices for each",
+                                  "equiscale predict runs/camvid street.jpg more/pictures --out predicted");
+  struct Options {
+    MachineOptions machine;
+    std::string path, out;
+    std::vector<std::string> pictures;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
+  command->add_option("pictures", options->pictures, "Pictures, or folders of pictures")->required();
+  command->add_option("--out", options->out, "Folder for <name>.png (class indices) and <name>_overlay.png")->required();
+  options->machine.add_to(command);
+  command->add_flag("--json", options->json, "Print JSON");
+  command->callback([options] {
+    options->machine.apply();
+    TrainedModel trained = load_trained_model(options->path);
+    const std::vector<std::filesystem::path> paths(options->pictures.begin(), options->pictures.end());
+    nlohmann::json written = nlohmann::json::array();
+    for (const PredictedFiles& files : predict_files(trained, list_pictures(paths), options->out)) {
+      written.push_back({{"picture", files.picture.string()}, {"labels", files.labels.string()}, {"overlay", files.overlay.string()}});
+      if (!options->json) fmt::print("{} -> {}\n", files.picture.string(), files.overlay.string());
+    }
+    if (options->json) print_json(written);
+  });
+}
+
+}  // namespace eq::app

@@ -1,0 +1,42 @@
+// equiscale train CONFIG --out DIR.
+#include <fmt/format.h>
+
+#include "app/common.h"
+#include "core/file.h"
+#include "core/parallel.h"
+#include "training/trainer.h"
+
+namespace eq::app {
+
+void add_train(CLI::App& app) {
+  CLI::App* command = add_command(app, "train", "Train a network as a configuration says; the folder holds everything the run leaves",
+                                  "equiscale train recipes/camvid_upernet_resnet18.json --out runs/camvid --set data.root=path/to/camvid");
+  struct Options {
+    ConfigOptions config;
+    MachineOptions machine;
+    std::string out;
+    bool resume = false, dry_run = false, json = false;
+  };
+  auto options = std::make_shared<Options>();
+  options->config.add_to(command);
+  options->machine.add_to(command);
+  command->add_option("--out", options->out, "The run's folder: checkpoint/, metrics, overlays/, model.safetensors, summary.json")->required();
+  command->add_flag("--resume", options->resume, "Go on from the folder's last checkpoint, to the same bits as an uninterrupted run");
+  command->add_flag("--dry-run", options->dry_run, "Check configuration, data, shapes and memory with one step, write nothing");
+  command->add_flag("--json", options->json, "Print the summary as JSON on standard output, progress on standard error");
+  command->callback([options] {
+    options->machine.apply();
+    const Config config = options->config.load();
+    TrainRequest request;
+    request.out = options->out;
+    request.resume = options->resume;
+    request.dry_run = options->dry_run;
+    request.log = options->json ? stderr : stdout;
+    const TrainResult result = train(config, request);
+    if (options->dry_run) return;
+    if (!result.finished) throw CLI::RuntimeError(130);  // stopped by a signal, as shells report it
+    if (options->json) fmt::print("{}\n", read_text(request.out / "summary.json", size_t{1} << 24));
+  });
+}
+
+}  // namespace eq::app
