@@ -1,5 +1,5 @@
-// Convolution at network sizes, all three directions. GFLOP/s are those of the direct algorithm (two per multiply-add), in wall
-// time. /1: one thread, to compare with the core's peak; /all: as many as the machine has.
+// Convolution at network sizes, all three directions. GFLOP/s are those of the direct algorithm (two per multiply-add),
+// in wall time. /1: one thread, to compare with the core's peak; /all: as many as the machine has.
 
 #include <benchmark/benchmark.h>
 
@@ -28,7 +28,8 @@ void conv2d_case(benchmark::State& state, const Conv2dCase& c, Direction directi
   set_num_threads(all_threads ? all : 1);
   const Tensor x = random_values(c.x_shape(), 1), weight = random_values(c.weight_shape(), 2);
   const Tensor bias = c.bias ? random_values({c.out}, 3) : Tensor(), grad_y = random_values(c.y_shape(), 4);
-  Tensor y = Tensor::empty(c.y_shape()), grad_x = Tensor::empty(c.x_shape()), grad_weight = Tensor::empty(c.weight_shape());
+  Tensor y = Tensor::empty(c.y_shape()), grad_x = Tensor::empty(c.x_shape()),
+         grad_weight = Tensor::empty(c.weight_shape());
   for (auto _ : state) {
     switch (direction) {
       case Direction::kForward: cpu::conv2d_forward(x, weight, bias, y, c.options); break;
@@ -49,7 +50,8 @@ const bool registered = [] {
       for (bool all : {false, true}) {
         const std::string title = std::string("conv2d/") + c.name + "/" + name + (all ? "/all" : "/1");
         const Direction d = direction;
-        benchmark::RegisterBenchmark(title.c_str(), [&c, d, all](benchmark::State& state) { conv2d_case(state, c, d, all); })
+        benchmark::RegisterBenchmark(title.c_str(),
+                                     [&c, d, all](benchmark::State& state) { conv2d_case(state, c, d, all); })
             ->UseRealTime()
             ->Unit(benchmark::kMillisecond);
       }

@@ -15,8 +15,8 @@ constexpr int kRun = 8;                    // neighbouring outputs computed toge
 constexpr int64_t kTaskBytes = 128 << 10;  // of output per task
 constexpr int64_t kParts = 32;             // partial sums of a weight gradient
 
-// The vectors that cover `channels`: the last one overlaps its neighbour where it can, and is partial only when there are
-// fewer channels than lanes.
+// The vectors that cover `channels`: the last one overlaps its neighbour where it can, and is partial only when there
+// are fewer channels than lanes.
 template <class T>
 struct ChannelVectors {
   int64_t channels;
@@ -112,7 +112,8 @@ inline void add_checked(const RowTask<T>& t, int64_t q, Vector<T>& sum) {
     for (size_t s = 0; s < t.w->taps.size(); ++s) {
       const int64_t column = q * t.w->step + t.w->taps[s];
       if (column < 0 || column >= t.w->in) continue;
-      sum += load_first(x + column * t.x_pixel, t.valid) * load_first(t.weight + (tap + int64_t(s)) * t.x_pixel, t.valid);
+      sum +=
+          load_first(x + column * t.x_pixel, t.valid) * load_first(t.weight + (tap + int64_t(s)) * t.x_pixel, t.valid);
     }
   });
 }
@@ -137,7 +138,7 @@ void forward_row(const RowTask<T>& t, Vector<T> bias, T* y, int64_t y_pixel, int
     Vector<T> sum[kRun];
 #pragma GCC unroll 8
     for (int i = 0; i < kRun; ++i) sum[i] = bias;
-    // The lines of the next row: walked in pieces of a vector, they are no stream the hardware would foresee.
+      // The lines of the next row: walked in pieces of a vector, they are no stream the hardware would foresee.
 #pragma GCC unroll 8
     for (int i = 0; i < kRun; ++i) {
       __builtin_prefetch(next_x + (q + i) * t.w->step * t.x_pixel, 0);
@@ -169,7 +170,8 @@ void correlate(const Correlation& c, int64_t channels, const T* x, const T* pack
       for (int64_t p = rows.begin(part); p < rows.begin(part + 1); ++p) {
         for (int64_t v = 0; v < vectors.count(); ++v) {
           const int64_t channel = vectors.offset(v);
-          const RowTask<T> row = {&c.h, &c.w, x + image * x_image + channel, x_row, channels, packed + channel, p, vectors.valid()};
+          const RowTask<T> row = {
+              &c.h, &c.w, x + image * x_image + channel, x_row, channels, packed + channel, p, vectors.valid()};
           const Vector<T> start = bias ? load_first(bias + channel, vectors.valid()) : Vector<T>{};
           forward_row(row, start, y + image * c.y_image + p * c.y_row + channel, c.y_pixel, c.y_row);
         }
@@ -308,7 +310,8 @@ void depthwise_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor
       c.h = row_axis;
       c.w = col_axis;
       pack_filters(c, weight, packed.data());
-      correlate<T>(c, channels, grad_y.data<T>(), packed.data(), nullptr, wide.data<T>() + (first_row * w.in + first_col) * channels);
+      correlate<T>(c, channels, grad_y.data<T>(), packed.data(), nullptr,
+                   wide.data<T>() + (first_row * w.in + first_col) * channels);
     }
   }
   if (multiplier == 1) return;
@@ -342,7 +345,8 @@ void depthwise_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& gr
         const int64_t image = row / c.h.out, p = row % c.h.out;
         for (int64_t v = 0; v < vectors.count(); ++v) {
           const int64_t channel = vectors.offset(v);
-          const RowTask<T> t = {&c.h, &c.w, xs + image * c.h.in * x_row + channel, x_row, channels, nullptr, p, vectors.valid()};
+          const RowTask<T> t = {&c.h, &c.w,           xs + image * c.h.in * x_row + channel, x_row, channels, nullptr,
+                                p,    vectors.valid()};
           weight_row(t, grads + row * y_row + channel, part + v * taps * kLanes<T>);
         }
       }

@@ -13,8 +13,8 @@ Correlation forward_correlation(const Shape& x, const Shape& weight, const Shape
   c.in_channels = weight[3];
   c.out_channels = weight[0] / o.groups;
   c.y_pixel = weight[0];
-  const bool pointwise = weight[1] == 1 && weight[2] == 1 && o.stride_h == 1 && o.stride_w == 1 && y[1] == x[1] && y[2] == x[2] &&
-                         o.pad_top == 0 && o.pad_left == 0;
+  const bool pointwise = weight[1] == 1 && weight[2] == 1 && o.stride_h == 1 && o.stride_w == 1 && y[1] == x[1] &&
+                         y[2] == x[2] && o.pad_top == 0 && o.pad_left == 0;
   if (pointwise) {
     const int64_t pixels = x[0] * x[1] * x[2];
     c.h = forward_axis(1, 1, 1, 1, 1, 0);
@@ -31,15 +31,16 @@ Correlation forward_correlation(const Shape& x, const Shape& weight, const Shape
 
 namespace {
 
-// Chunks of input channels and strips of outputs, such that a strip's input and one block's weights stay in a 1 MiB L2 cache.
+// Chunks of input channels and strips of outputs, such that a strip's input and one block's weights stay in a 1 MiB L2
+// cache.
 constexpr int64_t kMostDepth = 2304;              // taps * input channels of a chunk
 constexpr int64_t kStripBytes = 256 << 10;        // of input in scratch
 constexpr int64_t kStripPixels = 512;             // outputs of a strip
 constexpr int64_t kStripColumns = 8 * kTileRows;  // of these in a row
 constexpr int64_t kTasks = 32;                    // wanted, so that any usual number of threads is busy
 
-// How the packed weights are laid out: [group][block of kBlock output channels][chunk][tap][input channel][block], the last
-// block rounded up to whole vectors.
+// How the packed weights are laid out: [group][block of kBlock output channels][chunk][tap][input channel][block], the
+// last block rounded up to whole vectors.
 template <class T>
 struct Packing {
   int64_t taps, in_channels, out_channels;
@@ -64,23 +65,26 @@ void pack_transposed(const T* from, int64_t from_row, int64_t rows, int64_t colu
     int64_t column = 0;
     for (; column + kWidth <= columns; column += kWidth) {
       Vector<T> square[kWidth];
-      for (int i = 0; i < kWidth; ++i) square[i] = row + i < rows ? load(from + (row + i) * from_row + column) : Vector<T>{};
+      for (int i = 0; i < kWidth; ++i)
+        square[i] = row + i < rows ? load(from + (row + i) * from_row + column) : Vector<T>{};
       transpose<T>(square);
       for (int i = 0; i < kWidth; ++i) store(to + (column + i) * width + row, square[i]);
     }
     for (; column < columns; ++column) {
-      for (int i = 0; i < kWidth; ++i) to[column * width + row + i] = row + i < rows ? from[(row + i) * from_row + column] : T(0);
+      for (int i = 0; i < kWidth; ++i)
+        to[column * width + row + i] = row + i < rows ? from[(row + i) * from_row + column] : T(0);
     }
   }
 }
 
 // One block and chunk of weight [O,kh,kw,I/groups] for the forward correlation: output channels are O.
 template <class T>
-void pack_forward(const Correlation& c, const Packing<T>& packing, const Tensor& weight, int64_t group, int64_t block, int64_t chunk,
-                  T* to) {
+void pack_forward(const Correlation& c, const Packing<T>& packing, const Tensor& weight, int64_t group, int64_t block,
+                  int64_t chunk, T* to) {
   const int64_t filter = packing.taps * c.in_channels;  // elements of one output channel
-  const T* from = weight.data<T>() + (group * c.out_channels + block * kBlock<T>) * filter + packing.chunks.begin(chunk);
-  const int64_t size = packing.chunks.size(chunk), width = packing.block_width(block), rows = packing.block_channels(block);
+  const T* from = weight.data<T>() + (group * c.out_channels + block * kBlock<T>)*filter + packing.chunks.begin(chunk);
+  const int64_t size = packing.chunks.size(chunk), width = packing.block_width(block),
+                rows = packing.block_channels(block);
   if (packing.chunks.parts == 1) return pack_transposed(from, filter, rows, filter, to, width);
   for (int64_t tap = 0; tap < packing.taps; ++tap) {
     pack_transposed(from + tap * c.in_channels, filter, rows, size, to + tap * size * width, width);
@@ -89,8 +93,8 @@ void pack_forward(const Correlation& c, const Packing<T>& packing, const Tensor&
 
 // The same for backward input: output channels are I/groups, input channels O/groups, taps the phase's.
 template <class T>
-void pack_backward(const Correlation& c, const Packing<T>& packing, const Tensor& weight, int64_t group, int64_t block, int64_t chunk,
-                   T* to) {
+void pack_backward(const Correlation& c, const Packing<T>& packing, const Tensor& weight, int64_t group, int64_t block,
+                   int64_t chunk, T* to) {
   const int64_t kernel_w = weight.size(2), filter = weight.size(1) * kernel_w * c.out_channels;
   const int64_t width = packing.block_width(block), valid = packing.block_channels(block);
   const int64_t first = group * c.in_channels + packing.chunks.begin(chunk);
@@ -129,9 +133,10 @@ Plan make_plan(const Correlation& c, const Packing<T>& packing) {
   const int64_t strips = images.parts * rows.parts * cols.parts * c.groups;
   // More tasks by sharing out the blocks, as long as each is worth the start of a task and the copy of its strip.
   const int64_t blocks = packing.blocks();
-  const double flops = 2.0 * double(images.largest() * rows.largest() * cols.largest()) * double(packing.taps * c.in_channels) *
-                       double(c.out_channels);
-  const int64_t shares = std::clamp<int64_t>(divide_up(kTasks, std::max<int64_t>(1, strips)), 1, std::max<int64_t>(1, int64_t(flops / 2e6)));
+  const double flops = 2.0 * double(images.largest() * rows.largest() * cols.largest()) *
+                       double(packing.taps * c.in_channels) * double(c.out_channels);
+  const int64_t shares = std::clamp<int64_t>(divide_up(kTasks, std::max<int64_t>(1, strips)), 1,
+                                             std::max<int64_t>(1, int64_t(flops / 2e6)));
   return {images, rows, cols, Split(blocks, divide_up(blocks, std::min(blocks, shares)))};
 }
 
@@ -178,8 +183,8 @@ StripInput<T> read_strip(const Correlation& c, const T* x, const Window& rows, c
 
 // All tiles of a strip for one block of output channels.
 template <class T>
-void run_block(const Correlation& c, const StripInput<T>& in, PixelTile<T> tile, int64_t channels, int64_t images, int64_t rows,
-               int64_t cols, bool ahead) {
+void run_block(const Correlation& c, const StripInput<T>& in, PixelTile<T> tile, int64_t channels, int64_t images,
+               int64_t rows, int64_t cols, bool ahead) {
   const bool narrow = channels <= kLanes<T>;
   const PixelTileTable<T>& table = narrow ? kPixelTiles<T, 1> : kPixelTiles<T, 2>;
   tile.last = narrow ? channels : channels - kLanes<T>;
@@ -208,8 +213,8 @@ struct Job {
   bool direct;  // the input is read in place
   T *packed, *y;
   Job(const Correlation& correlation, T* output)
-      : c(correlation), packing(c), plan(make_plan(c, packing)), direct(c.h.never_outside() && c.w.never_outside()), packed(nullptr),
-        y(output) {}
+      : c(correlation), packing(c), plan(make_plan(c, packing)), direct(c.h.never_outside() && c.w.never_outside()),
+        packed(nullptr), y(output) {}
   int64_t packing_tasks() const { return c.groups * packing.blocks() * packing.chunks.parts; }
   int64_t tasks() const { return plan.strips() * c.groups * plan.blocks.parts; }
 };
@@ -225,7 +230,8 @@ void run_task(const Job<T>& job, const T* x, const T* bias, int64_t task) {
   const Correlation& c = job.c;
   const Plan& plan = job.plan;
   Digits digits{task};
-  const int64_t share = digits.take(plan.blocks.parts), col = digits.take(plan.cols.parts), row = digits.take(plan.rows.parts);
+  const int64_t share = digits.take(plan.blocks.parts), col = digits.take(plan.cols.parts),
+                row = digits.take(plan.rows.parts);
   const int64_t image = digits.take(plan.images.parts), group = digits.rest;
   auto window = [&job](const Axis& axis, const Split& split, int64_t part) {
     return (job.direct ? direct_window : copied_window)(axis, split.begin(part), split.size(part));
@@ -241,7 +247,8 @@ void run_task(const Job<T>& job, const T* x, const T* bias, int64_t task) {
     taps.resize(in.taps.size());
     for (int64_t block = first_block; block < plan.blocks.begin(share + 1); ++block) {
       const int64_t out_channel = group * c.out_channels + block * kBlock<T>;
-      for (size_t i = 0; i < taps.size(); ++i) taps[i] = {in.taps[i].x, in.taps[i].weight * job.packing.block_width(block)};
+      for (size_t i = 0; i < taps.size(); ++i)
+        taps[i] = {in.taps[i].x, in.taps[i].weight * job.packing.block_width(block)};
       PixelTile<T> tile = {};
       tile.x_pixel = in.pixel;
       tile.depth = in.depth;
@@ -252,7 +259,8 @@ void run_task(const Job<T>& job, const T* x, const T* bias, int64_t task) {
       tile.accumulate = chunk > 0;
       tile.y = job.y + first_image * c.y_image + rows.begin * c.y_row + cols.begin * c.y_pixel + out_channel;
       tile.y_pixel = c.y_pixel;
-      run_block(c, in, tile, job.packing.block_channels(block), images, rows.count, cols.count, job.direct && block == first_block);
+      run_block(c, in, tile, job.packing.block_channels(block), images, rows.count, cols.count,
+                job.direct && block == first_block);
     }
   }
 }
@@ -278,18 +286,24 @@ void run_jobs(std::vector<Job<T>>& jobs, const T* x, const Tensor& weight, const
   Buffer<T> packed(size);
   T* next = packed.data();
   for (Job<T>& job : jobs) next = (job.packed = next) + job.c.groups * job.packing.group_size();
-  for_all(jobs, [](const Job<T>& job) { return job.packing_tasks(); }, [&](const Job<T>& job, int64_t task) {
-    Digits digits{task};
-    const int64_t chunk = digits.take(job.packing.chunks.parts), block = digits.take(job.packing.blocks()), group = digits.rest;
-    pack(job.c, job.packing, weight, group, block, chunk, job.packed + job.packing.offset(group, block, chunk));
-  });
-  for_all(jobs, [](const Job<T>& job) { return job.tasks(); }, [&](const Job<T>& job, int64_t task) { run_task(job, x, bias, task); });
+  for_all(
+      jobs, [](const Job<T>& job) { return job.packing_tasks(); },
+      [&](const Job<T>& job, int64_t task) {
+        Digits digits{task};
+        const int64_t chunk = digits.take(job.packing.chunks.parts), block = digits.take(job.packing.blocks()),
+                      group = digits.rest;
+        pack(job.c, job.packing, weight, group, block, chunk, job.packed + job.packing.offset(group, block, chunk));
+      });
+  for_all(
+      jobs, [](const Job<T>& job) { return job.tasks(); },
+      [&](const Job<T>& job, int64_t task) { run_task(job, x, bias, task); });
 }
 
 }  // namespace
 
 template <class T>
-void direct_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& options) {
+void direct_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y,
+                    const Conv2dOptions& options) {
   std::vector<Job<T>> jobs;
   jobs.emplace_back(forward_correlation(x.shape(), weight.shape(), y.shape(), options), y.data<T>());
   run_jobs(jobs, x.data<T>(), weight, bias.defined() ? bias.data<T>() : nullptr, pack_forward<T>);

@@ -18,8 +18,8 @@ constexpr int64_t kStripColumns = 256;
 struct Plan {
   Split images, rows, cols;
   int64_t k_range, c_range, k_ranges, c_ranges, chunks;
-  // Vectors lie along the input channels, as in the gradient, or, where these would fill them badly (a stem), along the output
-  // channels: sums are then [kh,kw,I/groups][O].
+  // Vectors lie along the input channels, as in the gradient, or, where these would fill them badly (a stem), along the
+  // output channels: sums are then [kh,kw,I/groups][O].
   bool transposed;
   int64_t strips() const { return images.parts * rows.parts * cols.parts; }
 };
@@ -50,7 +50,8 @@ Plan make_plan(const Correlation& c) {
   const double filled_c = filled(merged ? c.in_channels * int64_t(c.w.taps.size()) : c.in_channels);
   const bool transposed = c.in_channels <= c_range && filled(k.largest()) > 1.2 * filled_c;
   Plan plan = {images, rows, cols, k.largest(), c_range, k.parts, divide_up(c.in_channels, c_range), 1, transposed};
-  plan.chunks = std::clamp<int64_t>(kTasks / (c.groups * plan.k_ranges * plan.c_ranges), 1, std::max<int64_t>(1, plan.strips()));
+  plan.chunks =
+      std::clamp<int64_t>(kTasks / (c.groups * plan.k_ranges * plan.c_ranges), 1, std::max<int64_t>(1, plan.strips()));
   return plan;
 }
 
@@ -62,8 +63,8 @@ struct Operand {
 };
 
 template <class T>
-void add_strip(const Correlation& c, const Window& rows, const Window& cols, int64_t images, Operand<T> x, Operand<T> grad,
-               int64_t k_count, int64_t c_count, bool transposed, T* out) {
+void add_strip(const Correlation& c, const Window& rows, const Window& cols, int64_t images, Operand<T> x,
+               Operand<T> grad, int64_t k_count, int64_t c_count, bool transposed, T* out) {
   const int64_t taps_w = int64_t(c.w.taps.size()), filter = int64_t(c.h.taps.size()) * taps_w * c.in_channels;
   // Taps of a filter row that lie side by side in x and in the gradient are one longer row of channels.
   const bool merged = c_count == c.in_channels && x.pixel == c_count && c_count % kLanes<T> != 0 && cols.consecutive();
@@ -120,7 +121,8 @@ void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_
     for (int64_t task = begin; task < end; ++task) {
       int64_t rest = task;
       auto take = [&rest](int64_t count) { return std::exchange(rest, rest / count) % count; };
-      const int64_t c_begin = take(plan.c_ranges) * plan.c_range, c_count = std::min(plan.c_range, c.in_channels - c_begin);
+      const int64_t c_begin = take(plan.c_ranges) * plan.c_range,
+                    c_count = std::min(plan.c_range, c.in_channels - c_begin);
       const Split k_split(c.out_channels, plan.k_range);
       const int64_t k_part = take(plan.k_ranges), k_begin = k_split.begin(k_part), k_count = k_split.size(k_part);
       const int64_t group = take(c.groups), chunk = rest;
@@ -134,11 +136,13 @@ void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_
           for (int64_t i = 0; i < filter; i += c.in_channels) std::fill_n(sum + k * filter + i, c_count, T(0));
         }
       }
-      // Both operands are read in place where nothing is padded, their channels are all of the pixel's and tiles, which read
-      // whole vectors, stay within the last pixel.
-      const bool x_direct = c.h.never_outside() && c.w.never_outside() && c_count == x_pixel && c_count % kLanes<T> == 0;
+      // Both operands are read in place where nothing is padded, their channels are all of the pixel's and tiles, which
+      // read whole vectors, stay within the last pixel.
+      const bool x_direct =
+          c.h.never_outside() && c.w.never_outside() && c_count == x_pixel && c_count % kLanes<T> == 0;
       const bool grad_direct = k_count == y_pixel && (!plan.transposed || k_count % kLanes<T> == 0);
-      for (int64_t strip = plan.strips() * chunk / plan.chunks; strip < plan.strips() * (chunk + 1) / plan.chunks; ++strip) {
+      for (int64_t strip = plan.strips() * chunk / plan.chunks; strip < plan.strips() * (chunk + 1) / plan.chunks;
+           ++strip) {
         rest = strip;
         const int64_t col = take(plan.cols.parts), row = take(plan.rows.parts), image = plan.images.begin(rest);
         const int64_t images = plan.images.size(rest);
@@ -147,8 +151,9 @@ void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_
         };
         const Window rows = window(c.h, plan.rows, row), cols = window(c.w, plan.cols, col);
         Operand<T> in = {xs + image * x_image + group * c.in_channels + c_begin, x_image, x_row, x_pixel};
-        Operand<T> grad = {grads + image * c.y_image + rows.begin * c.y_row + cols.begin * y_pixel + group * c.out_channels + k_begin,
-                           c.y_image, c.y_row, y_pixel};
+        Operand<T> grad = {
+            grads + image * c.y_image + rows.begin * c.y_row + cols.begin * y_pixel + group * c.out_channels + k_begin,
+            c.y_image, c.y_row, y_pixel};
         const int64_t in_pixel = scratch_pixel<T>(c_count), in_row = int64_t(cols.source.size()) * in_pixel;
         const int64_t in_image = int64_t(rows.source.size()) * in_row, grad_pixel = scratch_pixel<T>(k_count);
         auto with_margin = [](int64_t count) { return divide_up(count + kBlock<T>, kLanes<T>) * kLanes<T>; };

@@ -1,6 +1,7 @@
 #pragma once
-// The two register tiles all dense convolutions are made of: outer products summed in registers, for 1 .. kTileRows rows and
-// one or two vectors. What they sum over is a list of contiguous runs, so that they know nothing of padding, stride or dilation.
+// The two register tiles all dense convolutions are made of: outer products summed in registers, for 1 .. kTileRows
+// rows and one or two vectors. What they sum over is a list of contiguous runs, so that they know nothing of padding,
+// stride or dilation.
 
 #include <array>
 
@@ -25,7 +26,7 @@ struct PixelTile {
   bool accumulate;           // start from y, not from the bias
   T* y;
   int64_t y_pixel;
-  int64_t last;  // channels in the last vector, 1 .. kLanes
+  int64_t last;        // channels in the last vector, 1 .. kLanes
   const T* ahead;      // memory the next tiles will read: one line is prefetched per step of depth
   int64_t ahead_step;  // elements
 };
@@ -149,8 +150,10 @@ constexpr WeightTileTable<T> weight_tiles(std::integer_sequence<int, kRow...>) {
 }  // namespace detail
 
 template <class T, int kVectors>
-inline constexpr PixelTileTable<T> kPixelTiles = detail::pixel_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
+inline constexpr PixelTileTable<T> kPixelTiles =
+    detail::pixel_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
 template <class T, int kVectors>
-inline constexpr WeightTileTable<T> kWeightTiles = detail::weight_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
+inline constexpr WeightTileTable<T> kWeightTiles =
+    detail::weight_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
 
 }  // namespace eq::cpu::conv

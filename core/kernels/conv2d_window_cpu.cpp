@@ -34,7 +34,8 @@ Window copied_window(const Axis& axis, int64_t begin, int64_t count) {
   window.count = count;
   for (size_t t = 0; t < axis.taps.size(); ++t) {
     const int64_t tap = axis.taps[t];
-    const int64_t first = std::max(begin, tap < 0 ? divide_up(-tap, axis.step) : 0);  // the first output that reads inside
+    const int64_t first =
+        std::max(begin, tap < 0 ? divide_up(-tap, axis.step) : 0);  // the first output that reads inside
     if (first < begin + count && first * axis.step + tap < axis.in) window.tap.push_back(int64_t(t));
   }
   if (window.tap.empty()) return window;
