@@ -1,10 +1,21 @@
 // equiscale: the command. Exit codes: 0 ok, 1 internal error, 2 usage, 3 data, 4 numerical, 5 device or memory.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 
 #include "app/common.h"
+#include "core/nearest.h"
 
 namespace {
+
+// CLI11 says only that a subcommand is missing; a misspelt one deserves its name.
+void check_command(const CLI::App& app, int argc, char** argv) {
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands({})) known.push_back(command->get_name());
+  const std::string word = argc > 1 ? argv[1] : "";
+  if (word.empty() || word[0] == '-' || std::find(known.begin(), known.end(), word) != known.end()) return;
+  throw eq::UsageError("there is no command '" + word + "'", "equiscale", eq::known_names_hint(word, known));
+}
 
 // Three lines: what, where, what to try.
 int report(const eq::Error& error) {
@@ -30,6 +41,7 @@ int main(int argc, char** argv) {
   eq::app::add_summary(app);
   eq::app::add_bench(app);
   try {
+    check_command(app, argc, argv);
     app.parse(argc, argv);
     return 0;
   } catch (const CLI::RuntimeError& error) {  // a subcommand chose its exit status

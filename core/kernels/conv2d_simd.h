@@ -47,13 +47,13 @@ inline void store(T* to, Vector<T> value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-// The first `count` lanes only, by halves (a loop over lanes or a call of memcpy costs several times more).
+// `count` < kLanes values, by halves (a loop over lanes or a call of memcpy costs several times more).
 template <class T>
 inline void copy_first(void* to, const void* from, int64_t count) {
   auto* out = static_cast<char*>(to);
   auto* in = static_cast<const char*>(from);
 #pragma GCC unroll 8
-  for (int half = kLanes<T>; half > 0; half /= 2) {
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
     if (count & half) {
       std::memcpy(out, in, half * sizeof(T));
       out += half * sizeof(T);
@@ -62,6 +62,7 @@ inline void copy_first(void* to, const void* from, int64_t count) {
   }
 }
 
+// The first `count` lanes, 0 .. kLanes.
 template <class T>
 inline Vector<T> load_first(const T* from, int64_t count) {
   if (count == kLanes<T>) return load(from);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "core/allocator.h"
@@ -39,9 +40,13 @@ struct Axis {
 
 // The axes of the forward convolution (also used by the weight gradient): step = stride, taps = r * dilation - padding.
 Axis forward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding);
-// Backward input at the inputs phase, phase + stride, ...: they read grad_y with step 1, through the taps with
-// (phase + padding - r * dilation) divisible by the stride. The filter is flipped: taps ascend while r descends.
-Axis backward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding, int64_t phase);
+// Backward input along an axis, by phases: the inputs i, i + stride, ... read grad_y with step 1, through the taps with
+// (i + padding - r * dilation) divisible by the stride. The filter is flipped: taps ascend while r descends.
+struct Phases {
+  std::vector<std::pair<int64_t, Axis>> axes;  // i and its axis; inputs that no output read have none
+  bool gaps;                                   // there are such inputs
+};
+Phases backward_phases(const Axis& forward, int64_t dilation, int64_t padding);
 
 // Outputs [begin, begin + count) of an axis, and how to find their inputs in a buffer of `source.size()` positions.
 struct Window {

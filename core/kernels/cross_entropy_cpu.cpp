@@ -1,8 +1,6 @@
 #include "core/kernels/cross_entropy.h"
 
-#include <limits>
-
-#include "core/kernels/lanes.h"
+#include "core/kernels/softmax_block.h"
 #include "core/parallel.h"
 
 namespace eq::cpu {
@@ -50,49 +48,37 @@ struct Problem {
 // The loss of the positions [begin, end), not yet divided; their gradient is written on the way.
 template <class T, class Label>
 double loss_of(const Problem<T, Label>& problem, int64_t begin, int64_t end) {
-  constexpr T kNothing = -std::numeric_limits<T>::infinity();
-  const int64_t classes = problem.classes;
-  const LaneRow<T> walk(classes);
-  const T* limit = problem.logits + end * classes;
-  T* gradient_limit = problem.gradient + (problem.gradient ? end * classes : 0);
-  LaneScratch<T> scratch(walk.vectors);
-  T* exponentials = scratch.data();
+  const auto [logits, labels, weights, classes, ignore, scale, gradient] = problem;
+  SoftmaxBlock<T> block(classes);
+  const LaneRow<T>& walk = block.walk;
   double loss = 0;
-  for (int64_t block = begin; block < end; block += kLanes<T>) {
-    alignas(64) T totals[kLanes<T>], offsets[kLanes<T>], factors[kLanes<T>];  // of an ignored position: 1, 0, 0
-    for (int64_t i = 0; i < kLanes<T>; ++i) {
-      totals[i] = T(1);
-      offsets[i] = factors[i] = T(0);
-    }
-    for (int64_t p = block; p < std::min(end, block + kLanes<T>); ++p) {
-      const int64_t label = problem.labels[p];
-      T* out = problem.gradient ? problem.gradient + p * classes : nullptr;
-      if (label == problem.ignore) {
-        for (int64_t v = 0; out && v < walk.vectors; ++v) walk.store(out, v, gradient_limit, Lanes<T>{});
+  for (int64_t first = begin; first < end; first += block.kRows) {
+    const int64_t count = std::min(block.kRows, end - first);
+    block.compute(logits + first * classes, count, classes, logits + end * classes);
+    alignas(64) T offset[block.kRows] = {}, weight[block.kRows] = {}, factor[block.kRows];
+    for (int64_t p = 0; p < count; ++p) {
+      const int64_t label = labels[first + p];
+      if (label == ignore) {
+        block.total[p] = T(1);  // whatever the logits are, even NaN
         continue;
       }
-      const T* row = problem.logits + p * classes;
-      Lanes<T> top = broadcast(kNothing), sum{};
-      for (int64_t v = 0; v < walk.vectors; ++v) top = max_of(top, walk.load(row, v, limit, kNothing));
-      top = max_lanes<T>(top);
-      for (int64_t v = 0; v < walk.vectors; ++v) {
-        const Lanes<T> e = exp_nonpositive<T>(walk.load(row, v, limit, kNothing) - top);
-        sum += e;
-        store(exponentials + v * kLanes<T>, e);
-      }
-      const T total = sum_lanes<T>(sum)[0], weight = problem.weights ? problem.weights[label] : T(1);
-      totals[p - block] = total;
-      offsets[p - block] = top[0] - row[label];
-      factors[p - block] = weight;
-      if (out) {
-        const T scaled = T(double(weight) * problem.scale), factor = scaled / total;
-        for (int64_t v = 0; v < walk.vectors; ++v) {
-          walk.store(out, v, gradient_limit, load(exponentials + v * kLanes<T>) * factor);
-        }
-        out[label] -= scaled;
-      }
+      offset[p] = block.top[p] - logits[(first + p) * classes + label];
+      weight[p] = weights ? weights[label] : T(1);
     }
-    loss += double(sum_lanes<T>(load(factors) * (log_positive<T>(load(totals)) + load(offsets)))[0]);
+    const Lanes<T> totals = load(block.total);
+    loss += double(sum_lanes<T>(load(weight) * (log_positive<T>(totals) + load(offset))));
+    if (!gradient) continue;
+    store(weight, load(weight) * T(scale));
+    store(factor, load(weight) / totals);
+    for (int64_t p = 0; p < count; ++p) {
+      const int64_t label = labels[first + p];
+      T* out = gradient + (first + p) * classes;
+      for (int64_t v = 0; v < walk.vectors; ++v) {
+        const Lanes<T> value = load(block.exponentials(p) + v * kLanes<T>) * factor[p];
+        walk.store(out, v, gradient + end * classes, label == ignore ? Lanes<T>{} : value);
+      }
+      if (label != ignore) out[label] -= weight[p];
+    }
   }
   return loss;
 }

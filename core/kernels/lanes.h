@@ -47,7 +47,7 @@ inline void store(T* to, Lanes<T> value) {
 
 // The first `count` (1 .. kLanes) values at `from`, `fill` in the other lanes; reads nothing beyond them.
 template <class T>
-inline Lanes<T> load_first(const T* from, int64_t count, T fill) {
+[[gnu::noinline, gnu::cold]] Lanes<T> load_first(const T* from, int64_t count, T fill) {
   if (count == kLanes<T>) return load(from);
   alignas(64) T buffer[kLanes<T>];
   for (int64_t i = 0; i < kLanes<T>; ++i) buffer[i] = i < count ? from[i] : fill;
@@ -55,7 +55,7 @@ inline Lanes<T> load_first(const T* from, int64_t count, T fill) {
 }
 
 template <class T>
-inline void store_first(T* to, Lanes<T> value, int64_t count) {
+[[gnu::noinline, gnu::cold]] void store_first(T* to, Lanes<T> value, int64_t count) {
   if (count == kLanes<T>) return store(to, value);
   alignas(64) T buffer[kLanes<T>];
   store(buffer, value);
@@ -78,9 +78,10 @@ struct LaneRow {
   explicit LaneRow(int64_t width)
       : vectors((width + kLanes<T> - 1) / kLanes<T>), last(width - (vectors - 1) * kLanes<T>), mask(first_lanes<T>(last)) {}
 
-  Lanes<T> load(const T* row, int64_t v, const T* limit, T fill) const {
+  Lanes<T> load(const T* row, int64_t v, const T* limit, T fill) const { return load_at(row, v, v + 1 == vectors, limit, fill); }
+  Lanes<T> load_at(const T* row, int64_t v, bool is_last, const T* limit, T fill) const {
     row += v * kLanes<T>;
-    if (v + 1 < vectors) return cpu::load(row);
+    if (!is_last) return cpu::load(row);
     if (row + kLanes<T> > limit) return load_first(row, last, fill);
     return mask ? cpu::load(row) : broadcast(fill);
   }
@@ -95,36 +96,36 @@ struct LaneRow {
   LaneBits<T> mask;  // of these
 };
 
-namespace detail {
-template <class T, int kStep>
-inline Lanes<T> swap_lanes(Lanes<T> value) {
-  LaneBits<T> partner;
-  for (int i = 0; i < kLanes<T>; ++i) partner[i] = i ^ kStep;
-  return __builtin_shuffle(value, partner);
-}
-}  // namespace detail
-
-// The sum of all lanes, in every lane; always the same tree.
-template <class T>
-inline Lanes<T> sum_lanes(Lanes<T> v) {
-  if constexpr (kLanes<T> == 16) v += detail::swap_lanes<T, 8>(v);
-  v += detail::swap_lanes<T, 4>(v);
-  v += detail::swap_lanes<T, 2>(v);
-  return v + detail::swap_lanes<T, 1>(v);
-}
-
 template <class V>
 inline V max_of(V a, V b) {
   return a > b ? a : b;
 }
 
-// The largest lane, in every lane. NaN lanes may be overlooked.
+// All lanes combined in halves: always the same tree, in ever shorter vectors, which cost less.
+template <class Combine>
+inline float fold_lanes(Lanes<float> v, Combine combine) {
+  const auto eight = combine(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                             __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  const auto four = combine(__builtin_shufflevector(eight, eight, 0, 1, 2, 3), __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+  const auto two = combine(four, __builtin_shufflevector(four, four, 2, 3, 0, 1));
+  return combine(two, __builtin_shufflevector(two, two, 1, 0, 3, 2))[0];
+}
+template <class Combine>
+inline double fold_lanes(Lanes<double> v, Combine combine) {
+  const auto four = combine(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7));
+  const auto two = combine(__builtin_shufflevector(four, four, 0, 1), __builtin_shufflevector(four, four, 2, 3));
+  return combine(two, __builtin_shufflevector(two, two, 1, 0))[0];
+}
+
 template <class T>
-inline Lanes<T> max_lanes(Lanes<T> v) {
-  if constexpr (kLanes<T> == 16) v = max_of(v, detail::swap_lanes<T, 8>(v));
-  v = max_of(v, detail::swap_lanes<T, 4>(v));
-  v = max_of(v, detail::swap_lanes<T, 2>(v));
-  return max_of(v, detail::swap_lanes<T, 1>(v));
+inline T sum_lanes(Lanes<T> v) {
+  return fold_lanes(v, [](auto a, auto b) { return a + b; });
+}
+
+// NaN lanes may be overlooked.
+template <class T>
+inline T max_lanes(Lanes<T> v) {
+  return fold_lanes(v, [](auto a, auto b) { return max_of(a, b); });
 }
 
 namespace detail {
@@ -146,6 +147,12 @@ struct FloatFormat<double> {
   static constexpr double kLowestExponent = -708.39;
   static constexpr int kExpTerms = 13, kLogTerms = 11;
 };
+
+constexpr double inverse_factorial(int n) {
+  double result = 1;
+  for (int k = 2; k <= n; ++k) result /= k;
+  return result;
+}
 }  // namespace detail
 
 // exp(x) for x <= 0 to about one rounding; 0 where the result would be denormal; NaN stays NaN.
@@ -158,9 +165,9 @@ inline Lanes<T> exp_nonpositive(Lanes<T> x) {
   const Lanes<T> rounded = clamped * kLog2E + Format::kRounder;
   const Lanes<T> n = rounded - Format::kRounder;
   const Lanes<T> r = (clamped - n * Format::kLn2High) - n * Format::kLn2Low;
-  Lanes<T> series = broadcast(T(1));
+  Lanes<T> series = broadcast(T(detail::inverse_factorial(Format::kExpTerms)));
 #pragma GCC unroll 16
-  for (int k = Format::kExpTerms; k > 0; --k) series = series * (r * T(1.0 / k)) + T(1);
+  for (int k = Format::kExpTerms - 1; k >= 0; --k) series = series * r + T(detail::inverse_factorial(k));
   const LaneBits<T> power = (std::bit_cast<LaneBits<T>>(rounded) + Format::kBias) << Format::kMantissa;
   const Lanes<T> result = series * std::bit_cast<Lanes<T>>(power);
   return x < Format::kLowestExponent ? broadcast(T(0)) : result;

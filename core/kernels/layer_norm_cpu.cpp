@@ -27,7 +27,7 @@ Moments row_moments(const LaneRow<T>& walk, const T* row, const T* limit, int64_
   for (int64_t begin = 0; begin < walk.vectors; begin += kVectorsInT) {
     Lanes<T> sum{};
     for (int64_t v = begin; v < std::min(begin + kVectorsInT, walk.vectors); ++v) sum += walk.load(row, v, limit, T(0));
-    total += double(sum_lanes<T>(sum)[0]);
+    total += double(sum_lanes<T>(sum));
   }
   const T centre = T(total / double(width));
   for (int64_t begin = 0; begin < walk.vectors; begin += kVectorsInT) {
@@ -37,8 +37,8 @@ Moments row_moments(const LaneRow<T>& walk, const T* row, const T* limit, int64_
       sum += d;
       square += d * d;
     }
-    left += double(sum_lanes<T>(sum)[0]);
-    squares += double(sum_lanes<T>(square)[0]);
+    left += double(sum_lanes<T>(sum));
+    squares += double(sum_lanes<T>(square));
   }
   left /= double(width);
   return {double(centre) + left, std::max(squares / double(width) - left * left, 0.0)};
@@ -106,8 +106,8 @@ void layer_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& ga
             store(gamma_sum + v * kLanes<T>, load(gamma_sum + v * kLanes<T>) + g * xhat);
             store(beta_sum + v * kLanes<T>, load(beta_sum + v * kLanes<T>) + g);
           }
-          h_total += double(sum_lanes<T>(h_sum)[0]);
-          product_total += double(sum_lanes<T>(product_sum)[0]);
+          h_total += double(sum_lanes<T>(h_sum));
+          product_total += double(sum_lanes<T>(product_sum));
         }
         if (out) {
           const T h_mean = T(h_total / double(width)), product_mean = T(product_total / double(width));
