@@ -32,14 +32,14 @@ const bool kRegistered = [] {
       const Tensor x = filled({8, 64, 64, 64}, unary.low, unary.high);
       for (auto _ : state) benchmark::DoNotOptimize(unary.op(x).raw_data());
       state.SetBytesProcessed(state.iterations() * int64_t(2 * x.bytes()));
-    });
+    })->UseRealTime()->Unit(benchmark::kMicrosecond);
   }
   for (const cases::ReduceCase& reduce : cases::kLargeReduceCases) {
     benchmark::RegisterBenchmark(("sum/" + to_string(reduce.shape) + axes_text(reduce.axes)).c_str(), [&reduce](benchmark::State& state) {
       const Tensor x = filled(reduce.shape);
       for (auto _ : state) benchmark::DoNotOptimize(sum(x, reduce.axes).raw_data());
       state.SetBytesProcessed(state.iterations() * int64_t(x.bytes()));
-    });
+    })->UseRealTime()->Unit(benchmark::kMicrosecond);
   }
   for (const cases::MatmulCase& product : cases::kLargeMatmulCases) {
     benchmark::RegisterBenchmark(("matmul/" + to_string(product.a) + " x " + to_string(product.b)).c_str(), [&product](benchmark::State& state) {
@@ -47,7 +47,7 @@ const bool kRegistered = [] {
       for (auto _ : state) benchmark::DoNotOptimize(matmul(a, b).raw_data());
       const double flop = 2.0 * double(product.result.numel()) * double(a.size(-1));
       state.counters["FLOP/s"] = benchmark::Counter(flop * double(state.iterations()), benchmark::Counter::kIsRate);
-    });
+    })->UseRealTime()->Unit(benchmark::kMicrosecond);
   }
   return true;
 }();
