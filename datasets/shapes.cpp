@@ -156,8 +156,8 @@ class Scene {
     }
   }
 
-  // Paints where distance(dx, dy), signed and in 1/256 of a pixel from the outline, is negative, with soft edges. `ring` also labels
-  // the ring of one pixel outside as ignored.
+  // Paints where distance(dx, dy), signed and in 1/256 of a pixel from the outline, is negative, with soft edges.
+  // `ring` also labels the ring of one pixel outside as ignored.
   template <class Distance, class Color>
   void paint_filled(int cx, int cy, int reach, uint8_t value, bool ring, Distance distance, Color color) {
     const int x0 = std::max(0, (cx - reach) / kPixel - 2), x1 = std::min(side_ - 1, (cx + reach) / kPixel + 2);
