@@ -208,6 +208,8 @@ def main():
     parser.add_argument("--layout", choices=LAYOUTS, help=argparse.SUPPRESS)  # marks the PyTorch process
     arguments = parser.parse_args()
     arguments.classes = arguments.classes or classes_of(read_recipe(arguments.config))
+    if arguments.equiscale and not os.access(arguments.equiscale, os.X_OK):
+        parser.error(f"there is no program {arguments.equiscale}: build the project first")
     if not arguments.classes:
         parser.error("the recipe does not tell the number of classes: give --classes N")
     run_torch(arguments) if arguments.layout else compare(arguments)

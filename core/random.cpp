@@ -36,6 +36,12 @@ Random Random::fork(uint64_t tag) const {
   return Random(seed_, uint64_t(mixed[0]) | uint64_t(mixed[1]) << 32);
 }
 
+void Random::seek_block(uint64_t block) {
+  block_ = block;
+  left_ = 0;
+  has_spare_ = false;
+}
+
 uint32_t Random::next_u32() {
   if (left_ == 0) {
     buffer_ = block_at(seed_, stream_, block_++);

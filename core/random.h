@@ -26,6 +26,9 @@ class Random {
   bool bernoulli(double p) { return uniform() < p; }
   double normal();                               // mean 0, variance 1 (Box-Muller)
 
+  // Goes to the start of block `block` of four 32-bit draws: a uniform() or next_u64() takes half a block, and two calls of normal() one.
+  void seek_block(uint64_t block);
+
   uint64_t seed() const { return seed_; }
   uint64_t stream() const { return stream_; }
 

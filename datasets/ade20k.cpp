@@ -10,7 +10,8 @@
 namespace eq {
 namespace {
 
-// Rows "index ratio train val names" separated by tabs, after a row of titles; the names are synonyms separated by commas.
+// Rows "index ratio train val names" separated by tabs, after a row of titles; the names are synonyms separated by
+// commas.
 std::vector<std::string> read_class_names(const std::filesystem::path& file) {
   std::istringstream text(read_text(file, limits::kListFileBytes));
   std::vector<std::string> names;

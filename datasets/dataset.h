@@ -33,8 +33,8 @@ class Dataset {
   virtual int64_t size() const = 0;
   static constexpr int64_t kEndless = std::numeric_limits<int64_t>::max();
 
-  // Safe to call from many threads. Throws IoError or DataError naming the file (unreadable, damaged, image and labels of
-  // different sizes, a label out of range with its pixel) and UsageError for an index outside 0 .. size-1.
+  // Safe to call from many threads. Throws IoError or DataError naming the file (unreadable, damaged, image and labels
+  // of different sizes, a label out of range with its pixel) and UsageError for an index outside 0 .. size-1.
   virtual RawSample load(int64_t index) const = 0;
   // What errors and reports call the sample: the image's path, or "shapes train 17".
   virtual std::string describe(int64_t index) const = 0;
@@ -63,8 +63,8 @@ class Dataset {
 // The names make_dataset knows: the values of data.type.
 std::vector<std::string> dataset_names();
 
-// Throws UsageError (options that make no sense, unknown type or split) and IoError or DataError naming the file (missing folder,
-// empty or malformed list, image without label).
+// Throws UsageError (options that make no sense, unknown type or split) and IoError or DataError naming the file
+// (missing folder, empty or malformed list, image without label).
 std::unique_ptr<Dataset> make_dataset(const DataOptions& options, const std::string& split);
 
 }  // namespace eq

@@ -44,14 +44,16 @@ std::filesystem::path data_root(const DataOptions& options);
 // Throws IoError naming the folder unless it is there; `hint` says what the layout expects.
 void require_folder(const std::filesystem::path& folder, const std::string& hint);
 
-// The non-empty lines of a list, split at a tab if the line has one, else at blanks. A leading '/' of a column is dropped, so that it
-// is relative. Throws IoError (missing) and DataError (no line, more than `most` columns, fewer than `least`), with the line's number.
+// The non-empty lines of a list, split at a tab if the line has one, else at blanks. A leading '/' of a column is
+// dropped, so that it is relative. Throws IoError (missing) and DataError (no line, more than `most` columns, fewer
+// than `least`), with the line's number.
 std::vector<std::vector<std::string>> read_list(const std::filesystem::path& file, size_t least, size_t most,
                                                 const std::string& expected);
 // Of lines "image label", relative to `root`.
 std::vector<SampleFiles> pairs_from_list(const std::filesystem::path& root, const std::filesystem::path& file);
-// Every file under `images` whose name ends in image_suffix, sorted by path, with the file of the same relative path under `labels` whose suffix is
-// label_suffix. Throws IoError (missing folder, image without label) and DataError (no image).
+// Every file under `images` whose name ends in image_suffix, sorted by path, with the file of the same relative path
+// under `labels` whose suffix is label_suffix. Throws IoError (missing folder, image without label) and DataError (no
+// image).
 std::vector<SampleFiles> pairs_from_folders(const std::filesystem::path& images, const std::filesystem::path& labels,
                                             const std::string& image_suffix, const std::string& label_suffix);
 

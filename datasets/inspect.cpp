@@ -130,7 +130,8 @@ void merge(DataReport& report, Finding& finding) {
   }
 }
 
-// 0 .. size-1 in an order in which every beginning is spread over the whole: the first `evenly` at equal distances, then the rest in order.
+// 0 .. size-1 in an order in which every beginning is spread over the whole: the first `evenly` at equal distances,
+// then the rest in order.
 std::vector<int64_t> spread_order(int64_t size, int64_t evenly, int64_t most) {
   std::vector<int64_t> order;
   std::vector<bool> taken(static_cast<size_t>(size), false);
@@ -202,8 +203,9 @@ void check_report(const DataReport& report) {
       names += (i == 0 ? "" : ", ") + std::to_string(absent[i]) + " " + report.class_names[size_t(absent[i])];
     }
     if (absent.size() > 10) names += ", ...";
-    throw DataError(std::to_string(absent.size()) + " of " + std::to_string(report.class_names.size()) + " classes never occur: " + names,
-                    "the labels of the " + scope, "check data.label_map and data.classes" + override);
+    const std::string share = std::to_string(absent.size()) + " of " + std::to_string(report.class_names.size());
+    throw DataError(share + " classes never occur: " + names, "the labels of the " + scope,
+                    "check data.label_map and data.classes" + override);
   }
 }
 

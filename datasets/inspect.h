@@ -1,6 +1,7 @@
 #pragma once
-// What is in a data set's files, and whether it can be what the configuration says: the analysis behind `equiscale inspect data` and the
-// checks before training. Labels that are silently all "ignore", off by one or out of range waste whole runs.
+// What is in a data set's files, and whether it can be what the configuration says: the analysis behind `equiscale
+// inspect data` and the checks before training. Labels that are silently all "ignore", off by one or out of range waste
+// whole runs.
 
 #include <array>
 #include <cstdint>
@@ -50,8 +51,8 @@ struct DataReport {
 // Never throws for what is wrong with the files: that is in the report. Uses all threads of parallel_for.
 DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options = {});
 
-// The checks before training: throws DataError when a file has a problem, when a class does not occur in the inspected sample, and when more than
-// 95 % of the pixels are ignored.
+// The checks before training: throws DataError when a file has a problem, when a class does not occur in the inspected
+// sample, and when more than 95 % of the pixels are ignored.
 void check_report(const DataReport& report);
 // inspect_dataset of 128 samples, up to 4096 while classes are missing, then check_report. Returns the report.
 DataReport check_before_training(const Dataset& dataset);

@@ -56,8 +56,9 @@ int64_t Sampler::index_at(int64_t position) {
   return permutation_[size_t(position % size_)];
 }
 
-// Work is handed out sample by sample in order of position. Batch b lives in slot b % prefetch, from the hand-out of its first sample
-// until next() takes it; the mutex guards everything but the slices of a slot's tensors that workers own.
+// Work is handed out sample by sample in order of position. Batch b lives in slot b % prefetch, from the hand-out of
+// its first sample until next() takes it; the mutex guards everything but the slices of a slot's tensors that workers
+// own.
 struct DataLoader::State {
   struct Slot {
     Batch batch;

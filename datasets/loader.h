@@ -1,9 +1,9 @@
 #pragma once
 // DataLoader: batches of augmented samples, made ahead of need by worker threads, for as long as one asks.
 //
-// What batch `iteration` holds is a function of (data set, options, seed, iteration) alone: sample i of it is the augmentation
-// number position = iteration * batch_size + i of the picture that the epoch's permutation puts there. So the result depends neither on the number of
-// threads nor on what was loaded before, and resuming is seek().
+// What batch `iteration` holds is a function of (data set, options, seed, iteration) alone: sample i of it is the
+// augmentation number position = iteration * batch_size + i of the picture that the epoch's permutation puts there. So
+// the result depends neither on the number of threads nor on what was loaded before, and resuming is seek().
 
 #include <cstdint>
 #include <memory>
@@ -30,13 +30,13 @@ struct LoaderOptions {
   int threads = 1;       // workers, 1 .. 64
   int64_t prefetch = 2;  // batches made ahead, 1 .. 64
   uint64_t seed = 0;
-  // Decoded samples are kept in memory until they fill this many bytes (CamVid's 367 take 254 MB); later ones are decoded each time. 0: none
-  // are kept. An endless set is never kept.
+  // Decoded samples are kept in memory until they fill this many bytes (CamVid's 367 take 254 MB); later ones are
+  // decoded each time. 0: none are kept. An endless set is never kept.
   int64_t cache_bytes = int64_t{384} << 20;
 };
 
-// The order of samples: a fresh permutation of 0 .. size-1 for every epoch, a function of (seed, position); for endless sets an
-// index of 63 random bits for every position.
+// The order of samples: a fresh permutation of 0 .. size-1 for every epoch, a function of (seed, position); for endless
+// sets an index of 63 random bits for every position.
 class Sampler {
  public:
   Sampler(int64_t size, uint64_t seed);
@@ -51,15 +51,15 @@ class Sampler {
 
 class DataLoader {
  public:
-  // The data set must outlive the loader. Throws UsageError (options), or what loading the first picture throws where the
-  // batch's size depends on it (no crop).
+  // The data set must outlive the loader. Throws UsageError (options), or what loading the first picture throws where
+  // the batch's size depends on it (no crop).
   DataLoader(const Dataset& dataset, const PipelineOptions& pipeline, const LoaderOptions& options);
   ~DataLoader();  // ends the workers; waits for the samples they have in hand
   DataLoader(const DataLoader&) = delete;
   DataLoader& operator=(const DataLoader&) = delete;
 
-  // The next batch, in order. Rethrows what loading one of its samples threw (naming the file), and again at each later call
-  // until seek() moves elsewhere. Call from one thread.
+  // The next batch, in order. Rethrows what loading one of its samples threw (naming the file), and again at each later
+  // call until seek() moves elsewhere. Call from one thread.
   Batch next();
   void seek(int64_t iteration);
   int64_t iteration() const;           // of the batch that next() returns

@@ -43,8 +43,8 @@ struct DataOptions {
 
   // Class names; their number is the number of classes. Empty: the data set's own (folders must give them).
   std::vector<std::string> classes;
-  // The colour of each class; empty: the data set's own, else the PASCAL VOC colours. With `label_colors` the colour of each
-  // value that `label_map` maps, so there may be more colours than classes.
+  // The colour of each class; empty: the data set's own, else the PASCAL VOC colours. With `label_colors` the colour of
+  // each value that `label_map` maps, so there may be more colours than classes.
   std::vector<std::array<uint8_t, 3>> palette;
   LabelMapOptions label_map;
   bool label_colors = false;    // label files are RGB pictures in the palette's colours

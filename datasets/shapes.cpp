@@ -114,7 +114,7 @@ class Scene {
 
   void paint_background() {
     const int level = draw(random_, 105, 145), light = draw(random_, 10, 40), toward = draw(random_, 0, 359);
-    const int tint = (warm_ ? 1 : -1) * draw(random_, 14, 24), greenish = draw(random_, -6, 6);
+    const int tint = (warm_ ? 1 : -1) * draw(random_, 20, 30), greenish = draw(random_, -6, 6);
     const auto coarse = smooth_noise(random_, side_, side_ / 4), fine = smooth_noise(random_, side_, 5);
     const auto hue = smooth_noise(random_, side_, side_ / 5);
     for (int y = 0; y < side_; ++y) {
@@ -122,7 +122,7 @@ class Scene {
         const size_t i = at(x, y);
         const int along = ((2 * x - side_) * cosine(toward) + (2 * y - side_) * sine(toward)) / side_;  // -kUnit*1.4 .. 1.4
         const int gray = level + along * light / (2 * kUnit) + centered(coarse[i], 34) + centered(fine[i], 22);
-        const int t = tint + centered(hue[i], 56);
+        const int t = tint + centered(hue[i], 52);
         color_[i] = {gray + t, gray + greenish, gray - t};
       }
     }
@@ -156,8 +156,8 @@ class Scene {
     }
   }
 
-  // Paints where distance(dx, dy), signed and in 1/256 of a pixel from the outline, is negative, with soft edges. `ring` also labels
-  // the ring of one pixel outside as ignored.
+  // Paints where distance(dx, dy), signed and in 1/256 of a pixel from the outline, is negative, with soft edges.
+  // `ring` also labels the ring of one pixel outside as ignored.
   template <class Distance, class Color>
   void paint_filled(int cx, int cy, int reach, uint8_t value, bool ring, Distance distance, Color color) {
     const int x0 = std::max(0, (cx - reach) / kPixel - 2), x1 = std::min(side_ - 1, (cx + reach) / kPixel + 2);

@@ -1,6 +1,6 @@
 #pragma once
-// Shapes-8: scenes drawn by a program, so that one can train with no file at all. A scene is a function of (seed, split, index,
-// size) in integer arithmetic only: any machine, any number of threads and any order give the same bytes.
+// Shapes-8: scenes drawn by a program, so that one can train with no file at all. A scene is a function of (seed, split,
+// index, size) in integer arithmetic only: any machine, any number of threads and any order give the same bytes.
 //
 //   0 background    smooth noise under a gradient of light: the largest share
 //   1 region        large blobs with a faint green ripple: only coarse levels see their extent
@@ -9,7 +9,8 @@
 //   4 triangle      (shaded, turned); later ones lie on top of earlier ones
 //   5 stroke        dark curves 1 to 2 pixels wide: only the finest level can follow them
 //   6 dot           bright, 2 to 4 pixels wide
-//   7 twin          the same disc in cool scenes: only the hue of the whole scene, which varies from place to place, tells it from class 2
+//   7 twin          the same disc in cool scenes: only the hue of the whole scene, which varies from place to place,
+//                   tells it from class 2
 // 255 is the ring of 1 pixel around regions, discs, squares and triangles, as in PASCAL VOC.
 
 #include <memory>

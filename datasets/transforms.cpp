@@ -19,7 +19,8 @@ struct Tap {
   int weight;         // of `high`, in 1/2048
 };
 
-// Source positions of the targets begin .. begin + count - 1 along an axis resized from `in` to `out`: (i + 1/2) in/out - 1/2.
+// Source positions of the targets begin .. begin + count - 1 along an axis resized from `in` to `out`: (i + 1/2) in/out
+// - 1/2.
 std::vector<Tap> bilinear_taps(int64_t in, int64_t out, int64_t begin, int64_t count) {
   std::vector<Tap> taps(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) {
@@ -81,8 +82,8 @@ std::array<uint8_t, 256> table_of(Fn fn) {
   return table;
 }
 
-// In the HSV cone a channel is v - (v - min) * k with k fixed by the hue: multiplying the saturation multiplies v - channel, up to where it
-// reaches v.
+// In the HSV cone a channel is v - (v - min) * k with k fixed by the hue: multiplying the saturation multiplies v -
+// channel, up to where it reaches v.
 void scale_saturation(Image& image, float factor) {
   uint8_t* p = image.pixels.data();
   for (size_t i = 0; i < image.pixels.size(); i += 3) {

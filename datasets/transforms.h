@@ -1,6 +1,6 @@
 #pragma once
-// Preparing pictures for a network. Each transform is a pure function of its arguments; what is random about it is drawn from
-// the generator it is given.
+// Preparing pictures for a network. Each transform is a pure function of its arguments; what is random about it is
+// drawn from the generator it is given.
 
 #include <array>
 #include <cstdint>
@@ -26,12 +26,13 @@ struct Window {
 // Throws UsageError naming the key: sizes below 1 or above the limits, ratios that are not positive and ordered, ...
 void check_pipeline(const PipelineOptions& options);
 
-// The largest size of `from`'s aspect ratio whose longer side fits max(scale) and whose shorter side fits min(scale), sides rounded to the
-// nearest and at least 1. `scale` is width, height, each times `ratio` and cut to an integer.
+// The largest size of `from`'s aspect ratio whose longer side fits max(scale) and whose shorter side fits min(scale),
+// sides rounded to the nearest and at least 1. `scale` is width, height, each times `ratio` and cut to an integer.
 Size fitted_size(Size from, const std::array<int64_t, 2>& scale, double ratio = 1);
 
-// Bilinear with half-pixel centres, source coordinates clamped to the picture, no antialiasing, in 11-bit fixed point: the
-// same bytes on every machine. The window is a part of the resized picture; computing it alone equals cutting it out.
+// Bilinear with half-pixel centres, source coordinates clamped to the picture, no antialiasing, in 11-bit fixed point:
+// the same bytes on every machine. The window is a part of the resized picture; computing it alone equals cutting it
+// out.
 Image resize_bilinear(const Image& image, Size size, const Window& window);
 Image resize_bilinear(const Image& image, Size size);
 // The source pixel whose area holds the centre of the target pixel, so that labels stay aligned with resize_bilinear.
@@ -40,8 +41,8 @@ LabelMap resize_nearest(const LabelMap& labels, Size size);
 
 // The ratio is one draw, uniform in the range.
 Size draw_size(Size from, const ResizeOptions& options, Random& random);
-// Draws top, then left, uniform over the places where the window lies inside; a side larger than the picture is cut to it.
-// While one class has more than `max_class_share` of the window's labelled pixels, or no two classes are there, it
+// Draws top, then left, uniform over the places where the window lies inside; a side larger than the picture is cut to
+// it. While one class has more than `max_class_share` of the window's labelled pixels, or no two classes are there, it
 // draws again, ten times at most. `labels` are those before resizing to `size`. max_class_share >= 1 draws once.
 Window draw_crop(const LabelMap& labels, Size size, const std::array<int64_t, 2>& crop, double max_class_share,
                  Random& random);
@@ -49,18 +50,19 @@ Window draw_crop(const LabelMap& labels, Size size, const std::array<int64_t, 2>
 void flip_horizontally(Image& image);
 void flip_horizontally(LabelMap& labels);
 
-// Each with probability 1/2, in this order of draws: brightness (add uniform [-32, 32)); contrast (multiply by uniform [0.5, 1.5)), before or
-// after the colours by a coin drawn first; saturation (multiply by uniform [0.5, 1.5)); hue (turn by an integer in [-18, 18) of 180).
-// Saturation and hue are those of the HSV cone. Clipped to [0, 255] and truncated to 8 bits after each step.
+// Each with probability 1/2, in this order of draws: brightness (add uniform [-32, 32)); contrast (multiply by uniform
+// [0.5, 1.5)), before or after the colours by a coin drawn first; saturation (multiply by uniform [0.5, 1.5)); hue
+// (turn by an integer in [-18, 18) of 180). Saturation and hue are those of the HSV cone. Clipped to [0, 255] and
+// truncated to 8 bits after each step (rounded after the hue).
 void distort_photometrically(Image& image, Random& random);
 
-// out[y][x][c] = (pixel - mean) / std for the picture, 0 for the rest of the [height, width, 3] memory at `out`: padding is below
-// and to the right. The picture must fit (unchecked).
+// out[y][x][c] = (pixel - mean) / std for the picture, 0 for the rest of the [height, width, 3] memory at `out`:
+// padding is below and to the right. The picture must fit (unchecked).
 void normalize_into(const Image& image, const PipelineOptions& options, Size padded, float* out);
 void pad_labels_into(const LabelMap& labels, Size padded, uint8_t* out);  // the rest is kIgnoreIndex
 
-// Resize, crop, flip and photometric distortion as the options say. Each draws from a fork of its own, random.fork(0), (1), (2), (3), so that
-// switching one off leaves the others' draws as they were.
+// Resize, crop, flip and photometric distortion as the options say. Each draws from a fork of its own, random.fork(0),
+// (1), (2), (3), so that switching one off leaves the others' draws as they were.
 RawSample augment(const RawSample& sample, const PipelineOptions& options, const Random& random);
 
 // A picture as a network evaluates it: resized to test_scale, if any, and normalised. float32 [1, H, W, 3].

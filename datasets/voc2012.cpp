@@ -25,10 +25,10 @@ std::unique_ptr<Dataset> make_voc2012(const DataOptions& options, const std::str
   require_folder(root / "JPEGImages", hint);
   const bool augmented = options.augmented_list && split == "train";
   const fs::path labels = root / (augmented ? "SegmentationClassAug" : "SegmentationClass");
-  require_folder(labels, augmented ? "the augmented labels (10,582 PNG files) belong here; without them set data.augmented_list to false" : hint);
+  require_folder(labels, augmented ? "the augmented labels belong here; without them set data.augmented_list to false" : hint);
   const fs::path lists = root / "ImageSets" / "Segmentation";
-  fs::path list = lists / (split + ".txt");
-  if (augmented) list = fs::exists(lists / "trainaug.txt") && !fs::exists(lists / "train_aug.txt") ? lists / "trainaug.txt" : lists / "train_aug.txt";
+  fs::path list = lists / (augmented ? "train_aug.txt" : split + ".txt");
+  if (augmented && !fs::exists(list) && fs::exists(lists / "trainaug.txt")) list = lists / "trainaug.txt";
   std::vector<SampleFiles> files;
   for (const auto& row : read_list(list, 1, augmented ? 2 : 1, "the name of an image without its suffix")) {
     if (row.size() == 2) files.push_back({root / row[0], root / row[1]});

@@ -5,6 +5,7 @@
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "core/parallel.h"
 #include "core/random.h"
 
 namespace eq {
@@ -186,14 +187,20 @@ InitRandom::~InitRandom() {
 namespace init {
 namespace {
 
+// `draw` takes half a block of random numbers for each element (normal() and uniform() do), so chunks can start where they are.
 template <class Draw>
 void fill(Tensor& weight, Draw draw) {
   if (weight.numel() == 0) throw UsageError("a weight without elements cannot be initialised", "init", "check the channel counts");
   NoGradGuard no_grad;
-  Random random = Random(t_init_seed, 0x1217).fork(t_init_next++);
+  const Random start = Random(t_init_seed, 0x1217).fork(t_init_next++);
+  constexpr int64_t kChunk = 1 << 14;
   dispatch_floating(weight.dtype(), "init", [&]<typename T>() {
     T* out = weight.data<T>();
-    for (int64_t i = 0; i < weight.numel(); ++i) out[i] = T(draw(random));
+    parallel_for(weight.numel(), kChunk, [&](int64_t begin, int64_t end) {
+      Random random = start;
+      random.seek_block(uint64_t(begin) / 2);
+      for (int64_t i = begin; i < end; ++i) out[i] = T(draw(random));
+    });
   });
   weight.bump_version();
 }

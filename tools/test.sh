@@ -4,10 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/packages.sh
-cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DEQ_BUILD_TESTS=ON >/dev/null
+cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DEQ_BUILD_TESTS=ON -DEQ_BUILD_BENCHMARKS=ON >/dev/null
 cmake --build build
 # The part of the suite that reads untrusted files and manages memory, once more under the sanitizers.
-cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DEQ_BUILD_TESTS=ON -DEQ_SANITIZE=ON >/dev/null
+cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" \
+  -DEQ_BUILD_TESTS=ON -DEQ_SANITIZE=ON >/dev/null
 cmake --build build-sanitize --target sanitized_tests
 ctest --test-dir build-sanitize --output-on-failure -L sanitize
 exec ctest --test-dir build --output-on-failure "$@"

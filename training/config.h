@@ -1,6 +1,6 @@
 #pragma once
 // The configuration: one JSON file (with // comments) that says everything about a run. Every key has a default; a key that nothing
-// reads is an error. docs/config.md lists them; the table itself is training/config_fields.cpp.
+// reads is an error. The table of keys, with their ranges, is training/config_fields.cpp.
 
 #include <cstdint>
 #include <filesystem>

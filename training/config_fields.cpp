@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "core/limits.h"
+#include "datasets/dataset.h"
 
 namespace eq {
 namespace {
@@ -73,7 +74,7 @@ std::vector<std::string> keys_of(const Map& map) {
 }
 
 void visit_data(Fields& f, DataOptions& o) {
-  f.text("type", o.type);
+  f.text("type", o.type, dataset_names());
   f.text("root", o.root);
   f.integer("size", o.size, 64, 256);
   f.integer("train_images", o.train_images, 0);

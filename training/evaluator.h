@@ -42,7 +42,8 @@ struct EvalResult {
   bool stopped = false;   // early: the metrics are those of a part
 };
 
-// Runs the model over a data set in evaluation mode; the mode is restored. Throws UsageError for an endless set and what loading throws.
+// Runs the model over a data set in evaluation mode; the mode is restored. Throws UsageError for an endless set,
+// DataError for a data set of another number of classes, and what loading throws.
 EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalRequest& request);
 
 }  // namespace eq

@@ -11,8 +11,12 @@ namespace {
 
 struct Conv2dBackward final : Node {
   Conv2dBackward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options)
-      : Node("conv2d"), x_(save(weight.requires_grad() ? x : Tensor())), weight_(save(weight)), x_shape_(x.shape()),
-        bias_shape_(bias.defined() ? bias.shape() : Shape()), options_(options) {}
+      : Node("conv2d"),
+        x_(save(weight.requires_grad() ? x : Tensor())),
+        weight_(save(weight)),
+        x_shape_(x.shape()),
+        bias_shape_(bias.defined() ? bias.shape() : Shape()),
+        options_(options) {}
 
   TensorList backward(const TensorList& grads) override {
     const Tensor &grad_y = grads[0], &weight = weight_.get();
@@ -50,18 +54,23 @@ void check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias, 
   }
   const int64_t positive[] = {o.stride_h, o.stride_w, o.dilation_h, o.dilation_w, o.groups};
   const int64_t padding[] = {o.pad_top, o.pad_bottom, o.pad_left, o.pad_right};
-  const bool positive_ok = std::all_of(std::begin(positive), std::end(positive), [](int64_t v) { return v >= 1 && v <= kLargest; });
-  const bool padding_ok = std::all_of(std::begin(padding), std::end(padding), [](int64_t v) { return v >= 0 && v <= kLargest; });
+  const bool positive_ok =
+      std::all_of(std::begin(positive), std::end(positive), [](int64_t v) { return v >= 1 && v <= kLargest; });
+  const bool padding_ok =
+      std::all_of(std::begin(padding), std::end(padding), [](int64_t v) { return v >= 0 && v <= kLargest; });
   if (!positive_ok || !padding_ok) {
     throw UsageError("conv2d: stride, dilation and groups must be at least 1 and padding at least 0 (all at most 2^30)",
                      "conv2d: stride " + to_string(Shape{o.stride_h, o.stride_w}) + ", dilation " +
                          to_string(Shape{o.dilation_h, o.dilation_w}) + ", groups " + std::to_string(o.groups) +
-                         ", padding top, bottom, left, right " + std::to_string(o.pad_top) + ", " + std::to_string(o.pad_bottom) +
-                         ", " + std::to_string(o.pad_left) + ", " + std::to_string(o.pad_right),
+                         ", padding top, bottom, left, right " + std::to_string(o.pad_top) + ", " +
+                         std::to_string(o.pad_bottom) + ", " + std::to_string(o.pad_left) + ", " +
+                         std::to_string(o.pad_right),
                      "crop with pad2d if a negative padding was meant");
   }
-  const int64_t largest = std::max({x.size(1), x.size(2), x.size(3), *std::max_element(weight.shape().begin(), weight.shape().end())});
-  check::that(largest <= kLargest, op, "an axis of x " + to_string(x.shape()) + " or weight " + to_string(weight.shape()) + " is above 2^30");
+  const int64_t largest =
+      std::max({x.size(1), x.size(2), x.size(3), *std::max_element(weight.shape().begin(), weight.shape().end())});
+  check::that(largest <= kLargest, op,
+              "an axis of x " + to_string(x.shape()) + " or weight " + to_string(weight.shape()) + " is above 2^30");
   const int64_t channels = x.size(3), out_channels = weight.size(0);
   if (channels % o.groups != 0 || out_channels % o.groups != 0) {
     throw ShapeError("conv2d: " + std::to_string(o.groups) + " groups divide neither or only one of x's " +
@@ -70,9 +79,10 @@ void check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias, 
                      "groups must divide both channel counts");
   }
   if (weight.size(3) != channels / o.groups) {
-    throw ShapeError("conv2d: weight " + to_string(weight.shape()) + " reads " + std::to_string(weight.size(3)) +
-                         " channels per group, but x " + to_string(x.shape()) + " has " + std::to_string(channels / o.groups),
-                     "conv2d: groups " + std::to_string(o.groups), "weight must be [O, kh, kw, I/groups] and x [N, H, W, I]");
+    throw ShapeError(
+        "conv2d: weight " + to_string(weight.shape()) + " reads " + std::to_string(weight.size(3)) +
+            " channels per group, but x " + to_string(x.shape()) + " has " + std::to_string(channels / o.groups),
+        "conv2d: groups " + std::to_string(o.groups), "weight must be [O, kh, kw, I/groups] and x [N, H, W, I]");
   }
   if (bias.defined()) check::shape(op, {"bias", bias}, {out_channels}, "[O] = [" + std::to_string(out_channels) + "]");
 }
@@ -85,7 +95,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
   const int64_t out_h = conv_output_size(x.size(1), weight.size(1), o.stride_h, o.dilation_h, o.pad_top, o.pad_bottom);
   const int64_t out_w = conv_output_size(x.size(2), weight.size(2), o.stride_w, o.dilation_w, o.pad_left, o.pad_right);
   check::that(out_h > 0 && out_w > 0, "conv2d",
-              "the filter of weight " + to_string(weight.shape()) + " does not fit into x " + to_string(x.shape()) + " with its padding",
+              "the filter of weight " + to_string(weight.shape()) + " does not fit into x " + to_string(x.shape()) +
+                  " with its padding",
               "use a larger picture, more padding or less dilation");
   Tensor y = Tensor::empty({x.size(0), out_h, out_w, weight.size(0)}, x.dtype(), x.device());
   cpu::conv2d_forward(x, weight, bias, y, options);

@@ -108,124 +108,183 @@ inline V blended(const T* a, const T* b, T wa, T wb, const T* shift, const T* sc
   return value;
 }
 
-// dst = ((wa*a + wb*b) - shift) * scale over n elements; the last vector overlaps the one before it.
-template <class V, bool kTwo, bool kAffine, class T>
+template <class V, bool kTwo, bool kAffine, bool kStream, class T>
 void blend_with(T* dst, const T* a, const T* b, T wa, T wb, const T* shift, const T* scale, int64_t n) {
   constexpr int64_t kLanes = sizeof(V) / sizeof(T);
+  const auto blend_at = [&](int64_t i) {
+    const V value = blended<V, kTwo, kAffine>(a + i, b + i, wa, wb, shift + i, scale + i);
+    if constexpr (kStream) {
+      stream_pack(dst + i, value);
+    } else {
+      store_pack(dst + i, value);
+    }
+  };
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    store_pack(dst + i, blended<V, kTwo, kAffine>(a + i, b + i, wa, wb, shift + i, scale + i));
-  }
-  if (i == n) return;
-  i = n - kLanes;
-  store_pack(dst + i, blended<V, kTwo, kAffine>(a + i, b + i, wa, wb, shift + i, scale + i));
+  for (; i + kLanes <= n; i += kLanes) blend_at(i);
+  if (i < n) blend_at(n - kLanes);  // overlaps the vector before it
 }
 
+// dst = ((wa*a + wb*b) - shift) * scale over n elements; `stream` needs whole, aligned vectors.
 template <bool kTwo, bool kAffine, class T>
-void blend(T* dst, const T* a, const T* b, T wa, T wb, const T* shift, const T* scale, int64_t n) {
+void blend(T* dst, const T* a, const T* b, T wa, T wb, const T* shift, const T* scale, int64_t n, bool stream = false) {
   constexpr int kWide = kWidePack<T>;
-  if (n >= kWide) return blend_with<Pack<T, kWide>, kTwo, kAffine>(dst, a, b, wa, wb, shift, scale, n);
-  if (n >= kWide / 4) return blend_with<Pack<T, kWide / 4>, kTwo, kAffine>(dst, a, b, wa, wb, shift, scale, n);
+  using Wide = Pack<T, kWide>;
+  using Small = Pack<T, kWide / 4>;
+  if (stream) return blend_with<Wide, kTwo, kAffine, true>(dst, a, b, wa, wb, shift, scale, n);
+  if (n >= kWide) return blend_with<Wide, kTwo, kAffine, false>(dst, a, b, wa, wb, shift, scale, n);
+  if (n >= kWide / 4) return blend_with<Small, kTwo, kAffine, false>(dst, a, b, wa, wb, shift, scale, n);
   for (int64_t i = 0; i < n; ++i) {
     dst[i] = blended<T, kTwo, kAffine>(a + i, b + i, wa, wb, shift + i, scale + i);
   }
 }
 
-// Two source rows of `w` pixels into w pixels `stride` elements apart.
+// Two source rows of w pixels into one, contiguous; equal pointers: one source row.
 template <class T>
-void blend_rows(const Plan<T>& plan, const T* a, const T* b, T wa, T wb, T* dst, int64_t stride) {
-  const int64_t c = plan.channels;
-  const bool two = a != b;
+void blend_rows(const Plan<T>& plan, const T* a, const T* b, T wa, T wb, T* dst) {
+  const int64_t length = plan.w * plan.channels;
   if (!plan.affine) {
-    const int64_t length = stride == c ? plan.w * c : c;
-    for (int64_t at = 0; at < plan.w * c; at += length, dst += stride) {
-      if (two) {
-        blend<true, false>(dst, a + at, b + at, wa, wb, a, a, length);
-      } else {
-        std::copy_n(a + at, length, dst);
-      }
-    }
-    return;
+    if (a == b) return void(std::copy_n(a, length, dst));
+    return blend<true, false>(dst, a, b, wa, wb, a, a, length);
   }
-  const int64_t length = stride == c ? plan.period : c;
-  int64_t phase = 0;  // where in the period a pixel of a narrow branch starts
-  for (int64_t at = 0; at < plan.w * c; at += length) {
-    const T *shift = plan.shift.data() + phase, *scale = plan.scale.data() + phase;
-    if (two) {
-      blend<true, true>(dst, a + at, b + at, wa, wb, shift, scale, length);
+  const T *shift = plan.shift.data(), *scale = plan.scale.data();
+  for (int64_t at = 0; at < length; at += plan.period) {
+    if (a == b) {
+      blend<false, true>(dst + at, a + at, a + at, wa, wb, shift, scale, plan.period);
     } else {
-      blend<false, true>(dst, a + at, b + at, wa, wb, shift, scale, length);
-    }
-    dst += stride == c ? length : stride;
-    if (length < plan.period) phase += length;
-  }
-}
-
-// One pixel per output from a row of w pixels. `src` has a vector's worth of readable elements behind its end.
-template <class T>
-void blend_pixels(const Plan<T>& plan, const T* src, T* dst, int64_t stride) {
-  const int64_t c = plan.channels, out = plan.columns.out;
-  int64_t q = 0;
-  if (c < kWidePack<T> && stride == c) {
-    // Narrow pixels are written as whole vectors: what spills over is overwritten by the next pixel.
-    with_pack<T>(c, [&]<class V>() {
-      constexpr int64_t kLanes = sizeof(V) / sizeof(T);
-      for (; q * c + kLanes <= out * c; ++q) {
-        const Tap<T>& tap = plan.columns.taps[size_t(q)];
-        const V low = load_pack<V>(src + tap.lower * c);
-        const V high = load_pack<V>(src + tap.upper * c);
-        store_pack(dst + q * c, tap.lower == tap.upper ? low : V(tap.lower_weight * low + tap.upper_weight * high));
-      }
-    });
-  }
-  for (; q < out; ++q) {
-    const Tap<T>& tap = plan.columns.taps[size_t(q)];
-    const T *low = src + tap.lower * c, *high = src + tap.upper * c;
-    if (tap.lower != tap.upper) {
-      blend<true, false>(dst + q * stride, low, high, tap.lower_weight, tap.upper_weight, low, low, c);
-    } else {
-      std::copy_n(low, c, dst + q * stride);
+      blend<true, true>(dst + at, a + at, b + at, wa, wb, shift, scale, plan.period);
     }
   }
 }
 
+// What an output row of a branch is made from: two rows of the branch, or one that is blended already.
 template <class T>
-void forward_row(const Plan<T>& plan, int64_t image, int64_t row, T* dst, int64_t stride, T* spare) {
+struct RowSource {
+  const T *a, *b;  // equal: one row
+  T wa, wb;
+};
+
+template <class T>
+RowSource<T> branch_rows(const Plan<T>& plan, int64_t image, int64_t row) {
   const Tap<T>& tap = plan.rows.taps[size_t(row)];
-  const int64_t pitch = plan.w * plan.channels;
-  const T* a = plan.data + (image * plan.h + tap.lower) * pitch;
-  const T* b = plan.data + (image * plan.h + tap.upper) * pitch;
-  if (plan.columns.identity) return blend_rows(plan, a, b, tap.lower_weight, tap.upper_weight, dst, stride);
-  if (a == b && !plan.affine && plan.channels >= kWidePack<T>) return blend_pixels(plan, a, dst, stride);
-  blend_rows(plan, a, b, tap.lower_weight, tap.upper_weight, spare, plan.channels);
-  blend_pixels(plan, spare, dst, stride);
+  const T* rows = plan.data + image * plan.h * plan.w * plan.channels;
+  return {rows + tap.lower * plan.w * plan.channels, rows + tap.upper * plan.w * plan.channels, tap.lower_weight, tap.upper_weight};
 }
+
+// A branch as wide as the output is blended and mapped pixel by pixel; of another, that is done here for its shorter row.
+template <class T>
+RowSource<T> prepared_rows(const Plan<T>& plan, int64_t image, int64_t row, T* spare) {
+  const RowSource<T> source = branch_rows(plan, image, row);
+  if (plan.columns.identity || (source.a == source.b && !plan.affine)) return source;
+  blend_rows(plan, source.a, source.b, source.wa, source.wb, spare);
+  return {spare, spare, T(1), T(0)};
+}
+
+template <class T>
+inline void blend_pixel(const Plan<T>& plan, const RowSource<T>& source, int64_t q, T* dst, bool stream) {
+  const int64_t c = plan.channels;
+  if (plan.columns.identity) {
+    const T *a = source.a + q * c, *b = source.b + q * c;
+    if (plan.affine) {
+      const int64_t phase = plan.period == c ? 0 : q * c;
+      const T *shift = plan.shift.data() + phase, *scale = plan.scale.data() + phase;
+      if (a == b) return blend<false, true>(dst, a, a, source.wa, source.wb, shift, scale, c, stream);
+      return blend<true, true>(dst, a, b, source.wa, source.wb, shift, scale, c, stream);
+    }
+    if (a == b) return blend<false, false>(dst, a, a, source.wa, source.wb, a, a, c, stream);
+    return blend<true, false>(dst, a, b, source.wa, source.wb, a, a, c, stream);
+  }
+  const Tap<T>& tap = plan.columns.taps[size_t(q)];
+  const T *low = source.a + tap.lower * c, *high = source.a + tap.upper * c;
+  if (low == high) return blend<false, false>(dst, low, low, T(1), T(0), low, low, c, stream);
+  blend<true, false>(dst, low, high, tap.lower_weight, tap.upper_weight, low, low, c, stream);
+}
+
+// A branch that has the output to itself: pixels are read and written as whole vectors, and what spills over is overwritten
+// by the next pixel. `spare` holds a row and a vector.
+template <class T>
+void forward_row_alone(const Plan<T>& plan, int64_t image, int64_t row, T* dst, T* spare, bool stream) {
+  const int64_t c = plan.channels, out = plan.columns.out;
+  const RowSource<T> source = branch_rows(plan, image, row);
+  blend_rows(plan, source.a, source.b, source.wa, source.wb, plan.columns.identity ? dst : spare);
+  if (plan.columns.identity) return;
+  int64_t q = 0;
+  with_pack<T>(c, [&]<class V>() {
+    constexpr int64_t kLanes = sizeof(V) / sizeof(T);
+    const int64_t last = out * c - round_up(c, kLanes);  // no pixel after this one spills over the row's end
+    const Tap<T>* taps = plan.columns.taps.data();
+    const auto put = [stream](T* to, V value) {
+      if constexpr (sizeof(V) == 64) {
+        if (stream) return stream_pack(to, value);
+      }
+      store_pack(to, value);
+    };
+    for (; q * c <= last; ++q) {
+      const Tap<T> tap = taps[q];
+      const T *low = spare + tap.lower * c, *high = spare + tap.upper * c;
+      T* to = dst + q * c;
+      if (low == high) {
+        for (int64_t i = 0; i < c; i += kLanes) put(to + i, load_pack<V>(low + i));
+      } else {
+        for (int64_t i = 0; i < c; i += kLanes) {
+          put(to + i, V(tap.lower_weight * load_pack<V>(low + i) + tap.upper_weight * load_pack<V>(high + i)));
+        }
+      }
+    }
+  });
+  for (; q < out; ++q) blend_pixel(plan, {spare, spare, T(1), T(0)}, q, dst + q * c, false);
+}
+
+// Results of this many bytes do not stay in the caches anyway.
+constexpr size_t kStreamBytes = size_t{16} << 20;
 
 template <class T>
 void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners) {
   const int64_t out_h = y.size(1), out_w = y.size(2), channels = y.size(3);
   const std::vector<Plan<T>> plans = make_plans<T>(branches, out_h, out_w, align_corners);
-  int64_t longest = 0;
-  for (const Plan<T>& plan : plans) longest = std::max(longest, plan.w * plan.channels);
+  int64_t row_lengths = kWidePack<T>;  // vectors read that far behind the last row
   T* out = y.data<T>();
+  bool stream = y.bytes() >= kStreamBytes && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+  for (const Plan<T>& plan : plans) {
+    row_lengths += plan.w * plan.channels;
+    stream = stream && plan.channels % kWidePack<T> == 0;
+  }
   parallel_for(y.size(0) * out_h, grain_for(out_w * channels, 1 << 16), [&](int64_t begin, int64_t end) {
-    const Tensor row = scratch(longest + kWidePack<T>, y.dtype());
-    T* spare = row.data<T>();
+    const Tensor rows = scratch(row_lengths, y.dtype());
+    std::vector<RowSource<T>> sources(plans.size());
     for (int64_t i = begin; i < end; ++i) {
-      for (const Plan<T>& plan : plans) {
-        forward_row(plan, i / out_h, i % out_h, out + i * out_w * channels + plan.offset, channels, spare);
+      const int64_t image = i / out_h, row = i % out_h;
+      T *dst = out + i * out_w * channels, *spare = rows.data<T>();
+      if (branches.size() == 1) {
+        forward_row_alone(plans[0], image, row, dst, spare, stream);
+        continue;
+      }
+      for (size_t k = 0; k < plans.size(); ++k) {
+        sources[k] = prepared_rows(plans[k], image, row, spare);
+        spare += plans[k].w * plans[k].channels;
+      }
+      // Pixel by pixel over all branches, so that the output is written in the order of memory.
+      for (int64_t q = 0; q < out_w; ++q, dst += channels) {
+        for (size_t k = 0; k < plans.size(); ++k) blend_pixel(plans[k], sources[k], q, dst + plans[k].offset, stream);
       }
     }
+    if (stream) finish_streaming();
   });
 }
 
 // --- adjoint ---
+
+// How far ahead the gradient is fetched, in elements: the hardware alone does not keep up with steps of a pixel.
+template <class T>
+int64_t prefetch_distance(int64_t stride) {
+  return std::max<int64_t>(16 * stride, 4096 / sizeof(T));
+}
 
 // h[cell] = scale * sum over the outputs that read it of weight * g[output]. Pixels of g are `stride` elements apart, those of h
 // `pitch`, a whole number of vectors; up to a vector is read behind each pixel of g.
 template <class V, bool kScaled, class T>
 void gather_pixels(const Axis<T>& axis, const T* g, int64_t stride, const T* scale, T* h, int64_t pitch) {
   constexpr int64_t kLanes = sizeof(V) / sizeof(T);
+  const int64_t ahead = prefetch_distance<T>(stride);
   int64_t next = 0;
   for (const Run& run : axis.runs) {
     if (next < run.lower) std::fill(h + next * pitch, h + run.lower * pitch, T(0));
@@ -237,6 +296,7 @@ void gather_pixels(const Axis<T>& axis, const T* g, int64_t stride, const T* sca
       V lower{}, upper{};
       for (int64_t k = 0; k < run.count; ++k) {
         const V value = load_pack<V>(from + k * stride + c);
+        __builtin_prefetch(from + k * stride + c + ahead, 0, 2);
         lower += taps[k].lower_weight * value;
         upper += taps[k].upper_weight * value;
       }
@@ -369,30 +429,23 @@ void backward_copy(const Plan<T>& plan, const Tensor& grad_y, int64_t image, int
 template <class T>
 void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, bool align_corners) {
   const std::vector<Plan<T>> plans = make_plans<T>(branches, grad_y.size(1), grad_y.size(2), align_corners);
-  // A task is a strip of input rows of one image; the output rows between two strips are gathered by both.
-  struct Task {
-    const Plan<T>* plan;
-    int64_t image, begin, end;
-  };
-  std::vector<Task> tasks;
+  // A task is a strip of one image: of each branch that share of the input rows, so that the branches read their channel ranges
+  // of the same output rows shortly after one another. Output rows between two strips are gathered by both.
   const int64_t images = grad_y.size(0);
-  for (const Plan<T>& plan : plans) {
-    const int64_t strips = std::min((plan.h + 3) / 4, std::max((plan.h + 15) / 16, (16 + images - 1) / images));
-    const int64_t rows = (plan.h + strips - 1) / strips;
-    for (int64_t image = 0; image < images; ++image) {
-      for (int64_t begin = 0; begin < plan.h; begin += rows) {
-        tasks.push_back({&plan, image, begin, std::min(plan.h, begin + rows)});
-      }
-    }
-  }
-  parallel_for(int64_t(tasks.size()), 1, [&](int64_t first, int64_t last) {
+  int64_t tallest = 1;
+  for (const Plan<T>& plan : plans) tallest = std::max(tallest, plan.h);
+  const int64_t strips = std::min((tallest + 3) / 4, std::max((tallest + 15) / 16, (16 + images - 1) / images));
+  parallel_for(images * strips, 1, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
-      const Task& task = tasks[size_t(i)];
-      const Plan<T>& plan = *task.plan;
-      if (plan.rows.identity && plan.columns.identity) {
-        backward_copy(plan, grad_y, task.image, task.begin, task.end);
-      } else {
-        with_pack<T>(plan.channels, [&]<class V>() { backward_rows<V>(plan, grad_y, task.image, task.begin, task.end); });
+      const int64_t image = i / strips, strip = i % strips;
+      for (const Plan<T>& plan : plans) {
+        const int64_t begin = plan.h * strip / strips, end = plan.h * (strip + 1) / strips;
+        if (begin == end) continue;
+        if (plan.rows.identity && plan.columns.identity) {
+          backward_copy(plan, grad_y, image, begin, end);
+        } else {
+          with_pack<T>(plan.channels, [&]<class V>() { backward_rows<V>(plan, grad_y, image, begin, end); });
+        }
       }
     }
   });

@@ -17,7 +17,8 @@ Algorithm choose_algorithm(const Shape& weight, const Conv2dOptions& options) {
 
 }  // namespace
 
-void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& options) {
+void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y,
+                    const Conv2dOptions& options) {
   dispatch_floating(x.dtype(), "conv2d", [&]<typename T>() {
     switch (choose_algorithm(weight.shape(), options)) {
       case Algorithm::kDirect: return conv::direct_forward<T>(x, weight, bias, y, options);

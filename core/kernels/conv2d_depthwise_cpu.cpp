@@ -15,8 +15,8 @@ constexpr int kRun = 8;                    // neighbouring outputs computed toge
 constexpr int64_t kTaskBytes = 128 << 10;  // of output per task
 constexpr int64_t kParts = 32;             // partial sums of a weight gradient
 
-// The vectors that cover `channels`: the last one overlaps its neighbour where it can, and is partial only when there are
-// fewer channels than lanes.
+// The vectors that cover `channels`: the last one overlaps its neighbour where it can, and is partial only when there
+// are fewer channels than lanes.
 template <class T>
 struct ChannelVectors {
   int64_t channels;
@@ -112,16 +112,18 @@ inline void add_checked(const RowTask<T>& t, int64_t q, Vector<T>& sum) {
     for (size_t s = 0; s < t.w->taps.size(); ++s) {
       const int64_t column = q * t.w->step + t.w->taps[s];
       if (column < 0 || column >= t.w->in) continue;
-      sum += load_first(x + column * t.x_pixel, t.valid) * load_first(t.weight + (tap + int64_t(s)) * t.x_pixel, t.valid);
+      sum +=
+          load_first(x + column * t.x_pixel, t.valid) * load_first(t.weight + (tap + int64_t(s)) * t.x_pixel, t.valid);
     }
   });
 }
 
 template <class T>
-void forward_row(const RowTask<T>& t, Vector<T> bias, T* y, int64_t y_pixel) {
+void forward_row(const RowTask<T>& t, Vector<T> bias, T* y, int64_t y_pixel, int64_t y_row) {
   auto [first, end] = interior(*t.w);
   if (t.valid < kLanes<T>) end = first;  // whole vectors would read and write beyond the last pixel
   const bool near = neighbours(*t.w);
+  const T* next_x = t.x + ((t.p + 1) * t.h->step + (t.h->taps.empty() ? 0 : t.h->taps.back())) * t.x_row;
   for (int64_t q = 0; q < t.w->out;) {
     if (q < first || q + kRun > end) {
       if (q >= first && q < end && end - first >= kRun) {
@@ -136,6 +138,12 @@ void forward_row(const RowTask<T>& t, Vector<T> bias, T* y, int64_t y_pixel) {
     Vector<T> sum[kRun];
 #pragma GCC unroll 8
     for (int i = 0; i < kRun; ++i) sum[i] = bias;
+      // The lines of the next row: walked in pieces of a vector, they are no stream the hardware would foresee.
+#pragma GCC unroll 8
+    for (int i = 0; i < kRun; ++i) {
+      __builtin_prefetch(next_x + (q + i) * t.w->step * t.x_pixel, 0);
+      __builtin_prefetch(y + y_row + (q + i) * y_pixel, 1);
+    }
     if (near && t.w->taps.size() == 3) {
       add_run<T, 3>(t, q, sum);
     } else if (near && t.w->taps.size() == 5) {
@@ -162,9 +170,10 @@ void correlate(const Correlation& c, int64_t channels, const T* x, const T* pack
       for (int64_t p = rows.begin(part); p < rows.begin(part + 1); ++p) {
         for (int64_t v = 0; v < vectors.count(); ++v) {
           const int64_t channel = vectors.offset(v);
-          const RowTask<T> row = {&c.h, &c.w, x + image * x_image + channel, x_row, channels, packed + channel, p, vectors.valid()};
+          const RowTask<T> row = {
+              &c.h, &c.w, x + image * x_image + channel, x_row, channels, packed + channel, p, vectors.valid()};
           const Vector<T> start = bias ? load_first(bias + channel, vectors.valid()) : Vector<T>{};
-          forward_row(row, start, y + image * c.y_image + p * c.y_row + channel, c.y_pixel);
+          forward_row(row, start, y + image * c.y_image + p * c.y_row + channel, c.y_pixel, c.y_row);
         }
       }
     }
@@ -174,7 +183,7 @@ void correlate(const Correlation& c, int64_t channels, const T* x, const T* pack
 // --- the weight gradient: sums are [tap][kLanes], those of a filter row in registers along a row of outputs ---
 
 template <class T, int kTaps>
-void weight_run(const T* x, const T* grad, int64_t pixel, int64_t count, T* sum) {
+void weight_run(const T* x, const T* grad, int64_t pixel, int64_t count, T* sum, const T* next_x, const T* next_grad) {
   Vector<T> total[kTaps];
 #pragma GCC unroll 8
   for (int s = 0; s < kTaps; ++s) total[s] = load(sum + s * kLanes<T>);
@@ -182,7 +191,11 @@ void weight_run(const T* x, const T* grad, int64_t pixel, int64_t count, T* sum)
   for (; q + kRun <= count; q += kRun) {
     Vector<T> g[kRun];
 #pragma GCC unroll 8
-    for (int i = 0; i < kRun; ++i) g[i] = load(grad + (q + i) * pixel);
+    for (int i = 0; i < kRun; ++i) {
+      g[i] = load(grad + (q + i) * pixel);
+      __builtin_prefetch(next_grad + (q + i) * pixel);
+      __builtin_prefetch(next_x + (q + i) * pixel);
+    }
     const T* from = x + q * pixel;
 #pragma GCC unroll 16
     for (int j = 0; j < kRun + kTaps - 1; ++j, from += pixel) {
@@ -232,9 +245,11 @@ void weight_row(const RowTask<T>& t, const T* grad, T* sum) {
     const T* from = x + (first + t.w->taps[0]) * t.x_pixel;
     const T* g = grad + first * t.x_pixel;
     T* to = sum + tap * kLanes<T>;
-    if (taps == 3) weight_run<T, 3>(from, g, t.x_pixel, end - first, to);
-    if (taps == 5) weight_run<T, 5>(from, g, t.x_pixel, end - first, to);
-    if (taps == 7) weight_run<T, 7>(from, g, t.x_pixel, end - first, to);
+    const bool bottom = tap + taps == taps * int64_t(t.h->taps.size());  // fetches the lines of the next row
+    const T *next_x = bottom ? from + t.x_row : from, *next_grad = bottom ? g + t.w->out * t.x_pixel : g;
+    if (taps == 3) weight_run<T, 3>(from, g, t.x_pixel, end - first, to, next_x, next_grad);
+    if (taps == 5) weight_run<T, 5>(from, g, t.x_pixel, end - first, to, next_x, next_grad);
+    if (taps == 7) weight_run<T, 7>(from, g, t.x_pixel, end - first, to, next_x, next_grad);
   });
 }
 
@@ -288,12 +303,15 @@ void depthwise_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor
   set_output(c, h.in, w.in, channels, o.stride_h, o.stride_w);
   Tensor wide = multiplier == 1 ? grad_x : Tensor::empty({c.images, h.in, w.in, channels}, grad_x.dtype());
   Buffer<T> packed(weight.numel());
-  for (int64_t i = 0; i < std::min(o.stride_h, h.in); ++i) {
-    for (int64_t j = 0; j < std::min(o.stride_w, w.in); ++j) {
-      c.h = backward_axis(h.in, h.out, weight.size(1), o.stride_h, o.dilation_h, o.pad_top, i);
-      c.w = backward_axis(w.in, w.out, weight.size(2), o.stride_w, o.dilation_w, o.pad_left, j);
+  const Phases rows = backward_phases(h, o.dilation_h, o.pad_top), cols = backward_phases(w, o.dilation_w, o.pad_left);
+  if (rows.gaps || cols.gaps) wide.fill_(0);
+  for (const auto& [first_row, row_axis] : rows.axes) {
+    for (const auto& [first_col, col_axis] : cols.axes) {
+      c.h = row_axis;
+      c.w = col_axis;
       pack_filters(c, weight, packed.data());
-      correlate<T>(c, channels, grad_y.data<T>(), packed.data(), nullptr, wide.data<T>() + (i * w.in + j) * channels);
+      correlate<T>(c, channels, grad_y.data<T>(), packed.data(), nullptr,
+                   wide.data<T>() + (first_row * w.in + first_col) * channels);
     }
   }
   if (multiplier == 1) return;
@@ -327,7 +345,8 @@ void depthwise_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& gr
         const int64_t image = row / c.h.out, p = row % c.h.out;
         for (int64_t v = 0; v < vectors.count(); ++v) {
           const int64_t channel = vectors.offset(v);
-          const RowTask<T> t = {&c.h, &c.w, xs + image * c.h.in * x_row + channel, x_row, channels, nullptr, p, vectors.valid()};
+          const RowTask<T> t = {&c.h, &c.w,           xs + image * c.h.in * x_row + channel, x_row, channels, nullptr,
+                                p,    vectors.valid()};
           weight_row(t, grads + row * y_row + channel, part + v * taps * kLanes<T>);
         }
       }

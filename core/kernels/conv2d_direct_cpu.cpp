@@ -13,8 +13,8 @@ Correlation forward_correlation(const Shape& x, const Shape& weight, const Shape
   c.in_channels = weight[3];
   c.out_channels = weight[0] / o.groups;
   c.y_pixel = weight[0];
-  const bool pointwise = weight[1] == 1 && weight[2] == 1 && o.stride_h == 1 && o.stride_w == 1 && y[1] == x[1] && y[2] == x[2] &&
-                         o.pad_top == 0 && o.pad_left == 0;
+  const bool pointwise = weight[1] == 1 && weight[2] == 1 && o.stride_h == 1 && o.stride_w == 1 && y[1] == x[1] &&
+                         y[2] == x[2] && o.pad_top == 0 && o.pad_left == 0;
   if (pointwise) {
     const int64_t pixels = x[0] * x[1] * x[2];
     c.h = forward_axis(1, 1, 1, 1, 1, 0);
@@ -31,15 +31,16 @@ Correlation forward_correlation(const Shape& x, const Shape& weight, const Shape
 
 namespace {
 
-// Chunks of input channels and strips of outputs, such that a strip's input and one block's weights stay in a 1 MiB L2 cache.
+// Chunks of input channels and strips of outputs, such that a strip's input and one block's weights stay in a 1 MiB L2
+// cache.
 constexpr int64_t kMostDepth = 2304;              // taps * input channels of a chunk
 constexpr int64_t kStripBytes = 256 << 10;        // of input in scratch
 constexpr int64_t kStripPixels = 512;             // outputs of a strip
 constexpr int64_t kStripColumns = 8 * kTileRows;  // of these in a row
 constexpr int64_t kTasks = 32;                    // wanted, so that any usual number of threads is busy
 
-// How the packed weights are laid out: [group][block of kBlock output channels][chunk][tap][input channel][block], the last
-// block rounded up to whole vectors.
+// How the packed weights are laid out: [group][block of kBlock output channels][chunk][tap][input channel][block], the
+// last block rounded up to whole vectors.
 template <class T>
 struct Packing {
   int64_t taps, in_channels, out_channels;
@@ -64,61 +65,49 @@ void pack_transposed(const T* from, int64_t from_row, int64_t rows, int64_t colu
     int64_t column = 0;
     for (; column + kWidth <= columns; column += kWidth) {
       Vector<T> square[kWidth];
-      for (int i = 0; i < kWidth; ++i) square[i] = row + i < rows ? load(from + (row + i) * from_row + column) : Vector<T>{};
+      for (int i = 0; i < kWidth; ++i)
+        square[i] = row + i < rows ? load(from + (row + i) * from_row + column) : Vector<T>{};
       transpose<T>(square);
       for (int i = 0; i < kWidth; ++i) store(to + (column + i) * width + row, square[i]);
     }
     for (; column < columns; ++column) {
-      for (int i = 0; i < kWidth; ++i) to[column * width + row + i] = row + i < rows ? from[(row + i) * from_row + column] : T(0);
+      for (int i = 0; i < kWidth; ++i)
+        to[column * width + row + i] = row + i < rows ? from[(row + i) * from_row + column] : T(0);
     }
   }
 }
 
-// weight [O,kh,kw,I/groups] for the forward correlation: output channels are O.
+// One block and chunk of weight [O,kh,kw,I/groups] for the forward correlation: output channels are O.
 template <class T>
-void pack_forward(const Correlation& c, const Packing<T>& packing, const Tensor& weight, T* packed) {
-  const int64_t blocks = packing.blocks(), chunks = packing.chunks.parts, channels = c.in_channels;
-  const int64_t filter = packing.taps * channels;  // elements of one output channel
-  const T* from = weight.data<T>();
-  parallel_for(c.groups * blocks * chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t chunk = task % chunks, block = task / chunks % blocks, group = task / chunks / blocks;
-      const T* filters = from + (group * c.out_channels + block * kBlock<T>) * filter + packing.chunks.begin(chunk);
-      const int64_t size = packing.chunks.size(chunk), width = packing.block_width(block), rows = packing.block_channels(block);
-      T* to = packed + packing.offset(group, block, chunk);
-      if (chunks == 1) {
-        pack_transposed(filters, filter, rows, filter, to, width);
-        continue;
-      }
-      for (int64_t tap = 0; tap < packing.taps; ++tap) {
-        pack_transposed(filters + tap * channels, filter, rows, size, to + tap * size * width, width);
-      }
-    }
-  });
+void pack_forward(const Correlation& c, const Packing<T>& packing, const Tensor& weight, int64_t group, int64_t block,
+                  int64_t chunk, T* to) {
+  const int64_t filter = packing.taps * c.in_channels;  // elements of one output channel
+  const T* from = weight.data<T>() + (group * c.out_channels + block * kBlock<T>)*filter + packing.chunks.begin(chunk);
+  const int64_t size = packing.chunks.size(chunk), width = packing.block_width(block),
+                rows = packing.block_channels(block);
+  if (packing.chunks.parts == 1) return pack_transposed(from, filter, rows, filter, to, width);
+  for (int64_t tap = 0; tap < packing.taps; ++tap) {
+    pack_transposed(from + tap * c.in_channels, filter, rows, size, to + tap * size * width, width);
+  }
 }
 
-// The same weight for backward input: output channels are I/groups, input channels O/groups, taps the phase's.
+// The same for backward input: output channels are I/groups, input channels O/groups, taps the phase's.
 template <class T>
-void pack_backward(const Correlation& c, const Packing<T>& packing, const Tensor& weight, T* packed) {
-  const int64_t blocks = packing.blocks(), chunks = packing.chunks.parts;
+void pack_backward(const Correlation& c, const Packing<T>& packing, const Tensor& weight, int64_t group, int64_t block,
+                   int64_t chunk, T* to) {
   const int64_t kernel_w = weight.size(2), filter = weight.size(1) * kernel_w * c.out_channels;
-  const T* from = weight.data<T>();
-  parallel_for(c.groups * blocks * chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t chunk = task % chunks, block = task / chunks % blocks, group = task / chunks / blocks;
-      const int64_t width = packing.block_width(block), valid = packing.block_channels(block);
-      T* to = packed + packing.offset(group, block, chunk);
-      for (int64_t r : c.h.filter) {
-        for (int64_t s : c.w.filter) {
-          const int64_t first = group * c.in_channels + packing.chunks.begin(chunk);
-          for (int64_t k = first; k < first + packing.chunks.size(chunk); ++k, to += width) {
-            const T* row = from + k * filter + (r * kernel_w + s) * c.out_channels + block * kBlock<T>;
-            for (int64_t i = 0; i < width; i += kLanes<T>) store(to + i, load_first(row + i, std::min<int64_t>(kLanes<T>, valid - i)));
-          }
+  const int64_t width = packing.block_width(block), valid = packing.block_channels(block);
+  const int64_t first = group * c.in_channels + packing.chunks.begin(chunk);
+  for (int64_t r : c.h.filter) {
+    for (int64_t s : c.w.filter) {
+      const T* from = weight.data<T>() + (r * kernel_w + s) * c.out_channels + block * kBlock<T>;
+      for (int64_t k = first; k < first + packing.chunks.size(chunk); ++k, to += width) {
+        for (int64_t i = 0; i < width; i += kLanes<T>) {
+          store(to + i, load_first(from + k * filter + i, std::min<int64_t>(kLanes<T>, valid - i)));
         }
       }
     }
-  });
+  }
 }
 
 // The cut of a correlation into tasks: strips of images, rows and columns, and shares of the output blocks.
@@ -144,9 +133,10 @@ Plan make_plan(const Correlation& c, const Packing<T>& packing) {
   const int64_t strips = images.parts * rows.parts * cols.parts * c.groups;
   // More tasks by sharing out the blocks, as long as each is worth the start of a task and the copy of its strip.
   const int64_t blocks = packing.blocks();
-  const double flops = 2.0 * double(images.largest() * rows.largest() * cols.largest()) * double(packing.taps * c.in_channels) *
-                       double(c.out_channels);
-  const int64_t shares = std::clamp<int64_t>(divide_up(kTasks, std::max<int64_t>(1, strips)), 1, std::max<int64_t>(1, int64_t(flops / 2e6)));
+  const double flops = 2.0 * double(images.largest() * rows.largest() * cols.largest()) *
+                       double(packing.taps * c.in_channels) * double(c.out_channels);
+  const int64_t shares = std::clamp<int64_t>(divide_up(kTasks, std::max<int64_t>(1, strips)), 1,
+                                             std::max<int64_t>(1, int64_t(flops / 2e6)));
   return {images, rows, cols, Split(blocks, divide_up(blocks, std::min(blocks, shares)))};
 }
 
@@ -191,77 +181,132 @@ StripInput<T> read_strip(const Correlation& c, const T* x, const Window& rows, c
   return in;
 }
 
+// All tiles of a strip for one block of output channels.
 template <class T>
-void run_block(const StripInput<T>& in, PixelTile<T> tile, const std::vector<Tap>& taps, int64_t channels, int64_t images,
-               int64_t rows, const Split& pixels, const Correlation& c) {
+void run_block(const Correlation& c, const StripInput<T>& in, PixelTile<T> tile, int64_t channels, int64_t images,
+               int64_t rows, int64_t cols, bool ahead) {
   const bool narrow = channels <= kLanes<T>;
   const PixelTileTable<T>& table = narrow ? kPixelTiles<T, 1> : kPixelTiles<T, 2>;
   tile.last = narrow ? channels : channels - kLanes<T>;
-  tile.taps = taps.data();
-  tile.tap_count = int64_t(taps.size());
+  const Split pixels(cols, kTileRows);
   T* const y = tile.y;
   for (int64_t n = 0; n < images; ++n) {
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t part = 0; part < pixels.parts; ++part) {
-        const int64_t q = pixels.begin(part);
+        const int64_t q = pixels.begin(part), count = pixels.size(part);
         tile.x = in.x + n * in.image + row * in.row + q * in.pixel;
         tile.y = y + n * c.y_image + row * c.y_row + q * c.y_pixel;
-        table[size_t(pixels.size(part) - 1)](tile);
+        tile.ahead = ahead ? tile.x + count * in.pixel : tile.weight;
+        tile.ahead_step = ahead ? count : 0;
+        table[size_t(count - 1)](tile);
       }
     }
   }
 }
 
+// One correlation with everything it needs. Backward input with a stride has several, one per phase.
 template <class T>
-void correlate(const Correlation& c, const Packing<T>& packing, const T* x, const T* packed, const T* bias, T* y) {
-  const Plan plan = make_plan(c, packing);
-  const bool direct = c.h.never_outside() && c.w.never_outside();
-  const int64_t shares = plan.blocks.parts;
-  parallel_for(plan.strips() * c.groups * shares, 1, [&](int64_t begin, int64_t end) {
-    std::vector<Tap> taps;
-    for (int64_t task = begin; task < end; ++task) {
-      int64_t rest = task;
-      auto take = [&rest](int64_t parts) { return std::exchange(rest, rest / parts) % parts; };
-      const int64_t share = take(shares), col = take(plan.cols.parts), row = take(plan.rows.parts);
-      const int64_t image = take(plan.images.parts), group = rest;
-      auto window = [direct](const Axis& axis, const Split& split, int64_t part) {
-        return (direct ? direct_window : copied_window)(axis, split.begin(part), split.size(part));
-      };
-      const Window rows = window(c.h, plan.rows, row), cols = window(c.w, plan.cols, col);
-      const int64_t first_image = plan.images.begin(image), images = plan.images.size(image);
-      const Split pixels(cols.count, kTileRows);
-      for (int64_t chunk = 0; chunk < packing.chunks.parts; ++chunk) {
-        const int64_t channels = packing.chunks.size(chunk);
-        const StripInput<T> in = read_strip(c, x, rows, cols, first_image, images,
-                                            group * c.in_channels + packing.chunks.begin(chunk), channels, direct);
-        taps.resize(in.taps.size());
-        for (int64_t block = plan.blocks.begin(share); block < plan.blocks.begin(share + 1); ++block) {
-          const int64_t channel = group * c.out_channels + block * kBlock<T>;
-          for (size_t i = 0; i < taps.size(); ++i) taps[i] = {in.taps[i].x, in.taps[i].weight * packing.block_width(block)};
-          PixelTile<T> tile = {};
-          tile.x_pixel = in.pixel;
-          tile.depth = in.depth;
-          tile.weight = packed + packing.offset(group, block, chunk);
-          tile.bias = bias ? bias + channel : nullptr;
-          tile.accumulate = chunk > 0;
-          tile.y = y + first_image * c.y_image + rows.begin * c.y_row + cols.begin * c.y_pixel + channel;
-          tile.y_pixel = c.y_pixel;
-          run_block(in, tile, taps, packing.block_channels(block), images, rows.count, pixels, c);
-        }
-      }
+struct Job {
+  Correlation c;
+  Packing<T> packing;
+  Plan plan;
+  bool direct;  // the input is read in place
+  T *packed, *y;
+  Job(const Correlation& correlation, T* output)
+      : c(correlation), packing(c), plan(make_plan(c, packing)), direct(c.h.never_outside() && c.w.never_outside()),
+        packed(nullptr), y(output) {}
+  int64_t packing_tasks() const { return c.groups * packing.blocks() * packing.chunks.parts; }
+  int64_t tasks() const { return plan.strips() * c.groups * plan.blocks.parts; }
+};
+
+// Takes the digits of a task's number.
+struct Digits {
+  int64_t rest;
+  int64_t take(int64_t base) { return std::exchange(rest, rest / base) % base; }
+};
+
+template <class T>
+void run_task(const Job<T>& job, const T* x, const T* bias, int64_t task) {
+  const Correlation& c = job.c;
+  const Plan& plan = job.plan;
+  Digits digits{task};
+  const int64_t share = digits.take(plan.blocks.parts), col = digits.take(plan.cols.parts),
+                row = digits.take(plan.rows.parts);
+  const int64_t image = digits.take(plan.images.parts), group = digits.rest;
+  auto window = [&job](const Axis& axis, const Split& split, int64_t part) {
+    return (job.direct ? direct_window : copied_window)(axis, split.begin(part), split.size(part));
+  };
+  const Window rows = window(c.h, plan.rows, row), cols = window(c.w, plan.cols, col);
+  const int64_t first_image = plan.images.begin(image), images = plan.images.size(image);
+  const int64_t first_block = plan.blocks.begin(share);
+  std::vector<Tap> taps;
+  for (int64_t chunk = 0; chunk < job.packing.chunks.parts; ++chunk) {
+    const int64_t channel = group * c.in_channels + job.packing.chunks.begin(chunk);
+    const StripInput<T> in =
+        read_strip(c, x, rows, cols, first_image, images, channel, job.packing.chunks.size(chunk), job.direct);
+    taps.resize(in.taps.size());
+    for (int64_t block = first_block; block < plan.blocks.begin(share + 1); ++block) {
+      const int64_t out_channel = group * c.out_channels + block * kBlock<T>;
+      for (size_t i = 0; i < taps.size(); ++i)
+        taps[i] = {in.taps[i].x, in.taps[i].weight * job.packing.block_width(block)};
+      PixelTile<T> tile = {};
+      tile.x_pixel = in.pixel;
+      tile.depth = in.depth;
+      tile.taps = taps.data();
+      tile.tap_count = int64_t(taps.size());
+      tile.weight = job.packed + job.packing.offset(group, block, chunk);
+      tile.bias = bias ? bias + out_channel : nullptr;
+      tile.accumulate = chunk > 0;
+      tile.y = job.y + first_image * c.y_image + rows.begin * c.y_row + cols.begin * c.y_pixel + out_channel;
+      tile.y_pixel = c.y_pixel;
+      run_block(c, in, tile, job.packing.block_channels(block), images, rows.count, cols.count,
+                job.direct && block == first_block);
+    }
+  }
+}
+
+// fn(job, index) for the indices of all jobs, count(job) each, in one parallel loop.
+template <class T, class Count, class Fn>
+void for_all(std::vector<Job<T>>& jobs, const Count& count, const Fn& fn) {
+  std::vector<int64_t> ends;
+  for (const Job<T>& job : jobs) ends.push_back((ends.empty() ? 0 : ends.back()) + count(job));
+  parallel_for(ends.empty() ? 0 : ends.back(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const size_t j = size_t(std::upper_bound(ends.begin(), ends.end(), i) - ends.begin());
+      fn(jobs[j], j == 0 ? i : i - ends[j - 1]);
     }
   });
+}
+
+// Packs the weights with `pack`, then runs all jobs.
+template <class T, class Pack>
+void run_jobs(std::vector<Job<T>>& jobs, const T* x, const Tensor& weight, const T* bias, const Pack& pack) {
+  int64_t size = 0;
+  for (const Job<T>& job : jobs) size += job.c.groups * job.packing.group_size();
+  Buffer<T> packed(size);
+  T* next = packed.data();
+  for (Job<T>& job : jobs) next = (job.packed = next) + job.c.groups * job.packing.group_size();
+  for_all(
+      jobs, [](const Job<T>& job) { return job.packing_tasks(); },
+      [&](const Job<T>& job, int64_t task) {
+        Digits digits{task};
+        const int64_t chunk = digits.take(job.packing.chunks.parts), block = digits.take(job.packing.blocks()),
+                      group = digits.rest;
+        pack(job.c, job.packing, weight, group, block, chunk, job.packed + job.packing.offset(group, block, chunk));
+      });
+  for_all(
+      jobs, [](const Job<T>& job) { return job.tasks(); },
+      [&](const Job<T>& job, int64_t task) { run_task(job, x, bias, task); });
 }
 
 }  // namespace
 
 template <class T>
-void direct_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& options) {
-  const Correlation c = forward_correlation(x.shape(), weight.shape(), y.shape(), options);
-  const Packing<T> packing(c);
-  Buffer<T> packed(c.groups * packing.group_size());
-  pack_forward(c, packing, weight, packed.data());
-  correlate(c, packing, x.data<T>(), packed.data(), bias.defined() ? bias.data<T>() : nullptr, y.data<T>());
+void direct_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y,
+                    const Conv2dOptions& options) {
+  std::vector<Job<T>> jobs;
+  jobs.emplace_back(forward_correlation(x.shape(), weight.shape(), y.shape(), options), y.data<T>());
+  run_jobs(jobs, x.data<T>(), weight, bias.defined() ? bias.data<T>() : nullptr, pack_forward<T>);
 }
 
 template <class T>
@@ -273,16 +318,17 @@ void direct_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& g
   c.y_pixel = channels * o.stride_w;
   c.y_row = w.in * channels * o.stride_h;
   c.y_image = h.in * w.in * channels;
-  for (int64_t i = 0; i < std::min(o.stride_h, h.in); ++i) {
-    for (int64_t j = 0; j < std::min(o.stride_w, w.in); ++j) {
-      c.h = backward_axis(h.in, h.out, weight.size(1), o.stride_h, o.dilation_h, o.pad_top, i);
-      c.w = backward_axis(w.in, w.out, weight.size(2), o.stride_w, o.dilation_w, o.pad_left, j);
-      const Packing<T> packing(c);
-      Buffer<T> packed(c.groups * packing.group_size());
-      pack_backward(c, packing, weight, packed.data());
-      correlate<T>(c, packing, grad_y.data<T>(), packed.data(), nullptr, grad_x.data<T>() + (i * w.in + j) * channels);
+  const Phases rows = backward_phases(h, o.dilation_h, o.pad_top), cols = backward_phases(w, o.dilation_w, o.pad_left);
+  if (rows.gaps || cols.gaps) grad_x.fill_(0);
+  std::vector<Job<T>> jobs;
+  for (const auto& [first_row, row_axis] : rows.axes) {
+    for (const auto& [first_col, col_axis] : cols.axes) {
+      c.h = row_axis;
+      c.w = col_axis;
+      jobs.emplace_back(c, grad_x.data<T>() + (first_row * w.in + first_col) * channels);
     }
   }
+  run_jobs<T>(jobs, grad_y.data<T>(), weight, nullptr, pack_backward<T>);
 }
 
 template void direct_forward<float>(const Tensor&, const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);

@@ -18,6 +18,9 @@ constexpr int64_t kStripColumns = 256;
 struct Plan {
   Split images, rows, cols;
   int64_t k_range, c_range, k_ranges, c_ranges, chunks;
+  // Vectors lie along the input channels, as in the gradient, or, where these would fill them badly (a stem), along the
+  // output channels: sums are then [kh,kw,I/groups][O].
+  bool transposed;
   int64_t strips() const { return images.parts * rows.parts * cols.parts; }
 };
 
@@ -42,8 +45,13 @@ Plan make_plan(const Correlation& c) {
     most_images = std::max<int64_t>(1, std::min(kStripPixels / (c.h.out * c.w.out), kStripBytes / bytes(c.h.out)));
   }
   const Split images(c.images, most_images);
-  Plan plan = {images, rows, cols, k.largest(), c_range, k.parts, divide_up(c.in_channels, c_range), 1};
-  plan.chunks = std::clamp<int64_t>(kTasks / (c.groups * plan.k_ranges * plan.c_ranges), 1, std::max<int64_t>(1, plan.strips()));
+  auto filled = [](int64_t channels) { return double(channels) / double(divide_up(channels, kLanes<T>) * kLanes<T>); };
+  const bool merged = c.w.taps.size() > 1 && c.w.taps[1] == c.w.taps[0] + 1;
+  const double filled_c = filled(merged ? c.in_channels * int64_t(c.w.taps.size()) : c.in_channels);
+  const bool transposed = c.in_channels <= c_range && filled(k.largest()) > 1.2 * filled_c;
+  Plan plan = {images, rows, cols, k.largest(), c_range, k.parts, divide_up(c.in_channels, c_range), 1, transposed};
+  plan.chunks =
+      std::clamp<int64_t>(kTasks / (c.groups * plan.k_ranges * plan.c_ranges), 1, std::max<int64_t>(1, plan.strips()));
   return plan;
 }
 
@@ -55,35 +63,41 @@ struct Operand {
 };
 
 template <class T>
-void add_strip(const Correlation& c, const Window& rows, const Window& cols, int64_t images, Operand<T> x, Operand<T> grad,
-               int64_t k_count, int64_t c_count, bool whole_filter, T* out) {
+void add_strip(const Correlation& c, const Window& rows, const Window& cols, int64_t images, Operand<T> x,
+               Operand<T> grad, int64_t k_count, int64_t c_count, bool transposed, T* out) {
   const int64_t taps_w = int64_t(c.w.taps.size()), filter = int64_t(c.h.taps.size()) * taps_w * c.in_channels;
-  // Taps of a filter row that lie side by side in x and in the gradient are one longer row of columns.
-  const bool merged = whole_filter && x.pixel == c_count && c_count % kLanes<T> != 0 && cols.consecutive();
+  // Taps of a filter row that lie side by side in x and in the gradient are one longer row of channels.
+  const bool merged = c_count == c.in_channels && x.pixel == c_count && c_count % kLanes<T> != 0 && cols.consecutive();
   const int64_t width = merged ? c_count * int64_t(cols.tap.size()) : c_count;
-  const Split ks(k_count, kTileRows);
+  const Split tile_rows(transposed ? width : k_count, kTileRows);
+  const int64_t tile_columns = transposed ? k_count : width;
+  Operand<T> across = {nullptr, x.image, rows.step * x.row, cols.step * x.pixel}, down = grad;
+  if (transposed) std::swap(across, down);
   WeightTile<T> tile = {};
-  tile.x_image = x.image;
-  tile.x_row = rows.step * x.row;
-  tile.x_pixel = cols.step * x.pixel;
-  tile.grad_image = grad.image;
-  tile.grad_row = grad.row;
-  tile.grad_pixel = grad.pixel;
+  tile.x_image = across.image;
+  tile.x_row = across.row;
+  tile.x_pixel = across.pixel;
+  tile.grad_image = down.image;
+  tile.grad_row = down.row;
+  tile.grad_pixel = down.pixel;
   tile.images = images;
   tile.rows = rows.count;
   tile.cols = cols.count;
-  tile.out_row = filter;
+  tile.out_row = transposed ? c.y_pixel : filter;
   for (size_t i = 0; i < rows.tap.size(); ++i) {
     for (size_t j = 0; j < (merged ? std::min<size_t>(1, cols.tap.size()) : cols.tap.size()); ++j) {
-      for (int64_t part = 0; part < ks.parts; ++part) {
-        for (int64_t column = 0; column < width; column += kBlock<T>) {
-          const int64_t channels = std::min<int64_t>(kBlock<T>, width - column);
+      const T* tap_x = x.data + rows.base[i] * x.row + cols.base[j] * x.pixel;
+      T* tap_out = out + (rows.tap[i] * taps_w + cols.tap[j]) * c.in_channels * (transposed ? c.y_pixel : 1);
+      for (int64_t part = 0; part < tile_rows.parts; ++part) {
+        const int64_t row = tile_rows.begin(part);
+        for (int64_t column = 0; column < tile_columns; column += kBlock<T>) {
+          const int64_t channels = std::min<int64_t>(kBlock<T>, tile_columns - column);
           const bool narrow = channels <= kLanes<T>;
-          tile.x = x.data + rows.base[i] * x.row + cols.base[j] * x.pixel + column;
-          tile.grad = grad.data + ks.begin(part);
-          tile.out = out + ks.begin(part) * filter + (rows.tap[i] * taps_w + cols.tap[j]) * c.in_channels + column;
+          tile.x = (transposed ? grad.data : tap_x) + column;
+          tile.grad = (transposed ? tap_x : grad.data) + row;
+          tile.out = tap_out + row * tile.out_row + column;
           tile.last = narrow ? channels : channels - kLanes<T>;
-          (narrow ? kWeightTiles<T, 1> : kWeightTiles<T, 2>)[size_t(ks.size(part) - 1)](tile);
+          (narrow ? kWeightTiles<T, 1> : kWeightTiles<T, 2>)[size_t(tile_rows.size(part) - 1)](tile);
         }
       }
     }
@@ -101,25 +115,34 @@ void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_
   const int64_t filter = size / y_pixel;
   const T *xs = x.data<T>(), *grads = grad_y.data<T>();
   T* out = grad_weight.data<T>();
-  Buffer<T> parts(plan.chunks > 1 ? plan.chunks * size : 1);
+  const bool in_parts = plan.chunks > 1 || plan.transposed;
+  Buffer<T> parts(in_parts ? plan.chunks * size : 1);
   parallel_for(plan.chunks * c.groups * plan.k_ranges * plan.c_ranges, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       int64_t rest = task;
       auto take = [&rest](int64_t count) { return std::exchange(rest, rest / count) % count; };
-      const int64_t c_begin = take(plan.c_ranges) * plan.c_range, c_count = std::min(plan.c_range, c.in_channels - c_begin);
+      const int64_t c_begin = take(plan.c_ranges) * plan.c_range,
+                    c_count = std::min(plan.c_range, c.in_channels - c_begin);
       const Split k_split(c.out_channels, plan.k_range);
       const int64_t k_part = take(plan.k_ranges), k_begin = k_split.begin(k_part), k_count = k_split.size(k_part);
       const int64_t group = take(c.groups), chunk = rest;
-      const bool whole = c_count == c.in_channels;
-      T* sum = (plan.chunks > 1 ? parts.data() + chunk * size : out) + (group * c.out_channels + k_begin) * filter + c_begin;
-      const int64_t runs = whole ? 1 : int64_t(c.h.taps.size() * c.w.taps.size()), run = whole ? filter : c_count;
-      for (int64_t k = 0; k < k_count; ++k) {
-        for (int64_t i = 0; i < runs; ++i) std::fill_n(sum + k * filter + i * c.in_channels, run, T(0));
+      T* sum = in_parts ? parts.data() + chunk * size : out;
+      if (plan.transposed) {
+        sum += group * c.out_channels + k_begin;
+        for (int64_t i = 0; i < filter; ++i) std::fill_n(sum + i * y_pixel, k_count, T(0));
+      } else {
+        sum += (group * c.out_channels + k_begin) * filter + c_begin;
+        for (int64_t k = 0; k < k_count; ++k) {
+          for (int64_t i = 0; i < filter; i += c.in_channels) std::fill_n(sum + k * filter + i, c_count, T(0));
+        }
       }
-      // Both operands are read in place where nothing is padded and their channels are all of the pixel's.
-      const bool x_direct = c.h.never_outside() && c.w.never_outside() && c_count == x_pixel && c_count % kLanes<T> == 0;
-      const bool grad_direct = k_count == y_pixel;
-      for (int64_t strip = plan.strips() * chunk / plan.chunks; strip < plan.strips() * (chunk + 1) / plan.chunks; ++strip) {
+      // Both operands are read in place where nothing is padded, their channels are all of the pixel's and tiles, which
+      // read whole vectors, stay within the last pixel.
+      const bool x_direct =
+          c.h.never_outside() && c.w.never_outside() && c_count == x_pixel && c_count % kLanes<T> == 0;
+      const bool grad_direct = k_count == y_pixel && (!plan.transposed || k_count % kLanes<T> == 0);
+      for (int64_t strip = plan.strips() * chunk / plan.chunks; strip < plan.strips() * (chunk + 1) / plan.chunks;
+           ++strip) {
         rest = strip;
         const int64_t col = take(plan.cols.parts), row = take(plan.rows.parts), image = plan.images.begin(rest);
         const int64_t images = plan.images.size(rest);
@@ -128,13 +151,14 @@ void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_
         };
         const Window rows = window(c.h, plan.rows, row), cols = window(c.w, plan.cols, col);
         Operand<T> in = {xs + image * x_image + group * c.in_channels + c_begin, x_image, x_row, x_pixel};
-        Operand<T> grad = {grads + image * c.y_image + rows.begin * c.y_row + cols.begin * y_pixel + group * c.out_channels + k_begin,
-                           c.y_image, c.y_row, y_pixel};
+        Operand<T> grad = {
+            grads + image * c.y_image + rows.begin * c.y_row + cols.begin * y_pixel + group * c.out_channels + k_begin,
+            c.y_image, c.y_row, y_pixel};
         const int64_t in_pixel = scratch_pixel<T>(c_count), in_row = int64_t(cols.source.size()) * in_pixel;
         const int64_t in_image = int64_t(rows.source.size()) * in_row, grad_pixel = scratch_pixel<T>(k_count);
-        // Tiles read whole vectors, also of the last pixel.
-        const int64_t in_size = x_direct ? 0 : divide_up(images * in_image + kBlock<T>, kLanes<T>) * kLanes<T>;
-        const int64_t grad_size = grad_direct ? 0 : images * rows.count * cols.count * grad_pixel;
+        auto with_margin = [](int64_t count) { return divide_up(count + kBlock<T>, kLanes<T>) * kLanes<T>; };
+        const int64_t in_size = x_direct ? 0 : with_margin(images * in_image);
+        const int64_t grad_size = grad_direct ? 0 : with_margin(images * rows.count * cols.count * grad_pixel);
         T* scratch = static_cast<T*>(thread_scratch(size_t(in_size + grad_size) * sizeof(T)));
         if (!x_direct) {
           for (int64_t n = 0; n < images; ++n) {
@@ -153,11 +177,23 @@ void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_
           }
           grad = {scratch + in_size, rows.count * cols.count * grad_pixel, cols.count * grad_pixel, grad_pixel};
         }
-        add_strip(c, rows, cols, images, in, grad, k_count, c_count, whole, sum);
+        add_strip(c, rows, cols, images, in, grad, k_count, c_count, plan.transposed, sum);
       }
     }
   });
-  if (plan.chunks == 1) return;
+  if (!in_parts) return;
+  if (plan.transposed) {
+    parallel_for(y_pixel, grain_for(filter * plan.chunks), [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k) {
+        for (int64_t i = 0; i < filter; ++i) {
+          T total = 0;
+          for (int64_t chunk = 0; chunk < plan.chunks; ++chunk) total += parts.data()[chunk * size + i * y_pixel + k];
+          out[k * filter + i] = total;
+        }
+      }
+    });
+    return;
+  }
   parallel_for(size, 4096, [&](int64_t begin, int64_t end) {
     std::copy(parts.data() + begin, parts.data() + end, out + begin);
     for (int64_t chunk = 1; chunk < plan.chunks; ++chunk) {

@@ -1,6 +1,7 @@
 #pragma once
-// Vectors of the machine's own width for the convolution kernels, and the register tile that fits them. (lanes.h has fixed
-// 64-byte vectors instead: there results must not depend on the width; here sums never run across lanes, so they do not.)
+// Vectors of the machine's own width for the convolution kernels, and the register tile that fits them. (lanes.h has
+// fixed 64-byte vectors instead: there results must not depend on the width; here sums never run across lanes, so they
+// do not.)
 
 #include <cstdint>
 #include <cstring>
@@ -12,7 +13,7 @@ namespace eq::cpu::conv {
 #if defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64, kTileRows = 14;  // 28 of 32 registers
 #elif defined(__AVX__)
-inline constexpr int kVectorBytes = 32, kTileRows = 6;   // 12 of 16
+inline constexpr int kVectorBytes = 32, kTileRows = 6;  // 12 of 16
 #else
 inline constexpr int kVectorBytes = 16, kTileRows = 6;
 #endif
@@ -33,7 +34,7 @@ using Vector = typename VectorOf<T>::Type;
 template <class T>
 inline constexpr int kLanes = kVectorBytes / int(sizeof(T));
 template <class T>
-inline constexpr int kBlock = kLanes<T> * kTileVectors;  // channels of one tile
+inline constexpr int kBlock = kLanes<T>* kTileVectors;  // channels of one tile
 
 template <class T>
 inline Vector<T> load(const T* from) {
@@ -47,13 +48,13 @@ inline void store(T* to, Vector<T> value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-// The first `count` lanes only, by halves (a loop over lanes or a call of memcpy costs several times more).
+// `count` < kLanes values, by halves (a loop over lanes or a call of memcpy costs several times more).
 template <class T>
 inline void copy_first(void* to, const void* from, int64_t count) {
   auto* out = static_cast<char*>(to);
   auto* in = static_cast<const char*>(from);
 #pragma GCC unroll 8
-  for (int half = kLanes<T>; half > 0; half /= 2) {
+  for (int half = kLanes<T> / 2; half > 0; half /= 2) {
     if (count & half) {
       std::memcpy(out, in, half * sizeof(T));
       out += half * sizeof(T);
@@ -62,6 +63,7 @@ inline void copy_first(void* to, const void* from, int64_t count) {
   }
 }
 
+// The first `count` lanes, 0 .. kLanes.
 template <class T>
 inline Vector<T> load_first(const T* from, int64_t count) {
   if (count == kLanes<T>) return load(from);

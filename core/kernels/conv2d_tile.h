@@ -1,6 +1,7 @@
 #pragma once
-// The two register tiles all dense convolutions are made of: outer products summed in registers, for 1 .. kTileRows rows and
-// one or two vectors. What they sum over is a list of contiguous runs, so that they know nothing of padding, stride or dilation.
+// The two register tiles all dense convolutions are made of: outer products summed in registers, for 1 .. kTileRows
+// rows and one or two vectors. What they sum over is a list of contiguous runs, so that they know nothing of padding,
+// stride or dilation.
 
 #include <array>
 
@@ -25,7 +26,9 @@ struct PixelTile {
   bool accumulate;           // start from y, not from the bias
   T* y;
   int64_t y_pixel;
-  int64_t last;  // channels in the last vector, 1 .. kLanes
+  int64_t last;        // channels in the last vector, 1 .. kLanes
+  const T* ahead;      // memory the next tiles will read: one line is prefetched per step of depth
+  int64_t ahead_step;  // elements
 };
 
 template <class T, int kPixels, int kVectors>
@@ -42,6 +45,14 @@ template <class T, int kPixels, int kVectors>
     }
   }
   const int64_t step = t.x_pixel;
+  const T* ahead = t.ahead;
+  if (!t.accumulate) {
+#pragma GCC unroll 16
+    for (int p = 0; p < kPixels; ++p) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(t.y + p * t.y_pixel + v * kWidth, 1);
+    }
+  }
   for (int64_t i = 0; i < t.tap_count; ++i) {
     // One pointer for three pixels: base, base + step and base + 2 * step are addressing modes.
     constexpr int kBases = (kPixels + 2) / 3;
@@ -49,7 +60,8 @@ template <class T, int kPixels, int kVectors>
 #pragma GCC unroll 8
     for (int b = 0; b < kBases; ++b) base[b] = t.x + t.taps[i].x + 3 * b * step;
     const T* weight = t.weight + t.taps[i].weight;
-    for (int64_t c = 0; c < t.depth; ++c, weight += kVectors * kWidth) {
+    for (int64_t c = 0; c < t.depth; ++c, weight += kVectors * kWidth, ahead += t.ahead_step) {
+      __builtin_prefetch(ahead, 0, 3);
       Vector<T> w[kVectors];
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) w[v] = load(weight + v * kWidth);
@@ -138,8 +150,10 @@ constexpr WeightTileTable<T> weight_tiles(std::integer_sequence<int, kRow...>) {
 }  // namespace detail
 
 template <class T, int kVectors>
-inline constexpr PixelTileTable<T> kPixelTiles = detail::pixel_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
+inline constexpr PixelTileTable<T> kPixelTiles =
+    detail::pixel_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
 template <class T, int kVectors>
-inline constexpr WeightTileTable<T> kWeightTiles = detail::weight_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
+inline constexpr WeightTileTable<T> kWeightTiles =
+    detail::weight_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
 
 }  // namespace eq::cpu::conv

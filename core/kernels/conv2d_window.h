@@ -1,10 +1,12 @@
 #pragma once
-// Where a convolution reads. Forward, backward input and backward weight are all correlations: along each spatial axis output
-// i reads input positions i * step + taps[t], whatever mixture of stride, padding, dilation and phase that came from. Work is
-// cut into strips (a window of outputs per axis); a strip's input is copied, zero-padded, into scratch that fits the L2 cache.
+// Where a convolution reads. Forward, backward input and backward weight are all correlations: along each spatial axis
+// output i reads input positions i * step + taps[t], whatever mixture of stride, padding, dilation and phase that came
+// from. Work is cut into strips (a window of outputs per axis); a strip's input is copied, zero-padded, into scratch
+// that fits the L2 cache.
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "core/allocator.h"
@@ -39,15 +41,20 @@ struct Axis {
 
 // The axes of the forward convolution (also used by the weight gradient): step = stride, taps = r * dilation - padding.
 Axis forward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding);
-// Backward input at the inputs phase, phase + stride, ...: they read grad_y with step 1, through the taps with
-// (phase + padding - r * dilation) divisible by the stride. The filter is flipped: taps ascend while r descends.
-Axis backward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding, int64_t phase);
+// Backward input along an axis, by phases: the inputs i, i + stride, ... read grad_y with step 1, through the taps with
+// (i + padding - r * dilation) divisible by the stride. The filter is flipped: taps ascend while r descends.
+struct Phases {
+  std::vector<std::pair<int64_t, Axis>> axes;  // i and its axis; inputs that no output read have none
+  bool gaps;                                   // there are such inputs
+};
+Phases backward_phases(const Axis& forward, int64_t dilation, int64_t padding);
 
 // Outputs [begin, begin + count) of an axis, and how to find their inputs in a buffer of `source.size()` positions.
 struct Window {
   int64_t begin = 0, count = 0, step = 1;
-  std::vector<int64_t> tap, base;  // taps that meet the input, and the buffer position where they find that of output `begin`
-  std::vector<int64_t> source;     // the input position each buffer position holds; negative: zeros
+  std::vector<int64_t> tap,
+      base;  // taps that meet the input, and the buffer position where they find that of output `begin`
+  std::vector<int64_t> source;  // the input position each buffer position holds; negative: zeros
 
   // `taps` follow one another both in the filter and in the buffer.
   bool consecutive() const {
@@ -58,10 +65,11 @@ struct Window {
   }
 };
 Window copied_window(const Axis& axis, int64_t begin, int64_t count);
-Window direct_window(const Axis& axis, int64_t begin, int64_t count);  // positions are the input's; needs never_outside()
+Window direct_window(const Axis& axis, int64_t begin,
+                     int64_t count);  // positions are the input's; needs never_outside()
 
-// Copies `channels` values of each position of rows x cols from an image of `width` pixels of `pixel` elements to scratch of
-// rows x cols pixels of `scratch_pixel` elements.
+// Copies `channels` values of each position of rows x cols from an image of `width` pixels of `pixel` elements to
+// scratch of rows x cols pixels of `scratch_pixel` elements.
 template <class T>
 void copy_window(const T* image, int64_t width, int64_t pixel, int64_t channels, const Window& rows, const Window& cols,
                  T* scratch, int64_t scratch_pixel) {
@@ -91,7 +99,8 @@ void copy_window(const T* image, int64_t width, int64_t pixel, int64_t channels,
   }
 }
 
-// Distance of pixels in scratch: dense for few channels, but never a multiple of 512 bytes, which would crowd few cache sets.
+// Distance of pixels in scratch: dense for few channels, but never a multiple of 512 bytes, which would crowd few cache
+// sets.
 template <class T>
 int64_t scratch_pixel(int64_t channels) {
   return channels * int64_t(sizeof(T)) % 512 == 0 ? channels + int64_t(64 / sizeof(T)) : channels;

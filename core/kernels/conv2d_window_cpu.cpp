@@ -11,15 +11,21 @@ Axis forward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64
   return axis;
 }
 
-Axis backward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding, int64_t phase) {
-  Axis axis{out, phase < in ? divide_up(in - phase, stride) : 0, 1, {}, {}};
-  for (int64_t r = kernel - 1; r >= 0; --r) {
-    const int64_t position = phase + padding - r * dilation;
-    if (position % stride != 0) continue;
-    axis.taps.push_back(position / stride);
-    axis.filter.push_back(r);
+Phases backward_phases(const Axis& forward, int64_t dilation, int64_t padding) {
+  const int64_t stride = forward.step, kernel = int64_t(forward.taps.size()), phases = std::min(stride, forward.in);
+  Phases result;
+  for (int64_t phase = 0; phase < phases; ++phase) {
+    Axis axis{forward.out, divide_up(forward.in - phase, stride), 1, {}, {}};
+    for (int64_t r = kernel - 1; r >= 0; --r) {
+      const int64_t position = phase + padding - r * dilation;
+      if (position % stride != 0) continue;
+      axis.taps.push_back(position / stride);
+      axis.filter.push_back(r);
+    }
+    if (!axis.taps.empty()) result.axes.emplace_back(phase, axis);
   }
-  return axis;
+  result.gaps = int64_t(result.axes.size()) < phases;
+  return result;
 }
 
 Window copied_window(const Axis& axis, int64_t begin, int64_t count) {
@@ -28,7 +34,8 @@ Window copied_window(const Axis& axis, int64_t begin, int64_t count) {
   window.count = count;
   for (size_t t = 0; t < axis.taps.size(); ++t) {
     const int64_t tap = axis.taps[t];
-    const int64_t first = std::max(begin, tap < 0 ? divide_up(-tap, axis.step) : 0);  // the first output that reads inside
+    const int64_t first =
+        std::max(begin, tap < 0 ? divide_up(-tap, axis.step) : 0);  // the first output that reads inside
     if (first < begin + count && first * axis.step + tap < axis.in) window.tap.push_back(int64_t(t));
   }
   if (window.tap.empty()) return window;

@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#if defined(__AVX512F__) || defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 namespace eq::cpu {
 
@@ -29,6 +32,28 @@ inline V load_pack(const T* from) {
 template <class V, class T>
 inline void store_pack(T* to, V value) {
   std::memcpy(to, &value, sizeof value);
+}
+
+// Stores a vector of 64 bytes past the caches: for large results that nobody reads soon, it saves fetching the lines that
+// are about to be overwritten. `to` is aligned to 64 bytes. Call finish_streaming() before another thread may read.
+template <class V, class T>
+inline void stream_pack(T* to, V value) {
+  static_assert(sizeof value == 64);
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(value));
+#elif defined(__AVX__)
+  __m256i halves[2];
+  std::memcpy(halves, &value, sizeof value);
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), halves[0]);
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to) + 1, halves[1]);
+#else
+  store_pack(to, value);
+#endif
+}
+inline void finish_streaming() {
+#if defined(__AVX512F__) || defined(__AVX__)
+  _mm_sfence();
+#endif
 }
 
 // Calls fn.operator()<V>() with the narrowest vector that holds `channels` elements, at most kWidePack.

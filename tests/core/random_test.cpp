@@ -149,3 +149,10 @@ TEST_CASE("uniform_at is the same for any order", "[random]") {
   CHECK(uniform_at(9, 1, 1234) != uniform_at(9, 2, 1234));
   CHECK(uniform_at(9, 1, uint64_t{1} << 40) != uniform_at(9, 1, 0));
 }
+
+TEST_CASE("seeking to a block gives the numbers that follow there", "[random]") {
+  Random all(5, 6), later(5, 6);
+  for (int i = 0; i < 14; ++i) all.normal();
+  later.seek_block(7);
+  for (int i = 0; i < 5; ++i) CHECK(later.normal() == all.normal());
+}

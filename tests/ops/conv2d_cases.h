@@ -49,6 +49,8 @@ inline const Conv2dCase kConv2dSmall[] = {
     {"3x3 stride 2, even", 1, 8, 6, 17, 18, 3, 3, conv2d_options(2, 1)},
     {"3x3 stride 3, dilation 2", 1, 13, 12, 3, 4, 3, 3, conv2d_options(3, 2, 2)},
     {"3x3 stride 4 leaves gaps", 1, 11, 13, 2, 3, 3, 3, conv2d_options(4, 0)},
+    {"1x1 stride beyond the image", 1, 3, 3, 2, 3, 1, 1, conv2d_options(5, 0)},
+    {"1x1 that reads padding only", 2, 1, 1, 2, 3, 1, 1, conv2d_options(3, 1), true},
     {"3x3 stride 2, dilation 2", 1, 11, 10, 3, 4, 3, 3, conv2d_options(2, 2, 2)},
     {"3x3 dilation 2", 1, 8, 9, 4, 3, 3, 3, conv2d_options(1, 2, 2)},
     {"3x3 dilation 4 beyond the image", 1, 5, 6, 3, 4, 3, 3, conv2d_options(1, 4, 4), true},

@@ -31,7 +31,8 @@ Results oracle(const Conv2dCase& c, const Arguments& a) {
   Results result = {Tensor::zeros(c.y_shape(), DType::kFloat64), Tensor::zeros(c.x_shape(), DType::kFloat64),
                     Tensor::zeros(c.weight_shape(), DType::kFloat64), Tensor::zeros({c.out}, DType::kFloat64)};
   const double *x = a.x.data<double>(), *weight = a.weight.data<double>(), *grad_y = a.grad_y.data<double>();
-  double *y = result.y.data<double>(), *grad_x = result.grad_x.data<double>(), *grad_w = result.grad_weight.data<double>();
+  double *y = result.y.data<double>(), *grad_x = result.grad_x.data<double>(),
+         *grad_w = result.grad_weight.data<double>();
   const int64_t P = c.y_shape()[1], Q = c.y_shape()[2], C = c.in / o.groups;
   for (int64_t n = 0; n < c.n; ++n)
     for (int64_t p = 0; p < P; ++p)
@@ -79,7 +80,8 @@ Tensor apply(const Conv2dCase& c, const std::vector<Tensor>& in) {
   return conv2d(in[0], in[1], in.size() > 2 ? in[2] : Tensor(), c.options);
 }
 
-// Larger shapes, where work is cut into several strips, channel blocks and partial sums; checked in a few milliseconds each.
+// Larger shapes, where work is cut into several strips, channel blocks and partial sums; checked in a few milliseconds
+// each.
 const Conv2dCase kMedium[] = {
     {"several strips", 2, 40, 37, 24, 40, 3, 3, conv2d_options(1, 1), true},
     {"several input blocks", 1, 9, 8, 300, 40, 3, 3, conv2d_options(1, 1), true},
@@ -140,7 +142,8 @@ TEST_CASE("conv2d gives the same bits on one thread and on two", "[conv2d]") {
 TEST_CASE("conv2d computes only the gradients that are asked for", "[conv2d]") {
   const Conv2dCase c = {"", 1, 4, 4, 2, 3, 3, 3, conv2d_options(1, 1), true};
   for (int wanted = 1; wanted < 8; ++wanted) {
-    Tensor x = random_tensor(c.x_shape(), 1), weight = random_tensor(c.weight_shape(), 2), bias = random_tensor({c.out}, 3);
+    Tensor x = random_tensor(c.x_shape(), 1), weight = random_tensor(c.weight_shape(), 2),
+           bias = random_tensor({c.out}, 3);
     if (wanted & 1) x.set_requires_grad();
     if (wanted & 2) weight.set_requires_grad();
     if (wanted & 4) bias.set_requires_grad();
@@ -166,7 +169,8 @@ TEST_CASE("conv2d of an empty batch is empty and teaches nothing", "[conv2d]") {
 }
 
 TEST_CASE("conv2d names what is wrong with its arguments", "[conv2d]") {
-  const Tensor x = random_tensor({1, 5, 5, 4}, 1), weight = random_tensor({6, 3, 3, 4}, 2), bias = random_tensor({6}, 3);
+  const Tensor x = random_tensor({1, 5, 5, 4}, 1), weight = random_tensor({6, 3, 3, 4}, 2),
+               bias = random_tensor({6}, 3);
   const Conv2dOptions same = conv2d_options(1, 1);
   using Catch::Matchers::Contains;
   CHECK_THROWS_AS(conv2d(x.alias({5, 5, 4}), weight, {}, same), ShapeError);
@@ -175,7 +179,8 @@ TEST_CASE("conv2d names what is wrong with its arguments", "[conv2d]") {
   CHECK_THROWS_AS(conv2d(x, weight.to(DType::kFloat32), {}, same), DTypeError);
   CHECK_THROWS_AS(conv2d(Tensor::zeros({1, 5, 5, 4}, DType::kInt32), weight, {}, same), DTypeError);
   CHECK_THROWS_AS(conv2d({}, weight, {}, same), UsageError);
-  CHECK_THROWS_WITH(conv2d(x, random_tensor({6, 3, 3, 5}, 2), {}, same), Contains("[6, 3, 3, 5]") && Contains("[1, 5, 5, 4]"));
+  CHECK_THROWS_WITH(conv2d(x, random_tensor({6, 3, 3, 5}, 2), {}, same),
+                    Contains("[6, 3, 3, 5]") && Contains("[1, 5, 5, 4]"));
   CHECK_THROWS_WITH(conv2d(x, weight, bias.alias({5}), same), Contains("bias") && Contains("[6]"));
   CHECK_THROWS_WITH(conv2d(x, weight, {}, conv2d_options(1, 1, 1, 3)), Contains("groups"));
   CHECK_THROWS_WITH(conv2d(x, weight, {}, conv2d_options(1, 0, 3)), Contains("does not fit"));

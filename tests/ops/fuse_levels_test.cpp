@@ -99,6 +99,7 @@ TEST_CASE("fuse_levels: without an equalizer it is resize and concat", "[fuse_le
 }
 
 TEST_CASE("fuse_levels: gradients", "[fuse_levels]") {
+  const SerialScope serial;  // thousands of tiny calls
   for (const FuseLevelsCase& k : cases::kFuseLevels) {
     CAPTURE(k.n, k.out_h, k.out_w, k.branches.size());
     const Site site = make_site(k, DType::kFloat64, true);
@@ -153,6 +154,17 @@ TEST_CASE("fuse_levels: the same bits for any number of threads", "[fuse_levels]
     for (size_t i = 0; i < results[0].size(); ++i) CHECK(bit_equal(results[0][i], results[1][i]));
   }
   set_num_threads(before);
+}
+
+TEST_CASE("fuse_levels: a large result, written past the caches, has the bits of small ones", "[fuse_levels]") {
+  const FuseLevelsCase large = {4, 64, 64, false, {{64, 64, 64, 64, 64}, {32, 32, 128, 1, 1}, {64, 16, 64, 0, 64}, {1, 1, 16, 0, 0}}};
+  const Site site = make_site(large, DType::kFloat32);
+  const Tensor all = fuse_levels(site.branches, site.options);  // 17 MiB
+  for (int64_t n = 0; n < 4; ++n) {
+    std::vector<Tensor> image;
+    for (const Tensor& branch : site.branches) image.push_back(slice(branch, 0, n, n + 1));
+    CHECK(bit_equal(slice(all, 0, n, n + 1), fuse_levels(image, site.options)));
+  }
 }
 
 TEST_CASE("fuse_levels: a scale changed after the forward pass is noticed", "[fuse_levels]") {

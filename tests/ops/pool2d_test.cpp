@@ -88,6 +88,7 @@ void check_types_and_threads(const Tensor& x, const std::function<Tensor(const T
 }  // namespace
 
 TEST_CASE("max_pool2d: values and gradients", "[pool2d]") {
+  const SerialScope serial;  // thousands of tiny calls
   for (const Pool2dCase& k : cases::kPool2d) {
     CAPTURE(k.n, k.h, k.w, k.c, k.options.kernel_h, k.options.stride_h, k.options.pad_h, k.options.ceil_mode);
     const Tensor x = distinct_tensor({k.n, k.h, k.w, k.c}, 1);
@@ -117,6 +118,7 @@ TEST_CASE("max_pool2d: the first of equal maxima gets the gradient, NaN and -inf
 }
 
 TEST_CASE("avg_pool2d: values and gradients", "[pool2d]") {
+  const SerialScope serial;  // thousands of tiny calls
   for (const Pool2dCase& k : cases::kPool2d) {
     CAPTURE(k.n, k.h, k.w, k.c, k.options.kernel_h, k.options.stride_h, k.options.pad_h, k.options.ceil_mode);
     const Tensor x = random_tensor({k.n, k.h, k.w, k.c}, 2);
@@ -128,6 +130,7 @@ TEST_CASE("avg_pool2d: values and gradients", "[pool2d]") {
 }
 
 TEST_CASE("adaptive_avg_pool2d: values and gradients", "[pool2d]") {
+  const SerialScope serial;  // thousands of tiny calls
   for (const AdaptivePoolCase& k : cases::kAdaptivePool) {
     CAPTURE(k.n, k.h, k.w, k.c, k.out_h, k.out_w);
     const Tensor x = random_tensor({k.n, k.h, k.w, k.c}, 3);

@@ -19,6 +19,7 @@ std::vector<std::vector<double>> groups_of(const Tensor& x, const std::vector<in
   int64_t outputs = 1;
   for (int axis = 0; axis < x.rank(); ++axis) outputs *= reduced[axis] ? 1 : x.shape()[axis];
   std::vector<std::vector<double>> groups(outputs);
+  const std::vector<double> values = x.to(DType::kFloat64).to_vector<double>();
   for (int64_t i = 0; i < x.numel(); ++i) {
     int64_t rest = i, output = 0, step = 1;
     for (int axis = x.rank() - 1; axis >= 0; --axis) {
@@ -28,7 +29,7 @@ std::vector<std::vector<double>> groups_of(const Tensor& x, const std::vector<in
       output += coordinate * step;
       step *= x.shape()[axis];
     }
-    groups[output].push_back(x.value_at(i));
+    groups[output].push_back(values[i]);
   }
   return groups;
 }

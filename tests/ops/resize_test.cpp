@@ -111,6 +111,7 @@ TEST_CASE("resize_bilinear: against the formula", "[resize]") {
 }
 
 TEST_CASE("resize_bilinear: gradients", "[resize]") {
+  const SerialScope serial;  // thousands of tiny calls
   for (const ResizeCase& k : cases::kResize) {
     CAPTURE(k.n, k.h, k.w, k.c, k.out_h, k.out_w, k.align_corners);
     check_gradients([&](const TensorList& in) { return resize(in[0], k); }, {random_leaf({k.n, k.h, k.w, k.c}, 2)});
@@ -262,6 +263,7 @@ TEST_CASE("resize_bilinear: with align_corners one image can gain variance", "[r
 }
 
 TEST_CASE("resize_nearest: values, gradients, labels", "[resize]") {
+  const SerialScope serial;  // thousands of tiny calls
   for (const ResizeCase& k : cases::kResize) {
     CAPTURE(k.n, k.h, k.w, k.c, k.out_h, k.out_w);
     const Tensor x = random_tensor({k.n, k.h, k.w, k.c}, 10);
@@ -272,6 +274,14 @@ TEST_CASE("resize_nearest: values, gradients, labels", "[resize]") {
   }
   const Tensor labels = Tensor::from<uint8_t>({1, 2, 255, 4}, {1, 2, 2, 1});
   CHECK(resize_nearest(labels, 3, 3).to_vector<uint8_t>() == std::vector<uint8_t>{1, 1, 2, 1, 1, 2, 255, 255, 4});
+}
+
+TEST_CASE("resize_bilinear: a large result, written past the caches, has the bits of small ones", "[resize]") {
+  const Tensor x = random_tensor({4, 64, 64, 64}, 12, DType::kFloat32);
+  const Tensor all = resize_bilinear(x, 128, 128, false);  // 16 MiB
+  for (int64_t n = 0; n < 4; ++n) {
+    CHECK(bit_equal(slice(all, 0, n, n + 1), resize_bilinear(slice(x, 0, n, n + 1), 128, 128, false)));
+  }
 }
 
 TEST_CASE("resize: no images is fine, no pixels or a bad size is not", "[resize]") {

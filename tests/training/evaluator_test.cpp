@@ -114,6 +114,7 @@ TEST_CASE("evaluation counts every picture once, whatever the batch", "[evaluate
   request.limit = 0;
   request.stop = [] { return true; };
   CHECK(evaluate(*model, *dataset, request).stopped);
+  CHECK_THROWS_WITH(evaluate(*tiny_model(5), *dataset, request), Contains("5") && Contains("8"));
   const auto endless = make_dataset(config.data, "train");
   CHECK_THROWS_AS(evaluate(*model, *endless, {.pipeline = config.pipeline}), UsageError);
 }
