@@ -49,7 +49,8 @@ template <class Body>
 void for_each_task(const ChannelLayout& layout, const Body& body) {
   const int64_t chunks = layout.chunks(), step = layout.chunk_rows(), channels = layout.channels;
   const int64_t columns = (channels + ChannelLayout::kWidth - 1) / ChannelLayout::kWidth;
-  parallel_for(layout.samples * chunks * columns, 1, [&](int64_t begin, int64_t end) {
+  const int64_t work = std::min(step, layout.rows) * std::min(ChannelLayout::kWidth, channels);
+  parallel_for(layout.samples * chunks * columns, grain_for(work), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       ChannelTask task;
       task.sample = i / (chunks * columns);

@@ -122,14 +122,17 @@ void layer_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& ga
         }
       }
     });
-    for (int64_t c = 0; c < width; ++c) {
-      double gamma_total = 0, beta_total = 0;
-      for (int64_t k = 0; k < chunks; ++k) {
-        gamma_total += gamma_parts[k * padded + c];
-        beta_total += beta_parts[k * padded + c];
+    for (int64_t k = 1; k < chunks; ++k) {
+      for (int64_t c = 0; c < padded; ++c) {
+        gamma_parts[c] += gamma_parts[k * padded + c];
+        beta_parts[c] += beta_parts[k * padded + c];
       }
-      if (grad_gamma.defined()) grad_gamma.data<T>()[c] = T(gamma_total);
-      if (grad_beta.defined()) grad_beta.data<T>()[c] = T(beta_total);
+    }
+    gamma_parts.resize(size_t(padded));  // zeros when there was no row
+    beta_parts.resize(size_t(padded));
+    for (int64_t c = 0; c < width; ++c) {
+      if (grad_gamma.defined()) grad_gamma.data<T>()[c] = T(gamma_parts[c]);
+      if (grad_beta.defined()) grad_beta.data<T>()[c] = T(beta_parts[c]);
     }
   });
 }

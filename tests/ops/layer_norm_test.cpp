@@ -99,5 +99,11 @@ TEST_CASE("layer norm checks its arguments", "[layer_norm]") {
   CHECK_THROWS_AS(layer_norm(x, {}, random_tensor({4}, 1, DType::kFloat32), 1e-5), DTypeError);
   CHECK_THROWS_AS(layer_norm({}, {}, {}, 1e-5), UsageError);
   CHECK_THROWS_AS(layer_norm(Tensor::zeros({2, 0}), {}, {}, 1e-5), ShapeError);
-  CHECK(layer_norm(Tensor::zeros({0, 4}), {}, {}, 1e-5).numel() == 0);
+}
+
+TEST_CASE("layer norm of no row has zero gradients", "[layer_norm]") {
+  const Tensor gamma = random_leaf({4}, 1), y = layer_norm(Tensor::zeros({0, 4}, DType::kFloat64), gamma, {}, 1e-5);
+  CHECK(y.numel() == 0);
+  y.backward(Tensor::zeros({0, 4}, DType::kFloat64));
+  check_close(gamma.grad(), Tensor::zeros({4}, DType::kFloat64), 0);
 }
