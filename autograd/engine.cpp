@@ -57,8 +57,8 @@ class Walk {
     const Node::OutputInfo& info = edge.node->outputs()[edge.output];
     if (!(grad.shape() == info.shape) || grad.dtype() != info.dtype) {
       throw AutogradError("the gradient has the wrong shape or type",
-                          std::string(from) + " gave " + describe(grad) + " for a value of " + name_of(info.dtype) + " " +
-                              to_string(info.shape),
+                          std::string(from) + " gave " + describe(grad) + " for a value of " + name_of(info.dtype) +
+                              " " + to_string(info.shape),
                           "the gradient of a value has the value's shape and type");
     }
     Tensor& sum = pending_.at(edge.node.get()).grads[edge.output];
@@ -126,9 +126,10 @@ void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool 
   for (const Tensor& root : roots) {
     edges.push_back(gradient_edge(root));
     if (!edges.back().node) {
-      throw AutogradError("there is nothing to differentiate", "backward of " + describe(root),
-                          "mark a leaf with set_requires_grad() and compute outside of NoGradGuard; a gradient has no graph "
-                          "of its own: derivatives of derivatives are not supported");
+      throw AutogradError(
+          "there is nothing to differentiate", "backward of " + describe(root),
+          "mark a leaf with set_requires_grad() and compute outside of NoGradGuard; a gradient has no graph "
+          "of its own: derivatives of derivatives are not supported");
     }
     nodes.push_back(edges.back().node);
   }
@@ -143,7 +144,8 @@ void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool 
     Tensor grad = i < grad_outputs.size() ? grad_outputs[i] : Tensor();
     if (!grad.defined()) {
       if (roots[i].numel() != 1) {
-        throw AutogradError("backward() of a tensor with several elements needs grad_output", "backward of " + describe(roots[i]),
+        throw AutogradError("backward() of a tensor with several elements needs grad_output",
+                            "backward of " + describe(roots[i]),
                             "reduce it to one number first (sum, mean) or pass a gradient of its shape");
       }
       grad = Tensor::full(roots[i].shape(), 1, roots[i].dtype(), roots[i].device());

@@ -70,7 +70,9 @@ Tensor argmax(const Tensor& x, int axis);                     // int64, the firs
 // --- shape ---
 Tensor reshape(const Tensor& x, const Shape& shape);          // a view
 Tensor reshape(const Tensor& x, const std::vector<int64_t>& extents);  // one of them may be -1
-inline Tensor reshape(const Tensor& x, std::initializer_list<int64_t> extents) { return reshape(x, std::vector<int64_t>(extents)); }
+inline Tensor reshape(const Tensor& x, std::initializer_list<int64_t> extents) {
+  return reshape(x, std::vector<int64_t>(extents));
+}
 Tensor permute(const Tensor& x, const std::vector<int>& axes);
 Tensor transpose(const Tensor& x, int axis_a, int axis_b);
 Tensor expand(const Tensor& x, const Shape& shape);           // broadcast to `shape`, copying

@@ -23,7 +23,8 @@ GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)
   for (Tensor& input : inputs) {
     if (input.defined() && input.requires_grad()) {
       if (input.dtype() != DType::kFloat64) {
-        throw DTypeError("gradcheck needs float64 inputs, not " + describe(input), "gradcheck", "convert with x.to(DType::kFloat64)");
+        throw DTypeError("gradcheck needs float64 inputs, not " + describe(input), "gradcheck",
+                         "convert with x.to(DType::kFloat64)");
       }
       input.set_grad({});
     }

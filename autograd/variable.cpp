@@ -58,7 +58,8 @@ Tensor& Tensor::set_requires_grad(bool on) {
   if (!on && !autograd_slot()) return *this;
   Variable& variable = make_variable(*this);
   if (variable.producer) {
-    throw AutogradError("requires_grad can be set on leaves only", "result of " + std::string(variable.producer->name()),
+    throw AutogradError("requires_grad can be set on leaves only",
+                        "result of " + std::string(variable.producer->name()),
                         "use detach() to get a leaf over the same values");
   }
   variable.requires_grad = on;
@@ -87,8 +88,10 @@ void Tensor::backward(const Tensor& grad_output, bool retain_graph) const {
 void Tensor::check_in_place(const char* op) const {
   if (!grad_enabled() || !requires_grad()) return;
   const bool leaf = !variable_of(*this)->producer;
-  throw AutogradError(std::string(op) + " would change " + (leaf ? "a leaf that requires a gradient" : "a recorded value"),
-                      std::string(op) + " on " + describe(*this), "put a NoGradGuard around it, or use the operator that returns a new tensor");
+  throw AutogradError(
+      std::string(op) + " would change " + (leaf ? "a leaf that requires a gradient" : "a recorded value"),
+      std::string(op) + " on " + describe(*this),
+      "put a NoGradGuard around it, or use the operator that returns a new tensor");
 }
 
 Node::Edge gradient_edge(const Tensor& tensor) {

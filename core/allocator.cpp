@@ -33,9 +33,11 @@ void check_guards(const void* user, size_t requested, size_t bytes) {
     return std::all_of(guard, guard + count, [](unsigned char value) { return value == kGuardValue; });
   };
   const auto* block = static_cast<const unsigned char*>(user);
-  const bool before = intact(block - kGuardBytes, kGuardBytes), behind = intact(block + requested, bytes - requested + kGuardBytes);
+  const bool before = intact(block - kGuardBytes, kGuardBytes),
+             behind = intact(block + requested, bytes - requested + kGuardBytes);
   if (before && behind) return;
-  std::fprintf(stderr, "equiscale: memory was written outside a block of %zu bytes (%s it)\n", requested, before ? "behind" : "before");
+  std::fprintf(stderr, "equiscale: memory was written outside a block of %zu bytes (%s it)\n", requested,
+               before ? "behind" : "before");
   std::abort();
 }
 

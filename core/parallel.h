@@ -21,13 +21,13 @@ class SerialScope {
   SerialScope(const SerialScope&) = delete;
 };
 
-// Flushes denormal numbers to zero on the calling thread (they slow arithmetic a hundredfold). parallel_for does this in
-// each of its workers; call it in threads of your own that compute.
+// Flushes denormal numbers to zero on the calling thread (they slow arithmetic a hundredfold). parallel_for does this
+// in each of its workers; call it in threads of your own that compute.
 void flush_denormals();
 
-// Calls body(begin, end) for [0, grain), [grain, 2*grain), ... up to count. The order is free. If chunks throw, the exception
-// of the lowest one is rethrown here when all that began have ended: the same error for any number of threads. Nested calls
-// run serially.
+// Calls body(begin, end) for [0, grain), [grain, 2*grain), ... up to count. The order is free. If chunks throw, the
+// exception of the lowest one is rethrown here when all that began have ended: the same error for any number of
+// threads. Nested calls run serially.
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& body);
 
 // Sum-like reduction in a fixed order: partial(begin, end) per chunk, then combine(total, part) chunk by chunk.
@@ -42,6 +42,8 @@ T parallel_reduce(int64_t count, int64_t grain, T identity, Partial partial, Com
 }
 
 // A grain that makes each chunk worth about `target` units of work where one item costs `cost` units.
-inline int64_t grain_for(int64_t cost, int64_t target = 16384) { return std::max<int64_t>(1, target / std::max<int64_t>(1, cost)); }
+inline int64_t grain_for(int64_t cost, int64_t target = 16384) {
+  return std::max<int64_t>(1, target / std::max<int64_t>(1, cost));
+}
 
 }  // namespace eq

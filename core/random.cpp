@@ -61,8 +61,8 @@ double Random::uniform(double low, double high) { return low + (high - low) * un
 
 int64_t Random::uniform_int(int64_t low, int64_t high) {
   if (low >= high) {
-    throw UsageError("there is no integer in [" + std::to_string(low) + ", " + std::to_string(high) + ")", "Random::uniform_int",
-                     "low must be less than high");
+    throw UsageError("there is no integer in [" + std::to_string(low) + ", " + std::to_string(high) + ")",
+                     "Random::uniform_int", "low must be less than high");
   }
   const uint64_t range = uint64_t(high) - uint64_t(low);
   const uint64_t unbiased = UINT64_MAX - UINT64_MAX % range;  // the largest multiple of range

@@ -7,7 +7,8 @@
 
 namespace eq {
 
-Storage::Storage(size_t bytes, Device device) : bytes_(bytes), device_(device), data_(allocator(device).allocate(bytes)) {}
+Storage::Storage(size_t bytes, Device device)
+    : bytes_(bytes), device_(device), data_(allocator(device).allocate(bytes)) {}
 Storage::~Storage() { allocator(device_).free(data_); }
 
 Tensor::Impl& Tensor::impl() const {
@@ -21,7 +22,8 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
   result.impl_->shape = shape;
   result.impl_->numel = shape.numel();
   if (result.impl_->numel > (int64_t{1} << 62) / int64_t(size_of(dtype))) {
-    throw ShapeError("a tensor of " + to_string(shape) + " has more bytes than can be counted", "Tensor::empty", "use smaller extents");
+    throw ShapeError("a tensor of " + to_string(shape) + " has more bytes than can be counted", "Tensor::empty",
+                     "use smaller extents");
   }
   result.impl_->dtype = dtype;
   result.impl_->storage = std::make_shared<Storage>(size_t(result.impl_->numel) * size_of(dtype), device);
@@ -46,7 +48,8 @@ void Tensor::check_host_access(DType wanted) const {
                      "convert it first: x.to(DType)");
   }
   if (!device().is_cpu()) {
-    throw DeviceError("the values are on " + to_string(device()), "Tensor::data", "copy them first: x.to(Device::cpu())");
+    throw DeviceError("the values are on " + to_string(device()), "Tensor::data",
+                      "copy them first: x.to(Device::cpu())");
   }
 }
 
@@ -60,7 +63,8 @@ double Tensor::value_at(int64_t index) const {
 
 double Tensor::item() const {
   if (numel() != 1) {
-    throw ShapeError("item() needs one element, not " + describe(*this), "Tensor::item", "reduce it first: sum(x) or mean(x)");
+    throw ShapeError("item() needs one element, not " + describe(*this), "Tensor::item",
+                     "reduce it first: sum(x) or mean(x)");
   }
   return value_at(0);
 }

@@ -65,8 +65,12 @@ Tensor unary(UnaryOp op, const Tensor& x, double p = 0, double q = 0) {
 
 struct BinaryBackward final : Node {
   BinaryBackward(BinaryOp op, const Kept& kept, const Tensor& a, const Tensor& b)
-      : Node(kept.name), op_(op), shape_a_(a.shape()), shape_b_(b.shape()),
-        a_(save(kept.reads == Reads::kArguments ? a : Tensor())), b_(save(kept.reads == Reads::kArguments ? b : Tensor())) {}
+      : Node(kept.name),
+        op_(op),
+        shape_a_(a.shape()),
+        shape_b_(b.shape()),
+        a_(save(kept.reads == Reads::kArguments ? a : Tensor())),
+        b_(save(kept.reads == Reads::kArguments ? b : Tensor())) {}
 
   TensorList backward(const TensorList& grads) override {
     const Tensor &a = a_.get(), &b = b_.get();

@@ -10,7 +10,8 @@ namespace {
 
 // op(a) * op(b), stacked along `batch`.
 Tensor product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, const Shape& batch) {
-  const int64_t rows = matrix_extents(a.shape(), transpose_a).rows, columns = matrix_extents(b.shape(), transpose_b).columns;
+  const int64_t rows = matrix_extents(a.shape(), transpose_a).rows,
+                columns = matrix_extents(b.shape(), transpose_b).columns;
   Tensor y = Tensor::empty(stacked_shape(batch, rows, columns), a.dtype(), a.device());
   cpu::matmul(a, transpose_a, b, transpose_b, y);
   return y;
@@ -61,7 +62,8 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   check::alike("matmul", {{"a", a}, {"b", b}});
   check::rank_at_least("matmul", {"a", a}, 2);
   check::rank_at_least("matmul", {"b", b}, 2);
-  check::that(a.size(-1) == b.size(-2), "matmul", to_string(a.shape()) + " and " + to_string(b.shape()) + " do not fit together",
+  check::that(a.size(-1) == b.size(-2), "matmul",
+              to_string(a.shape()) + " and " + to_string(b.shape()) + " do not fit together",
               "the last extent of a must be the last but one of b");
   const Shape batch = broadcast_shapes(batch_shape(a.shape()), batch_shape(b.shape()), "matmul");
   Tensor y = product(a, false, b, false, batch);

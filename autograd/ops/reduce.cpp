@@ -49,7 +49,8 @@ struct VarBackward final : Node {
 };
 
 struct MaxBackward final : Node {
-  MaxBackward(const Shape& shape, const Tensor& index, int axis) : Node("max"), shape_(shape), axis_(axis), index_(save(index)) {}
+  MaxBackward(const Shape& shape, const Tensor& index, int axis)
+      : Node("max"), shape_(shape), axis_(axis), index_(save(index)) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
     cpu::max_backward(grads[0], index_.get(), axis_, grad_x);
@@ -65,7 +66,8 @@ Tensor find_max(const char* op, const Tensor& x, int axis, bool keepdim, Tensor*
   check::floating(op, {"x", x});
   const AxisMask mask = axis_mask(op, x.shape(), {axis});
   const int wrapped = x.shape().normalized(axis);
-  check::that(x.size(wrapped) > 0, op, "axis " + std::to_string(axis) + " of " + to_string(x.shape()) + " has no element",
+  check::that(x.size(wrapped) > 0, op,
+              "axis " + std::to_string(axis) + " of " + to_string(x.shape()) + " has no element",
               "the largest of nothing does not exist");
   const Shape shape = reduced_shape(x.shape(), mask, keepdim);
   Tensor index = Tensor::empty(shape, DType::kInt64, x.device()), y;
@@ -89,7 +91,8 @@ Tensor mean(const Tensor& x, const std::vector<int>& axes, bool keepdim) {
   check::floating("mean", {"x", x});
   const AxisMask mask = axis_mask("mean", x.shape(), axes);
   const int64_t count = reduced_count(x.shape(), mask);
-  check::that(count > 0, "mean", "the reduced axes of " + to_string(x.shape()) + " have no element", "the mean of nothing does not exist");
+  check::that(count > 0, "mean", "the reduced axes of " + to_string(x.shape()) + " have no element",
+              "the mean of nothing does not exist");
   return scaled_sum("mean", x, mask, 1 / double(count), keepdim);
 }
 
@@ -97,7 +100,8 @@ Tensor var(const Tensor& x, const std::vector<int>& axes, bool unbiased, bool ke
   check::floating("var", {"x", x});
   const AxisMask mask = axis_mask("var", x.shape(), axes);
   const int64_t count = reduced_count(x.shape(), mask), divisor = count - (unbiased ? 1 : 0);
-  check::that(divisor > 0, "var", "the reduced axes of " + to_string(x.shape()) + " have " + std::to_string(count) + " element(s)",
+  check::that(divisor > 0, "var",
+              "the reduced axes of " + to_string(x.shape()) + " have " + std::to_string(count) + " element(s)",
               unbiased ? "the unbiased variance needs two" : "the variance of nothing does not exist");
   Tensor y = Tensor::empty(reduced_shape(x.shape(), mask, keepdim), x.dtype(), x.device());
   Tensor mean = Tensor::empty(y.shape(), DType::kFloat64, x.device());

@@ -24,49 +24,51 @@ namespace eq {
 enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both arguments of a binary operator
 
 // OP(name, f(x), f'(x, y), what f' reads)
-#define EQ_UNARY_OPERATORS(OP)                                                                                            \
-  OP(neg,         -x,                                            T(-1),                                      kNothing)    \
-  OP(exp,         scalar::exp(x),                                y,                                          kY)          \
-  OP(log,         std::log(x),                                   1 / x,                                      kX)          \
-  OP(sqrt,        std::sqrt(x),                                  T(0.5) / y,                                 kY)          \
-  OP(rsqrt,       1 / std::sqrt(x),                              T(-0.5) * y * y * y,                        kY)          \
-  OP(square,      x * x,                                         2 * x,                                      kX)          \
-  OP(reciprocal,  1 / x,                                         -y * y,                                     kY)          \
-  OP(abs,         std::abs(x),                                   T(x > 0) - T(x < 0),                        kX)          \
-  OP(sin,         std::sin(x),                                   std::cos(x),                                kX)          \
-  OP(cos,         std::cos(x),                                   -std::sin(x),                               kX)          \
-  OP(tanh,        scalar::tanh(x),                               1 - y * y,                                  kY)          \
-  OP(sigmoid,     scalar::sigmoid(x),                            y * (1 - y),                                kY)          \
-  OP(softplus,    scalar::softplus(x),                           scalar::sigmoid(x),                         kX)          \
-  OP(relu,        x < 0 ? T(0) : x,                              T(y > 0),                                   kY)          \
-  OP(relu6,       x < 0 ? T(0) : x > 6 ? T(6) : x,               T(y > 0 && y < 6),                          kY)          \
-  OP(gelu,        x * scalar::normal_cdf(x),                     scalar::normal_cdf(x) + x * scalar::normal_density(x), kX) \
-  OP(silu,        x * scalar::sigmoid(x),                        scalar::silu_slope(x, scalar::sigmoid(x)),  kX)          \
-  OP(hardswish,   x < -3 ? T(0) : x > 3 ? x : x * (x + 3) / 6,   x < -3 ? T(0) : x > 3 ? T(1) : x / 3 + T(0.5), kX)
+#define EQ_UNARY_OPERATORS(OP)                                                                                     \
+  OP(neg,        -x,                              T(-1),                                                 kNothing) \
+  OP(exp,        scalar::exp(x),                  y,                                                     kY)       \
+  OP(log,        std::log(x),                     1 / x,                                                 kX)       \
+  OP(sqrt,       std::sqrt(x),                    T(0.5) / y,                                            kY)       \
+  OP(rsqrt,      1 / std::sqrt(x),                T(-0.5) * y * y * y,                                   kY)       \
+  OP(square,     x * x,                           2 * x,                                                 kX)       \
+  OP(reciprocal, 1 / x,                           -y * y,                                                kY)       \
+  OP(abs,        std::abs(x),                     T(x > 0) - T(x < 0),                                   kX)       \
+  OP(sin,        std::sin(x),                     std::cos(x),                                           kX)       \
+  OP(cos,        std::cos(x),                     -std::sin(x),                                          kX)       \
+  OP(tanh,       scalar::tanh(x),                 1 - y * y,                                             kY)       \
+  OP(sigmoid,    scalar::sigmoid(x),              y * (1 - y),                                           kY)       \
+  OP(softplus,   scalar::softplus(x),             scalar::sigmoid(x),                                    kX)       \
+  OP(relu,       x < 0 ? T(0) : x,                T(y > 0),                                              kY)       \
+  OP(relu6,      x < 0 ? T(0) : x > 6 ? T(6) : x, T(y > 0 && y < 6),                                     kY)       \
+  OP(gelu,       x * scalar::normal_cdf(x),       scalar::normal_cdf(x) + x * scalar::normal_density(x), kX)       \
+  OP(silu,       x * scalar::sigmoid(x),          scalar::silu_slope(x, scalar::sigmoid(x)),             kX)       \
+  OP(hardswish,  x < -3 ? T(0) : x > 3 ? x : x * (x + 3) / 6, x < -3 ? T(0) : x > 3 ? T(1) : x / 3 + T(0.5), kX)
 
 // The same with one number p.
-#define EQ_UNARY_OPERATORS_1(OP)                                                                                          \
-  OP(add,         x + p,                                         T(1),                                       kNothing)    \
-  OP(mul,         x * p,                                         p,                                          kNothing)    \
-  OP(pow,         std::pow(x, p),                                p == 0 ? T(0) : p * std::pow(x, p - 1),     kX)          \
-  OP(leaky_relu,  x > 0 ? x : p * x,                             x > 0 ? T(1) : p,                           kX)
+#define EQ_UNARY_OPERATORS_1(OP)                                                      \
+  OP(add,        x + p,             T(1),                                   kNothing) \
+  OP(mul,        x * p,             p,                                      kNothing) \
+  OP(pow,        std::pow(x, p),    p == 0 ? T(0) : p * std::pow(x, p - 1), kX)       \
+  OP(leaky_relu, x > 0 ? x : p * x, x > 0 ? T(1) : p,                       kX)
 
 // The same with two numbers p and q.
-#define EQ_UNARY_OPERATORS_2(OP)                                                                                          \
-  OP(clamp,       x < p ? p : x > q ? q : x,                     T(x >= p && x <= q),                        kX)
+#define EQ_UNARY_OPERATORS_2(OP)                                \
+  OP(clamp, x < p ? p : x > q ? q : x, T(x >= p && x <= q), kX)
 
 // OP(name, f(a, b), df/da, df/db, what both read)
-#define EQ_BINARY_OPERATORS(OP)                                                                                           \
-  OP(add,         a + b,                       T(1),                                 T(1),                   kNothing)    \
-  OP(sub,         a - b,                       T(1),                                 T(-1),                  kNothing)    \
-  OP(mul,         a * b,                       b,                                    a,                      kArguments)  \
-  OP(div,         a / b,                       1 / b,                                -a / (b * b),           kArguments)  \
-  OP(maximum,     a > b || a != a ? a : b,     scalar::share(a > b, a == b, a),      scalar::share(b > a, a == b, b), kArguments) \
-  OP(minimum,     a < b || a != a ? a : b,     scalar::share(a < b, a == b, a),      scalar::share(b < a, a == b, b), kArguments)
+#define EQ_BINARY_OPERATORS(OP)                                                                                      \
+  OP(add, a + b, T(1),  T(1),         kNothing)                                                                      \
+  OP(sub, a - b, T(1),  T(-1),        kNothing)                                                                      \
+  OP(mul, a * b, b,     a,            kArguments)                                                                    \
+  OP(div, a / b, 1 / b, -a / (b * b), kArguments)                                                                    \
+  OP(maximum, a > b || a != a ? a : b, scalar::share(a > b, a == b, a), scalar::share(b > a, a == b, b), kArguments) \
+  OP(minimum, a < b || a != a ? a : b, scalar::share(a < b, a == b, a), scalar::share(b < a, a == b, b), kArguments)
 
 #define EQ_ENUMERATOR(name, ...) name,
 #define EQ_ENUMERATOR_1(name, ...) name##_number,
-enum class UnaryOp { EQ_UNARY_OPERATORS(EQ_ENUMERATOR) EQ_UNARY_OPERATORS_1(EQ_ENUMERATOR_1) EQ_UNARY_OPERATORS_2(EQ_ENUMERATOR_1) };
+enum class UnaryOp {
+  EQ_UNARY_OPERATORS(EQ_ENUMERATOR) EQ_UNARY_OPERATORS_1(EQ_ENUMERATOR_1) EQ_UNARY_OPERATORS_2(EQ_ENUMERATOR_1)
+};
 enum class BinaryOp { EQ_BINARY_OPERATORS(EQ_ENUMERATOR) };
 #undef EQ_ENUMERATOR
 #undef EQ_ENUMERATOR_1
@@ -75,13 +77,15 @@ enum class BinaryOp { EQ_BINARY_OPERATORS(EQ_ENUMERATOR) };
 template <UnaryOp op> struct UnaryFormula;
 template <BinaryOp op> struct BinaryFormula;
 
-#define EQ_FORMULA(op_name, text, value, derivative, what)                                                 \
-  template <> struct UnaryFormula<UnaryOp::op_name> {                                                      \
-    static constexpr const char* kName = #text;                                                            \
-    static constexpr Reads kReads = Reads::what;                                                           \
-    template <class T> EQ_HOST_DEVICE static T f(T x, [[maybe_unused]] T p, [[maybe_unused]] T q) { return value; } \
-    template <class T> EQ_HOST_DEVICE static T slope([[maybe_unused]] T x, [[maybe_unused]] T y, [[maybe_unused]] T p, \
-                                                     [[maybe_unused]] T q) { return derivative; }          \
+#define EQ_FORMULA(op_name, text, value, derivative, what)                                                       \
+  template <> struct UnaryFormula<UnaryOp::op_name> {                                                            \
+    static constexpr const char* kName = #text;                                                                  \
+    static constexpr Reads kReads = Reads::what;                                                                 \
+    template <class T>                                                                                           \
+    EQ_HOST_DEVICE static T f(T x, [[maybe_unused]] T p, [[maybe_unused]] T q) { return value; }                 \
+    template <class T>                                                                                           \
+    EQ_HOST_DEVICE static T slope([[maybe_unused]] T x, [[maybe_unused]] T y, [[maybe_unused]] T p,              \
+                                  [[maybe_unused]] T q) { return derivative; }                                   \
   };
 #define EQ_FORMULA_0(name, value, derivative, what) EQ_FORMULA(name, name, value, derivative, what)
 #define EQ_FORMULA_1(name, value, derivative, what) EQ_FORMULA(name##_number, name, value, derivative, what)
@@ -97,8 +101,10 @@ EQ_UNARY_OPERATORS_2(EQ_FORMULA_1)
     static constexpr const char* kName = #name;                                                            \
     static constexpr Reads kReads = Reads::what;                                                           \
     template <class T> EQ_HOST_DEVICE static T f(T a, T b) { return value; }                               \
-    template <class T> EQ_HOST_DEVICE static T slope_a([[maybe_unused]] T a, [[maybe_unused]] T b) { return derivative_a; } \
-    template <class T> EQ_HOST_DEVICE static T slope_b([[maybe_unused]] T a, [[maybe_unused]] T b) { return derivative_b; } \
+    template <class T>                                                                                     \
+    EQ_HOST_DEVICE static T slope_a([[maybe_unused]] T a, [[maybe_unused]] T b) { return derivative_a; }   \
+    template <class T>                                                                                     \
+    EQ_HOST_DEVICE static T slope_b([[maybe_unused]] T a, [[maybe_unused]] T b) { return derivative_b; }   \
   };
 EQ_BINARY_OPERATORS(EQ_FORMULA)
 #undef EQ_FORMULA
@@ -199,10 +205,11 @@ namespace cpu {
 // y of x's shape; may be x itself.
 void unary_forward(UnaryOp op, const Tensor& x, double p, double q, Tensor& y);
 // x or y may be undefined where the formula does not read it. grad_x may be grad_y itself.
-void unary_backward(UnaryOp op, const Tensor& grad_y, const Tensor& x, const Tensor& y, double p, double q, Tensor& grad_x);
+void unary_backward(UnaryOp op, const Tensor& grad_y, const Tensor& x, const Tensor& y, double p, double q,
+                    Tensor& grad_x);
 void binary_forward(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y);
-// grad_y times the derivative by the first (`argument` 0) or second (1) argument, in the shape of the result: not yet summed.
-// a and b may be undefined where the formula reads nothing.
+// grad_y times the derivative by the first (`argument` 0) or second (1) argument, in the shape of the result: not yet
+// summed. a and b may be undefined where the formula reads nothing.
 void binary_backward(BinaryOp op, int argument, const Tensor& grad_y, const Tensor& a, const Tensor& b, Tensor& grad);
 }  // namespace cpu
 }  // namespace eq

@@ -44,7 +44,8 @@ void unary_forward(UnaryOp op, const Tensor& x, double p, double q, Tensor& y) {
   });
 }
 
-void unary_backward(UnaryOp op, const Tensor& grad_y, const Tensor& x, const Tensor& y, double p, double q, Tensor& grad_x) {
+void unary_backward(UnaryOp op, const Tensor& grad_y, const Tensor& x, const Tensor& y, double p, double q,
+                    Tensor& grad_x) {
   with_formula(op, [&]<class Formula>() {
     dispatch_floating(grad_y.dtype(), Formula::kName, [&]<typename T>() {
       constexpr Reads kReads = Formula::kReads;

@@ -26,7 +26,8 @@ Tiling choose_tiling(int64_t batch, int64_t m, int64_t n, int64_t k) {
   Tiling t{std::min(m, kTileRows), std::min(n, kTileColumns), std::max<int64_t>(1, k)};
   auto tasks = [&] { return batch * pieces(m, t.rows) * pieces(n, t.columns) * pieces(k, t.depth); };
   while (tasks() < kEnoughTasks && t.depth >= 2 * kLeastDepth && k >= std::max(m, n)) t.depth = (t.depth + 1) / 2;
-  while (tasks() < kEnoughTasks && t.rows * t.columns * t.depth >= 2 * kLeastWork && std::max(t.rows, t.columns) > kLeastTile) {
+  while (tasks() < kEnoughTasks && t.rows * t.columns * t.depth >= 2 * kLeastWork &&
+         std::max(t.rows, t.columns) > kLeastTile) {
     int64_t& longer = t.rows >= t.columns ? t.rows : t.columns;
     longer = std::max(kLeastTile, (longer / 2 + 15) / 16 * 16);
   }
@@ -34,15 +35,16 @@ Tiling choose_tiling(int64_t batch, int64_t m, int64_t n, int64_t k) {
 }
 
 template <class T, int kOrder>
-using Operand = Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, kOrder>, Eigen::Unaligned, Eigen::OuterStride<>>;
+using Operand =
+    Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, kOrder>, Eigen::Unaligned, Eigen::OuterStride<>>;
 
-// c (+)= op(a) * op(b) for one tile. All matrices are row-major with the row lengths lda, ldb, ldc; a transposed operand
-// is the same memory read as column-major.
+// c (+)= op(a) * op(b) for one tile. All matrices are row-major with the row lengths lda, ldb, ldc; a transposed
+// operand is the same memory read as column-major.
 template <class T>
-void tile_product(const T* a, int64_t lda, bool ta, const T* b, int64_t ldb, bool tb, T* c, int64_t ldc, int64_t m, int64_t n,
-                  int64_t k, bool accumulate) {
-  Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, Eigen::Unaligned, Eigen::OuterStride<>> result(
-      c, m, n, Eigen::OuterStride<>(ldc));
+void tile_product(const T* a, int64_t lda, bool ta, const T* b, int64_t ldb, bool tb, T* c, int64_t ldc, int64_t m,
+                  int64_t n, int64_t k, bool accumulate) {
+  Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, Eigen::Unaligned, Eigen::OuterStride<>>
+      result(c, m, n, Eigen::OuterStride<>(ldc));
   auto multiply = [&](const auto& left, const auto& right) {
     if (accumulate) result.noalias() += left * right;
     else result.noalias() = left * right;
@@ -64,13 +66,14 @@ struct Offsets {
 
 // c[i] = op(a + offsets[i].a) * op(b + offsets[i].b) (+ bias), the c[i] following each other.
 template <class T>
-void products(const T* a, bool ta, const T* b, bool tb, const T* bias, T* c, const std::vector<Offsets>& offsets, int64_t m, int64_t n,
-              int64_t k, const Tensor& like) {
+void products(const T* a, bool ta, const T* b, bool tb, const T* bias, T* c, const std::vector<Offsets>& offsets,
+              int64_t m, int64_t n, int64_t k, const Tensor& like) {
   fix_product_blocking();
   const int64_t batch = int64_t(offsets.size());
   if (batch * m * n == 0) return;
   const Tiling t = choose_tiling(batch, m, n, k);
-  const int64_t row_tiles = pieces(m, t.rows), column_tiles = pieces(n, t.columns), chunks = std::max<int64_t>(1, pieces(k, t.depth));
+  const int64_t row_tiles = pieces(m, t.rows), column_tiles = pieces(n, t.columns),
+                chunks = std::max<int64_t>(1, pieces(k, t.depth));
   const int64_t lda = ta ? m : k, ldb = tb ? k : n, size = batch * m * n;
   // The first chunk of K goes to c itself, the others to scratch, to be added in order.
   const Tensor scratch = chunks > 1 ? Tensor::empty({(chunks - 1) * size}, like.dtype()) : Tensor();
@@ -86,8 +89,8 @@ void products(const T* a, bool ta, const T* b, bool tb, const T* bias, T* c, con
       const bool with_bias = bias != nullptr && chunk == 0;
       for (int64_t r = 0; with_bias && r < rows; ++r) std::copy(bias + column, bias + column + columns, target + r * n);
       tile_product(a + offsets[item].a + (ta ? first * lda + row : row * lda + first), lda, ta,
-                   b + offsets[item].b + (tb ? column * ldb + first : first * ldb + column), ldb, tb, target, n, rows, columns, depth,
-                   with_bias);
+                   b + offsets[item].b + (tb ? column * ldb + first : first * ldb + column), ldb, tb, target, n, rows,
+                   columns, depth, with_bias);
     }
   });
   if (chunks > 1) {
@@ -137,8 +140,8 @@ void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y
   const int64_t in = weight.size(1), out = weight.size(0);
   const int64_t rows = out == 0 ? 0 : y.numel() / out;
   dispatch_floating(y.dtype(), "linear", [&]<typename T>() {
-    products<T>(x.data<T>(), false, weight.data<T>(), true, bias.defined() ? bias.data<T>() : nullptr, y.data<T>(), {{0, 0}}, rows, out,
-                in, y);
+    products<T>(x.data<T>(), false, weight.data<T>(), true, bias.defined() ? bias.data<T>() : nullptr, y.data<T>(),
+                {{0, 0}}, rows, out, in, y);
   });
 }
 

@@ -53,12 +53,13 @@ void copy_runs(const PermutePlan& plan, const T* in, T* out, int64_t numel) {
   });
 }
 
-// target[row * target_step + column] = source[column * source_step + row] for a whole tile, through a block in L1, so that
-// both sides are touched in runs.
+// target[row * target_step + column] = source[column * source_step + row] for a whole tile, through a block in L1, so
+// that both sides are touched in runs.
 template <class T>
 void transpose_tile(const T* source, int64_t source_step, T* target, int64_t target_step) {
   T block[kTile][kTile];
-  for (int64_t column = 0; column < kTile; ++column) std::memcpy(block[column], source + column * source_step, sizeof block[column]);
+  for (int64_t column = 0; column < kTile; ++column)
+    std::memcpy(block[column], source + column * source_step, sizeof block[column]);
   for (int64_t row = 0; row < kTile; ++row) {
     T line[kTile];
     for (int64_t column = 0; column < kTile; ++column) line[column] = block[column][row];

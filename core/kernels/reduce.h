@@ -1,12 +1,14 @@
 #pragma once
 // Reductions over a set of axes.
 //
-//   sum:      y[o] = factor * sum_r x[o, r]                            grad_x[o, r] = factor * grad_y[o]
-//   variance: y[o] = sum_r (x[o, r] - mean[o])^2 / divisor             grad_x[o, r] = 2 / divisor * (x[o, r] - mean[o]) * grad_y[o]
+//   sum:      y[o] = factor * sum_r x[o, r]
+//             grad_x[o, r] = factor * grad_y[o]
+//   variance: y[o] = sum_r (x[o, r] - mean[o])^2 / divisor
+//             grad_x[o, r] = 2 / divisor * (x[o, r] - mean[o]) * grad_y[o]
 //   max:      y[o] = the largest x[o, r] along one axis, index[o] its first place; a NaN wins
-//                                                                      grad_x[o, r] = grad_y[o] if r == index[o], else 0
-// o runs over the kept axes, r over the reduced ones. The variance is the two-pass form (Chan, Golub, LeVeque 1983), so a
-// large mean costs no digits.
+//             grad_x[o, r] = grad_y[o] if r == index[o], else 0
+// o runs over the kept axes, r over the reduced ones. The variance is the two-pass form (Chan, Golub, LeVeque 1983), so
+// a large mean costs no digits.
 //
 // Accuracy: float32 is summed in double and rounded once. Determinism: partial sums of fixed chunks, added in order.
 
@@ -18,8 +20,8 @@ namespace eq {
 
 using AxisMask = uint32_t;  // bit k: axis k is reduced
 
-// `axes` as a mask, all when empty; negative axes count from the end. Throws ShapeError naming `op` for an axis that does not
-// exist or is named twice.
+// `axes` as a mask, all when empty; negative axes count from the end. Throws ShapeError naming `op` for an axis that
+// does not exist or is named twice.
 inline AxisMask axis_mask(const char* op, const Shape& shape, const std::vector<int>& axes) {
   if (axes.empty()) return (AxisMask{1} << shape.rank()) - 1;
   AxisMask mask = 0;
@@ -28,7 +30,8 @@ inline AxisMask axis_mask(const char* op, const Shape& shape, const std::vector<
     if (wrapped < 0 || wrapped >= shape.rank() || (mask >> wrapped & 1) != 0) {
       throw ShapeError(std::string(op) + ": axis " + std::to_string(axis) + " of " + to_string(shape) +
                            (wrapped < 0 || wrapped >= shape.rank() ? " does not exist" : " is named twice"),
-                       op, "axes run from " + std::to_string(-shape.rank()) + " to " + std::to_string(shape.rank() - 1));
+                       op,
+                       "axes run from " + std::to_string(-shape.rank()) + " to " + std::to_string(shape.rank() - 1));
     }
     mask |= AxisMask{1} << wrapped;
   }
@@ -66,7 +69,8 @@ namespace cpu {
 // Outputs have the reduced shape, with or without the axes of one element.
 void sum(const Tensor& x, AxisMask axes, double factor, Tensor& y);
 void variance(const Tensor& x, AxisMask axes, double divisor, Tensor& y, Tensor& mean);  // mean: float64
-void variance_backward(const Tensor& grad_y, const Tensor& x, AxisMask axes, const Tensor& mean, double divisor, Tensor& grad_x);
+void variance_backward(const Tensor& grad_y, const Tensor& x, AxisMask axes, const Tensor& mean, double divisor,
+                       Tensor& grad_x);
 void max(const Tensor& x, int axis, Tensor& y, Tensor& index);  // y may be undefined; index: int64
 void max_backward(const Tensor& grad_y, const Tensor& index, int axis, Tensor& grad_x);
 // x itself, or its sum over the axes along which a tensor of shape `target` was repeated: the adjoint of broadcasting.

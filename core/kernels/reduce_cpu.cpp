@@ -81,8 +81,8 @@ void column_totals(const T* x, int64_t rows, int64_t stride, int64_t width, cons
   }
 }
 
-// The same for rows that follow each other and are too narrow to fill vectors: several rows are added side by side, then
-// folded into one.
+// The same for rows that follow each other and are too narrow to fill vectors: several rows are added side by side,
+// then folded into one.
 template <class Term, class T>
 void narrow_column_totals(const T* x, int64_t rows, int64_t width, const double* centre, double* totals) {
   constexpr int64_t kWide = 64;
@@ -137,8 +137,8 @@ void store_scaled(const std::vector<double>& totals, double factor, T* out) {
   for (size_t i = 0; i < totals.size(); ++i) out[i] = T(totals[i] * factor);
 }
 
-// The first place of the largest value of a row. Two passes, both without a branch on the data that would stop the compiler
-// from vectorising the first.
+// The first place of the largest value of a row. Two passes, both without a branch on the data that would stop the
+// compiler from vectorising the first.
 template <class T>
 int64_t place_of_max(const T* row, int64_t count) {
   T lanes[kLanes];
@@ -226,7 +226,8 @@ void variance(const Tensor& x, AxisMask axes, double divisor, Tensor& y, Tensor&
   });
 }
 
-void variance_backward(const Tensor& grad_y, const Tensor& x, AxisMask axes, const Tensor& mean, double divisor, Tensor& grad_x) {
+void variance_backward(const Tensor& grad_y, const Tensor& x, AxisMask axes, const Tensor& mean, double divisor,
+                       Tensor& grad_x) {
   const Shape kept = reduced_shape(x.shape(), axes, true);
   const BroadcastPlan plan = plan_broadcast(x.shape(), kept, x.shape());
   const int64_t step = plan.stride_b[plan.rank - 1];

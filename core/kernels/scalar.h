@@ -3,8 +3,8 @@
 // forms that the compiler vectorises, several times faster than one library call per element: an exponential, and what
 // follows from it. Their polynomials interpolate at Chebyshev nodes.
 //
-// float32 accuracy, largest relative error: exp 1e-7; sigmoid, tanh, softplus 2e-7; normal_cdf 5e-7 in [-1, 1], growing to 4e-6
-// where it vanishes (below -11). Results too small for a normal float may be 0. NaN stays NaN.
+// float32 accuracy, largest relative error: exp 1e-7; sigmoid, tanh, softplus 2e-7; normal_cdf 5e-7 in [-1, 1], growing
+// to 4e-6 where it vanishes (below -11). Results too small for a normal float may be 0. NaN stays NaN.
 
 #include <bit>
 #include <cmath>
@@ -29,8 +29,8 @@ EQ_HOST_DEVICE inline T polynomial(T x, T c, Rest... rest) { return c + x * poly
 
 EQ_HOST_DEVICE inline double exp(double x) { return std::exp(x); }
 
-// e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2. n is read from the low bits of a sum whose last place is 1, and
-// applied in two factors, since 2^128 is no float.
+// e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2. n is read from the low bits of a sum whose last place is
+// 1, and applied in two factors, since 2^128 is no float.
 EQ_HOST_DEVICE inline float exp(float x) {
   constexpr float kShift = 0x1.8p23f, kLog2High = 0x1.62e4p-1f, kLog2Low = 0x1.7f7d1cp-20f;  // ln 2 in two parts
   const float limited = x > 105 ? 105.f : x < -105 ? -105.f : x;
@@ -51,7 +51,8 @@ EQ_HOST_DEVICE inline double tanh(double x) { return std::tanh(x); }
 // Near zero x + x^3 P(x^2); elsewhere 1 - 2 / (e^2|x| + 1) with the sign of x.
 EQ_HOST_DEVICE inline float tanh(float x) {
   const float z = x * x, size = std::abs(x);
-  const float near = x + x * z * polynomial(z, -0.333333284f, 0.133327188f, -0.0538432632f, 0.0209613291f, -0.00604516509f);
+  const float near =
+      x + x * z * polynomial(z, -0.333333284f, 0.133327188f, -0.0538432632f, 0.0209613291f, -0.00604516509f);
   const float far = std::copysign(1 - 2 / (exp(2 * size) + 1), x);
   return size < 0.63f ? near : far;
 }
@@ -61,8 +62,8 @@ EQ_HOST_DEVICE inline double softplus(double x) { return (x > 0 ? x : 0.0) + std
 // log(1 + e) = e P(e) for e = e^-|x| in [0, 1].
 EQ_HOST_DEVICE inline float softplus(float x) {
   const float e = exp(-std::abs(x));
-  const float log1p = e * polynomial(e, 0.999999995f, -0.499998926f, 0.333297105f, -0.249516163f, 0.196632742f, -0.15269667f,
-                                     0.105436237f, -0.0563736121f, 0.0195425269f, -0.00317605693f);
+  const float log1p = e * polynomial(e, 0.999999995f, -0.499998926f, 0.333297105f, -0.249516163f, 0.196632742f,
+                                     -0.15269667f, 0.105436237f, -0.0563736121f, 0.0195425269f, -0.00317605693f);
   return (x < 0 ? 0.f : x) + log1p;
 }
 
@@ -74,13 +75,15 @@ EQ_HOST_DEVICE inline T normal_density(T x) {
 
 EQ_HOST_DEVICE inline double normal_cdf(double x) { return 0.5 * std::erfc(-x * (std::numbers::sqrt2 / 2)); }
 
-// The lower tail is e^(-x^2/2) F(s) / (2 + 4 z) with z = |x| / sqrt 2 and s = (z - 3) / (z + 3), the variable in which the scaled
-// complementary error function is smooth up to infinity (Shepherd and Laframboise 1981); the upper is its complement.
+// The lower tail is e^(-x^2/2) F(s) / (2 + 4 z) with z = |x| / sqrt 2 and s = (z - 3) / (z + 3), the variable in which
+// the scaled complementary error function is smooth up to infinity (Shepherd and Laframboise 1981); the upper is its
+// complement.
 EQ_HOST_DEVICE inline float normal_cdf(float x) {
   const float size = std::abs(x) > 40 ? 40.f : std::abs(x);  // the tail is 0 by then
   const float z = size * float(std::numbers::sqrt2 / 2), s = (z - 3) / (z + 3);
-  const float smooth = polynomial(s, 1.25300806f, -0.135620214f, -0.0475622517f, 0.129627175f, -0.119274519f, 0.0684107595f,
-                                  -0.0237656922f, 0.00228495215f, 0.00187749465f, -0.000513159436f, -9.35106291e-05f);
+  const float smooth =
+      polynomial(s, 1.25300806f, -0.135620214f, -0.0475622517f, 0.129627175f, -0.119274519f, 0.0684107595f,
+                 -0.0237656922f, 0.00228495215f, 0.00187749465f, -0.000513159436f, -9.35106291e-05f);
   const float tail = exp(-0.5f * x * x) * smooth / (2 + 4 * z);
   return x > 0 ? 1 - tail : tail;
 }

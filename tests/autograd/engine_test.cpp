@@ -206,7 +206,8 @@ TEST_CASE("derivatives of derivatives are a clear error", "[engine]") {
   (x * x).backward();
   CHECK_FALSE(x.grad().requires_grad());
   CHECK_THROWS_AS(x.grad().backward(), AutogradError);
-  CHECK_THROWS_WITH(x.grad().backward(), Catch::Contains("nothing to differentiate") && Catch::Contains("derivatives of derivatives"));
+  CHECK_THROWS_WITH(x.grad().backward(),
+                    Catch::Contains("nothing to differentiate") && Catch::Contains("derivatives of derivatives"));
 
   const Tensor other = x * 2.0, y = x * 3.0;
   register_hook(y, [&](const Tensor& grad) {
@@ -230,7 +231,8 @@ TEST_CASE("backward says what it cannot do", "[engine]") {
 TEST_CASE("a node that gives a wrong gradient is named", "[engine]") {
   Tensor x = leaf({1, 2}), y = x.clone();
   record<WrongShape>(y, {x});
-  CHECK_THROWS_WITH(sum(y).backward(), Catch::Contains("wrong_shape") && Catch::Contains("[3]") && Catch::Contains("[2]"));
+  CHECK_THROWS_WITH(sum(y).backward(),
+                    Catch::Contains("wrong_shape") && Catch::Contains("[3]") && Catch::Contains("[2]"));
 }
 
 TEST_CASE("an error inside a node ends the walk and leaves the engine ready", "[engine]") {

@@ -77,7 +77,8 @@ TEST_CASE("a value changed after it was saved is found, with the operator's name
     const NoGradGuard plain;
     w.mul_(2);
   }
-  CHECK_THROWS_WITH(y.backward(), Catch::Contains("mul") && Catch::Contains("changed in place") && Catch::Contains("float64 [4]"));
+  CHECK_THROWS_WITH(y.backward(),
+                    Catch::Contains("mul") && Catch::Contains("changed in place") && Catch::Contains("float64 [4]"));
 
   const Tensor base = x * 1.0;  // through another view of the same memory
   const Tensor z = sum(exp(base * 1.0) * base);

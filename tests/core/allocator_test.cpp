@@ -175,7 +175,8 @@ TEST_CASE("an out-of-memory error tells the amounts", "[allocator]") {
     FAIL("nothing was thrown");
   } catch (const OutOfMemoryError& error) {
     CHECK_THAT(error.what_happened(), Catch::Contains("2.5 MiB") && Catch::Contains("cpu"));
-    CHECK_THAT(error.where(), Catch::Contains("2.0 MiB active") && Catch::Contains("0.0 MiB cached") && Catch::Contains("limit 3.0 MiB"));
+    CHECK_THAT(error.where(), Catch::Contains("2.0 MiB active") && Catch::Contains("0.0 MiB cached") &&
+                                  Catch::Contains("limit 3.0 MiB"));
     CHECK_FALSE(error.try_this().empty());
     CHECK(error.exit_code() == 5);
   }
@@ -220,7 +221,8 @@ TEST_CASE("guards find writes outside a block", "[allocator]") {
       const auto [status, text] = write_at(size, where);
       INFO("a write at " << where);
       CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT));
-      CHECK_THAT(text, Catch::Contains(where < 0 ? "before" : "behind") && Catch::Contains(std::to_string(size) + " bytes"));
+      CHECK_THAT(text,
+                 Catch::Contains(where < 0 ? "before" : "behind") && Catch::Contains(std::to_string(size) + " bytes"));
     }
   }
 }

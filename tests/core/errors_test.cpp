@@ -10,7 +10,8 @@ TEST_CASE("an error says what, where and what to try", "[errors]") {
   CHECK(error.what_happened() == "the picture is truncated");
   CHECK(error.where() == "train/cat.png, row 12");
   CHECK(error.try_this() == "copy the file again");
-  CHECK(std::string(error.what()) == "the picture is truncated\n  where: train/cat.png, row 12\n  try:   copy the file again");
+  CHECK(std::string(error.what()) ==
+        "the picture is truncated\n  where: train/cat.png, row 12\n  try:   copy the file again");
   CHECK(std::string(Error("only this", "", "").what()) == "only this");
   CHECK(std::string(Error("this", "", "that").what()) == "this\n  try:   that");
 }

@@ -36,8 +36,10 @@ inline const UnaryCase kUnaryCases[] = {
     EQ_UNARY_CASE(gelu, x / 2 * (1 + std::erf(x / std::sqrt(2.0))), -5, 5),
     EQ_UNARY_CASE(silu, x / (1 + std::exp(-x)), -6, 6),
     EQ_UNARY_CASE(hardswish, x* std::fmin(std::fmax(x + 3, 0), 6) / 6, -5, 5),
-    {"leaky_relu", [](const Tensor& x) { return leaky_relu(x, 0.1); }, [](double x) { return x < 0 ? 0.1 * x : x; }, -3, 3},
-    {"clamp", [](const Tensor& x) { return clamp(x, -1, 0.5); }, [](double x) { return std::fmin(std::fmax(x, -1), 0.5); }, -3, 3},
+    {"leaky_relu", [](const Tensor& x) { return leaky_relu(x, 0.1); }, [](double x) { return x < 0 ? 0.1 * x : x; }, -3,
+     3},
+    {"clamp", [](const Tensor& x) { return clamp(x, -1, 0.5); },
+     [](double x) { return std::fmin(std::fmax(x, -1), 0.5); }, -3, 3},
     {"pow 3", [](const Tensor& x) { return pow(x, 3); }, [](double x) { return x * x * x; }, -2, 2},
     {"pow 0", [](const Tensor& x) { return pow(x, 0); }, [](double) { return 1.0; }, -2, 2},
     {"pow -1.5", [](const Tensor& x) { return pow(x, -1.5); }, [](double x) { return 1 / (x * std::sqrt(x)); }, 0.4, 3},
@@ -59,8 +61,10 @@ inline const BinaryCase kBinaryCases[] = {
     {"sub", [](const Tensor& a, const Tensor& b) { return a - b; }, [](double a, double b) { return a - b; }},
     {"mul", [](const Tensor& a, const Tensor& b) { return a * b; }, [](double a, double b) { return a * b; }},
     {"div", [](const Tensor& a, const Tensor& b) { return a / b; }, [](double a, double b) { return a / b; }},
-    {"maximum", [](const Tensor& a, const Tensor& b) { return maximum(a, b); }, [](double a, double b) { return std::fmax(a, b); }},
-    {"minimum", [](const Tensor& a, const Tensor& b) { return minimum(a, b); }, [](double a, double b) { return std::fmin(a, b); }},
+    {"maximum", [](const Tensor& a, const Tensor& b) { return maximum(a, b); },
+     [](double a, double b) { return std::fmax(a, b); }},
+    {"minimum", [](const Tensor& a, const Tensor& b) { return minimum(a, b); },
+     [](double a, double b) { return std::fmin(a, b); }},
 };
 
 // Pairs of shapes that broadcast: equal, scalars, channels, maps, crossed, nothing at all.

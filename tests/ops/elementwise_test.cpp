@@ -65,7 +65,8 @@ TEST_CASE("unary operators: value, gradient, float32, threads", "[elementwise]")
       Tensor leaf = x.clone().set_requires_grad();
       check_gradients([&](const auto& in) { return c.op(in[0]); }, {leaf});
 
-      Tensor x32 = x.to(DType::kFloat32).set_requires_grad(), x64 = x.to(DType::kFloat32).to(DType::kFloat64).set_requires_grad();
+      Tensor x32 = x.to(DType::kFloat32).set_requires_grad(),
+             x64 = x.to(DType::kFloat32).to(DType::kFloat64).set_requires_grad();
       const Tensor y32 = c.op(x32), y64 = c.op(x64);
       check_close(y32, y64, 5e-7);
       y32.backward(Tensor::full(x.shape(), 1));
@@ -96,7 +97,8 @@ TEST_CASE("unary operators keep their accuracy far out", "[elementwise]") {
                                      1e-6f,  1e-3f,  5.5f,   9.f,   20.f,  40.f, 88.5f, 100.f,  200.f};
   for (const cases::UnaryCase& c : cases::kUnaryCases) {
     const std::string name = c.name;
-    if (name != "exp" && name != "tanh" && name != "sigmoid" && name != "softplus" && name != "gelu" && name != "silu") continue;
+    if (name != "exp" && name != "tanh" && name != "sigmoid" && name != "softplus" && name != "gelu" && name != "silu")
+      continue;
     const Tensor y = c.op(Tensor::from(points, {int64_t(points.size())}));
     const Tensor y64 = c.op(Tensor::from(points, {int64_t(points.size())}).to(DType::kFloat64));
     for (int64_t i = 0; i < y.numel(); ++i) {
@@ -128,12 +130,14 @@ TEST_CASE("binary operators broadcast", "[elementwise]") {
     for (const cases::BroadcastCase& shapes : cases::kBroadcastCases) {
       DYNAMIC_SECTION(c.name << " " << to_string(shapes.a) << " " << to_string(shapes.b)) {
         // Away from 0 for div; distinct ranges of fractions keep maximum and minimum off their ties.
-        Tensor a = uniform_tensor(shapes.a, 0.5, 2, 3).set_requires_grad(), b = uniform_tensor(shapes.b, 0.5, 2, 4).set_requires_grad();
+        Tensor a = uniform_tensor(shapes.a, 0.5, 2, 3).set_requires_grad(),
+               b = uniform_tensor(shapes.b, 0.5, 2, 4).set_requires_grad();
         const Tensor y = c.op(a, b);
         REQUIRE(y.shape() == shapes.result);
         Tensor expected = Tensor::empty(shapes.result, DType::kFloat64);
         for (int64_t i = 0; i < expected.numel(); ++i) {
-          expected.data<double>()[i] = c.oracle(broadcast_value(a, shapes.result, i), broadcast_value(b, shapes.result, i));
+          expected.data<double>()[i] =
+              c.oracle(broadcast_value(a, shapes.result, i), broadcast_value(b, shapes.result, i));
         }
         check_close(y, expected, 1e-15);
         check_close(c.op(a.to(DType::kFloat32), b.to(DType::kFloat32)), expected, 1e-6);

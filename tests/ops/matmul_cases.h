@@ -41,7 +41,8 @@ struct LinearCase {
 };
 
 inline const LinearCase kLinearCases[] = {
-    {{4, 3}, 5, true}, {{2, 3, 6}, 4, true}, {{2, 2, 3, 5}, 7, false}, {{6}, 3, true}, {{1, 1}, 1, true}, {{0, 3}, 2, true}, {{3, 0}, 2, true},
+    {{4, 3}, 5, true}, {{2, 3, 6}, 4, true}, {{2, 2, 3, 5}, 7, false}, {{6}, 3, true},
+    {{1, 1}, 1, true}, {{0, 3}, 2, true},    {{3, 0}, 2, true},
 };
 
 }  // namespace eq::cases

@@ -30,7 +30,8 @@ Tensor plain_matmul(const Tensor& a, const Tensor& b, const Shape& result) {
   const int64_t rows = a.size(-2), depth = a.size(-1), columns = b.size(-1);
   const Shape batch(std::span(result.begin(), result.end() - 2));
   for (int64_t item = 0; item < batch.numel(); ++item) {
-    const double *pa = a64.data<double>() + matrix_offset(a, batch, item), *pb = b64.data<double>() + matrix_offset(b, batch, item);
+    const double *pa = a64.data<double>() + matrix_offset(a, batch, item),
+                 *pb = b64.data<double>() + matrix_offset(b, batch, item);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < columns; ++j) {
         double total = 0;
@@ -138,7 +139,8 @@ TEST_CASE("products name what does not fit", "[matmul]") {
   CHECK_THROWS_AS(matmul(a, Tensor::zeros({3, 4}, DType::kFloat64)), DTypeError);
   CHECK_THROWS_AS(matmul(a, Tensor()), UsageError);
   CHECK_THROWS_AS(linear(a, b), ShapeError);
-  CHECK_THROWS_WITH(linear(a, Tensor::zeros({4, 3}), Tensor::zeros({3})), Catch::Contains("bias") && Catch::Contains("[4]"));
+  CHECK_THROWS_WITH(linear(a, Tensor::zeros({4, 3}), Tensor::zeros({3})),
+                    Catch::Contains("bias") && Catch::Contains("[4]"));
   CHECK_THROWS_AS(linear(Tensor::scalar(1), b), ShapeError);
   CHECK_THROWS_AS(linear(a, Tensor::zeros({3})), ShapeError);
   CHECK_THROWS_AS(linear(a, Tensor()), UsageError);

@@ -63,7 +63,8 @@ struct Reduction {
 
 const Reduction kReductions[] = {
     {"sum", [](const Tensor& x, const std::vector<int>& axes, bool keep) { return sum(x, axes, keep); }, plain_sum, 1},
-    {"mean", [](const Tensor& x, const std::vector<int>& axes, bool keep) { return mean(x, axes, keep); }, plain_mean, 1},
+    {"mean", [](const Tensor& x, const std::vector<int>& axes, bool keep) { return mean(x, axes, keep); }, plain_mean,
+     1},
     {"var", [](const Tensor& x, const std::vector<int>& axes, bool keep) { return var(x, axes, true, keep); },
      [](const std::vector<double>& v) { return plain_var(v, true); }, 2},
     {"biased var", [](const Tensor& x, const std::vector<int>& axes, bool keep) { return var(x, axes, false, keep); },
@@ -86,7 +87,8 @@ TEST_CASE("sum, mean and var against plain loops, with gradients", "[reduce]") {
           CHECK(y.rank() == (keepdim ? x.rank() : c.axes.empty() ? 0 : x.rank() - int(c.axes.size())));
           check_close(y, per_group(x, c.axes, y.shape(), r.oracle), 1e-13);
         }
-        check_close(r.op(x.to(DType::kFloat32), c.axes, false), r.op(x.to(DType::kFloat32).to(DType::kFloat64), c.axes, false), 1e-6);
+        check_close(r.op(x.to(DType::kFloat32), c.axes, false),
+                    r.op(x.to(DType::kFloat32).to(DType::kFloat64), c.axes, false), 1e-6);
         check_gradients([&](const auto& in) { return r.op(in[0], c.axes, false); }, {x});
       }
     }
@@ -133,7 +135,8 @@ TEST_CASE("max and argmax", "[reduce]") {
       if (y.value_at(int64_t(i)) != *largest) FAIL_CHECK("max of group " << i);
       if (index.value_at(int64_t(i)) != double(largest - groups[i].begin())) FAIL_CHECK("argmax of group " << i);
     }
-    check_gradients([axis](const auto& in) { return max(in[0], axis); }, {distinct_tensor({3, 5, 7}, 5).set_requires_grad()});
+    check_gradients([axis](const auto& in) { return max(in[0], axis); },
+                    {distinct_tensor({3, 5, 7}, 5).set_requires_grad()});
     set_num_threads(1);
     const Tensor one = max(x.to(DType::kFloat32), axis);
     set_num_threads(2);

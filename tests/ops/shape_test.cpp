@@ -83,7 +83,8 @@ TEST_CASE("a change through a view is found by what was saved", "[reshape]") {
 TEST_CASE("expand repeats, its gradient sums", "[expand]") {
   const struct {
     Shape from, to;
-  } cases[] = {{{3}, {2, 3}}, {{}, {4}}, {{2, 1, 3}, {2, 4, 3}}, {{2, 3, 1}, {2, 3, 5}}, {{1, 3}, {1, 3}}, {{1, 3}, {0, 3}}};
+  } cases[] = {{{3}, {2, 3}},          {{}, {4}},        {{2, 1, 3}, {2, 4, 3}},
+               {{2, 3, 1}, {2, 3, 5}}, {{1, 3}, {1, 3}}, {{1, 3}, {0, 3}}};
   for (const auto& c : cases) {
     DYNAMIC_SECTION(to_string(c.from) << " to " << to_string(c.to)) {
       Tensor x = random_leaf(c.from, 5);
