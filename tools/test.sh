@@ -11,4 +11,6 @@ cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAG
   -DEQ_BUILD_TESTS=ON -DEQ_SANITIZE=ON >/dev/null
 cmake --build build-sanitize --target sanitized_tests
 ctest --test-dir build-sanitize --output-on-failure -L sanitize
+tools/check_includes
+tools/count_lines
 exec ctest --test-dir build --output-on-failure "$@"
