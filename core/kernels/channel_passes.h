@@ -14,8 +14,8 @@ namespace eq::cpu {
 struct ChannelLayout {
   int64_t samples, rows, channels;
 
-  // Channels of one task: few enough for their sums and some rows to stay in the first-level cache.
-  static constexpr int64_t kWidth = 512;
+  // Channels of one task: few enough for their sums and some rows to stay in the first-level cache; a page of floats per row.
+  static constexpr int64_t kWidth = 1024;
   // Enough rows for a task to be worth starting and for its sums to be small beside it, at most 128 chunks to merge.
   int64_t chunk_rows() const {
     return std::max<int64_t>({64, 32768 / std::clamp<int64_t>(channels, 1, kWidth), (rows + 127) / 128});
