@@ -29,9 +29,10 @@ int main(int argc, char** argv) {
   options.backbone.width = 16;
   options.decode_head.channels = 32;
   options.equalizer.mode = "explicit";
+  options.equalizer.batches = 8;
   eq::EncoderDecoder model(options);
 
-  const auto report = eq::calibrate_equalizers(model, model.fusion_sites(), 8, [&](int64_t) { model.forward(loader.next().images); });
+  const auto report = eq::calibrate_equalizers(model, [&](int64_t) { model.forward(loader.next().images); });
   for (const auto& branch : report.branches) {
     std::printf("%-24s %-8s mean %6.3f  std %6.3f\n", branch.site.c_str(), branch.branch.c_str(), branch.mean, branch.std);
   }

@@ -173,9 +173,11 @@ void visit_model(Fields& f, ModelOptions& o) {
 }
 
 void visit_equalizer(Fields& f, EqualizerOptions& o) {
-  f.text("mode", o.mode, {"off", "explicit"});
-  f.text("inputs", o.inputs, {"all", "upsampled"});
+  f.text("mode", o.mode, equalizer_modes());
+  f.text("inputs", o.inputs, {"all", "upsampled", "matched"});
   f.text("granularity", o.granularity, {"scalar", "channel"});
+  f.text("constants", o.constants, {"measured", "analytic"});
+  f.text("measure", o.measure, {"together", "in_turn"});
   f.integer("batches", o.batches, 1, 1'000'000);
   f.number("floor", o.floor, 1e-30, 1);
 }
@@ -227,6 +229,11 @@ void visit_evaluate(Fields& f, EvaluateOptions& o) {
   f.integer("batch_size", o.batch_size, 1, 65536);
 }
 
+void visit_probes(Fields& f, ProbeOptions& o) {
+  f.integer("every", o.every, 0);
+  f.flag("layers", o.layers);
+}
+
 }  // namespace
 
 void visit_config(Fields& f, Config& c) {
@@ -239,6 +246,7 @@ void visit_config(Fields& f, Config& c) {
   f.object("optimizer", [&](Fields& s) { visit_optimizer(s, c.optimizer); });
   f.object("schedule", [&](Fields& s) { visit_schedule(s, c.schedule); });
   f.object("evaluate", [&](Fields& s) { visit_evaluate(s, c.evaluate); });
+  f.object("probes", [&](Fields& s) { visit_probes(s, c.probes); });
 }
 
 }  // namespace eq
