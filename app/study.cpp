@@ -33,10 +33,10 @@ void write_study(const std::filesystem::path& out, const std::string& text) {
 }
 
 void print_check(std::FILE* log, const TheoryCheck& check, std::string& group) {
-  if (check.name != group) fmt::print(log, "{}\n{:<74} {:>9} {:>9} {:>8} {:>6}\n", check.name, "", "predicted", "measured", "error", "z");
+  if (check.name != group) fmt::print(log, "\n{:<76} {:>10} {:>10} {:>8} {:>6}\n", check.name, "predicted", "measured", "error", "z");
   group = check.name;
-  const std::string error = check.standard_error > 0 ? fmt::format("{:8.5f} {:+6.2f}", check.standard_error, check.z) : fmt::format("{:>8} {:>6}", "", "");
-  fmt::print(log, "  {:<72} {}{:8.5g} {:9.5g} {}{}\n", check.setting, check.at_most ? "<" : " ", check.predicted, check.measured, error,
+  const std::string error = check.standard_error > 0 ? fmt::format(" {:8.2g} {:+6.2f}", check.standard_error, check.z) : "";
+  fmt::print(log, "  {:<73}{} {:10.5g} {:10.5g}{}{}\n", check.setting, check.at_most ? "<" : " ", check.predicted, check.measured, error,
              check.pass ? "" : "  FAILS");
   std::fflush(log);
 }

@@ -64,7 +64,7 @@ Claim every_picture(const std::vector<TheoryEvidence>& evidence) {
   if (walks.checks.empty() || sine.checks.empty()) return claim;
   constexpr double kSineVariance = 0.46875;
   return decided(claim, walks, walks.all_pass() && sine.highest() <= kSineVariance,
-                 fmt::format("align_corners=false and a whole ratio: none of {} x 2000 random walks gained (largest ratio {:.3f}); align_corners=true: a sine "
+                 fmt::format("align_corners=false and a whole ratio: none of {} x 1000 random walks gained (largest ratio {:.3f}); align_corners=true: a sine "
                              "of variance {} becomes {:.5f}",
                              walks.checks.size(), walks.highest(), kSineVariance, sine.highest()));
 }
@@ -97,7 +97,7 @@ Claim rectified(const std::vector<TheoryEvidence>& evidence) {
   const Found found = find_checks(evidence, "rectified normal", "convolution");
   if (found.checks.size() < 2) return claim;
   return decided(claim, found, found.all_pass(),
-                 fmt::format("mean {:.4f}, variance {:.4f} behind a convolution of gain 42", found.checks[0]->measured, found.checks[1]->measured));
+                 fmt::format("mean {:.4f}, variance {:.4f} behind a convolution of gain 21", found.checks[0]->measured, found.checks[1]->measured));
 }
 
 Claim gradient_scale(const std::vector<TheoryEvidence>& evidence) {

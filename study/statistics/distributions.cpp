@@ -86,6 +86,7 @@ double student_quantile(double p, double degrees) {
 }
 
 double normal_score(double t, double degrees) {
+  if (std::isnan(t)) return t;
   constexpr double kLeast = std::numeric_limits<double>::min();  // beyond it scores are 37.5, which is as good as any
   const double tail = std::max(student_upper_tail(std::abs(t), degrees), kLeast);
   return std::copysign(invert_tail(normal_upper_tail, tail), t);

@@ -89,7 +89,7 @@ void check_white_noise(Lab& lab) {
 void check_phases(Lab& lab) {
   constexpr int64_t kCells = 64;
   for (const int64_t ratio : {2, 4, 8}) {
-    const int64_t out = kCells * ratio, channels = std::clamp<int64_t>(lab.request().samples / kCells / 8, 256, 8192);
+    const int64_t out = kCells * ratio, channels = std::clamp<int64_t>(lab.request().samples / kCells / 8, 1024, 8192);
     const Tensor y = resize_bilinear(lab.normal({1, 1, kCells, channels}), 1, out, false);
     const float* values = y.data<float>();
     for (int64_t phase = 0; phase < ratio; ++phase) {
@@ -100,7 +100,7 @@ void check_phases(Lab& lab) {
         sums.add(squares, double(kCells - 2));
       }
       lab.equal("sub-pixel phase", fmt::format("one axis, r={} phase {}", ratio, phase), position_variance(ratio + phase, kCells, out, false),
-                sums.estimate(), 0.03);
+                sums.estimate(), 0.06);
     }
   }
 }
@@ -127,7 +127,7 @@ void check_correlated(Lab& lab) {
   constexpr double kBetween = 0.3, kWithin = 0.7;
   constexpr int64_t kSmall = 16;
   BatchSums sums;
-  for (int64_t done = 0; done < lab.maps(kSmall); done += 256) {
+  for (int64_t done = 0; done < std::max<int64_t>(4096, lab.maps(kSmall)); done += 256) {
     const Tensor x = add(lab.normal({1, 1, 1, 256}) * std::sqrt(kBetween), lab.normal({1, kSmall, kSmall, 256}) * std::sqrt(kWithin));
     for (const double value : second_moments(resize_bilinear(x, kSmall * 4, kSmall * 4, false), 0)) sums.add(value);
   }
@@ -164,8 +164,8 @@ double sine_variance(bool align_corners) {
 
 void check_single_pictures(Lab& lab) {
   for (const int64_t ratio : {2, 3, 4, 8}) {
-    lab.at_most("no picture gains", fmt::format("2000 random walks, n=16 r={} align_corners=false: largest ratio", ratio), 1,
-                largest_gain(lab, 16, ratio, 2000));
+    lab.at_most("no picture gains", fmt::format("1000 random walks, n=16 r={} align_corners=false: largest ratio", ratio), 1,
+                largest_gain(lab, 16, ratio, 1000));
   }
   lab.exact("a picture may gain", "sine of 16 cells, variance 0.46875, to 64, align_corners=true", 0.47804, sine_variance(true), 2e-5);
   lab.exact("a picture may gain", "the same sine, align_corners=false", 0.45482, sine_variance(false), 2e-5);

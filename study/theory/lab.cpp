@@ -39,7 +39,7 @@ Estimate BatchSums::estimate() const {
   return {ratio, std::sqrt(squares / (count - 1) / count) / std::abs(bottom / count), count - 1};
 }
 
-int64_t Lab::maps(int64_t side) const { return std::max<int64_t>(64, request_.samples / (side * side)); }
+int64_t Lab::maps(int64_t side) const { return std::max<int64_t>(16, request_.samples / (side * side)); }
 
 Tensor Lab::normal(const Shape& shape, DType dtype) {
   Tensor result = Tensor::empty(shape, dtype);

@@ -35,7 +35,7 @@ class Lab {
   explicit Lab(const TheoryRequest& request) : request_(request) {}
 
   const TheoryRequest& request() const { return request_; }
-  // Independent maps of side n that make up the request's samples; at least 64.
+  // Independent maps of side n that make up the request's samples; at least 16.
   int64_t maps(int64_t side) const;
 
   // Fields of standard normal values, each call from a stream of its own.

@@ -1,11 +1,8 @@
-// Verdicts over studies written here.
-#include <fmt/format.h>
-
+// Verdicts over studies written here; those over the theory are in theory_study_test.cpp.
 #include <nlohmann/json.hpp>
 
 #include "core/errors.h"
 #include "study/claims/claims.h"
-#include "study/theory/study.h"
 #include "support.h"
 
 using namespace eq;
@@ -76,26 +73,6 @@ TEST_CASE("without evidence nothing is measured, and the command that would is n
   }
   CHECK_THAT(claims_table(claims), Contains("not measured"));
   CHECK_THROWS_AS(judge_claims(folder.path() / "nowhere"), IoError);
-}
-
-TEST_CASE("claims of the theory are judged by its checks", "[claims]") {
-  TemporaryFolder folder;
-  TheoryRequest request;
-  request.samples = int64_t{1} << 16;
-  const TheoryReport report = run_theory_study(request);
-  write_study(folder.path() / "theory", json::parse(theory_study_json(report, request, "x")));
-  const auto claims = judge_claims(folder.path());
-  CHECK(find(claims, "lowers the variance").verdict == Verdict::kHolds);
-  CHECK(find(claims, "every single picture").verdict == Verdict::kDoesNotHold);
-  CHECK(find(claims, "proportional").verdict == Verdict::kHolds);
-  CHECK(find(claims, "Stronger upsampling").verdict == Verdict::kDoesNotHold);
-  CHECK(find(claims, "0.3989").verdict == Verdict::kHolds);
-  CHECK(find(claims, "gradient follows").verdict == Verdict::kHolds);
-  CHECK(find(claims, "gradient follows").evidence == "theory/study.json");
-  const json text = json::parse(claims_json(claims, "c", 1));
-  CHECK(text["kind"] == "claims");
-  CHECK(text["claims"].size() == claims.size());
-  CHECK(text["claims"][0]["verdict"] == "holds");
 }
 
 TEST_CASE("claims about real features", "[claims]") {

@@ -1,9 +1,11 @@
 // The study as a whole, on few samples.
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/errors.h"
 #include "core/parallel.h"
+#include "study/claims/claims.h"
 #include "study/theory/lab.h"
 #include "study/theory/study.h"
 #include "support.h"
@@ -21,30 +23,53 @@ TheoryRequest small_request(uint64_t seed) {
 
 }  // namespace
 
-TEST_CASE("the kernels agree with the theory, for any number of threads", "[theory_study]") {
-  const int threads = num_threads();
-  set_num_threads(1);
-  const TheoryReport one = run_theory_study(small_request(0));
-  set_num_threads(2);
-  const TheoryReport two = run_theory_study(small_request(0));
-  set_num_threads(threads);
+TEST_CASE("the kernels agree with the theory, and the claims follow", "[theory_study]") {
+  const TheoryReport report = run_theory_study(small_request(0));
   std::set<std::string> groups;
-  REQUIRE(one.checks.size() == two.checks.size());
-  for (size_t i = 0; i < one.checks.size(); ++i) {
-    const TheoryCheck& check = one.checks[i];
+  for (const TheoryCheck& check : report.checks) {
     groups.insert(check.name);
     CAPTURE(check.name, check.setting, check.predicted, check.measured, check.standard_error, check.z);
     CHECK(check.pass);
-    CHECK(check.measured == two.checks[i].measured);
   }
   CHECK(groups.size() >= 14);
-  CHECK(one.checks.size() > 120);
-  CHECK(one.white_noise.size() == 24);
-  const auto json = nlohmann::json::parse(theory_study_json(one, small_request(0), "equiscale study theory"));
+  CHECK(report.checks.size() > 120);
+  CHECK(report.white_noise.size() == 24);
+  const std::string text = theory_study_json(report, small_request(0), "equiscale study theory");
+  const auto json = nlohmann::json::parse(text);
   CHECK(json["kind"] == "theory");
   CHECK(json["failed"] == 0);
-  CHECK(json["passed"] == one.checks.size());
-  CHECK(json["checks"].size() == one.checks.size());
+  CHECK(json["passed"] == report.checks.size());
+  CHECK(json["checks"].size() == report.checks.size());
+
+  test::TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path() / "theory");
+  test::write_file(folder.path() / "theory" / "study.json", text);
+  std::map<std::string, Verdict> verdicts;
+  const auto claims = judge_claims(folder.path());
+  for (const Claim& claim : claims) verdicts[claim.claim] = claim.verdict;
+  CHECK(verdicts.at("Bilinear upsampling lowers the variance") == Verdict::kHolds);
+  CHECK(verdicts.at("It lowers the variance of every single picture") == Verdict::kDoesNotHold);
+  CHECK(verdicts.at("The variance after upsampling is proportional to that before") == Verdict::kHolds);
+  CHECK(verdicts.at("Stronger upsampling means lower variance") == Verdict::kDoesNotHold);
+  CHECK(verdicts.at("Convolution, batch norm and ReLU start every branch at mean 0.3989") == Verdict::kHolds);
+  CHECK(verdicts.at("The scale of a weight's gradient follows the variance of its feature") == Verdict::kHolds);
+  CHECK(claims.front().evidence == "theory/study.json");
+  CHECK(nlohmann::json::parse(claims_json(claims, "c", 1))["claims"][0]["verdict"] == "holds");
+}
+
+TEST_CASE("measurements do not depend on the number of threads", "[theory_study]") {
+  const int threads = num_threads();
+  std::vector<std::vector<double>> measured;
+  for (const int count : {1, 2}) {
+    set_num_threads(count);
+    Lab lab(small_request(5));
+    check_phases(lab);
+    check_rectified(lab);
+    measured.emplace_back();
+    for (const TheoryCheck& check : lab.report.checks) measured.back().push_back(check.measured);
+  }
+  set_num_threads(threads);
+  CHECK(measured[0] == measured[1]);
 }
 
 TEST_CASE("a wrong prediction fails, by its score or by its bound", "[theory_study]") {
