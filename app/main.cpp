@@ -54,6 +54,7 @@ int main(int argc, char** argv) {
   eq::app::add_inspect(app);
   eq::app::add_summary(app);
   eq::app::add_bench(app);
+  eq::app::add_study(app);
   try {
     check_command(app, argc, argv);
     app.parse(argc, argv);
