@@ -26,6 +26,11 @@ Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptio
   if (options.bias) bias_ = register_parameter("bias", Tensor::zeros({out_channels}, init::dtype()));
 }
 
+void Conv2d::set_padding(int64_t rows, int64_t columns) {
+  options_.pad_top = options_.pad_bottom = rows;
+  options_.pad_left = options_.pad_right = columns;
+}
+
 int64_t Conv2d::macs(const Tensor&, const Tensor& output) const {
   return output.numel() * weight_.shape().product(1, 4);
 }

@@ -21,7 +21,6 @@ class Backbone : public Module {
 class Head : public Module {
  public:
   virtual Tensor forward(const std::vector<Tensor>& levels) = 0;
-  virtual std::vector<FusionSite*> fusion_sites() { return {}; }
 };
 
 struct SegmentorOutput {
@@ -42,7 +41,6 @@ class EncoderDecoder : public Module {
 
   const ModelOptions& options() const { return options_; }
   bool align_corners() const { return options_.align_corners; }
-  std::vector<FusionSite*> fusion_sites();
 
  private:
   ModelOptions options_;

@@ -179,9 +179,11 @@ void visit_model(Fields& f, ModelOptions& o) {
 }
 
 void visit_equalizer(Fields& f, EqualizerOptions& o) {
-  f.text("mode", o.mode, {"off", "explicit"});
-  f.text("inputs", o.inputs, {"all", "upsampled"});
+  f.text("mode", o.mode, equalizer_modes());
+  f.text("inputs", o.inputs, {"all", "upsampled", "matched"});
   f.text("granularity", o.granularity, {"scalar", "channel"});
+  f.text("constants", o.constants, {"measured", "analytic"});
+  f.text("measure", o.measure, {"together", "in_turn"});
   f.integer("batches", o.batches, 1, 1'000'000);
   f.number("floor", o.floor, 1e-30, 1);
 }

@@ -111,10 +111,11 @@ void Run::start_or_restore() {
 
 void Run::calibrate() {
   const EqualizerOptions& options = config_.model.equalizer;
-  if (options.mode == "off") return;
-  log_->say(fmt::format("measuring feature scales over {} batches", options.batches));
+  if (!has_constants(options)) return;
+  log_->say(options.constants == "analytic" ? "equalizing by the scales that white noise would have"
+                                            : fmt::format("measuring feature scales over {} batches", options.batches));
   model_->set_step(uint64_t(config_.seed), 0);
-  result_.calibration = calibrate_equalizers(*model_, model_->fusion_sites(), options.batches, [&](int64_t) {
+  result_.calibration = calibrate_equalizers(*model_, [&](int64_t) {
     if (stopping()) throw StoppedEarly();
     model_->forward(loader_->next().images);
   });

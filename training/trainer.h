@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "layers/calibration.h"
 #include "training/config.h"
 #include "training/evaluator.h"
 #include "training/train_step.h"

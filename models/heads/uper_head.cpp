@@ -22,6 +22,7 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
   }
   auto& bottleneck = register_module<ConvModule>("bottleneck", last_channels + int64_t(options.pool_scales.size()) * channels, channels, 3);
   ppm_fusion_ = &register_module<FusionSite>("ppm_fusion", pyramid, align_corners_, model.equalizer, bottleneck);
+  top_down_ = &register_module<ModuleList<AdditiveSite>>("top_down");
 
   std::vector<FusionSite::Branch> levels;
   for (size_t i = 0; i + 1 < in_index_.size(); ++i) {
@@ -30,6 +31,11 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
     levels.push_back({.name = "level " + std::to_string(in_index_[i]), .channels = channels, .upsampled = i > 0});
   }
   levels.push_back({.name = "pyramid", .channels = channels, .upsampled = true});
+  for (size_t i = 0; i + 1 < levels.size(); ++i) {
+    top_down_->append(std::vector<LevelSite::Branch>{{.name = levels[i].name, .channels = channels},
+                                                     {.name = levels[i + 1].name, .channels = channels, .upsampled = true}},
+                      align_corners_);
+  }
   auto& fpn_bottleneck = register_module<ConvModule>("fpn_bottleneck", int64_t(levels.size()) * channels, channels, 3);
   fpn_fusion_ = &register_module<FusionSite>("fpn_fusion", levels, align_corners_, model.equalizer, fpn_bottleneck);
 
@@ -48,7 +54,7 @@ Tensor UPerHead::forward(const std::vector<Tensor>& levels) {
   for (size_t i = 0; i + 1 < in_index_.size(); ++i) path.push_back(lateral_convs_[i](levels[in_index_[i]]));
   path.push_back(pyramid(levels[in_index_.back()]));
   for (size_t i = path.size() - 1; i > 0; --i) {
-    path[i - 1] = add(path[i - 1], resize_bilinear(path[i], path[i - 1].size(1), path[i - 1].size(2), align_corners_));
+    path[i - 1] = (*top_down_)[i - 1].forward(path[i - 1], path[i]);
   }
   for (size_t i = 0; i + 1 < path.size(); ++i) path[i] = fpn_convs_[i](path[i]);
   const Tensor fused = fpn_fusion_->forward(path, path[0].size(1), path[0].size(2));
