@@ -16,6 +16,7 @@ void add_demo(CLI::App& app);
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_predict(CLI::App& app);
+void add_fold(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_summary(CLI::App& app);
 void add_bench(CLI::App& app);

@@ -1,4 +1,4 @@
-// equiscale study theory|run|claims.
+// equiscale study theory|run|scales|gradients|claims.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -9,6 +9,7 @@
 #include "core/file.h"
 #include "study/claims/claims.h"
 #include "study/paired/run.h"
+#include "study/snapshots/snapshots.h"
 #include "study/theory/study.h"
 
 namespace eq::app {
@@ -135,6 +136,51 @@ void add_claims(CLI::App& study) {
   });
 }
 
+void add_snapshots(CLI::App& study, bool gradients) {
+  const std::string name = gradients ? "gradients" : "scales";
+  CLI::App* command = add_command(
+      study, name,
+      gradients ? "The gradient of each branch's slice of the fusion weights and at each branch, for each head, with and without equalizers"
+                : "The scale of each branch at every fusion site, before and after resizing and equalizing, for each head",
+      "equiscale study " + name + " recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid --heads uper,psp,fcn --out studies/" + name);
+  struct Options {
+    ConfigOptions config;
+    MachineOptions machine;
+    SnapshotRequest request;
+    std::string heads, arms = "off,explicit", out;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  options->request.gradients = gradients;
+  options->config.add_to(command);
+  options->machine.add_to(command);
+  command->add_option("--heads", options->heads, "Decode heads, or name:key=value;... (default: the configuration's)");
+  command->add_option("--arms", options->arms, "Modes of the equalizer, or name:key=value;...")->capture_default_str();
+  command->add_option("--batches", options->request.batches, "Training batches to look at")->capture_default_str();
+  command->add_option("--iterations", options->request.iterations, "Also train each so long and record on the way; needs --out")->capture_default_str();
+  command->add_option("--every", options->request.every, "Iterations between those records")->capture_default_str();
+  command->add_option("--out", options->out, "Folder for study.json");
+  command->add_flag("--json", options->json, "Print study.json on standard output, the tables on standard error");
+  command->callback([options] {
+    options->machine.apply();
+    SnapshotRequest& request = options->request;
+    if (request.iterations > 0 && options->out.empty()) throw UsageError("the runs need a folder", "--iterations", "add --out DIR");
+    request.config = options->config.path;
+    request.settings = options->config.settings;
+    if (options->config.seed >= 0) request.settings.push_back("seed=" + std::to_string(options->config.seed));
+    if (!options->heads.empty()) request.heads = parse_heads(options->heads);
+    request.arms = arm_specs(options->arms);
+    request.out = options->out;
+    request.log = options->json ? stderr : stdout;
+    const auto start = std::chrono::steady_clock::now();
+    const std::vector<Snapshot> snapshots = first_step_snapshots(request);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const std::string text = snapshot_study_json(request, snapshots, typed_command(), seconds);
+    write_study(options->out, text);
+    if (options->json) fmt::print("{}", text);
+  });
+}
+
 }  // namespace
 
 void add_study(CLI::App& app) {
@@ -142,6 +188,8 @@ void add_study(CLI::App& app) {
   study->require_subcommand(1);
   add_theory(*study);
   add_run(*study);
+  add_snapshots(*study, false);
+  add_snapshots(*study, true);
   add_claims(*study);
 }
 

@@ -79,6 +79,12 @@ void visit_data(Fields& f, DataOptions& o) {
   f.integer("size", o.size, 64, 256);
   f.integer("train_images", o.train_images, 0);
   f.integer("val_images", o.val_images, 1, 1'000'000);
+  f.object("difficulty", [&](Fields& d) {
+    d.integer("noise", o.difficulty.noise, 0, 128);
+    d.number("contrast", o.difficulty.contrast, 0.05, 1);
+    d.integer("blur", o.difficulty.blur, 0, 8);
+  });
+  f.text("wrong_labels", o.wrong_labels, {"", "shift", "binary", "swapped"});
   f.any(
       "list",
       [&](const std::string& text) {

@@ -69,6 +69,7 @@ void RunLog::clear_glance() {
 }
 
 void RunLog::say(const std::string& text) {
+  if (!folder_.empty()) append_line(folder_ / "log.txt", text.ends_with("\n") ? text.substr(0, text.size() - 1) : text);
   if (out_ == nullptr) return;
   clear_glance();
   std::fputs((text + (text.ends_with("\n") ? "" : "\n")).c_str(), out_);

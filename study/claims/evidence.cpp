@@ -41,8 +41,8 @@ TheoryEvidence read_theory(const json& study, const std::string& file) {
   return result;
 }
 
-BranchRecord read_branch(const json& b) {
-  BranchRecord branch;
+BranchEvidence read_branch(const json& b) {
+  BranchEvidence branch;
   branch.name = b.at("name").get<std::string>();
   branch.upsampled = b.at("upsampled").get<bool>();
   branch.channels = number(b.at("channels"));
@@ -58,7 +58,7 @@ RecordEvidence read_records(const json& study, const std::string& file) {
   for (const json& record : study.at("records")) {
     for (const json& s : record.at("sites")) {
       if (s.at("kind") != "concat") continue;
-      SiteRecord site;
+      SiteEvidence site;
       site.head = record.value("head", "");
       site.arm = record.at("arm").get<std::string>();
       site.site = s.at("site").get<std::string>();

@@ -18,7 +18,7 @@ struct TheoryEvidence {
   std::vector<TheoryCheck> checks;
 };
 
-struct BranchRecord {
+struct BranchEvidence {
   std::string name;
   bool upsampled = false;
   double channels = 0;
@@ -26,16 +26,16 @@ struct BranchRecord {
   std::optional<double> weight_grad;  // norm of the gradient of the fusion weight's slice
 };
 
-struct SiteRecord {
+struct SiteEvidence {
   std::string head, arm, site;
   int64_t iteration = 0;
   std::optional<double> grad_ratio;
-  std::vector<BranchRecord> branches;
+  std::vector<BranchEvidence> branches;
 };
 
 struct RecordEvidence {  // of the studies "scales" and "gradients"
   std::string file;
-  std::vector<SiteRecord> sites;  // of concatenations
+  std::vector<SiteEvidence> sites;  // of concatenations
 };
 
 struct RunEvidence {

@@ -15,7 +15,7 @@ constexpr double kUnit = 0.02;       // how far from mean 0 and deviation 1 coun
 constexpr double kMostPairs = 0.9;   // share of pairs that must be in order
 
 struct Found {
-  std::vector<const SiteRecord*> sites;
+  std::vector<const SiteEvidence*> sites;
   std::vector<std::string> files;
 };
 
@@ -23,7 +23,7 @@ struct Found {
 Found first_step(const std::vector<RecordEvidence>& evidence, bool equalized) {
   Found found;
   for (const RecordEvidence& study : evidence) {
-    for (const SiteRecord& site : study.sites) {
+    for (const SiteEvidence& site : study.sites) {
       if (site.iteration != 0 || (site.arm != "off") != equalized || site.branches.size() < 2) continue;
       found.sites.push_back(&site);
       found.files.push_back(study.file);
@@ -38,9 +38,9 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-double scale_ratio(const SiteRecord& site) {
+double scale_ratio(const SiteEvidence& site) {
   const auto [low, high] = std::minmax_element(site.branches.begin(), site.branches.end(),
-                                               [](const BranchRecord& a, const BranchRecord& b) { return a.resized_std < b.resized_std; });
+                                               [](const BranchEvidence& a, const BranchEvidence& b) { return a.resized_std < b.resized_std; });
   return high->resized_std / std::max(1e-30, low->resized_std);
 }
 
@@ -54,7 +54,7 @@ Claim unequal_scales(const std::vector<RecordEvidence>& scales) {
   const Found found = first_step(scales, false);
   if (found.sites.empty()) return claim;
   std::vector<double> ratios;
-  for (const SiteRecord* site : found.sites) ratios.push_back(scale_ratio(*site));
+  for (const SiteEvidence* site : found.sites) ratios.push_back(scale_ratio(*site));
   const auto unequal = std::count_if(ratios.begin(), ratios.end(), [](double ratio) { return ratio >= kUnequal; });
   claim.verdict = by_share(double(unequal) / double(ratios.size()), 0.75);
   claim.measurement = fmt::format("largest over smallest standard deviation {:.2f} to {:.2f}, median {:.2f}, over {} fusion sites; {} of them at {} or more",
@@ -72,7 +72,7 @@ Claim unit_scale(const std::vector<RecordEvidence>& scales) {
   size_t branches = 0;
   for (size_t i = 0; i < found.sites.size(); ++i) {
     if (found.sites[i]->arm != "explicit") continue;  // folded constants leave the features as they are; comparators promise something else
-    for (const BranchRecord& branch : found.sites[i]->branches) {
+    for (const BranchEvidence& branch : found.sites[i]->branches) {
       mean = std::max(mean, std::abs(branch.fused_mean));
       std = std::max(std, std::abs(branch.fused_std - 1));
       ++branches;
@@ -91,9 +91,9 @@ Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
               "equiscale study gradients CONFIG --out DIR"};
   const Found found = first_step(gradients, false);
   int64_t pairs = 0, ordered = 0;
-  for (const SiteRecord* site : found.sites) {
-    for (const BranchRecord& a : site->branches) {
-      for (const BranchRecord& b : site->branches) {
+  for (const SiteEvidence* site : found.sites) {
+    for (const BranchEvidence& a : site->branches) {
+      for (const BranchEvidence& b : site->branches) {
         if (!a.weight_grad || !b.weight_grad || a.resized_std < kUnequal * b.resized_std) continue;
         ++pairs;
         ordered += *a.weight_grad / std::sqrt(a.channels) > *b.weight_grad / std::sqrt(b.channels);
@@ -113,8 +113,8 @@ Claim gradients_equalized(const std::vector<RecordEvidence>& gradients) {
               "equiscale study gradients CONFIG --out DIR"};
   const Found off = first_step(gradients, false), on = first_step(gradients, true);
   std::vector<double> before, after;
-  for (const SiteRecord* a : off.sites) {
-    for (const SiteRecord* b : on.sites) {
+  for (const SiteEvidence* a : off.sites) {
+    for (const SiteEvidence* b : on.sites) {
       if (b->arm != "explicit" || a->head != b->head || a->site != b->site || !a->grad_ratio || !b->grad_ratio) continue;
       before.push_back(*a->grad_ratio);
       after.push_back(*b->grad_ratio);

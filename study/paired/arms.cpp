@@ -12,7 +12,7 @@
 namespace eq {
 namespace {
 
-constexpr const char* kExample = "for example --arms off,explicit or --arms \"off,slow:equalizer.mode=explicit;optimizer.lr=1e-4\"";
+constexpr const char* kExample = "for example off,explicit or \"off,slow:equalizer.mode=explicit;optimizer.lr=1e-4\"";
 
 // Parts between separators that stand outside of brackets and quotes.
 std::vector<std::string> split(const std::string& text, char separator) {
@@ -28,18 +28,18 @@ std::vector<std::string> split(const std::string& text, char separator) {
   return parts;
 }
 
-void check_name(const std::string& name) {
+void check_name(const std::string& name, const char* option) {
   const bool plain = !name.empty() && name.size() <= 64 && name[0] != '.' &&
                      name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-") == std::string::npos;
-  if (!plain) throw UsageError("'" + name + "' is no name for an arm", "--arms", std::string("letters, digits, _ . + -; ") + kExample);
+  if (!plain) throw UsageError("'" + name + "' is no plain name", option, std::string("letters, digits, _ . + -; ") + kExample);
 }
 
-ArmSpec parse_arm(const std::string& text) {
+ArmSpec parse_spec(const std::string& text, const char* option, const NameSettings& settings_of) {
   const size_t colon = text.find(':');
   ArmSpec arm{text.substr(0, colon), {}};
-  check_name(arm.name);
+  check_name(arm.name, option);
   if (colon == std::string::npos) {
-    arm.settings.push_back("equalizer.mode=" + (arm.name == "on" ? "explicit" : arm.name));
+    arm.settings = settings_of(arm.name);
     return arm;
   }
   for (std::string& setting : split(text.substr(colon + 1), ';')) {
@@ -71,13 +71,22 @@ Hashes initial_hashes(Config config) {
 
 }  // namespace
 
-std::vector<ArmSpec> parse_arms(const std::string& text) {
-  std::vector<ArmSpec> arms;
+std::vector<ArmSpec> parse_specs(const std::string& text, const char* option, const NameSettings& settings_of) {
+  std::vector<ArmSpec> specs;
   std::set<std::string> names;
   for (const std::string& part : split(text, ',')) {
-    arms.push_back(parse_arm(part));
-    if (!names.insert(arms.back().name).second) throw UsageError("two arms have the name '" + arms.back().name + "'", "--arms", kExample);
+    specs.push_back(parse_spec(part, option, settings_of));
+    if (!names.insert(specs.back().name).second) throw UsageError("'" + specs.back().name + "' is there twice", option, kExample);
   }
+  return specs;
+}
+
+std::vector<ArmSpec> arm_specs(const std::string& text) {
+  return parse_specs(text, "--arms", [](const std::string& name) { return std::vector<std::string>{"equalizer.mode=" + (name == "on" ? "explicit" : name)}; });
+}
+
+std::vector<ArmSpec> parse_arms(const std::string& text) {
+  const std::vector<ArmSpec> arms = arm_specs(text);
   if (arms.size() < 2) throw UsageError("one arm cannot be compared with anything", "--arms", kExample);
   return arms;
 }

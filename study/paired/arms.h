@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,9 +16,16 @@ struct ArmSpec {
   std::vector<std::string> settings;  // "dotted.key=value"
 };
 
-// "off,explicit,gentle:optimizer.lr=1e-4;equalizer.mode=explicit": a name alone is a mode of the equalizer ("on": explicit);
-// settings follow a colon, separated by semicolons. Commas within brackets or quotes do not separate. Throws UsageError for fewer than
-// two arms, a name twice, and names that are no plain folder names.
+// What a name without settings of its own stands for.
+using NameSettings = std::function<std::vector<std::string>(const std::string& name)>;
+// "name,name:key=value;key=value,...": settings follow a colon, separated by semicolons. Commas within brackets or quotes do not separate.
+// Throws UsageError naming `option` for a name twice and names that are no plain folder names.
+std::vector<ArmSpec> parse_specs(const std::string& text, const char* option, const NameSettings& settings_of);
+
+// A name alone is a mode of the equalizer ("on": explicit). One arm or more.
+std::vector<ArmSpec> arm_specs(const std::string& text);
+
+// arm_specs for a comparison, such as "off,explicit,gentle:optimizer.lr=1e-4;equalizer.mode=explicit": throws UsageError for fewer than two.
 std::vector<ArmSpec> parse_arms(const std::string& text);
 
 struct Arm {
