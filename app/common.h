@@ -18,6 +18,7 @@ void add_eval(CLI::App& app);
 void add_predict(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_summary(CLI::App& app);
+void add_report(CLI::App& app);
 void add_bench(CLI::App& app);
 
 // A subcommand whose help ends with an example.

@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
   eq::app::add_predict(app);
   eq::app::add_inspect(app);
   eq::app::add_summary(app);
+  eq::app::add_report(app);
   eq::app::add_bench(app);
   try {
     check_command(app, argc, argv);

@@ -35,7 +35,7 @@ struct TrainResult {
 };
 
 // The folder: config.json (resolved), metrics.jsonl, metrics.csv, calibration.json, checkpoint/, overlays/*.png (input | label |
-// prediction), model.safetensors and, last, summary.json. Throws UsageError (options; a folder that already holds a run, unless resuming; a
+// prediction), eval/ (evaluation_files.h), model.safetensors and, last, summary.json. Throws UsageError (options; a folder that already holds a run, unless resuming; a
 // configuration that does not belong to the checkpoint), DataError, IoError, NonFiniteError.
 TrainResult train(const Config& config, const TrainRequest& request);
 
