@@ -23,7 +23,7 @@ Markup bar_chart(const BarChart& chart) {
   }
   if (!any) return nothing_to_show(chart.title);
   const double left = label_width(labels) + 8, bottom = kTop + kRow * double(chart.bars.size()) + 2;
-  const Scale x(chart.value, values, left, kWidth - std::max(8.0, notes + 6), 5);
+  const Scale x(chart.value, values, left, kWidth - std::max(8.0, notes + 6), 6);
   Markup content = horizontal_axis(chart.value, x, bottom, kTop) + text_at(0, kTop - 7, Anchor::kStart, "axis-name", chart.rows);
   std::string words = axis_title(chart.value) + " of each " + chart.rows + ".";
   for (size_t i = 0; i < chart.bars.size(); ++i) {

@@ -12,7 +12,7 @@ using namespace svg;
 
 constexpr int kLevels = 24;            // of colour, where cells are drawn together
 constexpr size_t kCellsWithWords = 900;  // more cells than this have no numbers and no words of their own
-constexpr double kMostLabel = 112;
+constexpr double kMostLabel = 112, kMostRowLabel = 150;  // the latter where rows and columns are different things
 
 // A value's place on the colour scale, 0 .. 1; NaN: not drawn.
 struct Shade {
@@ -136,12 +136,12 @@ Markup heat_map(const HeatMap& map) {
   const Shade shade = shade_of(map);
   if (columns == 0 || !std::isfinite(shade.low)) return nothing_to_show(map.title);
   std::vector<std::string> row_labels, column_labels;
-  for (const std::string& label : map.rows) row_labels.push_back(shortened(label, kMostLabel));
+  for (const std::string& label : map.rows) row_labels.push_back(shortened(label, map.as_percent ? kMostLabel : kMostRowLabel));
   for (const std::string& label : map.columns) column_labels.push_back(shortened(label, kMostLabel));
 
   const double left = label_width(row_labels) + 8;
   const bool square = map.as_percent;
-  Grid grid{left, 36, (kWidth - left - 2) / double(columns), 0};
+  Grid grid{left, square ? 36.0 : 20.0, (kWidth - left - 2) / double(columns), 0};
   grid.width = std::min(grid.width, 30.0 + (square ? 0 : 300));
   grid.height = square ? grid.width : std::clamp(420.0 / double(rows), 3.0, 15.0);
   const double bottom = grid.top + grid.height * double(rows);
@@ -164,13 +164,14 @@ Markup heat_map(const HeatMap& map) {
     content += element("g", {{"transform", fmt::format("translate({} {}) rotate(-90)", number(x + 4), number(bottom + 5))}},
                        tooltip(map.columns[c]) + text_at(0, 0, Anchor::kEnd, "", column_labels[c]));
   }
-  const double below = bottom + (upright ? widest + 8 : 18);
-  content += text_at(0, 12, Anchor::kStart, "axis-name", axis_title(map.y) + " ↓");
-  content += text_at(left, 28, Anchor::kStart, "axis-name", axis_title(map.x) + " →");
+  const double below = bottom + (upright ? widest + 8 : square ? 18 : 32);
+  content += text_at(0, 12, Anchor::kStart, "axis-name", axis_title(map.y) + (square ? " ↓" : ""));
+  if (square) content += text_at(left, 28, Anchor::kStart, "axis-name", axis_title(map.x) + " →");
+  else content += text_at(left + grid.width * double(columns) / 2, bottom + 29, Anchor::kMiddle, "axis-name", axis_title(map.x));
   content += color_key(map, shade, left, below + 20);
   const std::string words = fmt::format("{} by {} and {}: {} rows, {} columns, values from {} to {}.", axis_title(map.value), axis_title(map.y), axis_title(map.x),
                                         rows, columns, written(map, shade.low), written(map, shade.high));
-  return figure(map.title, map.caption, {}, {below + 48, content, words}, square);
+  return figure(map.title, map.caption, {}, {below + 48, content, words}, square && rows > 14);
 }
 
 }  // namespace eq::report

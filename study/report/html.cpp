@@ -8,6 +8,7 @@
 namespace eq::report {
 namespace {
 
+constexpr const char* kDash = "–";  // what short_number and percent write for NaN
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 // Length of the UTF-8 sequence that starts at `at`; 0 when it is not one (cut off, overlong, a surrogate, beyond U+10FFFF).
@@ -73,7 +74,8 @@ std::string escaped(std::string_view plain) {
 Markup text(std::string_view plain) { return Markup::literal(escaped(plain)); }
 
 Markup element(const std::string& tag, const Attributes& attributes, const Markup& content) {
-  std::string html = "<" + tag;
+  std::string html = "<";
+  html += tag;
   for (const auto& [name, value] : attributes) html += " " + name + "=\"" + escaped(value) + "\"";
   if (content.empty() && closes_at_once(tag)) return Markup::literal(html + "/>");
   return Markup::literal(html + ">" + content.html() + "</" + tag + ">");
@@ -81,24 +83,31 @@ Markup element(const std::string& tag, const Attributes& attributes, const Marku
 
 Markup element(const std::string& tag, const Markup& content) { return element(tag, {}, content); }
 
-Cell cell(double value) { return {text(std::isnan(value) ? "–" : short_number(value))}; }
+Cell cell(double value) { return {text(short_number(value))}; }
 Cell cell(const std::string& words) { return {text(words), false}; }
 
 Markup table(const std::string& caption, const std::vector<std::string>& header, const std::vector<std::vector<Cell>>& rows) {
-  const auto kind = [&](size_t column) {
-    const bool numeric = !rows.empty() && column < rows.front().size() && rows.front()[column].numeric;
-    return numeric ? Attributes{{"class", "number"}} : Attributes{};
+  const auto said_nothing = [&](size_t column) {
+    return column > 0 && std::all_of(rows.begin(), rows.end(), [&](const auto& row) { return column >= row.size() || row[column].content.html() == kDash; });
   };
+  const auto kind = [](const Cell& cell) {
+    if (cell.numeric) return Attributes{{"class", "number"}};
+    return cell.content.html().size() > 48 ? Attributes{{"class", "words"}} : Attributes{};
+  };
+  std::vector<bool> left_out;
+  for (size_t i = 0; i < header.size(); ++i) left_out.push_back(!rows.empty() && said_nothing(i));
   Markup head, body;
   for (size_t i = 0; i < header.size(); ++i) {
-    Attributes attributes = kind(i);
+    if (left_out[i]) continue;
+    Attributes attributes = rows.empty() || i >= rows.front().size() || !rows.front()[i].numeric ? Attributes{} : Attributes{{"class", "number"}};
     attributes.emplace_back("scope", "col");
     head += element("th", attributes, text(header[i]));
   }
   for (const auto& row : rows) {
     Markup line;
-    for (size_t i = 0; i < row.size(); ++i) {
-      Attributes attributes = kind(i);
+    for (size_t i = 0; i < std::min(row.size(), header.size()); ++i) {
+      if (left_out[i]) continue;
+      Attributes attributes = kind(row[i]);
       if (i == 0) attributes.emplace_back("scope", "row");
       line += element(i == 0 ? "th" : "td", attributes, row[i].content);
     }

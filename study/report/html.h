@@ -35,7 +35,7 @@ struct Cell {
   Markup content;
   bool numeric = true;  // aligned to the right
 };
-// A table that scrolls by itself where the page is too narrow. The first column is a heading of its row.
+// A table that scrolls by itself where the page is too narrow. The first column is a heading of its row. Columns without a value are left out.
 Markup table(const std::string& caption, const std::vector<std::string>& header, const std::vector<std::vector<Cell>>& rows);
 Cell cell(double value);  // three significant digits; a dash for NaN
 Cell cell(const std::string& words);

@@ -13,7 +13,7 @@
 namespace eq::report {
 namespace {
 
-const Axis kIterations{.name = "iteration", .whole = true};
+const Axis kIterations{.name = "iteration", .whole = true, .low = 0};
 
 template <class Row, class Value>
 Series series_of(const std::string& name, const std::vector<Row>& rows, int color, Value value) {
@@ -37,7 +37,7 @@ Markup loss_chart(const RunFiles& run) {
 }
 
 Markup accuracy_chart(const RunFiles& run) {
-  LineChart chart{.title = "Accuracy on the validation pictures", .caption = "", .x = kIterations, .y = {.name = "share", .unit = "%", .low = 0, .high = 100}};
+  LineChart chart{.title = "Accuracy on the validation pictures", .caption = fmt::format("On {:.0f} pictures.", run.evaluations.back().pictures), .x = kIterations, .y = {.name = "share", .unit = "%", .low = 0, .high = 100}};
   chart.series = {series_of("mIoU", run.evaluations, 0, [](const EvaluationRow& row) { return 100 * row.miou; }),
                   series_of("mAcc", run.evaluations, 1, [](const EvaluationRow& row) { return 100 * row.macc; }),
                   series_of("aAcc", run.evaluations, 2, [](const EvaluationRow& row) { return 100 * row.aacc; })};
@@ -102,7 +102,13 @@ LayerMaps layer_maps(const std::vector<const ProbeRow*>& records) {
   return maps;
 }
 
-std::string without_parent(const std::string& name) { return name.starts_with("backbone.") ? name.substr(9) : name; }
+// Short enough to stand beside a heat map.
+std::string short_layer_name(const std::string& name) {
+  for (const auto& [from, to] : {std::pair{"backbone.", ""}, {"decode_head.", "head."}, {"auxiliary_head.", "aux."}}) {
+    if (name.starts_with(from)) return to + name.substr(std::string(from).size());
+  }
+  return name;
+}
 
 }  // namespace
 
@@ -143,7 +149,7 @@ Section layers_section(const RunFiles& run) {
     return section;
   }
   LayerMaps maps = layer_maps(records);
-  for (std::string& row : maps.rows) row = without_parent(row);
+  for (std::string& row : maps.rows) row = short_layer_name(row);
   const std::string caption = fmt::format("{} tensors in {} parts of the network, in the order of the forward pass; a part's norm is the root of the sum of squares. Colours are logarithmic.",
                                           records.back()->layers.size(), maps.rows.size());
   HeatMap grad{.title = "Gradient norm by layer and time", .caption = caption, .x = kIterations, .y = {.name = "layer"}, .value = {.name = "gradient norm", .log = true},

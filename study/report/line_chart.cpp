@@ -46,7 +46,7 @@ std::string path_of(const Points& points, const Scale& x, const Scale& y) {
       drawing = false;
       continue;
     }
-    path += (drawing ? "L" : "M") + number(x(points.x[i])) + " " + number(y(points.y[i]));
+    path += fmt::format("{}{} {}", drawing ? "L" : "M", number(x(points.x[i])), number(y(points.y[i])));
     drawing = true;
   }
   return path;
@@ -95,10 +95,10 @@ Markup line_chart(const LineChart& chart) {
       if (std::isfinite(points.back().y[i])) all_x.push_back(points.back().x[i]);
     }
   }
-  const Scale y(chart.y, all_y, kBottom, kTop, 5);
+  const Scale y(chart.y, all_y, kBottom, kTop, 6);
   if (y.empty()) return nothing_to_show(chart.title);
   const double left = label_width(y.ticks().labels) + 8;
-  const Scale x(chart.x, all_x, left, kWidth - 6, 5);
+  const Scale x(chart.x, all_x, left, kWidth - 6, 6);
   if (x.empty()) return nothing_to_show(chart.title);
 
   Markup content = vertical_axis(chart.y, y, left, kWidth - 6) + horizontal_axis(chart.x, x, kBottom, kBottom - 4);
@@ -108,7 +108,7 @@ Markup line_chart(const LineChart& chart) {
     const Series& series = chart.series[i];
     const bool marks = !series.dashed && (series.marks || !series.line || chart.series.size() > 1 || points[i].x.size() <= 2);
     if (series.line) {
-      const std::string css = std::string("line ") + (series.dashed ? "dashed " : "") + "stroke" + std::to_string(series.color);
+      const std::string css = fmt::format("line {}stroke{}", series.dashed ? "dashed " : "", series.color);
       content += element("path", {{"d", path_of(points[i], x, y)}, {"class", css}});
     }
     if (marks) content += marks_of(points[i], series, i, x, y);

@@ -32,13 +32,17 @@ a { color: var(--link); }
 .subtitle { color: var(--soft); margin-bottom: 1rem; }
 nav { font-size: 0.9rem; margin-top: 1rem; }
 nav a { display: inline-block; margin: 0 0.9rem 0.2rem 0; padding: 0.15rem 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.2rem, 1fr)); gap: 0.5rem; margin: 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.4rem, 1fr)); gap: 0.5rem; margin: 0; }
 .tiles div { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: 0.45rem 0.7rem; }
 .tiles dt { font-size: 0.8rem; color: var(--soft); }
 .tiles dd { margin: 0; font-size: 1.2rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tiles dd small { display: block; font-size: 0.78rem; font-weight: 400; color: var(--soft); }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 1.1rem 1.4rem; margin: 0.8rem 0; align-items: start; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 0 1.4rem; margin: 0.8rem 0 0; }
 figure { margin: 0; min-width: 0; }
+/* Captions, legends and drawings of a row of figures start at the same heights. */
+.gallery figure { display: grid; grid-template-rows: subgrid; grid-row: span 3; margin-bottom: 1.2rem; align-items: start; align-content: start; }
+.gallery .legend { grid-row: 2; }
+.gallery figure > svg { grid-row: 3; }
 figure.wide { max-width: 760px; margin: 0.8rem 0; }
 figcaption { font-size: 0.86rem; line-height: 1.4; color: var(--soft); margin-bottom: 0.25rem; }
 figcaption strong { display: block; font-size: 0.95rem; color: var(--ink); }
@@ -70,12 +74,16 @@ svg .stroke7 { stroke: var(--s7); } svg .fill7 { fill: var(--s7); }
 .legend svg { width: 26px; height: 12px; vertical-align: -1px; margin-right: 0.3rem; }
 .legend i { display: inline-block; width: 0.95em; height: 0.95em; border: 1px solid var(--line); border-radius: 2px; vertical-align: -0.1em; margin-right: 0.3rem;
   print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+.beside { display: flex; flex-wrap: wrap; gap: 0 2.5rem; margin-top: 0.8rem; }
+.beside > figure { flex: 1 1 330px; max-width: 760px; }
+.beside > .scroll { flex: 0 1 auto; }
 .scroll { overflow-x: auto; margin: 0.7rem 0; }
 table { border-collapse: collapse; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-size: 0.86rem; color: var(--soft); padding-bottom: 0.2rem; }
-th, td { text-align: left; padding: 0.22rem 0.9rem 0.22rem 0; border-bottom: 1px solid var(--line); vertical-align: top; font-weight: 400; overflow-wrap: normal; }
-thead th { color: var(--soft); vertical-align: bottom; }
-.number { text-align: right; white-space: nowrap; }
+th, td { text-align: left; padding: 0.22rem 0.8rem 0.22rem 0; white-space: nowrap; border-bottom: 1px solid var(--line); vertical-align: top; font-weight: 400; overflow-wrap: normal; }
+thead th { color: var(--soft); vertical-align: bottom; white-space: normal; }
+.number { text-align: right; }
+.words { white-space: normal; min-width: 16rem; }
 .missing { background: var(--panel); border-left: 3px solid var(--line); padding: 0.5rem 0.8rem; }
 .verdict { font-weight: 600; white-space: nowrap; }
 .good { color: var(--good); } .bad { color: var(--bad); } .open { color: var(--open); } .quiet { color: var(--soft); }

@@ -16,8 +16,18 @@ constexpr size_t kBarsInAChart = 40;
 
 std::string class_name(const std::vector<std::string>& names, size_t index) { return index < names.size() ? names[index] : "class " + std::to_string(index); }
 
-// Highest first; absent classes last.
-std::vector<Markup> class_bars(std::vector<ClassRow> classes) {
+Markup class_bars(const std::string& title, const std::string& caption, const std::string& value, const std::vector<ClassRow>& classes, int color,
+                  const char* without, double (*percentage)(const ClassRow&)) {
+  BarChart chart{.title = title, .caption = caption, .rows = "class", .value = {.name = value, .unit = "%", .low = 0, .high = 100}, .bars = {}};
+  for (const ClassRow& c : classes) {
+    const double share = percentage(c);
+    chart.bars.push_back({c.name, share, std::isnan(share) ? without : fmt::format("{:.1f}", share), color});
+  }
+  return bar_chart(chart);
+}
+
+// Highest first; absent classes last. Many classes in several charts.
+std::vector<Markup> class_figures(std::vector<ClassRow> classes) {
   std::stable_sort(classes.begin(), classes.end(), [](const ClassRow& a, const ClassRow& b) {
     if (std::isnan(a.iou) || std::isnan(b.iou)) return !std::isnan(a.iou) && std::isnan(b.iou);
     return a.iou > b.iou;
@@ -25,14 +35,12 @@ std::vector<Markup> class_bars(std::vector<ClassRow> classes) {
   std::vector<Markup> figures;
   for (size_t begin = 0; begin < classes.size(); begin += kBarsInAChart) {
     const size_t end = std::min(classes.size(), begin + kBarsInAChart);
-    const std::string part = classes.size() > kBarsInAChart ? fmt::format(", places {} to {}", begin + 1, end) : "";
-    BarChart chart{.title = "IoU of each class" + part, .caption = "Intersection over union, the highest first.", .rows = "class",
-                   .value = {.name = "IoU", .unit = "%", .low = 0, .high = 100}, .bars = {}};
-    for (size_t i = begin; i < end; ++i) {
-      const double iou = classes[i].iou;
-      chart.bars.push_back({classes[i].name, 100 * iou, std::isnan(iou) ? "absent" : fmt::format("{:.1f}", 100 * iou)});
-    }
-    figures.push_back(bar_chart(chart));
+    const std::vector<ClassRow> part(classes.begin() + std::ptrdiff_t(begin), classes.begin() + std::ptrdiff_t(end));
+    const std::string places = classes.size() > kBarsInAChart ? fmt::format(", places {} to {}", begin + 1, end) : "";
+    figures.push_back(class_bars("IoU of each class" + places, "Intersection over union, the highest first.", "IoU", part, 0, "absent", [](const ClassRow& c) { return 100 * c.iou; }));
+    if (!places.empty()) continue;
+    figures.push_back(class_bars("Found", "Of the pixels labelled so, how many are predicted so (recall).", "found", part, 2, "no labels", [](const ClassRow& c) { return 100 * c.acc; }));
+    figures.push_back(class_bars("Right", "Of the pixels predicted so, how many are labelled so (precision).", "right", part, 3, "never predicted", [](const ClassRow& c) { return 100 * c.precision; }));
   }
   return figures;
 }
@@ -120,7 +128,7 @@ Markup calibration_figures(const RunFiles& run) {
 
 Markup ratio_chart(const std::vector<SiteHistory>& sites) {
   LineChart chart{.title = "Imbalance of the fusion gradients", .caption = "The largest branch's gradient norm over the smallest's, at each site; 1 is balance.",
-                  .x = {.name = "iteration", .whole = true}, .y = {.name = "largest / smallest", .log = true}, .series = {}};
+                  .x = {.name = "iteration", .whole = true, .low = 0}, .y = {.name = "largest / smallest", .log = true, .low = 1}, .series = {}};
   for (const SiteHistory& site : sites) {
     Series series{.name = site.records.back().name, .x = site.iterations, .color = int(chart.series.size() % 8)};
     for (const SiteRecord& record : site.records) series.y.push_back(record.grad_ratio);
@@ -138,7 +146,7 @@ Section classes_section(const RunFiles& run) {
     return section;
   }
   const EvaluationRow& last = run.evaluations.back();
-  section.body = gallery(class_bars(last.classes)) +
+  section.body = gallery(class_figures(last.classes)) +
                  element("details", element("summary", text("All numbers of the classes")) + class_table(last));
   return section;
 }
@@ -158,7 +166,7 @@ Section confusion_section(const RunFiles& run) {
     for (const double count : row) sum += count;
     for (double& count : row) count = sum > 0 ? count / sum : kNone;
   }
-  section.body = heat_map(map) + mistakes_table(confusion);
+  section.body = element("div", {{"class", "beside"}}, heat_map(map) + mistakes_table(confusion));
   return section;
 }
 
@@ -184,10 +192,13 @@ Section scales_section(const RunFiles& run) {
     section.body += missing("probes.jsonl: the scales were not recorded during training.", train_with("probes.every", "50"));
     return section;
   }
+  Markup sums;
   section.body += paragraph("Standard deviation over all values of a branch: as it arrives at the site, after bilinear resizing to the site's size, and as it enters the fusion layer.");
   for (const SiteHistory& site : histories(run.probes)) {
-    section.body += element("h3", text(site_title(site.records.back()))) + scale_figures(site, run.calibrated);
+    const SiteRecord& last = site.records.back();
+    (last.kind == "sum" ? sums : section.body) += element("h3", text(site_title(last))) + scale_figures(site, run.calibrated);
   }
+  if (!sums.empty()) section.body += element("details", element("summary", text("Sites where branches are added")) + sums);
   return section;
 }
 
@@ -199,7 +210,16 @@ Section gradients_section(const RunFiles& run) {
   }
   const std::vector<SiteHistory> sites = histories(run.probes);
   section.body = ratio_chart(sites);
-  for (const SiteHistory& site : sites) section.body += element("h3", text(site_title(site.records.back()))) + gradient_figures(site);
+  std::vector<Markup> sums;
+  for (const SiteHistory& site : sites) {
+    const SiteRecord& last = site.records.back();
+    if (last.kind != "sum") {
+      section.body += element("h3", text(site_title(last))) + gradient_figures(site);
+      continue;
+    }
+    for (const Markup& figure : gradient_charts(site, last.name)) sums.push_back(figure);
+  }
+  if (!sums.empty()) section.body += element("h3", text("Gradient that reaches each branch where branches are added")) + gallery(sums);
   return section;
 }
 

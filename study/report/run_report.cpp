@@ -30,6 +30,12 @@ std::string network_words(const Fields& config) {
   return model.object("decode_head").words("type") + " head on " + type + (type == "resnet" && std::isfinite(depth) ? fmt::format("-{:.0f}", depth) : "");
 }
 
+// "13.9 M"
+std::string counted(double count) {
+  if (std::isnan(count) || count < 1e4) return short_number(count);
+  return count < 1e6 ? fmt::format("{:.1f} k", count / 1e3) : fmt::format("{:.1f} M", count / 1e6);
+}
+
 Markup headline(const RunFiles& run, const Fields& config) {
   const std::string mode = config.object("equalizer").words("mode");
   std::vector<Tile> all;
@@ -45,10 +51,9 @@ Markup headline(const RunFiles& run, const Fields& config) {
     const TrainRow& last = run.train.back();
     all.push_back({"Training time", human_duration(last.seconds), "h:mm:ss"});
     if (run.summary) all.push_back({"Speed", short_number(Fields(*run.summary, "").number("images_per_second")), "pictures a second"});
-    all.push_back({"Last loss", short_number(last.loss), "mean since the record before"});
   }
   all.push_back({"Equalizers", mode.empty() ? "off" : mode, equalizer_words(config)});
-  if (run.summary) all.push_back({"Parameters", short_number(Fields(*run.summary, "").number("parameters")), ""});
+  if (run.summary) all.push_back({"Parameters", counted(Fields(*run.summary, "").number("parameters")), ""});
   return tiles(all);
 }
 

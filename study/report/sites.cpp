@@ -51,8 +51,6 @@ BranchRecord read_branch(const Fields& fields, const SiteRecord& site, bool alig
   return branch;
 }
 
-std::string size_of(const BranchRecord& branch) { return fmt::format("{} × {}", branch.height, branch.width); }
-
 // One line per branch over the iterations, of any of its numbers.
 template <class Value>
 std::vector<Series> branch_series(const SiteHistory& site, Value value) {
@@ -70,7 +68,7 @@ bool any_finite(const std::vector<Series>& all) {
   return std::any_of(all.begin(), all.end(), [](const Series& s) { return std::any_of(s.y.begin(), s.y.end(), [](double v) { return std::isfinite(v); }); });
 }
 
-const Axis kIterations{.name = "iteration", .whole = true};
+const Axis kIterations{.name = "iteration", .whole = true, .low = 0};
 
 // Variance factors over time, with what white noise would keep as dashed guides.
 Markup factor_chart(const SiteHistory& site) {
@@ -93,10 +91,15 @@ Markup factor_chart(const SiteHistory& site) {
   return line_chart(chart);
 }
 
-Markup scale_over_time(const SiteHistory& site, const std::string& title, const std::string& caption, double highest, double (*value)(const BranchRecord&)) {
-  LineChart chart{.title = title, .caption = caption, .x = kIterations, .y = {.name = "standard deviation", .low = 0, .high = highest},
-                  .series = branch_series(site, value)};
+// Empty where no value was recorded.
+Markup over_time(const SiteHistory& site, const std::string& title, const std::string& caption, Axis y, double (*value)(const BranchRecord&)) {
+  LineChart chart{.title = title, .caption = caption, .x = kIterations, .y = std::move(y), .series = branch_series(site, value)};
   return any_finite(chart.series) ? line_chart(chart) : Markup();
+}
+
+// Nothing is equalized.
+bool fused_as_resized(const SiteRecord& site) {
+  return std::all_of(site.branches.begin(), site.branches.end(), [](const BranchRecord& b) { return !std::isfinite(b.fused.std) || std::abs(b.fused.std - b.resized.std) <= 1e-6 * b.resized.std; });
 }
 
 }  // namespace
@@ -118,9 +121,10 @@ SiteRecord read_site(const Fields& fields, bool align_corners) {
 }
 
 Markup scale_snapshot(const SiteRecord& site, const std::string& title, const std::string& caption) {
+  const bool unchanged = fused_as_resized(site);
   DotPlot plot{.title = title, .caption = caption, .row_name = "branch", .value = {.name = "standard deviation", .low = 0}};
-  DotPlot::Group before{"as it arrives", {}, Mark::kRing, 5}, resized{"resized", {}, Mark::kDot, 0}, fused{"as fused", {}, Mark::kDiamond, 1},
-      white{"white noise, resized", {}, Mark::kTick, 2};
+  DotPlot::Group before{"as it arrives", {}, Mark::kRing, 5}, resized{unchanged ? "resized, and so fused" : "resized", {}, Mark::kDot, 0},
+      fused{"equalized, as fused", {}, Mark::kDiamond, 1}, white{"white noise, resized", {}, Mark::kTick, 2};
   for (const BranchRecord& branch : site.branches) {
     plot.rows.push_back(branch.name);
     before.values.push_back(branch.before.std);
@@ -128,30 +132,25 @@ Markup scale_snapshot(const SiteRecord& site, const std::string& title, const st
     fused.values.push_back(branch.fused.std);
     white.values.push_back(branch.upsampled ? branch.before.std * std::sqrt(branch.white_factor) : kNone);
   }
-  plot.groups = {white, before, fused, resized};
+  plot.groups = {before, white, resized};
+  if (!unchanged) plot.groups.push_back(fused);
   return dot_plot(plot);
 }
 
 Markup scale_table(const SiteRecord& site, const std::string& caption, const std::vector<Calibrated>& calibrated) {
-  std::vector<std::string> header = {"Branch", "Size", "Mean", "Std as it arrives", "Std resized", "Within image", "Between images", "Between channels",
-                                     "Lag-one correlation", "Variance kept", "predicted", "white noise", "Mean fused", "Std fused"};
-  const bool constants = std::any_of(calibrated.begin(), calibrated.end(), [&](const Calibrated& c) { return c.site == site.name; });
-  if (constants) header.insert(header.end(), {"Calibrated mean", "Calibrated std"});
   std::vector<std::vector<Cell>> rows;
   for (const BranchRecord& b : site.branches) {
     const double total = b.within_image + b.between_images + b.between_channels;
     const auto part = [&](double variance) { return Cell{text(percent(variance / total, 0))}; };
-    std::vector<Cell> row = {cell(b.name), cell(size_of(b) + fmt::format(", {} ch.", b.channels)), cell(b.resized.mean), cell(b.before.std), cell(b.resized.std),
-                             part(b.within_image), part(b.between_images), part(b.between_channels), cell(b.lag_one), cell(b.measured_factor),
-                             cell(b.predicted_factor), cell(b.upsampled ? b.white_factor : kNone), cell(b.fused.mean), cell(b.fused.std)};
-    if (constants) {
-      const auto found = std::find_if(calibrated.begin(), calibrated.end(), [&](const Calibrated& c) { return c.site == site.name && c.branch == b.name; });
-      row.push_back(cell(found == calibrated.end() ? kNone : found->mean));
-      row.push_back(cell(found == calibrated.end() ? kNone : found->std));
-    }
-    rows.push_back(std::move(row));
+    const auto found = std::find_if(calibrated.begin(), calibrated.end(), [&](const Calibrated& c) { return c.site == site.name && c.branch == b.name; });
+    const bool constants = found != calibrated.end() && found->equalized;
+    rows.push_back({cell(b.name), {text(fmt::format("{}×{}", b.height, b.width))}, {text(std::to_string(b.channels))}, cell(b.resized.mean), cell(b.before.std),
+                    cell(b.resized.std), cell(b.fused.mean), cell(b.fused.std), cell(constants ? found->mean : kNone), cell(constants ? found->std : kNone),
+                    part(b.within_image), part(b.between_images), part(b.between_channels), cell(b.lag_one), cell(b.measured_factor), cell(b.predicted_factor),
+                    cell(b.upsampled ? b.white_factor : kNone)});
   }
-  return table(caption, header, rows);
+  return table(caption, {"Branch", "Size", "Channels", "Mean", "Std arriving", "Std resized", "Mean fused", "Std fused", "Calibrated mean", "Calibrated std", "Within image",
+                         "Between images", "Between channels", "Lag-one correlation", "Variance kept", "Predicted from it", "White noise"}, rows);
 }
 
 Markup gradient_table(const SiteRecord& site, const std::string& caption) {
@@ -163,39 +162,40 @@ Markup gradient_table(const SiteRecord& site, const std::string& caption) {
 }
 
 Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& calibrated) {
-  const SiteRecord& first = site.records.front();
   const SiteRecord& last = site.records.back();
   const auto at = [](double iteration) { return fmt::format("iteration {:.0f}", iteration); };
-  double highest = 0;
-  for (const SiteRecord& record : site.records) {
-    for (const BranchRecord& b : record.branches) highest = std::max({highest, std::isfinite(b.resized.std) ? b.resized.std : 0, std::isfinite(b.fused.std) ? b.fused.std : 0});
-  }
-  std::vector<Markup> figures = {scale_snapshot(first, "Scale of each branch, " + at(site.iterations.front()),
+  std::vector<Markup> figures = {scale_snapshot(site.records.front(), "Scale of each branch, " + at(site.iterations.front()),
                                                 "Green ticks: where resizing would leave white noise of the arriving scale.")};
   if (site.records.size() > 1) {
-    figures.push_back(scale_snapshot(last, "Scale of each branch, " + at(site.iterations.back()), ""));
+    figures.push_back(scale_snapshot(last, "Scale of each branch, " + at(site.iterations.back()), "The same, at the last record."));
     figures.push_back(factor_chart(site));
-    figures.push_back(scale_over_time(site, "Scale after resizing", "What the site would fuse without equalizers.", highest, [](const BranchRecord& b) { return b.resized.std; }));
-    figures.push_back(scale_over_time(site, "Scale as fused", "What the fusion layer gets.", highest, [](const BranchRecord& b) { return b.fused.std; }));
+    figures.push_back(over_time(site, "Scale as it arrives", "Before resizing.", {.name = "standard deviation", .low = 0}, [](const BranchRecord& b) { return b.before.std; }));
+    figures.push_back(over_time(site, "Scale after resizing", "What the site would fuse without equalizers.", {.name = "standard deviation", .low = 0},
+                                [](const BranchRecord& b) { return b.resized.std; }));
+    if (!fused_as_resized(last)) {
+      figures.push_back(over_time(site, "Scale as fused", "After the equalizers: what the fusion layer gets.", {.name = "standard deviation", .low = 0},
+                                  [](const BranchRecord& b) { return b.fused.std; }));
+    }
   }
-  return gallery(figures) + scale_table(last, "Last record, " + at(site.iterations.back()) + ". Parts of the variance after resizing in percent.", calibrated);
+  return gallery(figures) + scale_table(last, "At " + at(site.iterations.back()) + ". Parts of the variance are those after resizing.", calibrated);
+}
+
+std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving) {
+  std::vector<Markup> figures;
+  figures.push_back(over_time(site, "Share of the fusion gradient", "Norm of the gradient of each branch's slice of the fusion weight, over the sum of all.",
+                              {.name = "share", .unit = "%", .low = 0}, [](const BranchRecord& b) { return 100 * b.weight_grad_share; }));
+  figures.push_back(over_time(site, "How far a step moves each slice", "Norm of the update over norm of the weight.", {.name = "update / weight", .log = true},
+                              [](const BranchRecord& b) { return b.update_ratio; }));
+  figures.push_back(over_time(site, title_of_arriving, "Norm at the branch's own size, before resizing.", {.name = "gradient norm", .log = true},
+                              [](const BranchRecord& b) { return b.input_grad; }));
+  std::erase_if(figures, [](const Markup& figure) { return figure.empty(); });
+  return figures;
 }
 
 Markup gradient_figures(const SiteHistory& site) {
-  const auto chart = [&](const std::string& title, const std::string& caption, Axis y, double (*value)(const BranchRecord&)) {
-    LineChart line{.title = title, .caption = caption, .x = kIterations, .y = std::move(y), .series = branch_series(site, value)};
-    return any_finite(line.series) ? line_chart(line) : Markup();
-  };
-  std::vector<Markup> figures;
-  figures.push_back(chart("Share of the fusion gradient", "Norm of the gradient of each branch's slice of the fusion weight, over the sum of all.",
-                          {.name = "share", .unit = "%", .low = 0}, [](const BranchRecord& b) { return 100 * b.weight_grad_share; }));
-  figures.push_back(chart("How far a step moves each slice", "Norm of the update over norm of the weight.", {.name = "update / weight", .log = true},
-                          [](const BranchRecord& b) { return b.update_ratio; }));
-  figures.push_back(chart("Gradient that reaches each branch", "At its own size, before resizing.", {.name = "gradient norm", .log = true},
-                          [](const BranchRecord& b) { return b.input_grad; }));
-  std::erase_if(figures, [](const Markup& figure) { return figure.empty(); });
+  const std::vector<Markup> figures = gradient_charts(site, "Gradient that reaches each branch");
   if (figures.empty()) return missing("no gradient was recorded at this site.", "");
-  return gallery(figures) + gradient_table(site.records.back(), fmt::format("Last record, iteration {:.0f}.", site.iterations.back()));
+  return gallery(figures) + gradient_table(site.records.back(), fmt::format("At iteration {:.0f}.", site.iterations.back()));
 }
 
 }  // namespace eq::report

@@ -50,6 +50,8 @@ struct Calibrated {
 // Pictures and a table of the scales of a site, or of its gradients.
 Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& calibrated);
 Markup gradient_figures(const SiteHistory& site);
+// The charts alone, without those that have no value: at a site that adds, only what arrives at its branches.
+std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving);
 
 // The standard deviations of one record's branches: as they arrive, after resizing, as fused, and what white noise would keep.
 Markup scale_snapshot(const SiteRecord& site, const std::string& title, const std::string& caption);

@@ -13,6 +13,28 @@ bool starts_character(char c) { return (static_cast<unsigned char>(c) & 0xC0) !=
 // Beyond the Latin, Greek and Cyrillic blocks characters may be twice as wide.
 bool wide_character(char c) { return static_cast<unsigned char>(c) >= 0xE3; }
 
+// The next 1, 2 or 5 times a power of ten at or beyond `value`.
+double round_log(double value, bool up) {
+  const double power = std::pow(10.0, std::floor(std::log10(value)));
+  for (const double step : {1.0, 2.0, 5.0}) {
+    if (up && step * power >= value * (1 - 1e-9)) return step * power;
+  }
+  for (const double step : {10.0, 5.0, 2.0}) {
+    if (!up && step * power <= value * (1 + 1e-9)) return step * power;
+  }
+  return up ? 10 * power : power;
+}
+
+// Of some numbers of ticks around the wanted one, that which wastes the least of the axis.
+Ticks tightest_ticks(double low, double high, int wanted, bool whole) {
+  Ticks best = linear_ticks(low, high, wanted, whole);
+  for (const int other : {wanted + 1, wanted - 1}) {
+    Ticks ticks = linear_ticks(low, high, other, whole);
+    if (ticks.at.size() >= 3 && ticks.at.back() - ticks.at.front() < 0.999 * (best.at.back() - best.at.front())) best = std::move(ticks);
+  }
+  return best;
+}
+
 }  // namespace
 
 std::string number(double value) {
@@ -60,18 +82,17 @@ Scale::Scale(const Axis& axis, const std::vector<double>& values, double from, d
   if (empty_) return;
   if (log_) {
     if (high < low * 1.2) low /= 1.1, high *= 1.1;
-    ticks_ = log_ticks(low, high);
-    low_ = low, high_ = high;
+    low_ = round_log(low, false);
+    high_ = round_log(high, true);
+    ticks_ = log_ticks(low_, high_);
     return;
   }
   // Quantities that reach towards zero are shown from zero.
   if (!axis.low && low > 0 && low < 0.4 * high && !axis.whole) low = 0;
-  ticks_ = linear_ticks(low, high, wanted_ticks, axis.whole);
-  low_ = axis.whole ? low : std::min(low, ticks_.at.front());
-  high_ = axis.whole ? high : std::max(high, ticks_.at.back());
-  if (axis.low && *axis.low == low) low_ = low;
-  if (axis.high && *axis.high == high) high_ = high;
-  if (high_ <= low_) low_ = ticks_.at.front(), high_ = ticks_.at.back();
+  ticks_ = tightest_ticks(low, high, wanted_ticks, axis.whole);
+  // Counts end where the data end; other axes at a tick.
+  low_ = axis.whole && low < high ? low : std::min(low, ticks_.at.front());
+  high_ = axis.whole && low < high ? high : std::max(high, ticks_.at.back());
 }
 
 bool Scale::shows(double value) const {
@@ -98,7 +119,7 @@ Markup segment(double x1, double y1, double x2, double y2, const std::string& cs
 Markup mark(Mark shape, double x, double y, int color) {
   const std::string fill = "mark fill" + std::to_string(color), stroke = "stroke" + std::to_string(color);
   const std::string cx = number(x), cy = number(y);
-  if (shape == Mark::kRing) return element("circle", {{"cx", cx}, {"cy", cy}, {"r", "3.6"}, {"class", "hollow " + stroke}});
+  if (shape == Mark::kRing) return element("circle", {{"cx", cx}, {"cy", cy}, {"r", "4"}, {"class", "hollow " + stroke}});
   if (shape == Mark::kTick) return segment(x, y - 7, x, y + 7, "line " + stroke);
   if (shape == Mark::kDiamond) {
     return element("path", {{"d", fmt::format("M{} {}l4.6 4.6l-4.6 4.6l-4.6 -4.6z", cx, number(y - 4.6))}, {"class", fill}});

@@ -20,7 +20,7 @@ std::string browser() {
   return "";
 }
 
-// Looks at every page, in a frame of the given width, and lists what is wrong: wider than the frame, something fetched, a chart without title or
+// Looks at every page, in a frame of the given width, and lists what is wrong: wider than the frame, something from outside, a script, a chart without title or
 // named axes, text outside of its drawing, labels that touch.
 constexpr const char* kMeasure = R"js(
 const problems = [];
@@ -29,6 +29,9 @@ for (const frame of document.querySelectorAll('iframe')) {
   const page = frame.contentDocument, where = frame.title + ': ';
   if (page.documentElement.scrollWidth > frame.clientWidth) problems.push(where + 'the page is ' + page.documentElement.scrollWidth + ' wide');
   for (const entry of frame.contentWindow.performance.getEntriesByType('resource')) problems.push(where + 'fetched ' + entry.name);
+  for (const e of page.querySelectorAll('[src], [srcset], [data], [poster], link[href], use, image')) if (!/^data:/.test(e.getAttribute('src'))) problems.push(where + 'refers to ' + e.outerHTML.slice(0, 60));
+  if (!/default-src 'none'/.test(page.querySelector('meta[http-equiv]')?.content)) problems.push(where + 'no policy that forbids fetching');
+  if (page.scripts.length) problems.push(where + 'a script');
   for (const picture of page.querySelectorAll('img')) if (picture.naturalWidth == 0) problems.push(where + 'a picture does not show');
   for (const details of page.querySelectorAll('details')) details.open = true;
   for (const figure of page.querySelectorAll('figure.chart')) {
@@ -58,6 +61,11 @@ result.id = 'result';
 result.textContent = charts + ' charts\n' + problems.slice(0, 40).join('\n');
 document.body.append(result);
 )js";
+
+// A page with one fault of each kind, to prove that they would be seen.
+constexpr const char* kBroken = R"html(<!DOCTYPE html><body style="margin:0"><div style="width:500px">wide</div><script></script><img src="gone.png">
+<figure class="chart"><figcaption>no strong title</figcaption><svg viewBox="0 0 100 50" width="300"><text class="axis-name" x="5" y="20">lonely</text>
+<text x="7" y="21">over it</text><text x="95" y="40">far outside</text></svg></figure>)html";
 
 struct Pages {
   TemporaryFolder temporary;
@@ -118,17 +126,24 @@ TEST_CASE("a browser shows every page whole, at 1280 and at 390 pixels", "[repor
                 "\" srcdoc=\"" + report::escaped(read_file(file)) + "\"></iframe>\n";
     }
   }
+  frames += "<iframe width=390 height=900 style=\"border:0\" title=\"broken\" srcdoc=\"" + report::escaped(kBroken) + "\"></iframe>\n";
   const fs::path wrapper = pages.temporary.path() / "frames.html";
   write_file(wrapper, "<!DOCTYPE html><meta charset=utf-8><body>" + frames + "<script>onload = () => {" + kMeasure + "}</script>");
-  const CommandResult shown = run_command("HOME=" + pages.temporary.path().string() + " timeout 100 " + chromium +
+  const CommandResult shown = run_command("(HOME=" + pages.temporary.path().string() + " timeout 100 " + chromium +
                                           " --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars --virtual-time-budget=20000 --user-data-dir=" +
-                                          (pages.temporary.path() / "profile").string() + " --dump-dom file://" + wrapper.string() + " 2>/dev/null");
+                                          (pages.temporary.path() / "profile").string() + " --dump-dom file://" + wrapper.string() + " 2>/dev/null)");
   const std::string open = "<pre id=\"result\">";
   const size_t begin = shown.output.find(open), end = shown.output.find("</pre>", begin);
   INFO(shown.output.substr(0, 2000));
   REQUIRE(begin != std::string::npos);
   const std::string result = shown.output.substr(begin + open.size(), end - begin - open.size());
-  const size_t line = result.find('\n');
-  CHECK(std::stoi(result) > 100);
-  CHECK(result.substr(line + 1) == "");
+  std::istringstream lines(result);
+  std::string line, of_pages, of_broken;
+  std::getline(lines, line);
+  CHECK(std::stoi(line) > 200);  // charts that were looked at
+  while (std::getline(lines, line)) (line.starts_with("broken: ") ? of_broken : of_pages) += line + "\n";
+  CHECK(of_pages == "");
+  for (const char* fault : {"500 wide", "refers to &lt;img", "no policy", "a script", "does not show", "no title", "no text alternative", "axes without names", "leaves the drawing", "touch"}) {
+    CHECK_THAT(of_broken, Catch::Contains(fault));
+  }
 }
