@@ -9,9 +9,9 @@
 //   pyramid   plain, and beside it the mean of the whole map and of its quarters, enlarged, concatenated (PSPNet): all
 //
 // The receptive field need not be believed, it can be measured: set the gradient of one output pixel to 1, go
-// backwards, and see where the input's gradient is not zero. The picture shows it for the three trained networks
-// (brighter: larger, on a scale of logarithms). It is brightest in the middle: the theoretical field says what can
-// matter, the gradient what does.
+// backwards, and see where the input's gradient is not zero. The picture shows it for the three trained networks, on
+// a scale of logarithms. The dilated one is a grid, because dilated windows step over pixels. The pyramid's is bright
+// in the middle and faint, but nowhere zero, around it: pooling sees everything and keeps one number of it.
 //
 // Exercise: dilations {8, 8, 8} have an even larger field. Look at the picture: what is missing, and what does it
 // cost?
@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "autograd/node.h"
 #include "core/file.h"
 #include "datasets/loader.h"
 #include "datasets/shapes.h"
@@ -71,10 +72,10 @@ Tensor disc_or_twin(const Tensor& labels) {
 
 void learn(ContextNet& net, const PipelineOptions& pipeline) {
   const ShapesDataset scenes(kShapesSeed, "train", kSide, Dataset::kEndless);
-  DataLoader loader(scenes, pipeline, {.batch_size = 16});
+  DataLoader loader(scenes, pipeline, {.batch_size = 8});
   const auto optimizer = make_optimizer(optimizer_parameters(net), {.type = "adamw"});
   const CrossEntropyOptions over_discs{.reduction = CrossEntropyOptions::Reduction::kMeanValid};
-  constexpr int kSteps = 120;
+  constexpr int kSteps = 80;
   for (int step = 0; step < kSteps; ++step) {
     const Batch batch = loader.next();
     const Tensor scores = resize_bilinear(net(batch.images), kSide, kSide, false);
