@@ -44,6 +44,11 @@ Tensor Conv2d::forward(const Tensor& x) {
   return conv2d(x, weight_, bias_, padded);
 }
 
+void Conv2d::set_padding(int64_t rows, int64_t columns) {
+  options_.pad_top = options_.pad_bottom = rows;
+  options_.pad_left = options_.pad_right = columns;
+}
+
 int64_t Conv2d::macs(const Tensor&, const Tensor& output) const {
   return output.numel() * weight_.shape().product(1, 4);
 }

@@ -30,6 +30,7 @@ class Conv2d : public Layer {
   const Tensor& weight() const { return weight_; }
   const Tensor& bias() const { return bias_; }
   const Conv2dOptions& options() const { return options_; }  // without the padding that `same` adds
+  void set_padding(int64_t rows, int64_t columns);  // zeros above and below, left and right
 
  private:
   Conv2dOptions options_;
@@ -62,6 +63,7 @@ class BatchNorm2d : public Layer {
   Tensor forward(const Tensor& x) override;
   std::string description() const override;
   Tensor& gamma() { return gamma_; }
+  Tensor& running_mean() { return running_mean_; }
 
  private:
   BatchNorm2dOptions options_;

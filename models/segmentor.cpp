@@ -112,12 +112,4 @@ void EncoderDecoder::set_step(uint64_t seed, uint64_t step) {
   }
 }
 
-std::vector<FusionSite*> EncoderDecoder::fusion_sites() {
-  std::vector<FusionSite*> sites = decode_head_->fusion_sites();
-  if (auxiliary_head_) {
-    for (FusionSite* site : auxiliary_head_->fusion_sites()) sites.push_back(site);
-  }
-  return sites;
-}
-
 }  // namespace eq

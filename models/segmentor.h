@@ -21,7 +21,6 @@ class Backbone : public Module {
 class Head : public Module {
  public:
   virtual Tensor forward(const std::vector<Tensor>& levels) = 0;
-  virtual std::vector<FusionSite*> fusion_sites() { return {}; }
 };
 
 // For messages: "resnet50", "mobilenet_v1_0.25", "hrnet_w18".
@@ -47,7 +46,6 @@ class EncoderDecoder : public Module {
   const ModelOptions& options() const { return options_; }
   bool align_corners() const { return options_.align_corners; }
   const std::string& pretrained_note() const { return pretrained_note_; }  // what was loaded, in a line; empty: nothing
-  std::vector<FusionSite*> fusion_sites();
 
  private:
   ModelOptions options_;

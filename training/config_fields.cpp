@@ -79,6 +79,12 @@ void visit_data(Fields& f, DataOptions& o) {
   f.integer("size", o.size, 64, 256);
   f.integer("train_images", o.train_images, 0);
   f.integer("val_images", o.val_images, 1, 1'000'000);
+  f.object("difficulty", [&](Fields& d) {
+    d.integer("noise", o.difficulty.noise, 0, 128);
+    d.number("contrast", o.difficulty.contrast, 0.05, 1);
+    d.integer("blur", o.difficulty.blur, 0, 8);
+  });
+  f.text("wrong_labels", o.wrong_labels, {"", "shift", "binary", "swapped"});
   f.any(
       "list",
       [&](const std::string& text) {
@@ -180,9 +186,11 @@ void visit_model(Fields& f, ModelOptions& o) {
 }
 
 void visit_equalizer(Fields& f, EqualizerOptions& o) {
-  f.text("mode", o.mode, {"off", "explicit"});
-  f.text("inputs", o.inputs, {"all", "upsampled"});
+  f.text("mode", o.mode, equalizer_modes());
+  f.text("inputs", o.inputs, {"all", "upsampled", "matched"});
   f.text("granularity", o.granularity, {"scalar", "channel"});
+  f.text("constants", o.constants, {"measured", "analytic"});
+  f.text("measure", o.measure, {"together", "in_turn"});
   f.integer("batches", o.batches, 1, 1'000'000);
   f.number("floor", o.floor, 1e-30, 1);
 }
@@ -234,6 +242,11 @@ void visit_evaluate(Fields& f, EvaluateOptions& o) {
   f.integer("batch_size", o.batch_size, 1, 65536);
 }
 
+void visit_probes(Fields& f, ProbeOptions& o) {
+  f.integer("every", o.every, 0);
+  f.flag("layers", o.layers);
+}
+
 }  // namespace
 
 void visit_config(Fields& f, Config& c) {
@@ -246,6 +259,7 @@ void visit_config(Fields& f, Config& c) {
   f.object("optimizer", [&](Fields& s) { visit_optimizer(s, c.optimizer); });
   f.object("schedule", [&](Fields& s) { visit_schedule(s, c.schedule); });
   f.object("evaluate", [&](Fields& s) { visit_evaluate(s, c.evaluate); });
+  f.object("probes", [&](Fields& s) { visit_probes(s, c.probes); });
 }
 
 }  // namespace eq

@@ -12,6 +12,7 @@
 #include "core/parallel.h"
 #include "datasets/inspect.h"
 #include "datasets/loader.h"
+#include "training/probes.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
 #include "training/signals.h"
@@ -54,6 +55,7 @@ class Run {
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<DataLoader> loader_;
   std::unique_ptr<RunLog> log_;
+  std::unique_ptr<ProbeLog> probes_;
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
   TrainResult result_;
   // Since the run (or this part of it) began, without evaluation; and since the last progress line.
@@ -117,10 +119,11 @@ void Run::start_or_restore() {
 
 void Run::calibrate() {
   const EqualizerOptions& options = config_.model.equalizer;
-  if (options.mode == "off") return;
-  log_->say(fmt::format("measuring feature scales over {} batches", options.batches));
+  if (!has_constants(options)) return;
+  log_->say(options.constants == "analytic" ? "equalizing by the scales that white noise would have"
+                                            : fmt::format("measuring feature scales over {} batches", options.batches));
   model_->set_step(uint64_t(config_.seed), 0);
-  result_.calibration = calibrate_equalizers(*model_, model_->fusion_sites(), options.batches, [&](int64_t) {
+  result_.calibration = calibrate_equalizers(*model_, [&](int64_t) {
     if (stopping()) throw StoppedEarly();
     model_->forward(loader_->next().images);
   });
@@ -159,7 +162,9 @@ void Run::loop() {
   allocator().reset_peak();
   while (iteration_ < options.iterations) {
     const double begin = now_seconds(), waited = loader_->data_wait_seconds();
-    const StepReport report = step_->run(iteration_, [&] { return loader_->next(); });
+    const std::unique_ptr<Probe> probe = probes_->probe(*model_, iteration_, options.iterations);
+    const StepReport report = step_->run(iteration_, [&] { return loader_->next(); }, probe.get());
+    if (probe) probes_->write(probe->record());
     const double took = now_seconds() - begin, wait = loader_->data_wait_seconds() - waited;
     ++iteration_;
     step_seconds_ += took;
@@ -210,6 +215,7 @@ TrainResult Run::train_and_evaluate() {
   write_text_atomically(request_.out / "config.json", to_json_text(config_));
   const int64_t resume_from = checkpoint_ ? checkpoint_->card.iteration : -1;
   log_ = std::make_unique<RunLog>(request_.out, request_.log, resume_from);
+  probes_ = std::make_unique<ProbeLog>(config_.probes, request_.out, std::max<int64_t>(-1, resume_from - 1));  // the next record's number is resume_from
   bool stopped = false;
   try {
     start_or_restore();

@@ -45,12 +45,13 @@ DepthwiseSeparableASPPHead::DepthwiseSeparableASPPHead(const HeadOptions& option
     c1_bottleneck_ = &register_module<ConvModule>("c1_bottleneck", level_channels[c1_level_], c1_channels, 1);
   }
   sep_bottleneck_ = &register_module<Sequential>("sep_bottleneck");
-  sep_bottleneck_->append<DepthwiseSeparableConvModule>(channels + c1_channels, channels, 3);
+  auto& first = sep_bottleneck_->append<DepthwiseSeparableConvModule>(channels + c1_channels, channels, 3);
   sep_bottleneck_->append<DepthwiseSeparableConvModule>(channels, channels, 3);
   if (c1_bottleneck_) {
     const std::vector<FusionSite::Branch> branches{{.name = "pyramid", .channels = channels, .upsampled = c1_level_ < in_index_},
                                                    {.name = level_name(c1_level_), .channels = c1_channels}};
-    c1_fusion_ = &register_module<FusionSite>("c1_fusion", branches, model.align_corners, model.equalizer, *sep_bottleneck_);
+    c1_fusion_ = &register_module<FusionSite>("c1_fusion", branches, model.align_corners, model.equalizer,
+                                              FusionLayer(*sep_bottleneck_, first.depthwise()));
   }
   add_classifier(options, model);
 }
@@ -60,12 +61,6 @@ Tensor DepthwiseSeparableASPPHead::forward(const std::vector<Tensor>& levels) {
   if (!c1_fusion_) return classify((*sep_bottleneck_)(x));
   const Tensor c1 = (*c1_bottleneck_)(levels[c1_level_]);
   return classify(c1_fusion_->forward({x, c1}, c1.size(1), c1.size(2)));
-}
-
-std::vector<FusionSite*> DepthwiseSeparableASPPHead::fusion_sites() {
-  std::vector<FusionSite*> sites{aspp_fusion_};
-  if (c1_fusion_) sites.push_back(c1_fusion_);
-  return sites;
 }
 
 }  // namespace eq

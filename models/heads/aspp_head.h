@@ -26,7 +26,6 @@ class ASPPHead : public ASPPBase {
  public:
   ASPPHead(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model);
   Tensor forward(const std::vector<Tensor>& levels) override;
-  std::vector<FusionSite*> fusion_sites() override { return {aspp_fusion_}; }
 };
 
 // The dilated branches are depthwise separable; the result is refined at the size of level `c1_level`, whose `c1_channels` reduced
@@ -35,7 +34,6 @@ class DepthwiseSeparableASPPHead : public ASPPBase {
  public:
   DepthwiseSeparableASPPHead(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model);
   Tensor forward(const std::vector<Tensor>& levels) override;
-  std::vector<FusionSite*> fusion_sites() override;
 
  private:
   int c1_level_ = 0;

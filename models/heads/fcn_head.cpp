@@ -55,11 +55,4 @@ Tensor FCNHead::forward(const std::vector<Tensor>& levels) {
   return classify(concat_fusion_->forward(features, height, width));
 }
 
-std::vector<FusionSite*> FCNHead::fusion_sites() {
-  std::vector<FusionSite*> sites;
-  if (input_fusion_) sites.push_back(input_fusion_);
-  if (concat_fusion_ && input_fusion_) sites.push_back(concat_fusion_);
-  return sites;
-}
-
 }  // namespace eq

@@ -14,7 +14,6 @@ class FCNHead : public DecodeHead {
  public:
   FCNHead(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model);
   Tensor forward(const std::vector<Tensor>& levels) override;
-  std::vector<FusionSite*> fusion_sites() override;
 
  private:
   std::vector<int> in_index_;

@@ -12,7 +12,6 @@ class PSPHead : public DecodeHead {
  public:
   PSPHead(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model);
   Tensor forward(const std::vector<Tensor>& levels) override;
-  std::vector<FusionSite*> fusion_sites() override { return {ppm_fusion_}; }
 
  private:
   int in_index_;

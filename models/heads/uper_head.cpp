@@ -12,6 +12,7 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
   auto& bottleneck = register_module<ConvModule>("bottleneck", psp_modules_.total_channels(), channels, 3);
   ppm_fusion_ = &register_module<FusionSite>("ppm_fusion", psp_modules_.branches(level_name(in_index_.back())), align_corners_, model.equalizer,
                                              bottleneck);
+  top_down_ = &register_module<ModuleList<AdditiveSite>>("top_down");
 
   std::vector<FusionSite::Branch> levels;
   for (size_t i = 0; i + 1 < in_index_.size(); ++i) {
@@ -20,6 +21,11 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
     levels.push_back({.name = level_name(in_index_[i]), .channels = channels, .upsampled = i > 0});
   }
   levels.push_back({.name = "pyramid", .channels = channels, .upsampled = true});
+  for (size_t i = 0; i + 1 < levels.size(); ++i) {
+    top_down_->append(std::vector<LevelSite::Branch>{{.name = levels[i].name, .channels = channels},
+                                                     {.name = levels[i + 1].name, .channels = channels, .upsampled = true}},
+                      align_corners_);
+  }
   auto& fpn_bottleneck = register_module<ConvModule>("fpn_bottleneck", int64_t(levels.size()) * channels, channels, 3);
   fpn_fusion_ = &register_module<FusionSite>("fpn_fusion", levels, align_corners_, model.equalizer, fpn_bottleneck);
 
@@ -32,7 +38,7 @@ Tensor UPerHead::forward(const std::vector<Tensor>& levels) {
   const Tensor& last = levels[in_index_.back()];
   path.push_back(ppm_fusion_->forward(psp_modules_.forward(last), last.size(1), last.size(2)));
   for (size_t i = path.size() - 1; i > 0; --i) {
-    path[i - 1] = add(path[i - 1], resize_bilinear(path[i], path[i - 1].size(1), path[i - 1].size(2), align_corners_));
+    path[i - 1] = (*top_down_)[i - 1].forward(path[i - 1], path[i]);
   }
   for (size_t i = 0; i + 1 < path.size(); ++i) path[i] = fpn_convs_[i](path[i]);
   return classify(fpn_fusion_->forward(path, path[0].size(1), path[0].size(2)));

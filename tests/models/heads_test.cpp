@@ -36,13 +36,20 @@ constexpr int64_t conv_module(int64_t in, int64_t out, int64_t kernel) { return 
 constexpr int64_t separable(int64_t in, int64_t out) { return 9 * in + 2 * in + conv_module(in, out, 1); }
 constexpr int64_t kClassifier150 = 512 * 150 + 150;
 
-std::vector<std::string> branch_names(const FusionSite& site) {
-  std::vector<std::string> names;
-  for (const auto& branch : site.branches()) names.push_back(branch.name + (branch.upsampled ? " up" : ""));
-  return names;
-}
-
 using Names = std::vector<std::string>;
+
+// "site: branch, branch up" in the order of use; "up": upsampled.
+Names sites_of(Module& head) {
+  Names sites;
+  for (const auto& entry : head.named_modules()) {
+    const auto* site = dynamic_cast<FusionSite*>(entry.module);
+    if (!site) continue;
+    std::string text = entry.name;
+    for (const auto& branch : site->branches()) text += (&branch == &site->branches()[0] ? ": " : ", ") + branch.name + (branch.upsampled ? " up" : "");
+    sites.push_back(text);
+  }
+  return sites;
+}
 
 }  // namespace
 
@@ -51,6 +58,7 @@ TEST_CASE("PSPHead has mmsegmentation's parameter counts", "[models][heads]") {
   CHECK(count_under(head, "psp_modules.") == 4198400);
   CHECK(count_under(head, "bottleneck.") == 18875392);
   CHECK(head.parameter_count() == 4198400 + 18875392 + kClassifier150);
+  CHECK(head.parameter_count() == 23150742);  // tools/torch_heads.py's
 }
 
 TEST_CASE("ASPPHead has mmsegmentation's parameter counts", "[models][heads]") {
@@ -66,6 +74,7 @@ TEST_CASE("DepthwiseSeparableASPPHead has mmsegmentation's parameter counts", "[
   CHECK(count_under(head, "aspp_modules.") == conv_module(2048, 512, 1) + 3 * separable(2048, 512));
   CHECK(count_under(head, "c1_bottleneck.") == conv_module(256, 48, 1));
   CHECK(count_under(head, "sep_bottleneck.") == separable(512 + 48, 512) + separable(512, 512));
+  CHECK(head.parameter_count() == 17765126);
   const auto state = head.state_dict();
   CHECK(state.at("aspp_modules.1.depthwise_conv.conv.weight").shape() == Shape{2048, 1, 3, 3});
   CHECK(state.at("aspp_modules.1.pointwise_conv.bn.weight").shape() == Shape{512});
@@ -81,25 +90,47 @@ TEST_CASE("FCNHead on HRNet has mmsegmentation's parameter counts", "[models][he
 TEST_CASE("every fusion of the heads is a site, its branches in mmsegmentation's order", "[models][heads]") {
   const ModelOptions model = classes(4, "explicit");
   PSPHead psp({.type = "psp", .channels = 8}, {4, 8}, model);
-  REQUIRE(psp.fusion_sites().size() == 1);
-  CHECK(branch_names(*psp.fusion_sites()[0]) == Names{"level 1", "pool 1 up", "pool 2 up", "pool 3 up", "pool 6 up"});
-
+  CHECK(sites_of(psp) == Names{"ppm_fusion: level 1, pool 1 up, pool 2 up, pool 3 up, pool 6 up"});
   ASPPHead aspp({.type = "aspp", .channels = 8, .dilations = {1, 6}}, {4, 8}, model);
-  REQUIRE(aspp.fusion_sites().size() == 1);
-  CHECK(branch_names(*aspp.fusion_sites()[0]) == Names{"image pool up", "dilation 1", "dilation 6"});
-
+  CHECK(sites_of(aspp) == Names{"aspp_fusion: image pool up, dilation 1, dilation 6"});
   DepthwiseSeparableASPPHead sep({.type = "sep_aspp", .channels = 8, .dilations = {1}, .c1_channels = 2}, {4, 8}, model);
-  REQUIRE(sep.fusion_sites().size() == 2);
-  CHECK(branch_names(*sep.fusion_sites()[0]) == Names{"image pool up", "dilation 1"});
-  CHECK(branch_names(*sep.fusion_sites()[1]) == Names{"pyramid up", "level 0"});
-  CHECK(sep.fusion_sites()[1]->branches()[1].first_channel == 8);
-
+  CHECK(sites_of(sep) == Names{"aspp_fusion: image pool up, dilation 1", "c1_fusion: pyramid up, level 0"});
   FCNHead fcn({.type = "fcn", .channels = 8, .input_transform = "resize_concat", .concat_input = true}, {4, 8}, model);
-  REQUIRE(fcn.fusion_sites().size() == 2);
-  CHECK(branch_names(*fcn.fusion_sites()[0]) == Names{"level 0", "level 1 up"});
-  CHECK(branch_names(*fcn.fusion_sites()[1]) == Names{"level 0", "level 1 up", "convs"});
-  for (const FusionSite* site : sep.fusion_sites()) {
-    for (const auto& branch : site->branches()) CHECK(branch.equalizer != nullptr);
+  CHECK(sites_of(fcn) == Names{"input_fusion: level 0, level 1 up", "concat_fusion: level 0, level 1 up, convs"});
+  FCNHead single({.type = "fcn", .channels = 8}, {4, 8}, model);
+  CHECK(sites_of(single) == Names{"concat_fusion: level 1, convs"});
+  CHECK(modules_of<ScaleEqualizer>(single).empty());
+  for (Module* head : std::initializer_list<Module*>{&psp, &aspp, &sep, &fcn}) {
+    size_t branches = 0;
+    for (const FusionSite* site : modules_of<FusionSite>(*head)) branches += site->branches().size();
+    CHECK(modules_of<ScaleEqualizer>(*head).size() == branches);
+  }
+}
+
+TEST_CASE("equalizers of every head's sites fold into the weights", "[models][heads]") {
+  const InitRandom random(3, DType::kFloat64);
+  NoGradGuard no_grad;
+  for (const HeadOptions& head : std::initializer_list<HeadOptions>{{.type = "psp", .channels = 4},
+                                                                    {.type = "aspp", .channels = 4, .dilations = {1, 3}},
+                                                                    {.type = "sep_aspp", .channels = 4, .dilations = {1, 3}},
+                                                                    {.type = "fcn", .channels = 4, .input_transform = "resize_concat"}}) {
+    INFO(head.type);
+    ModelOptions options = classes(3, "explicit");
+    options.backbone.width = 4;
+    options.decode_head = head;
+    EncoderDecoder model(options);
+    double value = 0.3;
+    for (FusionSite* site : modules_of<FusionSite>(model)) {
+      std::vector<BranchConstants> constants;
+      for (size_t i = 0; i < site->branches().size(); ++i, value += 0.1) constants.push_back({{value}, {1 / value}});
+      site->set_constants(constants);
+    }
+    model.eval();
+    const Tensor images = random_tensor({1, 67, 45, 3}, 5);
+    const Tensor before = model.forward(images).logits;
+    for (FusionSite* site : modules_of<FusionSite>(model)) site->fold();
+    check_close(model.forward(images).logits, before, 1e-12);
+    CHECK(modules_of<ScaleEqualizer>(model).empty());
   }
 }
 
