@@ -4,6 +4,7 @@
 #include "app/common.h"
 #include "core/file.h"
 #include "core/parallel.h"
+#include "study/report/report.h"
 #include "training/trainer.h"
 
 namespace eq::app {
@@ -20,7 +21,7 @@ void add_train(CLI::App& app) {
   auto options = std::make_shared<Options>();
   options->config.add_to(command);
   options->machine.add_to(command);
-  command->add_option("--out", options->out, "The run's folder: checkpoint/, metrics, overlays/, model.safetensors, summary.json")->required();
+  command->add_option("--out", options->out, "The run's folder: checkpoint/, metrics, overlays/, eval/, model.safetensors, summary.json, report.html")->required();
   command->add_flag("--resume", options->resume, "Go on from the folder's last checkpoint, to the same bits as an uninterrupted run");
   command->add_flag("--dry-run", options->dry_run, "Check configuration, data, shapes and memory with one step, write nothing");
   command->add_flag("--json", options->json, "Print the summary as JSON on standard output, progress on standard error");
@@ -35,6 +36,7 @@ void add_train(CLI::App& app) {
     const TrainResult result = train(config, request);
     if (options->dry_run) return;
     if (!result.finished) throw CLI::RuntimeError(130);  // stopped by a signal, as shells report it
+    fmt::print(request.log, "report: {}\n", write_run_report(request.out).string());
     if (options->json) fmt::print("{}\n", read_text(request.out / "summary.json", size_t{1} << 24));
   });
 }

@@ -6,7 +6,7 @@ install(TARGETS equiscale EXPORT equiscale_targets ARCHIVE DESTINATION ${CMAKE_I
 if(TARGET equiscale_app)
   install(TARGETS equiscale_app RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
-install(DIRECTORY core autograd layers models datasets training DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/equiscale
+install(DIRECTORY core autograd layers models datasets training study DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/equiscale
   FILES_MATCHING PATTERN "*.h" PATTERN "*_cpu.h" EXCLUDE)
 install(DIRECTORY recipes DESTINATION ${CMAKE_INSTALL_DATADIR}/equiscale)
 

@@ -235,6 +235,11 @@ void visit_evaluate(Fields& f, EvaluateOptions& o) {
   f.integer("batch_size", o.batch_size, 1, 65536);
 }
 
+void visit_probes(Fields& f, ProbeOptions& o) {
+  f.integer("every", o.every, 0);
+  f.flag("layers", o.layers);
+}
+
 }  // namespace
 
 void visit_config(Fields& f, Config& c) {
@@ -247,6 +252,7 @@ void visit_config(Fields& f, Config& c) {
   f.object("optimizer", [&](Fields& s) { visit_optimizer(s, c.optimizer); });
   f.object("schedule", [&](Fields& s) { visit_schedule(s, c.schedule); });
   f.object("evaluate", [&](Fields& s) { visit_evaluate(s, c.evaluate); });
+  f.object("probes", [&](Fields& s) { visit_probes(s, c.probes); });
 }
 
 }  // namespace eq

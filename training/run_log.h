@@ -7,6 +7,7 @@
 #include <string>
 
 #include "training/evaluator.h"
+#include "training/row_files.h"
 #include "training/train_step.h"
 
 namespace eq {
@@ -44,6 +45,7 @@ class RunLog {
  private:
   void clear_glance();
   std::filesystem::path folder_;
+  RowFiles rows_;
   std::FILE* out_;
   bool terminal_;
   bool glancing_ = false;

@@ -12,6 +12,8 @@
 #include "core/parallel.h"
 #include "datasets/inspect.h"
 #include "datasets/loader.h"
+#include "training/evaluation_files.h"
+#include "training/probes.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
 #include "training/signals.h"
@@ -23,6 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 
 double now_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+constexpr int64_t kExtremePictures = 3;  // of the best and of the worst, drawn after the last evaluation
 
 struct StoppedEarly {};  // by a signal, before there was anything to save
 
@@ -37,7 +41,7 @@ class Run {
   void calibrate();
   void loop();
   void report_progress(bool last_of_interval);
-  void evaluate_now(int64_t overlays);
+  void evaluate_now(bool last);
   void save();
   ModelCard card() const;
   double seconds() const { return seconds_before_ + now_seconds() - start_; }
@@ -53,6 +57,7 @@ class Run {
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<DataLoader> loader_;
   std::unique_ptr<RunLog> log_;
+  std::unique_ptr<ProbeLog> probes_;
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
   TrainResult result_;
   // Since the run (or this part of it) began, without evaluation; and since the last progress line.
@@ -154,7 +159,9 @@ void Run::loop() {
   allocator().reset_peak();
   while (iteration_ < options.iterations) {
     const double begin = now_seconds(), waited = loader_->data_wait_seconds();
-    const StepReport report = step_->run(iteration_, [&] { return loader_->next(); });
+    const std::unique_ptr<Probe> probe = probes_->probe(*model_, iteration_, options.iterations);
+    const StepReport report = step_->run(iteration_, [&] { return loader_->next(); }, probe.get());
+    if (probe) probes_->write(probe->record());
     const double took = now_seconds() - begin, wait = loader_->data_wait_seconds() - waited;
     ++iteration_;
     step_seconds_ += took;
@@ -170,16 +177,23 @@ void Run::loop() {
     report_progress(iteration_ % options.log_every == 0 || iteration_ == options.iterations);
     if (stopping()) return;
     if (options.checkpoint_every > 0 && iteration_ % options.checkpoint_every == 0) save();
-    if (options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations) evaluate_now(0);
+    if (options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations) evaluate_now(false);
   }
 }
 
-void Run::evaluate_now(int64_t overlays) {
+void Run::evaluate_now(bool last) {
   result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator().stats().peak_bytes);
   const EmaScope averaged(step_->ema());
   EvalRequest request{.options = config_.evaluate, .pipeline = config_.pipeline};
   request.stop = [this] { return stopping(); };
-  if (overlays > 0) request.on_picture = OverlayWriter(*val_set_, request_.out / "overlays", overlays);
+  const int64_t overlays = config_.train.overlays;
+  EvaluationFiles files(*val_set_, request_.out / "eval", std::min(overlays, kExtremePictures));
+  if (last) {
+    request.on_picture = [&files, draw = OverlayWriter(*val_set_, request_.out / "overlays", overlays)](int64_t index, const Tensor& labels, const Tensor& predictions) {
+      draw(index, labels, predictions);
+      files.add(index, labels, predictions);
+    };
+  }
   log_->say(fmt::format("evaluating {} pictures after iteration {}", val_set_->size(), iteration_));
   const EvalResult evaluation = evaluate(*model_, *val_set_, request);
   allocator().reset_peak();
@@ -187,6 +201,7 @@ void Run::evaluate_now(int64_t overlays) {
   if (evaluation.stopped) return;
   result_.metrics = evaluation.metrics;
   log_->evaluation(iteration_, evaluation, seconds());
+  if (last) files.write();
 }
 
 void Run::save() {
@@ -205,6 +220,7 @@ TrainResult Run::train_and_evaluate() {
   write_text_atomically(request_.out / "config.json", to_json_text(config_));
   const int64_t resume_from = checkpoint_ ? checkpoint_->card.iteration : -1;
   log_ = std::make_unique<RunLog>(request_.out, request_.log, resume_from);
+  probes_ = std::make_unique<ProbeLog>(config_.probes, request_.out, std::max<int64_t>(-1, resume_from - 1));  // the next record's number is resume_from
   bool stopped = false;
   try {
     start_or_restore();
@@ -223,7 +239,7 @@ TrainResult Run::train_and_evaluate() {
   if (!stopped || iteration_ > first_iteration_) save();
   result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator().stats().peak_bytes);
   if (!stopped) {
-    evaluate_now(config_.train.overlays);
+    evaluate_now(true);
     stopped = stopping();
   }
   result_.iterations = iteration_;
