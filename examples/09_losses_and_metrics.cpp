@@ -16,12 +16,10 @@
 // right and has found nothing. Its mIoU says so.
 //
 // Wrong labels. No loss can mend them, and few of them crash. Shapes-8 can spoil its own (data.wrong_labels). The
-// checks before training, which `equiscale inspect data` prints in full, catch values off by one and masks of 0 and
-// 255. A palette with exchanged colours passes every count: only the eye sees it, so look at overlays
-// (09_wrong_labels.png) before training.
+// checks before training catch values off by one and masks of 0 and 255. A palette with red and blue exchanged passes
+// every count: only the eye sees it. So look at overlays, such as 09_wrong_labels.png, before training.
 //
 // Exercise: mend the shifted labels with a label map (DataOptions::label_map, preset "minus_one_zero_ignored").
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -50,12 +48,8 @@ Tensor all_labels() {
 
 // How much of the gradient each class's pixels get, in percent; the last entry is what ignored pixels get.
 using Loss = std::function<Tensor(const Tensor& scores, const Tensor& labels)>;
-std::vector<double> gradient_shares(const Loss& loss, const Tensor& labels, const std::vector<double>& shares) {
-  std::vector<float> scores;
-  for (int64_t i = 0; i < labels.numel(); ++i) {
-    for (double share : shares) scores.push_back(float(std::log(share) / 2));
-  }
-  const auto z = Tensor::from(scores, {labels.numel(), kClasses}).set_requires_grad();
+std::vector<double> gradient_shares(const Loss& loss, const Tensor& labels, const Tensor& shares) {
+  const Tensor z = expand(log(shares) / 2, {labels.numel(), kClasses}).set_requires_grad();
   loss(z, labels).backward();
   std::vector<double> result(kClasses + 1);
   const double total = sum(abs(z.grad())).item();
@@ -88,32 +82,27 @@ Tensor dice(const Tensor& scores, const Tensor& labels) {
 }
 
 bool imbalance(const Tensor& labels) {
-  const DataReport report = inspect_dataset(kScenes);
-  std::vector<double> shares;
-  std::vector<float> weights;
-  for (int64_t pixels : report.class_pixels) {
-    shares.push_back(double(pixels) / double(report.total_pixels - report.ignored_pixels));
-    weights.push_back(float(1 / shares.back()));
-  }
-  const CrossEntropyOptions weighted{.class_weights = Tensor::from(weights, {kClasses})};
+  const std::vector<int64_t> pixels = inspect_dataset(kScenes).class_pixels;
+  const Tensor counts = Tensor::from(std::vector<float>(pixels.begin(), pixels.end()), {kClasses}), shares = counts / sum(counts);
+  const CrossEntropyOptions weighted{.class_weights = reciprocal(shares)};
   const Loss losses[] = {[](const auto& z, const auto& y) { return cross_entropy(z, y); },
                          [&](const auto& z, const auto& y) { return cross_entropy(z, y, weighted); }, ohem, dice};
   std::vector<std::vector<double>> columns;
   for (const Loss& loss : losses) columns.push_back(gradient_shares(loss, labels, shares));
   std::printf("share in %%:    pixels   gradient of: plain  weighted   OHEM    Dice\n");
-  for (size_t c = 0; c <= kClasses; ++c) {
-    std::printf("  %-12s %6.1f %20.1f %9.1f %6.1f %7.1f\n", c < kClasses ? kScenes.class_names()[c].c_str() : "(ignored)",
-                c < kClasses ? 100 * shares[c] : 0, columns[0][c], columns[1][c], columns[2][c], columns[3][c]);
+  for (size_t c = 0; c < kClasses; ++c) {
+    std::printf("  %-12s %6.1f %20.1f %9.1f %6.1f %7.1f\n", kScenes.class_names()[c].c_str(), 100 * shares.value_at(int64_t(c)),
+                columns[0][c], columns[1][c], columns[2][c], columns[3][c]);
   }
   bool ok = columns[2][0] == 0;  // background is answered well enough
-  for (const auto& column : columns) ok &= column[kClasses] == 0;
+  for (const auto& column : columns) ok &= column[kClasses] == 0;  // nothing for ignored pixels
   return ok && columns[1][6] > 4 * columns[0][6] && columns[3][6] > 1.5 * columns[0][6];
 }
 
 // An answer that finds half of the regions and calls everything else background.
 bool metrics_by_hand(const Tensor& labels) {
   const Tensor answer = Tensor::zeros(labels.shape(), DType::kUInt8);
-  double counts[kClasses][kClasses] = {}, rows[kClasses] = {}, columns[kClasses] = {}, all = 0, right = 0, miou = 0;
+  double counts[kClasses][kClasses] = {}, rows[kClasses] = {}, columns[kClasses] = {}, right = 0, all = 0, miou = 0;
   for (int64_t i = 0; i < labels.numel(); ++i) {
     const uint8_t truth = labels.data<uint8_t>()[i], said = truth == 1 && i % 2 == 0;
     answer.data<uint8_t>()[i] = said;
@@ -127,7 +116,6 @@ bool metrics_by_hand(const Tensor& labels) {
   const SegmentationMetrics metrics = library.metrics(kScenes.class_names());
   const double accuracy = right / all;
   std::printf("half of the regions, else background: accuracy %.1f %%, mIoU %.1f %%\n", 100 * accuracy, 100 * miou);
-  std::printf("the library counts:                            %.1f           %.1f\n", 100 * metrics.aacc, 100 * metrics.miou);
   return accuracy > 0.6 && miou < 0.2 && std::abs(accuracy - metrics.aacc) + std::abs(miou - metrics.miou) < 1e-12;
 }
 
@@ -135,9 +123,7 @@ bool wrong_labels(const std::string& picture) {
   std::vector<Image> shown;
   std::string caught;
   for (const char* kind : {"", "shift", "binary", "swapped"}) {
-    DataOptions options;
-    options.wrong_labels = kind;
-    const auto scenes = make_shapes(options, "train");
+    const auto scenes = make_shapes({.wrong_labels = kind}, "train");
     std::printf("  %-8s ", *kind ? kind : "right");
     try {
       check_report(inspect_dataset(*scenes, {.samples = 64}));
