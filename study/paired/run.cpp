@@ -53,19 +53,6 @@ void add_cost(const fs::path& folder, double cpu_seconds) {
   write_text_atomically(file, nlohmann::json({{"cpu_seconds", before + cpu_seconds}}).dump() + "\n");
 }
 
-class LogFile {
- public:
-  explicit LogFile(const fs::path& path) : file_(std::fopen(path.c_str(), "a")) {
-    if (file_ == nullptr) throw IoError("cannot open the file", path.string(), "check the folder's permissions");
-  }
-  ~LogFile() { std::fclose(file_); }
-  LogFile(const LogFile&) = delete;
-  std::FILE* get() const { return file_; }
-
- private:
-  std::FILE* file_;
-};
-
 class Session {
  public:
   explicit Session(const PairedRequest& request) : request_(request) {
@@ -138,9 +125,8 @@ bool Session::train_one(const Job& job) {
   const fs::path folder = folder_of(job);
   const bool resume = fs::exists(folder / "config.json");
   make_folder(folder);
-  const LogFile log(folder / "log.txt");
   const double cpu = cpu_seconds_now();
-  const TrainResult result = train(arm_of(job).configs[job.seed], {.out = folder, .resume = resume, .log = log.get()});
+  const TrainResult result = train(arm_of(job).configs[job.seed], {.out = folder, .resume = resume, .log = nullptr});
   add_cost(folder, cpu_seconds_now() - cpu);
   return result.finished;
 }
