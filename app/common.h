@@ -19,6 +19,7 @@ void add_predict(CLI::App& app);
 void add_fold(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_summary(CLI::App& app);
+void add_report(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_study(CLI::App& app);
 

@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "core/parallel.h"
 #include "demo_recipe.h"  // generated: recipes/shapes_upernet_resnet18.json as kDemoRecipe
+#include "study/report/report.h"
 #include "training/trained_model.h"
 #include "training/trainer.h"
 
@@ -84,6 +85,7 @@ void add_demo(CLI::App& app) {
       std::fflush(log);
       const TrainResult result = train(config, {.out = out / arm, .log = log});
       if (!result.finished) throw CLI::RuntimeError(130);
+      fmt::print(log, "report: {}\n", write_run_report(out / arm).string());
       miou.push_back(result.metrics.miou);
       summaries[arm] = nlohmann::json::parse(read_text(out / arm / "summary.json", size_t{1} << 24));
     }

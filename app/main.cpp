@@ -53,6 +53,7 @@ int main(int argc, char** argv) {
   eq::app::add_fold(app);
   eq::app::add_inspect(app);
   eq::app::add_summary(app);
+  eq::app::add_report(app);
   eq::app::add_bench(app);
   eq::app::add_study(app);
   try {

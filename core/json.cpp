@@ -69,11 +69,10 @@ std::string json_reason(const std::string& library_message) {
   return reason.size() > kLongest ? reason.substr(0, kLongest) + "..." : reason;
 }
 
-nlohmann::json parse_json(const std::string& text, const std::string& name, bool allow_comments) {
+nlohmann::json parse_json(const std::string& text, const std::string& name, bool allow_comments, size_t max_bytes) {
   using nlohmann::json;
-  if (text.size() > limits::kJsonBytes) {
-    throw DataError("the JSON text has " + std::to_string(text.size()) + " bytes; at most " +
-                        std::to_string(limits::kJsonBytes) + " are read",
+  if (text.size() > max_bytes) {
+    throw DataError("the JSON text has " + std::to_string(text.size()) + " bytes; at most " + std::to_string(max_bytes) + " are read",
                     name, "is it the right file?");
   }
   // The library takes a NUL for the end of the text and would not look at what follows.

@@ -5,13 +5,14 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "core/limits.h"
+
 namespace eq {
 
 // Parses `text`; `name` (a file name) is for messages. With allow_comments, // and /* */ comments are skipped.
 // Throws DataError with the line and column when the text is not JSON or UTF-8, contains a NUL, repeats a key within an
-// object, holds a number beyond double's range, nests deeper than limits::kJsonDepth or is longer than
-// limits::kJsonBytes.
-nlohmann::json parse_json(const std::string& text, const std::string& name, bool allow_comments);
+// object, holds a number beyond double's range, nests deeper than limits::kJsonDepth or is longer than max_bytes.
+nlohmann::json parse_json(const std::string& text, const std::string& name, bool allow_comments, size_t max_bytes = limits::kJsonBytes);
 
 // `text` as a JSON string for an error message: quoted, control characters and bad UTF-8 escaped, cut after 120 bytes.
 std::string quoted_for_message(const std::string& text);

@@ -59,6 +59,9 @@ Image overlay(const Image& image, const LabelMap& labels, const Palette& palette
 // Colours only; ignore_index gets its colour in the palette, or VOC's void colour (224, 224, 192) if the palette has
 // none.
 Image colorize(const LabelMap& labels, const Palette& palette, int ignore_index);
+// Where a prediction is wrong: the picture, pale and grey, with wrong pixels in red (213, 40, 30) and those that do not count in
+// VOC's void colour. Labels equal to ignore_index do not count. Throws UsageError for unequal sizes.
+Image error_map(const Image& image, const LabelMap& labels, const LabelMap& predictions, int ignore_index);
 // Pictures of one height side by side (smaller ones padded with white), with `gap` white pixels between.
 Image side_by_side(const std::vector<Image>& images, int64_t gap = 4);
 

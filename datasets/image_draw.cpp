@@ -110,6 +110,32 @@ Image colorize(const LabelMap& labels, const Palette& palette, int ignore_index)
   return result;
 }
 
+Image error_map(const Image& image, const LabelMap& labels, const LabelMap& predictions, int ignore_index) {
+  constexpr const char* kWhere = "error_map";
+  constexpr Color kWrong = {213, 40, 30};
+  check_size(kWhere, image);
+  check_size(kWhere, labels);
+  check_size(kWhere, predictions);
+  for (const LabelMap* map : {&labels, &predictions}) {
+    if (image.height != map->height || image.width != map->width) {
+      throw UsageError("the picture is " + size_text(image.height, image.width) + ", the labels or predictions " +
+                           size_text(map->height, map->width),
+                       kWhere, "resize one of them");
+    }
+  }
+  Image result{image.height, image.width, {}};
+  result.pixels.reserve(image.pixels.size());
+  for (size_t i = 0; i < labels.labels.size(); ++i) {
+    const uint8_t* pixel = &image.pixels[3 * i];
+    // ITU-R BT.601 luma, lifted halfway to white, so that errors stand out in dark pictures too.
+    const auto gray = uint8_t(128 + (299 * pixel[0] + 587 * pixel[1] + 114 * pixel[2]) / 2000);
+    const bool counts = labels.labels[i] != ignore_index, wrong = counts && labels.labels[i] != predictions.labels[i];
+    const Color color = wrong ? kWrong : counts ? Color{gray, gray, gray} : kVoidColor;
+    result.pixels.insert(result.pixels.end(), color.begin(), color.end());
+  }
+  return result;
+}
+
 Image side_by_side(const std::vector<Image>& images, int64_t gap) {
   constexpr const char* kWhere = "side_by_side";
   if (images.empty() || gap < 0)

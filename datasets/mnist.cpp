@@ -139,14 +139,14 @@ DigitSet draw_digits(int64_t count, uint64_t seed) {
   for (int64_t i = 0; i < count; ++i) {
     Random random(seed, uint64_t(i));
     const int digit = int(random.uniform_int(0, 10));
-    const int top = int(random.uniform_int(1, kSide - kRows * kSquare)), left = int(random.uniform_int(2, kSide - kColumns * kSquare - 1));
+    const int top = int(random.uniform_int(3, 6)), left = int(random.uniform_int(6, 11));
     set.labels.push_back(uint8_t(digit));
     for (int y = 0; y < kSide; ++y) {
       for (int x = 0; x < kSide; ++x) {
         const int row = (y - top + kSide) / kSquare - kSide / kSquare, column = (x - left + kSide) / kSquare - kSide / kSquare;
         const bool inside = row >= 0 && row < kRows && column >= 0 && column < kColumns;
         const bool ink = inside && (kFont[digit] >> (kRows * kColumns - 1 - row * kColumns - column) & 1) != 0;
-        set.pixels.push_back(uint8_t(ink ? random.uniform_int(90, 256) : random.uniform_int(0, 150)));
+        set.pixels.push_back(uint8_t(ink ? random.uniform_int(120, 256) : random.uniform_int(0, 140)));
       }
     }
   }

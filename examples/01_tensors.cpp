@@ -17,12 +17,12 @@
 //    exchange the strides).
 //  - What is broadcasting? Write both shapes right-aligned; an axis that is 1 or missing in one of them is repeated
 //    to fit the other:
-//      [64, 1, 1] * [3]  ->  [64, 1, 3]          [64, 1, 3] + [1, 96, 3]  ->  [64, 96, 3]
+//      [128, 1, 1] * [3]  ->  [128, 1, 3]        [128, 1, 3] + [1, 192, 3]  ->  [128, 192, 3]
 //    Nothing is repeated in memory. The picture of this lesson is one such line.
 //
 // Plain memory has a second advantage: any other library can look at it. An Eigen::Map is a matrix that owns nothing.
 //
-// Exercise: paint a dark disc into the picture. From y [64, 1, 1] and x [1, 96, 1], both counted from the middle,
+// Exercise: paint a dark disc into the picture. From y [128, 1, 1] and x [1, 192, 1], both counted from the middle,
 // broadcasting gives the squared distance of every pixel at once; clamp it and multiply.
 #include <Eigen/Core>
 #include <cmath>
@@ -70,7 +70,7 @@ bool handles_views_and_copies() {
 }
 
 bool broadcasting_paints(const std::string& folder) {
-  const int64_t height = 64, width = 96;
+  const int64_t height = 128, width = 192;
   const Tensor down = counting({height, 1, 1}) / double(height), across = counting({1, width, 1}) / double(width);
   const Tensor red = Tensor::from<float>({230, 60, 20}, {3}), blue = Tensor::from<float>({20, 120, 235}, {3});
   const Tensor picture = down * red + across * blue;
@@ -79,8 +79,8 @@ bool broadcasting_paints(const std::string& folder) {
   Image image{height, width, {}};
   for (float value : clamp(picture, 0, 255).to_vector<float>()) image.pixels.push_back(uint8_t(value));
   write_png(folder + "/01_tensors.png", image);
-  // Pixel (48, 24), green: three quarters down, one quarter across.
-  return std::abs(picture.value_at((48 * width + 24) * 3 + 1) - (0.75 * 60 + 0.25 * 120)) < 1e-4;
+  // Pixel (96, 48), green: three quarters down, one quarter across.
+  return std::abs(picture.value_at((96 * width + 48) * 3 + 1) - (0.75 * 60 + 0.25 * 120)) < 1e-4;
 }
 
 bool eigen_sees_the_same_memory() {

@@ -6,24 +6,24 @@
 // entropy: minus the logarithm of the probability that the right class got. Learning is lesson 2 repeated: forward,
 // loss, backward, a small step.
 //
-// How long a step? SGD with momentum walks along b, a running sum of gradients:   b = 0.9 b + g,   w = w - lr b AdamW
-// divides each weight's step by the usual size of that weight's gradient:   w = w - lr mean(g) / sqrt(mean(g^2)) so
-// every weight moves at about the same pace, whether its gradient is large or tiny. That helps where gradients differ
-// by orders of magnitude, as between the layers here. (It is also why the scale of features, lesson 11, matters less
-// to it.)
+// How long a step? Two rules; lr is the learning rate, g a weight's gradient:
+//   SGD with momentum:   b = 0.9 b + g                             w = w - lr b
+//   AdamW:               m, v = running means of g and g^2         w = w - lr m / sqrt(v)
+// AdamW divides by the usual size of the gradient, so every weight moves at about the same pace, whether its gradient
+// is large or tiny. (So the scale of features, lesson 11, matters less to it.) The rate must be found by trying, for
+// both. The table does so, always from the same weights: both learn at some rates, AdamW at more of them. The picture
+// shows what both answer everywhere at rate 0.1.
 //
-// Both start from the same weights and see the same points. The picture shows what each network answers everywhere.
-//
-// Then the same training code learns to read: the 60,000 handwritten digits of MNIST where they are there (a folder
-// as second argument), else digits that the library draws. One pass over the training set is enough to read some 19
-// of 20 digits that it has never seen.
+// Then the same code learns to read: MNIST's 60,000 handwritten digits where they are there (a folder as second
+// argument), else digits that the library draws. Once through them, and it reads 94 of 100 that it has never seen.
 //
 // Exercise: make the network narrower, 32 -> 4. Look at the picture: which boundaries can it still draw?
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <numbers>
 
-#include "core/errors.h"
+#include "autograd/node.h"
 #include "core/file.h"
 #include "core/random.h"
 #include "datasets/image.h"
@@ -53,7 +53,9 @@ double accuracy(Sequential& net, const Examples& data) {
   return double(right) / double(answers.numel());
 }
 
-void learn(Sequential& net, const Examples& data, const OptimizerOptions& options, int64_t batch, int64_t steps) {
+// Returns the last loss.
+double learn(Sequential& net, const Examples& data, const OptimizerOptions& options, int64_t batch, int64_t steps) {
+  double last = 0;
   const auto optimizer = make_optimizer(optimizer_parameters(net), options);
   for (int64_t step = 0; step < steps; ++step) {
     const int64_t begin = step * batch % (data.x.size(0) - batch + 1);
@@ -62,10 +64,9 @@ void learn(Sequential& net, const Examples& data, const OptimizerOptions& option
     net.zero_grad();
     loss.backward();
     optimizer->step(options.lr);
-    if (step + 1 == steps || (step + 1) % (steps / 3) == 0) {
-      std::printf("  %-6s step %4d  loss %.4f\n", options.type.c_str(), int(step + 1), loss.item());
-    }
+    last = loss.item();
   }
+  return last;
 }
 
 Examples spirals(int64_t count) {
@@ -115,36 +116,35 @@ int main(int argc, char** argv) {
   make_folder(folder);
   const Examples points = spirals(600);
   std::vector<Image> maps;
-  std::vector<double> right;
-  for (const OptimizerOptions& options : {OptimizerOptions{.type = "sgd", .lr = 0.1, .weight_decay = 0},
-                                              OptimizerOptions{.type = "adamw", .lr = 0.01, .weight_decay = 0}}) {
-    const InitRandom same_weights(0);
-    Sequential net;
-    build(net, {2, 32, 32, 2}, tanh);
-    learn(net, points, options, points.x.size(0), 600);
-    right.push_back(accuracy(net, points));
-    std::printf("  %-6s answers %.1f %% of the points right\n", options.type.c_str(), 100 * right.back());
-    maps.push_back(decision_map(net, points));
+  int learnt_at[2] = {0, 0};  // number of rates: SGD, AdamW
+  std::printf("   rate     SGD: loss, right   AdamW: loss, right\n");
+  for (const double lr : {0.003, 0.01, 0.03, 0.1, 0.3, 1.0}) {
+    std::printf("  %5g", lr);
+    for (const bool adamw : {false, true}) {
+      const InitRandom same_weights(0);
+      Sequential net;
+      build(net, {2, 32, 32, 2}, tanh);
+      const OptimizerOptions options{.type = adamw ? "adamw" : "sgd", .lr = lr, .weight_decay = 0};
+      const double loss = learn(net, points, options, points.x.size(0), 600), right = accuracy(net, points);
+      std::printf("  %12.4f  %5.1f %%", loss, 100 * right);
+      learnt_at[adamw] += right > 0.99;
+      if (lr == 0.1) maps.push_back(decision_map(net, points));
+    }
+    std::printf("\n");
   }
   write_png(folder + "/04_two_spirals.png", side_by_side(maps));
 
-  Examples train, test;
-  try {
-    train = to_examples(read_mnist(mnist, "train"));
-    test = to_examples(read_mnist(mnist, "test"));
-    std::printf("%d handwritten digits of MNIST\n", int(train.x.size(0)));
-  } catch (const IoError&) {
-    train = to_examples(draw_digits(20000, 1));
-    test = to_examples(draw_digits(2000, 2));
-    std::printf("there is no MNIST in '%s': %d drawn digits\n", mnist.c_str(), int(train.x.size(0)));
-  }
+  const bool real = std::filesystem::exists(mnist + "/train-images-idx3-ubyte.gz");
+  const Examples train = to_examples(real ? read_mnist(mnist, "train") : draw_digits(20000, 1));
+  const Examples test = to_examples(real ? read_mnist(mnist, "test") : draw_digits(2000, 2));
+  std::printf("%d %s\n", int(train.x.size(0)), real ? "digits of MNIST" : ("drawn digits: there is no MNIST in " + mnist).c_str());
   const InitRandom weights(0);
   Sequential reader;
   build(reader, {train.x.size(1), 64, 10}, relu);
-  learn(reader, train, {.type = "adamw", .lr = 2e-3}, 100, train.x.size(0) / 100);
+  learn(reader, train, {.type = "adamw", .lr = 2e-3}, 100, train.x.size(0) / 100);  // every example once
   const double read = accuracy(reader, test);
-  std::printf("  reads %.1f %% of %d digits that it has not seen\n", 100 * read, int(test.x.size(0)));
-  const bool ok = right[1] > 0.99 && read > 0.9;
+  std::printf("reads %.1f %% of %d digits that it has not seen\n", 100 * read, int(test.x.size(0)));
+  const bool ok = learnt_at[0] > 0 && learnt_at[1] > learnt_at[0] && read > 0.9;
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
 }

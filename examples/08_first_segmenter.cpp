@@ -18,6 +18,7 @@
 // Exercise: take the pooling out (and the Upsample). Strokes get better, discs and regions worse. Why?
 #include <cstdio>
 
+#include "autograd/node.h"
 #include "core/file.h"
 #include "datasets/loader.h"
 #include "datasets/shapes.h"

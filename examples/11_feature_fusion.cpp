@@ -73,7 +73,7 @@ void draw(const FusionSite& site, const Tensor& resized, const std::string& path
     Image map{side, side, {}};
     for (int64_t i = 0; i < side * side; ++i) {
       const double value = resized.value_at(i * channels + branch.first_channel);
-      map.pixels.insert(map.pixels.end(), 3, uint8_t(std::clamp(80 * value, 0.0, 255.0)));
+      map.pixels.insert(map.pixels.end(), 3, uint8_t(std::clamp(120 * value, 0.0, 255.0)));
     }
     maps.push_back(resize_bilinear(map, {160, 160}));
   }

@@ -3,7 +3,7 @@
 #   tools/test.sh [options of ctest, e.g. -R ops]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tools/packages.sh
+tools/packages.sh chromium fonts-dejavu-core  # the browser that the report is looked at in
 cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DEQ_BUILD_TESTS=ON -DEQ_BUILD_BENCHMARKS=ON >/dev/null
 cmake --build build
 # The part of the suite that reads untrusted files and manages memory, once more under the sanitizers.

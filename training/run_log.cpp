@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "core/file.h"
 
 namespace eq {
 namespace {
@@ -59,7 +60,7 @@ std::string progress_line(const Progress& p) {
 std::string metrics_json(const SegmentationMetrics& metrics) { return metrics_value(metrics).dump(); }
 
 RunLog::RunLog(std::filesystem::path folder, std::FILE* out, int64_t resume_from)
-    : rows_(std::move(folder), "metrics", kCsvHeader, resume_from), out_(out), terminal_(out != nullptr && isatty(fileno(out)) == 1) {}
+    : folder_(folder), rows_(std::move(folder), "metrics", kCsvHeader, resume_from), out_(out), terminal_(out != nullptr && isatty(fileno(out)) == 1) {}
 
 RunLog::~RunLog() { clear_glance(); }
 

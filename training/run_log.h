@@ -44,6 +44,7 @@ class RunLog {
 
  private:
   void clear_glance();
+  std::filesystem::path folder_;
   RowFiles rows_;
   std::FILE* out_;
   bool terminal_;

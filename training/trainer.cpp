@@ -12,6 +12,7 @@
 #include "core/parallel.h"
 #include "datasets/inspect.h"
 #include "datasets/loader.h"
+#include "training/evaluation_files.h"
 #include "training/probes.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
@@ -25,6 +26,8 @@ namespace fs = std::filesystem;
 
 double now_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+constexpr int64_t kExtremePictures = 3;  // of the best and of the worst, drawn after the last evaluation
+
 struct StoppedEarly {};  // by a signal, before there was anything to save
 
 class Run {
@@ -35,10 +38,11 @@ class Run {
 
  private:
   void start_or_restore();
+  void say_what_was_loaded();
   void calibrate();
   void loop();
   void report_progress(bool last_of_interval);
-  void evaluate_now(int64_t overlays);
+  void evaluate_now(bool last);
   void save();
   ModelCard card() const;
   double seconds() const { return seconds_before_ + now_seconds() - start_; }
@@ -85,15 +89,20 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
                                                        .seed = uint64_t(config_.seed)});
 }
 
+void Run::say_what_was_loaded() {
+  if (model_->pretrained_note().empty()) return;
+  log_->say(config_.model.backbone.pretrained + ": " + model_->pretrained_note());
+}
+
 ModelCard Run::card() const {
   return {.config = to_json_text(config_), .class_names = train_set_->class_names(), .palette = train_set_->palette(), .iteration = iteration_};
 }
 
 void Run::start_or_restore() {
-  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {} threads, seed {}", config_.model.decode_head.type + "-" +
-                            config_.model.backbone.type + std::to_string(config_.model.backbone.depth),
+  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {} threads, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
                         config_.data.type, config_.model.num_classes, model_->parameter_count(), num_threads(), config_.seed));
   if (!checkpoint_) {
+    say_what_was_loaded();
     if (request_.resume) log_->say("no checkpoint in " + request_.out.string() + " yet: starting from the beginning");
     calibrate();
     return;
@@ -174,16 +183,23 @@ void Run::loop() {
     report_progress(iteration_ % options.log_every == 0 || iteration_ == options.iterations);
     if (stopping()) return;
     if (options.checkpoint_every > 0 && iteration_ % options.checkpoint_every == 0) save();
-    if (options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations) evaluate_now(0);
+    if (options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations) evaluate_now(false);
   }
 }
 
-void Run::evaluate_now(int64_t overlays) {
+void Run::evaluate_now(bool last) {
   result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator().stats().peak_bytes);
   const EmaScope averaged(step_->ema());
   EvalRequest request{.options = config_.evaluate, .pipeline = config_.pipeline};
   request.stop = [this] { return stopping(); };
-  if (overlays > 0) request.on_picture = OverlayWriter(*val_set_, request_.out / "overlays", overlays);
+  const int64_t overlays = config_.train.overlays;
+  EvaluationFiles files(*val_set_, request_.out / "eval", std::min(overlays, kExtremePictures));
+  if (last) {
+    request.on_picture = [&files, draw = OverlayWriter(*val_set_, request_.out / "overlays", overlays)](int64_t index, const Tensor& labels, const Tensor& predictions) {
+      draw(index, labels, predictions);
+      files.add(index, labels, predictions);
+    };
+  }
   log_->say(fmt::format("evaluating {} pictures after iteration {}", val_set_->size(), iteration_));
   const EvalResult evaluation = evaluate(*model_, *val_set_, request);
   allocator().reset_peak();
@@ -191,6 +207,7 @@ void Run::evaluate_now(int64_t overlays) {
   if (evaluation.stopped) return;
   result_.metrics = evaluation.metrics;
   log_->evaluation(iteration_, evaluation, seconds());
+  if (last) files.write();
 }
 
 void Run::save() {
@@ -228,7 +245,7 @@ TrainResult Run::train_and_evaluate() {
   if (!stopped || iteration_ > first_iteration_) save();
   result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator().stats().peak_bytes);
   if (!stopped) {
-    evaluate_now(config_.train.overlays);
+    evaluate_now(true);
     stopped = stopping();
   }
   result_.iterations = iteration_;
@@ -252,6 +269,7 @@ TrainResult Run::train_and_evaluate() {
 
 TrainResult Run::try_out() {
   log_ = std::make_unique<RunLog>(fs::path(), request_.log, -1);
+  say_what_was_loaded();
   allocator().reset_peak();
   const double begin = now_seconds();
   step_->run(0, [&] { return loader_->next(); });

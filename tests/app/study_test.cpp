@@ -20,6 +20,7 @@ TEST_CASE("study theory measures, writes and ends well; claims read it", "[app]"
   REQUIRE(theory.status == 0);
   CHECK(theory.output.find(" 0 failed") != std::string::npos);
   CHECK(study_of(out)["failed"] == 0);
+  CHECK(fs::exists(out + "/report.html"));
   CHECK(study_of(out)["command"] == "equiscale study theory --samples 65536 --out " + out);
   const CommandResult claims = equiscale("study claims " + folder.path().string());
   INFO(claims.output);
@@ -48,6 +49,8 @@ TEST_CASE("SIGTERM ends a paired study with a checkpoint, and the same command g
   REQUIRE(equiscale(command("stopped")).status == 0);
   const auto a = study_of(folder.path() / "whole"), b = study_of(folder.path() / "stopped");
   REQUIRE(a["runs"].size() == 4);
+  CHECK(fs::exists(folder.path() / "stopped" / "report.html"));
+  CHECK(fs::exists(folder.path() / "stopped" / "off" / "3" / "report.html"));
   for (size_t i = 0; i < 4; ++i) CHECK(a["runs"][i]["weights_sha256"] == b["runs"][i]["weights_sha256"]);
   check_error(equiscale(command("whole") + " --set optimizer.lr=0.5"), 2, "optimizer.lr");
   check_error(equiscale("study run " + config + " --arms off --out x"), 2, "--arms");

@@ -320,6 +320,14 @@ TEST_CASE("overlay, colorize and side_by_side draw what they say", "[image]") {
   CHECK_THROWS_AS(side_by_side({}), UsageError);
 }
 
+TEST_CASE("an error map shows wrong pixels in red over a pale picture", "[image]") {
+  const Image image{1, 4, {0, 0, 0, 255, 255, 255, 0, 255, 0, 9, 9, 9}};
+  const LabelMap labels{1, 4, {1, 2, 3, 255}}, predictions{1, 4, {1, 2, 0, 0}};
+  CHECK(error_map(image, labels, predictions, 255).pixels == Bytes{128, 128, 128, 255, 255, 255, 213, 40, 30, 224, 224, 192});
+  CHECK_THROWS_WITH(error_map(image, labels, {4, 1, {0, 0, 0, 0}}, 255), Contains("4 x 1") || Contains("1 x 4"));
+  CHECK_THROWS_AS(error_map({1, 1, {1, 2, 3}}, labels, predictions, 255), UsageError);
+}
+
 TEST_CASE("writers refuse what is no picture", "[image]") {
   TemporaryFolder folder;
   const auto path = folder.path() / "a.png";

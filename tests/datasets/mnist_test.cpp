@@ -82,11 +82,11 @@ TEST_CASE("damaged gzip data never gives other values", "[mnist]") {
     std::string bytes = good;
     bytes[bit / 8] = char(bytes[bit / 8] ^ (1 << bit % 8));
     CAPTURE(bit);
-    try {  // the time stamp and the name of the system may be anything
+    try {  // the time stamp and the name of the system, and unused bits of the last byte of data, may be anything
       const IdxArray array = decode(bytes);
       CHECK(std::string(array.values.begin(), array.values.end()) == kPictures);
-      CHECK(bit / 8 >= 3);
-      CHECK(bit / 8 < 10);
+      const size_t byte = bit / 8;
+      CHECK(((byte >= 3 && byte < 10) || byte == good.size() - 9));
     } catch (const DataError&) {
     }
   }
@@ -131,7 +131,7 @@ TEST_CASE("MNIST's folder", "[mnist]") {
 TEST_CASE("drawn digits are the same bytes on every machine", "[mnist]") {
   const DigitSet set = draw_digits(300, 7);
   REQUIRE(set.pixels.size() == 300 * 28 * 28);
-  CHECK(sha256_hex(set.pixels) == "?");
+  CHECK(sha256_hex(set.pixels.data(), set.pixels.size()) == "ffdc87ff6581097e0460d60af683755847522db3e6fda4e0b32ece37a0ffcff4");
   for (int digit = 0; digit < 10; ++digit) CHECK(std::count(set.labels.begin(), set.labels.end(), digit) > 10);
   const DigitSet fewer = draw_digits(2, 7);
   CHECK(std::equal(fewer.pixels.begin(), fewer.pixels.end(), set.pixels.begin()));

@@ -1,0 +1,150 @@
+#include "study/report/run_files.h"
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "core/csv.h"
+#include "core/errors.h"
+#include "core/file.h"
+#include "core/limits.h"
+#include "study/report/chart.h"
+#include "training/checkpoint.h"
+
+namespace eq::report {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+void read_calibration(const fs::path& path, RunFiles& run) {
+  run.calibration_batches = kNone;
+  if (!fs::exists(path)) return;
+  const json calibration = read_json(path);
+  const Fields fields(calibration, path.string());
+  run.calibration_batches = fields.number("batches");
+  for (const Fields& b : fields.objects("branches")) {
+    run.calibrated.push_back({b.words("site"), b.words("branch"), b.number("mean"), b.number("std"), b.flag("equalized"), b.flag("floored")});
+  }
+}
+
+void read_metrics(const fs::path& path, RunFiles& run) {
+  for (const json& line : read_json_lines(path)) {
+    const Fields row(line, path.string());
+    const double iteration = row.number("iteration");
+    if (row.words("type") == "train") {
+      run.train.push_back({iteration, row.number("loss"), row.number("main_loss"), row.number("aux_loss"), row.number("lr"), row.number("grad_norm"),
+                           row.number("images_per_second"), row.number("data_wait"), row.number("memory_bytes"), row.number("seconds")});
+    } else if (row.words("type") == "evaluate") {
+      EvaluationRow evaluation{iteration, row.number("miou"), row.number("macc"), row.number("aacc"), row.number("pictures"), row.number("evaluation_seconds"), {}};
+      for (const Fields& c : row.objects("per_class")) {
+        evaluation.classes.push_back({c.words("name"), c.number("iou"), c.number("acc"), c.number("precision"), c.number("pixels")});
+      }
+      run.evaluations.push_back(std::move(evaluation));
+    }
+  }
+}
+
+void read_probes(const fs::path& path, RunFiles& run) {
+  for (const json& line : read_json_lines(path)) {
+    const Fields row(line, path.string());
+    ProbeRow probe{.iteration = row.number("iteration"), .sites = {}, .layers = {}};
+    for (const Fields& site : row.objects("sites")) probe.sites.push_back(read_site(site, run.align_corners));
+    for (const Fields& layer : row.objects("layers")) {
+      probe.layers.push_back({layer.words("name"), layer.number("grad"), layer.number("weight"), layer.number("update_ratio")});
+    }
+    run.probes.push_back(std::move(probe));
+  }
+}
+
+std::vector<std::vector<std::string>> read_csv(const fs::path& path) {
+  std::vector<std::vector<std::string>> rows;
+  if (!fs::exists(path)) return rows;
+  const std::string text = read_text(path, limits::kListFileBytes);
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    if (end > begin) rows.push_back(csv_fields(text.substr(begin, end - begin), path.string() + ", row " + std::to_string(rows.size() + 1)));
+    begin = end + 1;
+  }
+  return rows;
+}
+
+double csv_number(const std::string& field, const fs::path& path) {
+  if (field.empty()) return kNone;
+  double value = 0;
+  const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), value);
+  if (error != std::errc() || end != field.data() + field.size()) throw DataError("a number was expected in a field", path.string(), "evaluate again, or delete the file");
+  return value;
+}
+
+std::optional<Confusion> read_confusion(const fs::path& path) {
+  const auto rows = read_csv(path);
+  if (rows.empty()) return std::nullopt;
+  Confusion confusion{rows[0], {}};
+  const size_t classes = rows[0].size();
+  if (rows.size() != classes + 1 || classes > 256) throw DataError("the table is not one row and one column for each class", path.string(), "evaluate again, or delete the file");
+  for (size_t r = 1; r < rows.size(); ++r) {
+    if (rows[r].size() != classes) throw DataError("row " + std::to_string(r + 1) + " has another number of fields", path.string(), "evaluate again, or delete the file");
+    std::vector<double> counts;
+    for (const std::string& field : rows[r]) counts.push_back(csv_number(field, path));
+    confusion.counts.push_back(std::move(counts));
+  }
+  return confusion;
+}
+
+std::vector<PictureRow> read_pictures(const fs::path& path) {
+  std::vector<PictureRow> pictures;
+  const auto rows = read_csv(path);
+  for (size_t r = 1; r < rows.size(); ++r) {
+    if (rows[r].size() != 4) throw DataError("row " + std::to_string(r + 1) + " does not have 4 fields", path.string(), "evaluate again, or delete the file");
+    pictures.push_back({int64_t(csv_number(rows[r][0], path)), rows[r][1], csv_number(rows[r][2], path), csv_number(rows[r][3], path)});
+  }
+  return pictures;
+}
+
+// "best_1_0042.png": rank and index. Other names are not ours.
+std::optional<ShownPicture> parse_shown(const fs::path& file, const std::string& kind) {
+  const std::string name = file.filename().string();
+  if (!name.starts_with(kind + "_") || !name.ends_with(".png")) return std::nullopt;
+  ShownPicture shown{file, 0, 0};
+  const char* end = name.data() + name.size() - 4;
+  const auto rank = std::from_chars(name.data() + kind.size() + 1, end, shown.rank);
+  if (rank.ec != std::errc() || rank.ptr == end || *rank.ptr != '_') return std::nullopt;
+  const auto index = std::from_chars(rank.ptr + 1, end, shown.index);
+  return index.ec == std::errc() && index.ptr == end ? std::optional(shown) : std::nullopt;
+}
+
+std::vector<ShownPicture> list_shown(const fs::path& folder, const std::string& kind) {
+  std::vector<ShownPicture> all;
+  if (!fs::is_directory(folder)) return all;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (const auto shown = parse_shown(entry.path(), kind)) all.push_back(*shown);
+  }
+  std::sort(all.begin(), all.end(), [](const ShownPicture& a, const ShownPicture& b) { return a.rank < b.rank; });
+  return all;
+}
+
+}  // namespace
+
+RunFiles read_run(const fs::path& folder) {
+  RunFiles run;
+  run.folder = folder;
+  run.config = std::make_shared<const json>(read_json(folder / "config.json"));
+  run.align_corners = Fields(*run.config, (folder / "config.json").string()).object("model").flag("align_corners");
+  if (fs::exists(folder / "summary.json")) run.summary = std::make_shared<const json>(read_json(folder / "summary.json"));
+  read_metrics(folder / "metrics.jsonl", run);
+  read_probes(folder / "probes.jsonl", run);
+  read_calibration(folder / "calibration.json", run);
+  run.confusion = read_confusion(folder / "eval" / "confusion.csv");
+  run.pictures = read_pictures(folder / "eval" / "pictures.csv");
+  run.best = list_shown(folder / "eval", "best");
+  run.worst = list_shown(folder / "eval", "worst");
+  if (has_checkpoint(folder / "checkpoint")) {
+    const ModelCard card = load_checkpoint_card(folder / "checkpoint");
+    run.class_names = card.class_names;
+    run.palette = card.palette;
+  }
+  return run;
+}
+
+}  // namespace eq::report

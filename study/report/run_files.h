@@ -1,0 +1,69 @@
+#pragma once
+// What a run's folder holds, read for the report. Every file but config.json and metrics.jsonl may be missing.
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "datasets/image.h"
+#include "study/report/sites.h"
+
+namespace eq::report {
+
+struct TrainRow {
+  double iteration, loss, main_loss, aux_loss, lr, grad_norm, images_per_second, data_wait, memory_bytes, seconds;
+};
+struct ClassRow {
+  std::string name;
+  double iou, acc, precision, pixels;
+};
+struct EvaluationRow {
+  double iteration, miou, macc, aacc, pictures, seconds;
+  std::vector<ClassRow> classes;
+};
+struct LayerRow {
+  std::string name;
+  double grad, weight, update_ratio;
+};
+struct ProbeRow {
+  double iteration;
+  std::vector<SiteRecord> sites;
+  std::vector<LayerRow> layers;
+};
+struct PictureRow {
+  int64_t index = 0;
+  std::string name;
+  double miou, accuracy;
+};
+struct Confusion {
+  std::vector<std::string> names;
+  std::vector<std::vector<double>> counts;  // [label][prediction]
+};
+struct ShownPicture {  // eval/best_1_0042.png
+  std::filesystem::path file;
+  int64_t rank = 0, index = 0;
+};
+
+struct RunFiles {
+  std::filesystem::path folder;
+  std::shared_ptr<const nlohmann::json> config, summary;  // summary: null when missing
+  bool align_corners = false;
+  std::vector<TrainRow> train;
+  std::vector<EvaluationRow> evaluations;
+  std::vector<ProbeRow> probes;
+  std::vector<Calibrated> calibrated;
+  double calibration_batches;  // NaN without calibration.json
+  std::optional<Confusion> confusion;
+  std::vector<PictureRow> pictures;
+  std::vector<ShownPicture> best, worst;
+  std::vector<std::string> class_names;  // with `palette`, of the checkpoint; empty without one
+  Palette palette;
+};
+
+// Throws IoError and DataError naming the file.
+RunFiles read_run(const std::filesystem::path& folder);
+
+}  // namespace eq::report

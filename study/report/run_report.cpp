@@ -1,0 +1,90 @@
+// report.html of a training run: the headline, and the order of its parts.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/errors.h"
+#include "core/file.h"
+#include "study/report/report.h"
+#include "study/report/run_sections.h"
+#include "study/report/ticks.h"
+#include "training/run_log.h"
+
+namespace eq {
+namespace report {
+namespace {
+
+namespace fs = std::filesystem;
+std::string equalizer_words(const Fields& config) {
+  const Fields equalizer = config.object("equalizer");
+  const std::string mode = equalizer.words("mode");
+  if (mode.empty() || mode == "off") return "none";
+  return fmt::format("{} inputs, per {}", equalizer.words("inputs"), equalizer.words("granularity") == "channel" ? "channel" : "branch");
+}
+
+std::string network_words(const Fields& config) {
+  const Fields model = config.object("model"), backbone = model.object("backbone");
+  const double depth = backbone.number("depth");
+  const std::string type = backbone.words("type");
+  return model.object("decode_head").words("type") + " head on " + type + (type == "resnet" && std::isfinite(depth) ? fmt::format("-{:.0f}", depth) : "");
+}
+
+// "13.9 M"
+std::string counted(double count) {
+  if (std::isnan(count) || count < 1e4) return short_number(count);
+  return count < 1e6 ? fmt::format("{:.1f} k", count / 1e3) : fmt::format("{:.1f} M", count / 1e6);
+}
+
+Markup headline(const RunFiles& run, const Fields& config) {
+  const std::string mode = config.object("equalizer").words("mode");
+  std::vector<Tile> all;
+  if (!run.evaluations.empty()) {
+    const EvaluationRow& last = run.evaluations.back();
+    all.push_back({"mIoU", percent(last.miou, 2), fmt::format("{} classes", last.classes.size())});
+    all.push_back({"aAcc", percent(last.aacc, 2), "pixels that are right"});
+    all.push_back({"mAcc", percent(last.macc, 2), "mean over classes"});
+  }
+  const double planned = config.object("train").number("iterations"), done = run.train.empty() ? 0 : run.train.back().iteration;
+  all.push_back({"Iterations", grouped(std::llround(done)), done < planned ? fmt::format("of {:.0f}: not finished", planned) : ""});
+  if (!run.train.empty()) {
+    const TrainRow& last = run.train.back();
+    all.push_back({"Training time", human_duration(last.seconds), "h:mm:ss"});
+    if (run.summary) all.push_back({"Speed", short_number(Fields(*run.summary, "").number("images_per_second")), "pictures a second"});
+  }
+  all.push_back({"Equalizers", mode.empty() ? "off" : mode, equalizer_words(config)});
+  if (run.summary) all.push_back({"Parameters", counted(Fields(*run.summary, "").number("parameters")), ""});
+  return tiles(all);
+}
+
+std::string folder_name(const fs::path& folder) {
+  const fs::path whole = fs::weakly_canonical(folder);
+  return (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+}
+
+std::string run_page(const RunFiles& run) {
+  const Fields config(*run.config, (run.folder / "config.json").string());
+  const std::string subtitle = fmt::format("Training run: {}, {} data, seed {:.0f}", network_words(config), config.object("data").words("type"), config.number("seed"));
+  return page(folder_name(run.folder), subtitle, headline(run, config),
+              {learning_section(run), classes_section(run), confusion_section(run), pictures_section(run), scales_section(run), gradients_section(run),
+               layers_section(run), provenance_section(run)});
+}
+
+}  // namespace
+
+}  // namespace report
+
+std::filesystem::path write_run_report(const std::filesystem::path& folder) {
+  const std::string html = report::run_page(report::read_run(folder));
+  write_text_atomically(folder / "report.html", html);
+  return folder / "report.html";
+}
+
+std::filesystem::path write_report(const std::filesystem::path& folder) {
+  if (std::filesystem::exists(folder / "study.json")) return write_study_report(folder);
+  if (std::filesystem::exists(folder / "config.json")) return write_run_report(folder);
+  throw IoError("this folder holds neither a run (config.json) nor a study (study.json)", folder.string(),
+                "give the folder that `equiscale train --out` or `equiscale study --out` wrote");
+}
+
+}  // namespace eq

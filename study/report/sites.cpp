@@ -1,0 +1,201 @@
+#include "study/report/sites.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/kernels/bilinear_variance.h"
+#include "core/kernels/resize.h"
+#include "study/report/chart.h"
+#include "study/report/ticks.h"
+
+namespace eq::report {
+namespace {
+
+Scale read_scale(const Fields& fields) { return {fields.number("mean"), fields.number("std")}; }
+
+int64_t read_extent(const Fields& fields, const char* key) {
+  const double value = fields.number(key);
+  return value >= 0 && value <= 1e9 ? int64_t(value) : 0;
+}
+
+double white_noise_factor(const BranchRecord& branch, const SiteRecord& site, bool align_corners) {
+  const auto usable = [](int64_t extent) { return extent >= 1 && extent <= kMaxResizeExtent; };
+  if (!usable(branch.height) || !usable(branch.width) || !usable(site.height) || !usable(site.width)) return kNone;
+  return bilinear_variance_factor(branch.height, site.height, align_corners) * bilinear_variance_factor(branch.width, site.width, align_corners);
+}
+
+BranchRecord read_branch(const Fields& fields, const SiteRecord& site, bool align_corners) {
+  BranchRecord branch;
+  branch.name = fields.words("name");
+  branch.channels = read_extent(fields, "channels");
+  branch.height = read_extent(fields, "height");
+  branch.width = read_extent(fields, "width");
+  branch.upsampled = fields.flag("upsampled");
+  branch.before = read_scale(fields.object("before"));
+  const Fields resized = fields.object("resized");
+  branch.resized = read_scale(resized);
+  branch.within_image = resized.number("within_image");
+  branch.between_images = resized.number("between_images");
+  branch.between_channels = resized.number("between_channels");
+  branch.fused = read_scale(fields.object("fused"));
+  branch.lag_one = fields.number("lag_one");
+  branch.predicted_factor = fields.number("predicted_factor");
+  branch.measured_factor = fields.number("measured_factor");
+  branch.white_factor = white_noise_factor(branch, site, align_corners);
+  branch.weight_grad = fields.number("weight_grad");
+  branch.weight_grad_share = fields.number("weight_grad_share");
+  branch.update_ratio = fields.number("update_ratio");
+  branch.input_grad = fields.number("input_grad");
+  return branch;
+}
+
+// One line per branch over the iterations, of any of its numbers.
+template <class Value>
+std::vector<Series> branch_series(const SiteHistory& site, Value value) {
+  std::vector<Series> all;
+  const SiteRecord& last = site.records.back();
+  for (size_t b = 0; b < last.branches.size(); ++b) {
+    Series series{.name = last.branches[b].name, .x = site.iterations, .color = int(b % 8)};
+    for (const SiteRecord& record : site.records) series.y.push_back(b < record.branches.size() ? value(record.branches[b]) : kNone);
+    all.push_back(std::move(series));
+  }
+  return all;
+}
+
+bool any_finite(const std::vector<Series>& all) {
+  return std::any_of(all.begin(), all.end(), [](const Series& s) { return std::any_of(s.y.begin(), s.y.end(), [](double v) { return std::isfinite(v); }); });
+}
+
+const Axis kIterations{.name = "iteration", .whole = true, .low = 0};
+
+// Variance factors over time, with what white noise would keep as dashed guides.
+Markup factor_chart(const SiteHistory& site) {
+  LineChart chart{.title = "Variance kept by resizing",
+                  .caption = "Variance after resizing over variance before. Dashed: white noise, that is, pixels without correlation; smooth features keep more.",
+                  .x = kIterations,
+                  .y = {.name = "variance kept", .unit = "1 = all", .low = 0, .high = 1},
+                  .series = branch_series(site, [](const BranchRecord& b) { return b.measured_factor; })};
+  std::vector<Series> guides;
+  const SiteRecord& last = site.records.back();
+  for (size_t b = 0; b < last.branches.size(); ++b) {
+    if (!any_finite({chart.series[b]})) continue;
+    guides.push_back({.x = {site.iterations.front(), site.iterations.back()}, .y = {last.branches[b].white_factor, last.branches[b].white_factor},
+                      .color = chart.series[b].color, .dashed = true});
+  }
+  std::erase_if(chart.series, [](const Series& s) { return !any_finite({s}); });
+  if (chart.series.empty()) return {};
+  guides.front().name = "white noise";
+  chart.series.insert(chart.series.end(), guides.begin(), guides.end());
+  return line_chart(chart);
+}
+
+// Empty where no value was recorded.
+Markup over_time(const SiteHistory& site, const std::string& title, const std::string& caption, Axis y, double (*value)(const BranchRecord&)) {
+  LineChart chart{.title = title, .caption = caption, .x = kIterations, .y = std::move(y), .series = branch_series(site, value)};
+  return any_finite(chart.series) ? line_chart(chart) : Markup();
+}
+
+// Nothing is equalized.
+bool fused_as_resized(const SiteRecord& site) {
+  return std::all_of(site.branches.begin(), site.branches.end(), [](const BranchRecord& b) { return !std::isfinite(b.fused.std) || std::abs(b.fused.std - b.resized.std) <= 1e-6 * b.resized.std; });
+}
+
+}  // namespace
+
+std::string site_title(const SiteRecord& site) {
+  const std::string kind = site.kind == "sum" ? "branches are added" : site.kind == "concat" ? "branches are concatenated" : site.kind;
+  return site.name + (kind.empty() ? "" : ": " + kind);
+}
+
+SiteRecord read_site(const Fields& fields, bool align_corners) {
+  SiteRecord site;
+  site.name = fields.words("site");
+  site.kind = fields.words("kind");
+  site.height = read_extent(fields, "height");
+  site.width = read_extent(fields, "width");
+  site.grad_ratio = fields.number("grad_ratio");
+  for (const Fields& branch : fields.objects("branches")) site.branches.push_back(read_branch(branch, site, align_corners));
+  return site;
+}
+
+Markup scale_snapshot(const SiteRecord& site, const std::string& title, const std::string& caption) {
+  const bool unchanged = fused_as_resized(site);
+  DotPlot plot{.title = title, .caption = caption, .row_name = "branch", .value = {.name = "standard deviation", .low = 0}};
+  DotPlot::Group before{"as it arrives", {}, Mark::kRing, 5}, resized{unchanged ? "resized, and so fused" : "resized", {}, Mark::kDot, 0},
+      fused{"equalized, as fused", {}, Mark::kDiamond, 1}, white{"white noise, resized", {}, Mark::kTick, 2};
+  for (const BranchRecord& branch : site.branches) {
+    plot.rows.push_back(branch.name);
+    before.values.push_back(branch.before.std);
+    resized.values.push_back(branch.resized.std);
+    fused.values.push_back(branch.fused.std);
+    white.values.push_back(branch.upsampled ? branch.before.std * std::sqrt(branch.white_factor) : kNone);
+  }
+  plot.groups = {before, white, resized};
+  if (!unchanged) plot.groups.push_back(fused);
+  return dot_plot(plot);
+}
+
+Markup scale_table(const SiteRecord& site, const std::string& caption, const std::vector<Calibrated>& calibrated) {
+  std::vector<std::vector<Cell>> rows;
+  for (const BranchRecord& b : site.branches) {
+    const double total = b.within_image + b.between_images + b.between_channels;
+    const auto part = [&](double variance) { return Cell{text(percent(variance / total, 0))}; };
+    const auto found = std::find_if(calibrated.begin(), calibrated.end(), [&](const Calibrated& c) { return c.site == site.name && c.branch == b.name; });
+    const bool constants = found != calibrated.end() && found->equalized;
+    rows.push_back({cell(b.name), {text(fmt::format("{}×{}", b.height, b.width))}, {text(std::to_string(b.channels))}, cell(b.resized.mean), cell(b.before.std),
+                    cell(b.resized.std), cell(b.fused.mean), cell(b.fused.std), cell(constants ? found->mean : kNone), cell(constants ? found->std : kNone),
+                    part(b.within_image), part(b.between_images), part(b.between_channels), cell(b.lag_one), cell(b.measured_factor), cell(b.predicted_factor),
+                    cell(b.upsampled ? b.white_factor : kNone)});
+  }
+  return table(caption, {"Branch", "Size", "Channels", "Mean", "Std arriving", "Std resized", "Mean fused", "Std fused", "Calibrated mean", "Calibrated std", "Within image",
+                         "Between images", "Between channels", "Lag-one correlation", "Variance kept", "Predicted from it", "White noise"}, rows);
+}
+
+Markup gradient_table(const SiteRecord& site, const std::string& caption) {
+  std::vector<std::vector<Cell>> rows;
+  for (const BranchRecord& b : site.branches) {
+    rows.push_back({cell(b.name), cell(b.weight_grad), {text(percent(b.weight_grad_share))}, cell(b.update_ratio), cell(b.input_grad), cell(b.fused.std)});
+  }
+  return table(caption, {"Branch", "Gradient of its weights", "Share", "Update / weight", "Gradient arriving", "Std fused"}, rows);
+}
+
+Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& calibrated) {
+  const SiteRecord& last = site.records.back();
+  const auto at = [](double iteration) { return fmt::format("iteration {:.0f}", iteration); };
+  std::vector<Markup> figures = {scale_snapshot(site.records.front(), "Scale of each branch, " + at(site.iterations.front()),
+                                                "Green ticks: where resizing would leave white noise of the arriving scale.")};
+  if (site.records.size() > 1) {
+    figures.push_back(scale_snapshot(last, "Scale of each branch, " + at(site.iterations.back()), "The same, at the last record."));
+    figures.push_back(factor_chart(site));
+    figures.push_back(over_time(site, "Scale as it arrives", "Before resizing.", {.name = "standard deviation", .low = 0}, [](const BranchRecord& b) { return b.before.std; }));
+    figures.push_back(over_time(site, "Scale after resizing", "What the site would fuse without equalizers.", {.name = "standard deviation", .low = 0},
+                                [](const BranchRecord& b) { return b.resized.std; }));
+    if (!fused_as_resized(last)) {
+      figures.push_back(over_time(site, "Scale as fused", "After the equalizers: what the fusion layer gets.", {.name = "standard deviation", .low = 0},
+                                  [](const BranchRecord& b) { return b.fused.std; }));
+    }
+  }
+  return gallery(figures) + scale_table(last, "At " + at(site.iterations.back()) + ". Parts of the variance are those after resizing.", calibrated);
+}
+
+std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving) {
+  std::vector<Markup> figures;
+  figures.push_back(over_time(site, "Share of the fusion gradient", "Norm of the gradient of each branch's slice of the fusion weight, over the sum of all.",
+                              {.name = "share", .unit = "%", .low = 0}, [](const BranchRecord& b) { return 100 * b.weight_grad_share; }));
+  figures.push_back(over_time(site, "How far a step moves each slice", "Norm of the update over norm of the weight.", {.name = "update / weight", .log = true},
+                              [](const BranchRecord& b) { return b.update_ratio; }));
+  figures.push_back(over_time(site, title_of_arriving, "Norm at the branch's own size, before resizing.", {.name = "gradient norm", .log = true},
+                              [](const BranchRecord& b) { return b.input_grad; }));
+  std::erase_if(figures, [](const Markup& figure) { return figure.empty(); });
+  return figures;
+}
+
+Markup gradient_figures(const SiteHistory& site) {
+  const std::vector<Markup> figures = gradient_charts(site, "Gradient that reaches each branch");
+  if (figures.empty()) return missing("no gradient was recorded at this site.", "");
+  return gallery(figures) + gradient_table(site.records.back(), fmt::format("At iteration {:.0f}.", site.iterations.back()));
+}
+
+}  // namespace eq::report

@@ -1,0 +1,186 @@
+// report.html of a study: which kind it is, its headline, and the kinds that are tables first: theory and claims.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "core/errors.h"
+#include "core/file.h"
+#include "study/report/chart.h"
+#include "study/report/report.h"
+#include "study/report/study_sections.h"
+#include "study/report/ticks.h"
+#include "training/run_log.h"
+
+namespace eq {
+namespace report {
+namespace {
+
+struct Check {
+  std::string name, setting;
+  double predicted, measured, error, z;
+  bool pass;
+};
+
+std::vector<Check> read_checks(const Fields& study) {
+  std::vector<Check> checks;
+  for (const Fields& c : study.objects("checks")) {
+    checks.push_back({c.words("name"), c.words("setting"), c.number("predicted"), c.number("measured"), c.number("standard_error"), c.number("z"), c.flag("pass")});
+  }
+  return checks;
+}
+
+std::vector<std::string> names_of(const std::vector<Check>& checks) {
+  std::vector<std::string> names;
+  for (const Check& check : checks) {
+    if (std::find(names.begin(), names.end(), check.name) == names.end()) names.push_back(check.name);
+  }
+  return names;
+}
+
+Markup verdict(bool pass) { return element("span", {{"class", pass ? "verdict good" : "verdict bad"}}, text(pass ? "✓ agrees" : "✗ differs")); }
+
+std::string exact_number(double value) { return std::isnan(value) ? "–" : std::abs(value) >= 1e-3 && std::abs(value) < 1e5 ? fmt::format("{:.5g}", value) : short_number(value); }
+
+Markup check_table(const std::string& caption, const std::vector<Check>& checks) {
+  std::vector<std::vector<Cell>> rows;
+  for (const Check& c : checks) {
+    rows.push_back({cell(c.setting), {text(exact_number(c.predicted))}, {text(exact_number(c.measured))}, cell(c.error), cell(c.z), {verdict(c.pass), false}});
+  }
+  return table(caption, {"Setting", "Predicted", "Measured", "Standard error", "z", ""}, rows);
+}
+
+Markup agreement_chart(const std::vector<Check>& checks) {
+  LineChart chart{.title = "Measured against predicted", .caption = "Every check; on the dashed line the two are equal.", .x = {.name = "predicted"}, .y = {.name = "measured"}, .series = {}};
+  Series agree{.name = "agrees", .color = 0, .line = false}, differ{.name = "differs", .color = 1, .line = false};
+  double low = INFINITY, high = -INFINITY;
+  for (const Check& c : checks) {
+    Series& to = c.pass ? agree : differ;
+    to.x.push_back(c.predicted);
+    to.y.push_back(c.measured);
+    if (std::isfinite(c.predicted)) low = std::min(low, c.predicted), high = std::max(high, c.predicted);
+  }
+  chart.series = {{.name = "equal", .x = {low, high}, .y = {low, high}, .color = 5, .dashed = true}, agree};
+  if (!differ.x.empty()) chart.series.push_back(differ);
+  chart.x.log = chart.y.log = low > 0 && high > 20 * low;
+  return line_chart(chart);
+}
+
+Markup deviation_plot(const std::vector<Check>& checks) {
+  DotPlot plot{.title = "How far off, in standard errors", .caption = "(measured − predicted) / standard error of each check; chance alone keeps 95 % of them within ±2.",
+               .row_name = "check", .rows = names_of(checks), .value = {.name = "z", .unit = "standard errors", .low = -3, .high = 3}, .groups = {}, .zero = 0};
+  std::map<std::string, size_t> used;
+  for (const Check& c : checks) {
+    if (!std::isfinite(c.z)) continue;
+    const size_t place = used[c.name]++;
+    if (place == plot.groups.size()) plot.groups.push_back({"", std::vector<double>(plot.rows.size(), kNone), Mark::kRing, 0});
+    const auto row = std::find(plot.rows.begin(), plot.rows.end(), c.name) - plot.rows.begin();
+    plot.groups[place].values[size_t(row)] = c.z;
+  }
+  return plot.groups.empty() ? Markup() : dot_plot(plot);
+}
+
+std::vector<Section> theory_sections(const Fields& study) {
+  const std::vector<Check> checks = read_checks(study);
+  if (checks.empty()) return {{"checks", "Checks", missing("the study has no checks.", "Run equiscale study theory.")}};
+  std::vector<Section> sections = {{"agreement", "Agreement", gallery({agreement_chart(checks), deviation_plot(checks)})}};
+  std::vector<Check> failed;
+  std::copy_if(checks.begin(), checks.end(), std::back_inserter(failed), [](const Check& c) { return !c.pass; });
+  for (Check& c : failed) c.setting = c.name + ", " + c.setting;
+  if (!failed.empty()) sections.push_back({"failed", "What differs", check_table("Checks in which measurement and prediction differ by more than chance allows", failed)});
+  Section all{"checks", "Every check", {}};
+  for (const std::string& name : names_of(checks)) {
+    std::vector<Check> group;
+    std::copy_if(checks.begin(), checks.end(), std::back_inserter(group), [&](const Check& c) { return c.name == name; });
+    all.body += element("h3", text(name)) + check_table("", group);
+  }
+  sections.push_back(std::move(all));
+  return sections;
+}
+
+struct Verdict {
+  const char *words, *css, *sign;
+};
+constexpr Verdict kVerdicts[] = {{"holds", "good", "✓"}, {"does not hold", "bad", "✗"}, {"not settled", "open", "?"}, {"not measured", "quiet", "–"}};
+
+Markup verdict_badge(const std::string& words) {
+  for (const Verdict& v : kVerdicts) {
+    if (words == v.words) return element("span", {{"class", std::string("verdict ") + v.css}}, text(std::string(v.sign) + " " + words));
+  }
+  return element("span", {{"class", "verdict"}}, text(words));
+}
+
+std::vector<Section> claims_sections(const Fields& study) {
+  Section section{"claims", "Claims", {}};
+  for (const Fields& claim : study.objects("claims")) {
+    Markup card = element("p", verdict_badge(claim.words("verdict"))) + element("h3", text(claim.words("claim")));
+    card += element("p", element("strong", text("Measured: ")) + text(claim.words("measurement").empty() ? "nothing yet" : claim.words("measurement")));
+    std::string small = "Claimed in " + claim.words("source");
+    if (!claim.words("evidence").empty()) small += ". Evidence: " + claim.words("evidence");
+    section.body += element("article", {{"class", "claim"}}, card + element("p", {{"class", "quiet"}}, text(small)));
+  }
+  if (section.body.empty()) section.body = missing("the study has no claims.", "Run equiscale study claims.");
+  return {section};
+}
+
+std::vector<Tile> tiles_of(const Fields& study, const std::string& kind) {
+  std::vector<Tile> tiles;
+  const auto count = [&](const char* key) { return grouped((long long)(study.objects(key).size())); };
+  if (kind == "theory") {
+    tiles = {{"Checks that agree", grouped(std::llround(study.number("passed"))), ""}, {"Checks that differ", grouped(std::llround(study.number("failed"))), ""}};
+  } else if (kind == "claims") {
+    for (const Verdict& v : kVerdicts) {
+      const auto claims = study.objects("claims");
+      tiles.push_back({v.words, std::to_string(std::count_if(claims.begin(), claims.end(), [&](const Fields& c) { return c.words("verdict") == v.words; })), "claims"});
+    }
+  } else if (kind == "run") {
+    tiles = {{"Arms", count("arms"), ""}, {"Seeds", grouped((long long)(study.numbers("seeds").size())), ""}, {"Runs", count("runs"), ""}};
+    const Fields cost = study.object("cost");
+    if (cost.has("cpu_seconds")) tiles.push_back({"Processor time", human_duration(cost.number("cpu_seconds")), "h:mm:ss"});
+  } else {
+    tiles = {{"Records", count("records"), ""}};
+  }
+  if (study.has("seconds")) tiles.push_back({"Time", human_duration(study.number("seconds")), "h:mm:ss"});
+  return tiles;
+}
+
+Section study_provenance(const Fields& study) {
+  std::vector<std::vector<Cell>> rows;
+  for (const auto& [key, name] : {std::pair{"command", "Command"}, {"version", "Version"}, {"device", "Device"}}) {
+    if (!study.words(key).empty()) rows.push_back({cell(name), cell(study.words(key))});
+  }
+  Section section{"provenance", "Where it came from", table("What makes it again", {"", ""}, rows)};
+  if (study.has("config")) {
+    section.body += element("details", element("summary", text("The configuration that all arms share")) +
+                                           element("pre", element("code", text(study.object("config").value().dump(2)))));
+  }
+  return section;
+}
+
+std::string study_page(const Fields& study, const std::filesystem::path& folder) {
+  const std::string kind = study.words("kind");
+  std::string title;
+  std::vector<Section> sections;
+  if (kind == "theory") title = "Closed forms against measurement", sections = theory_sections(study);
+  else if (kind == "claims") title = "The paper's claims", sections = claims_sections(study);
+  else if (kind == "run") title = "Paired study", sections = paired_sections(study, folder);
+  else if (kind == "scales") title = "Scales where levels are fused", sections = scale_sections(study);
+  else if (kind == "gradients") title = "Gradients where levels are fused", sections = gradient_sections(study);
+  else throw DataError("there is no study of kind \"" + kind + "\"", study.source(), "theory, scales, gradients, run or claims");
+  sections.push_back(study_provenance(study));
+  return page(title, study.words("command"), tiles(tiles_of(study, kind)), sections);
+}
+
+}  // namespace
+
+}  // namespace report
+
+std::filesystem::path write_study_report(const std::filesystem::path& folder) {
+  const nlohmann::json study = report::read_json(folder / "study.json");
+  write_text_atomically(folder / "report.html", report::study_page(report::Fields(study, (folder / "study.json").string()), folder));
+  return folder / "report.html";
+}
+
+}  // namespace eq

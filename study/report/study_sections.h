@@ -1,0 +1,18 @@
+#pragma once
+// The parts of a study's page that have pictures of their own.
+
+#include <filesystem>
+#include <vector>
+
+#include "study/report/fields.h"
+#include "study/report/html.h"
+
+namespace eq::report {
+
+// Arms and seeds, differences with intervals, what they say in words, classes, cost. Runs in `folder` are linked where they have a report.
+std::vector<Section> paired_sections(const Fields& study, const std::filesystem::path& folder);
+// One section a head; arms side by side.
+std::vector<Section> scale_sections(const Fields& study);
+std::vector<Section> gradient_sections(const Fields& study);
+
+}  // namespace eq::report

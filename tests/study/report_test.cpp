@@ -1,0 +1,178 @@
+// Pages of runs and studies, from their folders.
+#include "study/report/report.h"
+
+#include "core/errors.h"
+#include "report_samples.h"
+#include "support.h"
+#include "training/tiny.h"
+#include "training/trainer.h"
+
+using namespace eq;
+using namespace eq::test;
+using Catch::Contains;
+namespace fs = std::filesystem;
+
+namespace {
+
+// A finished run, trained once for all tests of this file.
+const fs::path& tiny_run() {
+  static const TemporaryFolder folder;
+  static const fs::path run = [] {
+    TrainRequest request;
+    request.out = folder.path() / "tiny";
+    request.log = nullptr;
+    train(tiny_config({"train.evaluate_every=3"}), request);
+    return request.out;
+  }();
+  return run;
+}
+
+// A copy without the weights, to be changed.
+fs::path copy_of_run(const TemporaryFolder& folder) {
+  const fs::path copy = folder.path() / "run";
+  fs::copy(tiny_run(), copy, fs::copy_options::recursive);
+  fs::remove(copy / "model.safetensors");
+  return copy;
+}
+
+std::string report_of(const fs::path& folder) { return read_file(write_report(folder)); }
+
+void check_self_contained(const std::string& html) {
+  CHECK(html.find("<script") == std::string::npos);
+  CHECK(html.find("http://") == std::string::npos);
+  CHECK(html.find("https://") == std::string::npos);
+  for (const char* attribute : {"src=\"", "href=\"", "url("}) {
+    for (size_t at = html.find(attribute); at != std::string::npos; at = html.find(attribute, at + 1)) {
+      const std::string target = html.substr(at + std::strlen(attribute), 16);
+      CAPTURE(target);
+      CHECK((target.starts_with("data:image/png") || target.starts_with("#") || target.starts_with("./")));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a run's report has all its parts", "[report]") {
+  TemporaryFolder folder;
+  const fs::path run = copy_of_run(folder);
+  write_file(run / "probes.jsonl", sample_probes(5, 100, true));
+  const std::string html = report_of(run);
+  check_self_contained(html);
+  for (const char* id : {"learning", "classes", "confusion", "pictures", "scales", "gradients", "layers", "provenance"}) {
+    CHECK_THAT(html, Contains("<section id=\"" + std::string(id) + "\">") && Contains("href=\"#" + std::string(id) + "\""));
+  }
+  for (const char* title : {"Loss", "Learning rate", "Gradient norm", "Throughput", "Accuracy on the validation pictures", "IoU of each class", "Where the pixels of each class go",
+                            "Variance kept by resizing", "Scale as fused", "Share of the fusion gradient", "Imbalance of the fusion gradients",
+                            "Gradient norm by layer and time", "Update over weight by layer and time"}) {
+    CHECK_THAT(html, Contains("<strong>" + std::string(title) + "</strong>"));
+  }
+  CHECK_THAT(html, !Contains("Not here: "));
+  CHECK_THAT(html, Contains("white noise") && Contains("errors in red") && Contains("SHA-256 of the weights") && Contains("<details>"));
+  // The two best and the two worst of five pictures, four panels each.
+  size_t images = 0;
+  for (size_t at = html.find("<img "); at != std::string::npos; at = html.find("<img ", at + 1)) ++images;
+  CHECK(images == 16);
+  const auto summary = json::parse(read_file(run / "summary.json"));
+  CHECK_THAT(html, Contains(summary["weights_sha256"].get<std::string>()));
+}
+
+TEST_CASE("what is missing is said, with the key that would make it", "[report]") {
+  TemporaryFolder folder;
+  const fs::path run = copy_of_run(folder);
+  for (const char* name : {"eval", "checkpoint", "overlays", "summary.json", "calibration.json"}) fs::remove_all(run / name);
+  std::string html = report_of(run);
+  check_self_contained(html);
+  CHECK_THAT(html, Contains("Not here: ") && Contains("eval/confusion.csv") && Contains("train.overlays") && Contains("probes.every=50") && Contains("probes.layers=true") && Contains("--resume"));
+  write_file(run / "metrics.jsonl", "");
+  html = report_of(run);
+  CHECK_THAT(html, Contains("metrics.jsonl has no training record yet") && Contains("no evaluation has been made yet"));
+  fs::remove(run / "config.json");
+  CHECK_THROWS_WITH(write_report(run), Contains("neither a run"));
+}
+
+TEST_CASE("damaged files are named, and a killed run's last line is passed over", "[report]") {
+  TemporaryFolder folder;
+  const fs::path run = copy_of_run(folder);
+  const std::string metrics = read_file(run / "metrics.jsonl");
+  write_file(run / "metrics.jsonl", metrics + "{\"type\": \"tr");
+  CHECK_NOTHROW(write_report(run));
+  const auto refuses = [&](const char* file, const std::string& content, const std::string& where) {
+    CAPTURE(file, content);
+    const std::string before = fs::exists(run / file) ? read_file(run / file) : "";
+    write_file(run / file, content);
+    try {
+      write_report(run);
+      FAIL_CHECK("no error");
+    } catch (const DataError& error) {
+      CHECK_THAT(error.where(), Contains(where));
+      CHECK_FALSE(error.try_this().empty());
+    }
+    if (before.empty()) fs::remove(run / file);
+    else write_file(run / file, before);
+  };
+  refuses("metrics.jsonl", "nonsense\n" + metrics, "metrics.jsonl, row 1");
+  refuses("metrics.jsonl", "[1]\n", "metrics.jsonl");
+  refuses("metrics.jsonl", "{\"type\": \"train\", \"iteration\": \"ten\"}\n", "metrics.jsonl");
+  refuses("config.json", "{}}", "config.json");
+  refuses("config.json", R"({"model": 3})", "config.json");
+  refuses("summary.json", "[]", "summary.json");
+  refuses("calibration.json", R"({"branches": {}})", "calibration.json");
+  refuses("probes.jsonl", R"({"iteration": 1, "sites": [{"branches": 3}]})" "\n", "probes.jsonl");
+  refuses("eval/confusion.csv", "a,b\n1,2\n", "confusion.csv");
+  refuses("eval/confusion.csv", "a,b\n1,2\n1,x\n", "confusion.csv");
+  refuses("eval/pictures.csv", "index,name,miou,accuracy\n1,\"a\n", "pictures.csv");
+  refuses("eval/best_1_0000.png", "not a picture", "best_1_0000.png");
+  // Sizes that no map has cost nothing.
+  json site = sample_site("huge", 0, false);
+  site["height"] = 1e18;
+  site["branches"][1]["height"] = -5;
+  write_file(run / "probes.jsonl", json({{"iteration", 0}, {"sites", {site}}}).dump() + "\n{\"iteration\": 5}\n");
+  CHECK_NOTHROW(write_report(run));
+}
+
+TEST_CASE("hostile names stay text", "[report]") {
+  TemporaryFolder folder;
+  const fs::path run = copy_of_run(folder);
+  const std::string evil = "<script>alert(1)</script>\"'";
+  json evaluation = {{"type", "evaluate"}, {"iteration", 6}, {"miou", 0.5}, {"per_class", {{{"name", evil}, {"iou", 0.5}, {"pixels", 10}}}}};
+  write_file(run / "metrics.jsonl", evaluation.dump() + "\n");
+  write_file(run / "eval" / "confusion.csv", "\"<script>alert(1)</script>\"\"'\",b\n5,0\n1,4\n");
+  write_file(run / "eval" / "pictures.csv", "index,name,miou,accuracy\n0,<img src=x onerror=alert(1)>,0.5,0.5\n");
+  write_file(run / "probes.jsonl", json({{"iteration", 0}, {"sites", {sample_site(evil, 0, true, evil)}}}).dump() + "\n");
+  json config = json::parse(read_file(run / "config.json"));
+  config["data"]["type"] = evil;
+  config["equalizer"]["mode"] = evil;
+  write_file(run / "config.json", config.dump());
+  const std::string html = report_of(run);
+  check_self_contained(html);
+  CHECK_THAT(html, Contains("&lt;script&gt;alert(1)") && !Contains("<img src=x"));
+
+  json paired = sample_paired({evil, "javascript:alert(1)"});
+  fs::create_directories(folder.path() / "study" / "javascript:alert(1)" / "seed0");
+  write_file(folder.path() / "study" / "javascript:alert(1)" / "seed0" / "report.html", "");
+  write_file(folder.path() / "study" / "study.json", paired.dump());
+  const std::string study = report_of(folder.path() / "study");
+  check_self_contained(study);
+  CHECK_THAT(study, Contains("href=\"./javascript:alert(1)/seed0/report.html\""));
+}
+
+TEST_CASE("every kind of study has its page", "[report]") {
+  TemporaryFolder folder;
+  const auto page = [&](const json& study) {
+    write_file(folder.path() / "study.json", study.dump());
+    const std::string html = report_of(folder.path());
+    check_self_contained(html);
+    return html;
+  };
+  CHECK_THAT(page(sample_theory()), Contains("Measured against predicted") && Contains("Checks that agree") && Contains("✓ agrees"));
+  CHECK_THAT(page(sample_probe_study("scales")), Contains("Scale of each branch") && Contains("Arm explicit") && Contains("white noise"));
+  CHECK_THAT(page(sample_probe_study("gradients")), Contains("share of the fusion gradient") && Contains("off: largest / smallest"));
+  CHECK_THAT(page(sample_paired()), Contains("mIoU of every seed") && Contains("explicit − off") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
+  CHECK_THAT(page(sample_claims()), Contains("✓ holds") && Contains("✗ does not hold") && Contains("Theorem 3.2"));
+  // Empty ones say what would fill them.
+  for (const char* kind : {"theory", "scales", "gradients", "run", "claims"}) CHECK_THAT(page({{"kind", kind}}), Contains("Not here: "));
+  write_file(folder.path() / "study.json", R"({"kind": "else"})");
+  CHECK_THROWS_AS(write_report(folder.path()), DataError);
+  write_file(folder.path() / "study.json", R"({"kind": "theory", "checks": [3]})");
+  CHECK_THROWS_AS(write_report(folder.path()), DataError);
+}

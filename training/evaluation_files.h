@@ -1,0 +1,43 @@
+#pragma once
+// What the last evaluation leaves in a run's folder, for people and for the report: eval/confusion.csv (rows: labels, columns: predictions),
+// eval/pictures.csv (mean IoU and accuracy of each picture) and eval/best_*.png, eval/worst_*.png (picture | label | prediction | errors).
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "core/tensor.h"
+#include "datasets/dataset.h"
+
+namespace eq {
+
+class EvaluationFiles {
+ public:
+  // `shown`: how many of the best and of the worst pictures to draw, at the most half of the set each. Their predictions are kept until write().
+  EvaluationFiles(const Dataset& dataset, std::filesystem::path folder, int64_t shown);
+
+  void add(int64_t index, const Tensor& labels, const Tensor& predictions);  // uint8 [h,w] each, as EvalRequest::on_picture gives them
+  void write() const;  // replaces the pictures of an earlier evaluation; throws IoError
+
+ private:
+  struct Picture {
+    int64_t index = 0;
+    double miou = 0, accuracy = 0;  // miou over the classes in its labels or prediction; NaN where nothing is labelled
+  };
+  struct Kept {
+    Picture picture;
+    LabelMap labels, predictions;
+  };
+  static bool better(const Picture& a, const Picture& b);
+  void keep(std::vector<Kept>& kept, const Picture& picture, bool best, const Tensor& labels, const Tensor& predictions) const;
+  void draw(const char* kind, const std::vector<Kept>& kept) const;
+
+  const Dataset& dataset_;
+  std::filesystem::path folder_;
+  size_t shown_;
+  std::vector<int64_t> confusion_;  // [label][prediction]
+  std::vector<Picture> pictures_;
+  std::vector<Kept> best_, worst_;  // the most extreme first
+};
+
+}  // namespace eq
