@@ -51,7 +51,8 @@ bool strides_lead_to_elements() {
   }
   const int64_t i = 1, j = 2, k = 3, offset = i * strides[0] + j * strides[1] + k * strides[2];
   std::printf("shape %s has strides %d, %d, %d; element (1, 2, 3) lies %d steps in and is %g\n",
-              to_string(t.shape()).c_str(), int(strides[0]), int(strides[1]), int(strides[2]), int(offset), t.value_at(offset));
+              to_string(t.shape()).c_str(), int(strides[0]), int(strides[1]), int(strides[2]), int(offset),
+              t.value_at(offset));
   // slice() takes the same path: cell 1 of axis 0, then 2 of axis 1, then 3 of axis 2.
   const Tensor cell = slice(slice(slice(t, 0, i, i + 1), 1, j, j + 1), 2, k, k + 1);
   return t.value_at(offset) == cell.item();
@@ -90,7 +91,8 @@ bool eigen_sees_the_same_memory() {
   const Eigen::Map<const Matrix> a_map(a.data<float>(), 3, 4), b_map(b.data<float>(), 4, 2);
   const Eigen::Map<const Matrix> product_map(product.data<float>(), 3, 2);
   const float difference = (a_map * b_map - product_map).cwiseAbs().maxCoeff();
-  std::printf("matmul: %s\nEigen's product of the same memory differs by %g\n", to_string(product).c_str(), double(difference));
+  std::printf("matmul: %s\n", to_string(product).c_str());
+  std::printf("Eigen's product of the same memory differs by %g\n", double(difference));
   return difference == 0;
 }
 

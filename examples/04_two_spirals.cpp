@@ -137,7 +137,7 @@ int main(int argc, char** argv) {
   const bool real = std::filesystem::exists(mnist + "/train-images-idx3-ubyte.gz");
   const Examples train = to_examples(real ? read_mnist(mnist, "train") : draw_digits(20000, 1));
   const Examples test = to_examples(real ? read_mnist(mnist, "test") : draw_digits(2000, 2));
-  std::printf("%d %s\n", int(train.x.size(0)), real ? "digits of MNIST" : ("drawn digits: there is no MNIST in " + mnist).c_str());
+  std::printf("%d %s\n", int(train.x.size(0)), real ? "digits of MNIST" : "drawn digits (no folder of MNIST was given)");
   const InitRandom weights(0);
   Sequential reader;
   build(reader, {train.x.size(1), 64, 10}, relu);

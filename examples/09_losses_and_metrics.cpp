@@ -4,16 +4,15 @@
 // loss nor metric may see them.
 //
 // Imbalance. In Shapes-8 five pixels in eight are background and one in fifty is a dot. Cross entropy listens to
-// pixels, so the gradient is mostly about background. Three cures, tried here on the answer of a network that has begun
-// to notice which classes are common (it says the square root of their shares, everywhere):
+// pixels, so its gradient is mostly about background. Three cures, tried on an answer that is the same everywhere and
+// has begun to notice which classes are common (their probabilities go with the square root of their shares):
 //   class weights   multiply each pixel's loss by a weight of its class, such as 1 / share
 //   OHEM            online hard example mining: pixels answered well enough (here: more than 0.3) are labelled 255
 //   Dice            1 - 2 sum(p y) / (sum p + sum y) for each class: an overlap, so a small class counts as much
 //
 // Metrics. Count a confusion matrix: rows truth, columns prediction. Then for each class
 //   accuracy = diagonal / row             IoU = diagonal / (row + column - diagonal)
-// and mIoU is the mean of IoU. Overall accuracy misleads: an answer that says "background" everywhere gets two thirds
-// right and has found nothing. Its mIoU says so.
+// and mIoU is the mean of IoU. Overall accuracy misleads: see what an answer gets that finds half of one class.
 //
 // Wrong labels. No loss can mend them, and few of them crash. Shapes-8 can spoil its own (data.wrong_labels). The
 // checks before training catch values off by one and masks of 0 and 255. A palette with red and blue exchanged passes
@@ -83,7 +82,8 @@ Tensor dice(const Tensor& scores, const Tensor& labels) {
 
 bool imbalance(const Tensor& labels) {
   const std::vector<int64_t> pixels = inspect_dataset(kScenes).class_pixels;
-  const Tensor counts = Tensor::from(std::vector<float>(pixels.begin(), pixels.end()), {kClasses}), shares = counts / sum(counts);
+  const auto counts = Tensor::from(std::vector<float>(pixels.begin(), pixels.end()), {kClasses});
+  const Tensor shares = counts / sum(counts);
   const CrossEntropyOptions weighted{.class_weights = reciprocal(shares)};
   const Loss losses[] = {[](const auto& z, const auto& y) { return cross_entropy(z, y); },
                          [&](const auto& z, const auto& y) { return cross_entropy(z, y, weighted); }, ohem, dice};
@@ -91,8 +91,8 @@ bool imbalance(const Tensor& labels) {
   for (const Loss& loss : losses) columns.push_back(gradient_shares(loss, labels, shares));
   std::printf("share in %%:    pixels   gradient of: plain  weighted   OHEM    Dice\n");
   for (size_t c = 0; c < kClasses; ++c) {
-    std::printf("  %-12s %6.1f %20.1f %9.1f %6.1f %7.1f\n", kScenes.class_names()[c].c_str(), 100 * shares.value_at(int64_t(c)),
-                columns[0][c], columns[1][c], columns[2][c], columns[3][c]);
+    std::printf("  %-12s %6.1f %20.1f %9.1f %6.1f %7.1f\n", kScenes.class_names()[c].c_str(),
+                100 * shares.value_at(int64_t(c)), columns[0][c], columns[1][c], columns[2][c], columns[3][c]);
   }
   bool ok = columns[2][0] == 0;  // background is answered well enough
   for (const auto& column : columns) ok &= column[kClasses] == 0;  // nothing for ignored pixels
@@ -129,7 +129,8 @@ bool wrong_labels(const std::string& picture) {
       check_report(inspect_dataset(*scenes, {.samples = 64}));
       std::printf("passes the checks\n");
       const RawSample sample = scenes->load(5);
-      shown.push_back(resize_bilinear(overlay(sample.image, sample.labels, scenes->palette(), kIgnoreIndex, 0.7), {240, 240}));
+      const Image painted = overlay(sample.image, sample.labels, scenes->palette(), kIgnoreIndex, 0.7);
+      shown.push_back(resize_bilinear(painted, {240, 240}));
     } catch (const DataError& error) {
       std::printf("%s\n", error.what_happened().c_str());
       caught += kind;

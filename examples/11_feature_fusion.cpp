@@ -1,24 +1,28 @@
 // Lesson 11: where levels meet.
 //
-// A decoder sees fine features that know little (level 0) and coarse ones that know much (the pyramid). UPerHead enlarges
-// all to the finest size, puts them side by side, and lets one 3x3 convolution mix them: y = sum over branches of W_i x_i.
-// The library calls that place a FusionSite. It can be observed: each forward pass shows the features as they arrive and
-// as the convolution gets them.
+// A decoder sees fine features that know little (level 0) and coarse ones that know much (the pyramid). UPerHead
+// enlarges all to the finest size, puts them side by side, and lets one 3x3 convolution mix them: y = sum over
+// branches of W_i x_i. The library calls that place a FusionSite. It can be observed: each forward pass shows the
+// features as they arrive and as the convolution gets them.
 //
 // Scale. Every branch comes out of convolution, batch norm and ReLU, so at the start all arrive with about the same
-// deviation, 0.58. But then the coarse ones are enlarged, and lesson 6 says what that costs: white noise would keep the
-// share of its variance in the column "noise". Real features are smooth, and smooth ones keep more: neighbours that are
-// equal lose nothing in being mixed.
+// deviation, 0.58. But then the coarse ones are enlarged, and lesson 6 says what that costs: white noise would keep
+// the share of its variance in the column "noise". Real features are smooth, and smooth ones keep more: neighbours
+// that are equal lose nothing in being mixed.
 //
-// Gradient. dL/dW_i is the sum over positions of (gradient at y) * x_i. So the weights of a branch hear as loud a gradient
-// as its features are: the finest branch, not enlarged, gets the largest share, and plain gradient descent moves its
-// weights most. This is what the paper calls scale disequilibrium. Note what the last column does not say: that it hurts.
-// Lesson 12 measures that.
+// Gradient. dL/dW_i is the sum over positions of (gradient at y) * x_i. So the weights of a branch hear as loud a
+// gradient as its features are: the finest branch, which is not enlarged, gets the largest share, and gradient
+// descent moves its weights most. This is what the paper calls scale disequilibrium. But compare the columns: from
+// level 1 to the pyramid the deviation hardly changes, and the gradient still falls by a third. There the likely
+// cause is another: coarse features are nearly constant over areas in which the gradient at y changes sign, and what
+// is summed cancels. No equalizer mends that. And note what the last column does not say: that it hurts. Lesson 12
+// asks.
 //
 // The picture shows one channel of each branch as the convolution gets it, on one scale of grays.
 //
-// Exercise: measure the correlation rho of horizontal neighbours in each branch as it arrives, and compare the kept share with
-// bilinear_variance_factor(in, out, false, rho) squared. How much of the difference to white noise does it explain?
+// Exercise: measure the correlation rho of horizontal neighbours in each branch as it arrives, and compare the kept
+// share with bilinear_variance_factor(in, out, false, rho) squared. How much of the difference to noise does it
+// explain?
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -32,7 +36,7 @@
 
 using namespace eq;
 
-constexpr int64_t kSide = 128, kBatches = 4;
+constexpr int64_t kSide = 128, kBatches = 4, kBatchSize = 4;
 
 struct BranchScale {
   Moments arriving, fused;
@@ -86,7 +90,7 @@ int main(int argc, char** argv) {
   const ShapesDataset scenes(kShapesSeed, "train", kSide, Dataset::kEndless);
   PipelineOptions pipeline;
   pipeline.photometric = false;
-  DataLoader loader(scenes, pipeline, {.batch_size = 8});
+  DataLoader loader(scenes, pipeline, {.batch_size = kBatchSize});
 
   ModelOptions options;
   options.num_classes = scenes.num_classes();
@@ -118,9 +122,9 @@ int main(int argc, char** argv) {
     const BranchScale& scale = scales[b];
     const double kept = scale.fused.variance() / scale.arriving.variance();
     const double noise = std::pow(bilinear_variance_factor(scale.size, scale.fused_size, false), 2);
-    std::printf("%-8s %3d -> %2d %11.3f %10.3f %12.3f %9.3f %11.4f %7.1f %%\n", site.branches()[b].name.c_str(), int(scale.size),
-                int(scale.fused_size), scale.arriving.standard_deviation(), scale.fused.standard_deviation(), kept, noise,
-                scale.gradient, 100 * scale.gradient / all);
+    std::printf("%-8s %3d -> %2d %11.3f %10.3f %12.3f %9.3f %11.4f %7.1f %%\n", site.branches()[b].name.c_str(),
+                int(scale.size), int(scale.fused_size), scale.arriving.standard_deviation(),
+                scale.fused.standard_deviation(), kept, noise, scale.gradient, 100 * scale.gradient / all);
     ok &= b == 0 ? kept == 1 && noise == 1 : kept < 1 && kept > noise - 0.05 && scale.gradient < scales[0].gradient;
   }
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");

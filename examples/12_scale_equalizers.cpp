@@ -1,22 +1,23 @@
 // Lesson 12: scale equalizers, and how to find out whether they help.
 //
-// The equalizer (Kim and Kim, 2024) is one line per branch of a fusion site: (x - mean) / std, with constants measured over
-// training batches before the first step and fixed from then on. After it every branch has mean 0 and deviation 1, so that
-// lesson 11's shares start equal. The network must be in training mode while it is measured (lesson 7 says why).
+// The equalizer (Kim and Kim, 2024) is one line per branch of a fusion site: (x - mean) / std, with constants measured
+// over training batches before the first step and fixed from then on. After it every branch has mean 0 and deviation 1,
+// so that the shares of lesson 11 start equal. The network must be in training mode while it is measured (lesson 7).
 //
-// Does it help? Two trainings that differ in nothing still differ in mIoU if their seeds do, by more than most ideas are worth.
-// So one run of each arm proves nothing. Three habits make a small effect visible:
-//  - Pairs. Both arms of a pair start from the same weights and see the same batches. What the seed does to both cancels in
-//    the difference.
+// Does it help? Two trainings that differ in nothing but the seed differ in mIoU by more than most ideas are worth. So
+// one run of each arm proves nothing. Three habits make a small effect visible:
+//  - Pairs. Both arms of a pair start from the same weights and see the same batches. What the seed does to both cancels
+//    in the difference.
 //  - Nothing first. The same arm twice must give a difference of exactly 0. Here arithmetic is deterministic, so it does.
-//  - An interval. From differences d_1 .. d_K with mean m and standard deviation s the true mean lies, with 95 % confidence, in
+//  - An interval. From differences d_1 .. d_K with mean m and standard deviation s, the true mean lies with 95 %
+//    confidence in
 //      m +- t s / sqrt(K)       t = 2.776 for K = 5 (Student's distribution with K - 1 degrees of freedom)
-//    If it covers zero, the honest sentence is: "we do not know". To see an effect of size e one needs about (2 s / e)^2 + 2 pairs.
+//    If it covers zero, the honest sentence is: we do not know. An effect of size e needs about (2 s / e)^2 + 2 pairs.
 //
-// The runs here are toys: tiny networks, a minute of training. Their answer is about toys. `equiscale study run` does the
-// same on real data with as many seeds as you have time for.
+// The runs here are toys: a tiny network, 60 steps. Their answer is about toys. `equiscale study run` does the same on
+// real data, with as many seeds as you have time for.
 //
-// Exercise: change the optimizer to plain SGD (lr 0.05). Theory says equalizers matter more there. Does the interval agree?
+// Exercise: spend a minute on 20 pairs (t = 2.093). Does the interval still cover zero, and on which side does it lie?
 #include <cmath>
 #include <cstdio>
 
