@@ -16,10 +16,12 @@ void add_demo(CLI::App& app);
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_predict(CLI::App& app);
+void add_fold(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_summary(CLI::App& app);
 void add_report(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_study(CLI::App& app);
 
 // A subcommand whose help ends with an example.
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& what_it_does, const std::string& example);

@@ -45,7 +45,12 @@ void print(const DataReport& report) {
   }
   fmt::print("ignored: {:.2f} % of the pixels\n", 100 * report.ignored_share());
   if (report.problem_count == 0) {
-    fmt::print("no problems found\n");
+    try {
+      check_report(report);
+      fmt::print("no problems found\n");
+    } catch (const DataError& error) {
+      fmt::print("training would refuse this set: {}\n", error.what_happened());
+    }
     return;
   }
   fmt::print("{} problems\n", report.problem_count);

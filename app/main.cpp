@@ -50,10 +50,12 @@ int main(int argc, char** argv) {
   eq::app::add_train(app);
   eq::app::add_eval(app);
   eq::app::add_predict(app);
+  eq::app::add_fold(app);
   eq::app::add_inspect(app);
   eq::app::add_summary(app);
   eq::app::add_report(app);
   eq::app::add_bench(app);
+  eq::app::add_study(app);
   try {
     check_command(app, argc, argv);
     app.parse(argc, argv);

@@ -27,6 +27,13 @@ struct FolderPair {
   std::string images, labels;  // relative to the root
 };
 
+// What makes the built-in pictures harder to read. The labels stay as they are.
+struct ShapesDifficulty {
+  int64_t noise = 0;    // 0 .. 128: gray levels added or taken away at most, for every channel of every pixel
+  double contrast = 1;  // 0.05 .. 1: colours move towards middle gray
+  int64_t blur = 0;     // 0 .. 8: radius in pixels of a box filter
+};
+
 struct DataOptions {
   std::string type = "shapes";  // a name of dataset_names()
   std::string root;             // needed by all but shapes
@@ -35,6 +42,8 @@ struct DataOptions {
   int64_t size = 96;         // side in pixels, 64 .. 256
   int64_t train_images = 0;  // 0: endless
   int64_t val_images = 200;
+  ShapesDifficulty difficulty;
+  std::string wrong_labels;  // "", "shift", "binary" or "swapped": labels spoilt on purpose (datasets/shapes.h)
 
   // folders: either a list file or a pair of folders for each split
   std::map<std::string, std::string> list;  // split -> file of lines "image label", relative to the root

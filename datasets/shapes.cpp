@@ -1,6 +1,7 @@
 #include "datasets/shapes.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/errors.h"
 #include "core/random.h"
@@ -12,6 +13,7 @@ namespace {
 constexpr int kPixel = 256;
 constexpr int kUnit = 4096;
 constexpr uint64_t kStream = 0x5348415045533038;  // "SHAPES08"
+constexpr uint64_t kNoiseTag = 1;
 
 enum Class : uint8_t { kBackground, kRegion, kDisc, kSquare, kTriangle, kStroke, kDot, kTwin };
 
@@ -82,7 +84,7 @@ int centered(int noise, int amplitude) { return (noise - 32640) * amplitude / 65
 
 class Scene {
  public:
-  Scene(Random random, int side) : random_(random), side_(side) {
+  Scene(Random random, int side, const ShapesDifficulty& difficulty) : random_(random), side_(side), difficulty_(difficulty) {
     sample_.image.height = sample_.image.width = sample_.labels.height = sample_.labels.width = side;
     color_.resize(size_t(side) * side);
     sample_.labels.labels.assign(size_t(side) * side, kBackground);
@@ -258,8 +260,41 @@ class Scene {
     paint_filled(cx, cy, radius, kDot, false, distance, [&](int, int) { return base; });
   }
 
-  // Grain over everything, and 8 bits.
+  // A box filter along one axis; pixels beyond the edge are those of the edge.
+  void blur(int radius, int dx, int dy) {
+    const std::vector<Rgb> before = color_;
+    auto inside = [this](int at) { return std::clamp(at, 0, side_ - 1); };
+    for (int y = 0; y < side_; ++y) {
+      for (int x = 0; x < side_; ++x) {
+        Rgb sum{0, 0, 0};
+        for (int step = -radius; step <= radius; ++step) {
+          const Rgb& c = before[at(inside(x + step * dx), inside(y + step * dy))];
+          sum = {sum.r + c.r, sum.g + c.g, sum.b + c.b};
+        }
+        const int count = 2 * radius + 1;
+        color_[at(x, y)] = {sum.r / count, sum.g / count, sum.b / count};
+      }
+    }
+  }
+
+  void lower_contrast(int share) {  // in 1/256
+    auto lowered = [share](int value) { return 128 + (value - 128) * share / 256; };
+    for (Rgb& c : color_) c = {lowered(c.r), lowered(c.g), lowered(c.b)};
+  }
+
+  void add_noise(int amplitude) {
+    Random random = random_.fork(kNoiseTag);  // the scene's own draws stay what they are without noise
+    for (Rgb& c : color_) c = draw_color(random, c, amplitude);
+  }
+
+  // What makes it harder, grain over everything, and 8 bits.
   void finish() {
+    if (difficulty_.blur > 0) {
+      blur(int(difficulty_.blur), 1, 0);
+      blur(int(difficulty_.blur), 0, 1);
+    }
+    if (difficulty_.contrast < 1) lower_contrast(int(std::lround(difficulty_.contrast * 256)));
+    if (difficulty_.noise > 0) add_noise(int(difficulty_.noise));
     sample_.image.pixels.resize(3 * color_.size());
     uint8_t* out = sample_.image.pixels.data();
     for (const Rgb& c : color_) {
@@ -272,6 +307,7 @@ class Scene {
 
   Random random_;
   int side_;
+  const ShapesDifficulty& difficulty_;
   bool warm_ = false;
   RawSample sample_;
   std::vector<Rgb> color_;
@@ -285,13 +321,40 @@ uint64_t tag_of(const std::string& split) {
   throw UsageError("the built-in shapes have no split '" + split + "'", "data.type shapes", "use train, val or test");
 }
 
+std::array<uint8_t, 256> labels_as_written(const std::string& wrong) {
+  std::array<uint8_t, 256> written;
+  for (size_t value = 0; value < 256; ++value) written[value] = uint8_t(value);
+  if (wrong == "shift") {
+    for (int c = kBackground; c <= kTwin; ++c) written[size_t(c)] = uint8_t(c + 1);
+  } else if (wrong == "binary") {
+    for (int c = kRegion; c <= kTwin; ++c) written[size_t(c)] = 255;
+  } else if (wrong == "swapped") {  // the classes whose colours in the palette lie nearest to each other's with red and blue exchanged
+    std::swap(written[kSquare], written[kTwin]);
+    std::swap(written[kTriangle], written[kStroke]);
+  } else if (!wrong.empty()) {
+    throw UsageError("there are no wrong labels '" + wrong + "'", "data.wrong_labels", "use shift, binary or swapped, or nothing");
+  }
+  return written;
+}
+
+void check_difficulty(const ShapesDifficulty& difficulty) {
+  auto require = [](bool ok, const char* key, const char* range) {
+    if (!ok) throw UsageError(std::string("the value must be ") + range, std::string("data.difficulty.") + key, "correct it");
+  };
+  require(difficulty.noise >= 0 && difficulty.noise <= 128, "noise", "0 to 128");
+  require(difficulty.contrast >= 0.05 && difficulty.contrast <= 1, "contrast", "0.05 to 1");
+  require(difficulty.blur >= 0 && difficulty.blur <= 8, "blur", "0 to 8");
+}
+
 }  // namespace
 
-ShapesDataset::ShapesDataset(uint64_t seed, const std::string& split, int64_t size, int64_t count)
+ShapesDataset::ShapesDataset(uint64_t seed, const std::string& split, int64_t size, int64_t count, const DataOptions& options)
     : Dataset({"background", "region", "disc", "square", "triangle", "stroke", "dot", "twin"},
               {{90, 90, 90}, {60, 160, 75}, {200, 70, 190}, {225, 190, 50}, {70, 90, 210}, {230, 60, 40}, {240, 240, 240},
                {60, 200, 210}}),
-      seed_(seed), split_(split), split_tag_(tag_of(split)), side_(size), count_(count) {
+      seed_(seed), split_(split), split_tag_(tag_of(split)), side_(size), count_(count),
+      difficulty_(options.difficulty), written_(labels_as_written(options.wrong_labels)), mapper_(options.label_map, num_classes()) {
+  check_difficulty(difficulty_);
   if (size < 64 || size > 256) {
     throw UsageError("the shapes' side must be 64 to 256 pixels, not " + std::to_string(size), "data.size", "use 96");
   }
@@ -303,8 +366,10 @@ ShapesDataset::ShapesDataset(uint64_t seed, const std::string& split, int64_t si
 
 RawSample ShapesDataset::load(int64_t index) const {
   check_index(index);
-  RawSample sample = Scene(Random(seed_, kStream).fork(split_tag_).fork(uint64_t(index)), int(side_)).paint();
+  RawSample sample = Scene(Random(seed_, kStream).fork(split_tag_).fork(uint64_t(index)), int(side_), difficulty_).paint();
   sample.name = std::to_string(index);
+  for (uint8_t& value : sample.labels.labels) value = written_[value];
+  mapper_.map_or_throw(sample.labels, describe(index));
   return sample;
 }
 
@@ -313,7 +378,7 @@ std::string ShapesDataset::describe(int64_t index) const { return "shapes " + sp
 std::unique_ptr<Dataset> make_shapes(const DataOptions& options, const std::string& split) {
   int64_t count = options.val_images;
   if (split == "train") count = options.train_images == 0 ? Dataset::kEndless : options.train_images;
-  return std::make_unique<ShapesDataset>(kShapesSeed, split, options.size, count);
+  return std::make_unique<ShapesDataset>(kShapesSeed, split, options.size, count, options);
 }
 
 }  // namespace eq

@@ -12,7 +12,13 @@
 //   7 twin          the same disc in cool scenes: only the hue of the whole scene, which varies from place to place,
 //                   tells it from class 2
 // 255 is the ring of 1 pixel around regions, discs, squares and triangles, as in PASCAL VOC.
+//
+// For lessons the labels can be spoilt as real data sets often are, before data.label_map is applied:
+//   shift    every class one too high, as where 0 means "unlabelled": minus_one_zero_ignored mends it
+//   binary   0 and 255, a mask made for looking at; all but the background is then ignored
+//   swapped  colours read as blue, green, red: squares and twins, triangles and strokes change places
 
+#include <array>
 #include <memory>
 #include <string>
 
@@ -24,8 +30,9 @@ inline constexpr uint64_t kShapesSeed = 8;  // of the set that make_dataset give
 
 class ShapesDataset final : public Dataset {
  public:
-  // `split` is train, val or test. Throws UsageError for another split, a size outside 64 .. 256 and count < 1.
-  ShapesDataset(uint64_t seed, const std::string& split, int64_t size, int64_t count);
+  // `split` is train, val or test. Of `options` it reads difficulty, wrong_labels and label_map. Throws UsageError for another split, a
+  // size outside 64 .. 256, count < 1, and options out of range.
+  ShapesDataset(uint64_t seed, const std::string& split, int64_t size, int64_t count, const DataOptions& options = {});
   int64_t size() const override { return count_; }
   RawSample load(int64_t index) const override;
   std::string describe(int64_t index) const override;
@@ -35,6 +42,9 @@ class ShapesDataset final : public Dataset {
   std::string split_;
   uint64_t split_tag_;
   int64_t side_, count_;
+  ShapesDifficulty difficulty_;
+  std::array<uint8_t, 256> written_;  // what the labels hold for each class
+  LabelMapper mapper_;
 };
 
 std::unique_ptr<Dataset> make_shapes(const DataOptions& options, const std::string& split);

@@ -1,53 +1,243 @@
 #include "layers/fusion.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "autograd/node.h"
+#include "core/nearest.h"
 
 namespace eq {
+namespace {
 
-FusionSite::FusionSite(std::vector<Branch> branches, bool align_corners, const EqualizerOptions& options, Layer& fusion)
-    : branches_(std::move(branches)), align_corners_(align_corners), fusion_(fusion) {
-  if (options.mode != "off" && options.mode != "explicit") {
-    throw UsageError("there is no equalizer mode '" + options.mode + "'", "equalizer.mode", "use off or explicit");
+void check_choice(const char* key, const std::string& value, const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), value) != known.end()) return;
+  throw UsageError("there is no choice '" + value + "'", std::string("equalizer.") + key, known_names_hint(value, known));
+}
+
+void check_options(const EqualizerOptions& options, const FusionLayer& fusion) {
+  check_choice("mode", options.mode, equalizer_modes());
+  check_choice("inputs", options.inputs, {"all", "upsampled", "matched"});
+  check_choice("constants", options.constants, {"measured", "analytic"});
+  check_choice("measure", options.measure, {"together", "in_turn"});
+  if (options.inputs == "matched" && options.mode != "off" && !has_constants(options)) {
+    throw UsageError("the mode '" + options.mode + "' has no constants to match", "equalizer.inputs", "use all or upsampled");
   }
-  if (options.inputs != "all" && options.inputs != "upsampled") {
-    throw UsageError("'" + options.inputs + "' does not say which inputs to equalize", "equalizer.inputs", "use all or upsampled");
+  if (options.mode == "weighted" && options.inputs != "all") {
+    throw UsageError("the mode 'weighted' weighs all inputs against each other", "equalizer.inputs", "use all");
   }
-  int64_t next = 0;
-  for (size_t i = 0; i < branches_.size(); ++i) {
-    Branch& branch = branches_[i];
-    branch.first_channel = next;
-    next += branch.channels;
-    if (options.mode == "explicit" && (options.inputs == "all" || branch.upsampled)) {
-      branch.equalizer = &register_module<ScaleEqualizer>("equalizers." + std::to_string(i), branch.channels, options);
-    }
+  const Conv2dOptions& conv = fusion.conv->options();
+  if (folds(options) && (conv.pad_top != conv.pad_bottom || conv.pad_left != conv.pad_right)) {
+    throw UsageError("a fusion convolution with uneven padding cannot take a fold", "equalizer.mode", "use explicit");
+  }
+  if (folds(options) && fusion.norm == nullptr && !fusion.conv->bias().defined()) {
+    throw UsageError("the fusion convolution has neither a bias nor a norm behind it to take the means", "equalizer.mode", "use explicit");
   }
 }
 
-int64_t FusionSite::total_channels() const {
+// y += values, in the type of y.
+void add_to(const Tensor& y, const std::vector<double>& values) {
+  dispatch_floating(y.dtype(), "fold", [&]<typename T>() {
+    for (size_t i = 0; i < values.size(); ++i) y.data<T>()[i] = T(double(y.data<T>()[i]) + values[i]);
+  });
+  y.bump_version();
+}
+
+// A branch's constants, one per channel; the identity where there are none.
+std::vector<double> per_channel(const std::vector<double>& values, int64_t channels, double absent) {
+  if (int64_t(values.size()) == channels) return values;
+  return std::vector<double>(size_t(channels), values.empty() ? absent : values[0]);
+}
+
+}  // namespace
+
+// --- what all sites share ---
+
+LevelSite::LevelSite(std::vector<Branch> branches, bool align_corners) : branches_(std::move(branches)), align_corners_(align_corners) {
+  int64_t next = 0;
+  for (Branch& branch : branches_) {
+    branch.first_channel = next;
+    next += branch.channels;
+  }
+}
+
+int64_t LevelSite::total_channels() const {
   return branches_.empty() ? 0 : branches_.back().first_channel + branches_.back().channels;
 }
 
-Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w) {
+Tensor LevelSite::Visit::resized() const {
+  NoGradGuard no_grad;
+  return fuse_levels(features, {.out_h = out_h, .out_w = out_w, .align_corners = site.align_corners_});
+}
+
+std::vector<Tensor> LevelSite::arrive(const std::vector<Tensor>& features) const {
   if (features.size() != branches_.size()) {
     throw ShapeError("the fusion site has " + std::to_string(branches_.size()) + " branches, but got " +
                          std::to_string(features.size()) + " features", path(), "pass one feature map per branch");
   }
+  std::vector<Tensor> arriving = features;
   for (size_t i = 0; i < features.size(); ++i) {
     if (features[i].rank() != 4 || features[i].size(3) != branches_[i].channels) {
       throw ShapeError("branch '" + branches_[i].name + "' must be [N,h,w," + std::to_string(branches_[i].channels) + "], it is " +
                            describe(features[i]), path(), "check the channels of the levels");
     }
+    if (observer_) arriving[i] = reshape(features[i], features[i].shape());
   }
-  FuseLevelsOptions options{.out_h = out_h, .out_w = out_w, .align_corners = align_corners_};
-  if (observer_) {
-    NoGradGuard no_grad;
-    observer_(*this, features, fuse_levels(features, options));
+  return arriving;
+}
+
+void LevelSite::notify(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w, const Tensor& fused) const {
+  if (observer_) observer_({*this, features, out_h, out_w, fused});
+}
+
+// --- the concatenating site ---
+
+FusionSite::FusionSite(std::vector<Branch> branches, bool align_corners, const EqualizerOptions& options, FusionLayer fusion)
+    : LevelSite(std::move(branches), align_corners), options_(options), fusion_(fusion) {
+  check_options(options, fusion);
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    Branch& branch = branches_[i];
+    if (!equalizes(branch)) continue;
+    const std::string name = "equalizers." + std::to_string(i);
+    if (options.mode == "explicit") branch.equalizer = &register_module<ScaleEqualizer>(name, branch.channels, options);
+    if (options.mode == "learnable") branch.equalizer = &register_module<LearnableEqualizer>(name, branch.channels, options);
+    if (options.mode == "batch_norm") branch.norm = &register_module<BatchNorm2d>(name, branch.channels);
+    if (options.mode == "layer_norm") branch.norm = &register_module<LayerNorm>(name, branch.channels);
+    if (options.mode == "l2_norm") branch.norm = &register_module<L2Norm>(name, branch.channels);
   }
-  for (const Branch& branch : branches_) {
-    options.shift.push_back(branch.equalizer ? branch.equalizer->mean() : Tensor());
-    options.scale.push_back(branch.equalizer ? branch.equalizer->inverse_std() : Tensor());
+  if (options.mode == "weighted") weights_ = register_parameter("weights", Tensor::full({int64_t(branches_.size())}, 1, init::dtype()));
+  if (folds(options)) pad_by_itself();
+  if (options.mode == "folded_lr") unit_ = register_buffer("unit", Tensor::full({total_channels()}, 1, init::dtype()));
+}
+
+Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w) {
+  const std::vector<Tensor> arriving = arrive(features);
+  std::vector<Tensor> inputs = arriving;
+  FuseLevelsOptions fuse{.out_h = out_h, .out_w = out_w, .align_corners = align_corners_, .pad_h = pad_h_, .pad_w = pad_w_, .border = border_};
+  Tensor shares;
+  if (weights_.defined()) {
+    const Tensor positive = relu(weights_);
+    shares = div(positive, sum(positive, {0}, true) + 1e-4);
   }
-  return fusion_(fuse_levels(features, options));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Branch& branch = branches_[i];
+    const auto* constant = dynamic_cast<ScaleEqualizer*>(branch.equalizer);
+    fuse.shift.push_back(constant ? constant->mean() : Tensor());
+    fuse.scale.push_back(constant ? constant->inverse_std() : Tensor());
+    // What is affine with constants over the picture commutes with the resizing, and is cheaper before it.
+    if (branch.equalizer && !constant) inputs[i] = (*branch.equalizer)(inputs[i]);
+    if (shares.defined()) inputs[i] = mul(inputs[i], slice(shares, 0, int64_t(i), int64_t(i) + 1));
+    if (branch.norm) {
+      const bool fits = inputs[i].size(1) == out_h && inputs[i].size(2) == out_w;
+      inputs[i] = (*branch.norm)(fits ? inputs[i] : resize_bilinear(inputs[i], out_h, out_w, align_corners_));
+    }
+  }
+  const Tensor fused = fuse_levels(inputs, fuse);
+  notify(arriving, out_h, out_w, folds(options_) ? Tensor() : fused);
+  return (*fusion_.layer)(fused);
+}
+
+void FusionSite::set_constants(const std::vector<BranchConstants>& constants) {
+  if (constants.size() != branches_.size()) {
+    throw ShapeError("the fusion site has " + std::to_string(branches_.size()) + " branches, but got constants for " +
+                         std::to_string(constants.size()), path(), "give one entry per branch");
+  }
+  std::vector<double> mean, inverse;
+  double log_sum = 0;
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    if (branches_[i].equalizer) branches_[i].equalizer->set(constants[i]);
+    const auto means = per_channel(constants[i].mean, branches_[i].channels, 0), stds = per_channel(constants[i].std, branches_[i].channels, 1);
+    mean.insert(mean.end(), means.begin(), means.end());
+    for (double std : stds) {
+      inverse.push_back(1 / std);
+      log_sum += std::log(std) / double(branches_[i].channels);
+    }
+  }
+  if (!folds(options_)) return;
+  if (unit_.defined()) {
+    dispatch_floating(unit_.dtype(), "unit", [&]<typename T>() {
+      for (size_t i = 0; i < inverse.size(); ++i) unit_.data<T>()[i] = T(1 / inverse[i]);
+    });
+    unit_.bump_version();
+  }
+  if (options_.mode == "folded_normalised") {
+    const double common = std::exp(log_sum / double(branches_.size()));
+    for (double& value : inverse) value *= common;
+  }
+  absorb(mean, inverse);
+}
+
+void FusionSite::reset() {
+  for (Branch& branch : branches_) {
+    if (!branch.equalizer) continue;
+    const size_t count = branch.equalizer->get().mean.size();
+    branch.equalizer->set({std::vector<double>(count, 0), std::vector<double>(count, 1)});
+  }
+}
+
+void FusionSite::fold() {
+  EqualizerOptions folded = options_;
+  folded.mode = "folded";
+  if (options_.mode != "explicit" && options_.mode != "learnable") {
+    throw UsageError("equalizers of the mode '" + options_.mode + "' cannot be folded", path(), "fold a network trained with explicit or learnable ones");
+  }
+  check_options(folded, fusion_);
+  std::vector<BranchConstants> constants;
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    constants.push_back(branches_[i].equalizer ? branches_[i].equalizer->get() : BranchConstants());
+    if (branches_[i].equalizer) remove_child("equalizers." + std::to_string(i));
+    branches_[i].equalizer = nullptr;
+  }
+  options_ = folded;
+  pad_by_itself();
+  set_constants(constants);
+}
+
+// The site writes the border that the convolution would have padded with zeros.
+void FusionSite::pad_by_itself() {
+  pad_h_ = fusion_.conv->options().pad_top;
+  pad_w_ = fusion_.conv->options().pad_left;
+  fusion_.conv->set_padding(0, 0);
+  border_ = register_buffer("border", Tensor::zeros({total_channels()}, fusion_.conv->weight().dtype()));
+}
+
+// W (x - mean) / std = (W / std) x - sum (W / std) mean, with the sum over all taps because the border holds the mean.
+void FusionSite::absorb(const std::vector<double>& mean, const std::vector<double>& inverse_std) {
+  NoGradGuard no_grad;
+  const Tensor& weight = fusion_.conv->weight();
+  const int64_t out = weight.size(0), taps = weight.size(1) * weight.size(2), in = weight.size(3);
+  const int64_t per_group = out / fusion_.conv->options().groups;
+  std::vector<double> shift(size_t(out), 0.0);
+  dispatch_floating(weight.dtype(), "fold", [&]<typename T>() {
+    T* value = weight.data<T>();
+    for (int64_t o = 0; o < out; ++o) {
+      for (int64_t t = 0; t < taps; ++t) {
+        for (int64_t i = 0; i < in; ++i, ++value) {
+          const size_t channel = size_t(o / per_group * in + i);
+          *value = T(double(*value) * inverse_std[channel]);
+          shift[size_t(o)] += double(*value) * mean[channel];
+        }
+      }
+    }
+  });
+  weight.bump_version();
+  border_.copy_(Tensor::from<double>(mean, {total_channels()}).to(border_.dtype()));
+  if (fusion_.conv->bias().defined()) {
+    for (double& value : shift) value = -value;
+    add_to(fusion_.conv->bias(), shift);
+  } else {
+    add_to(fusion_.norm->running_mean(), shift);
+  }
+}
+
+// --- the summing site ---
+
+AdditiveSite::AdditiveSite(std::vector<Branch> branches, bool align_corners) : LevelSite(std::move(branches), align_corners) {}
+
+Tensor AdditiveSite::forward(const Tensor& fine, const Tensor& coarse) {
+  const std::vector<Tensor> arriving = arrive({fine, coarse});
+  const Tensor sum = add(arriving[0], resize_bilinear(arriving[1], fine.size(1), fine.size(2), align_corners_));
+  notify(arriving, fine.size(1), fine.size(2), sum);
+  return sum;
 }
 
 }  // namespace eq

@@ -1,7 +1,9 @@
 #pragma once
-// FusionSite: the one place where feature levels meet. It knows its branches by name and channel range, resizes them to one
-// size, equalizes and concatenates them in one pass over memory, and applies the convolution that follows. Calibration,
-// probes, folding and reports attach here.
+// The places where feature levels meet. A site knows its branches by name, resizes them to one size and can be observed:
+// calibration, probes and reports attach here, and no head knows of them.
+//
+// FusionSite concatenates: it resizes, equalizes and joins its branches in one pass over memory, and applies the layer that follows.
+// AdditiveSite sums two levels.
 
 #include <functional>
 #include <string>
@@ -12,39 +14,97 @@
 
 namespace eq {
 
-class FusionSite : public Module {
+class LevelSite : public Module {
  public:
   struct Branch {
     std::string name;         // "level 0", "pool 3", ...
     int64_t channels = 0;
     bool upsampled = false;   // reaches the site at a coarser size
     int64_t first_channel = 0;  // in the concatenation; set by the site
-    ScaleEqualizer* equalizer = nullptr;  // null: this branch is not equalized
+    BranchEqualizer* equalizer = nullptr;  // null: no constants of its own
+    Layer* norm = nullptr;                 // a comparator, applied after the resizing
   };
 
-  // `fusion` is the layer applied to the concatenation; its parent owns it, under mmsegmentation's name. Equalizers are
-  // children "equalizers.<branch index>" and exist only where `options` asks for them, so that without them the state dict is
-  // mmsegmentation's.
-  FusionSite(std::vector<Branch> branches, bool align_corners, const EqualizerOptions& options, Layer& fusion);
+  // One forward pass. The features are views of what the head passed, so that a gradient hook on one of them sees what flows
+  // back to it from this site alone.
+  struct Visit {
+    const LevelSite& site;
+    const std::vector<Tensor>& features;
+    int64_t out_h, out_w;
+    Tensor fused;  // what the fusion layer gets (or the sum); undefined where that is the resized concatenation itself
+    bool align_corners() const { return site.align_corners_; }
+  Tensor resized() const;  // [N,out_h,out_w,total_channels()]: resized and concatenated, not equalized; computed by each call
+  };
+  using Observer = std::function<void(const Visit& visit)>;
+  void set_observer(Observer observer) { observer_ = std::move(observer); }  // an empty one stops it
+
+  const std::vector<Branch>& branches() const { return branches_; }
+  int64_t total_channels() const;
+
+ protected:
+  LevelSite(std::vector<Branch> branches, bool align_corners);
+  std::vector<Tensor> arrive(const std::vector<Tensor>& features) const;  // checked; views where someone observes
+  void notify(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w, const Tensor& fused) const;
+
+  std::vector<Branch> branches_;
+  bool align_corners_;
+
+ private:
+  Observer observer_;
+};
+
+// What a FusionSite applies to the concatenation.
+struct FusionLayer {
+  Layer* layer;                 // its parent owns it, under mmsegmentation's name
+  Conv2d* conv;                 // the convolution in it that reads the concatenation
+  BatchNorm2d* norm = nullptr;  // right behind that convolution; null: the convolution has a bias
+  FusionLayer(Conv2d& conv) : layer(&conv), conv(&conv) {}                                      // NOLINT: converts on purpose
+  FusionLayer(ConvModule& module) : layer(&module), conv(&module.conv()), norm(&module.bn()) {}  // NOLINT
+  FusionLayer(Layer& whole, ConvModule& first) : layer(&whole), conv(&first.conv()), norm(&first.bn()) {}
+};
+
+class FusionSite : public LevelSite {
+ public:
+  // What equalizing adds are children "equalizers.<branch index>" (or the buffers "border" and "unit", or the parameter "weights"), and it
+  // exists only where `options` asks for it, so that without it the state dict is mmsegmentation's. Throws UsageError for options that do
+  // not exist or do not go together.
+  FusionSite(std::vector<Branch> branches, bool align_corners, const EqualizerOptions& options, FusionLayer fusion);
 
   // features[i]: [N,h_i,w_i,branches()[i].channels], to fusion(concat) at out_h x out_w. Throws ShapeError for another number of features
   // or channels.
   Tensor forward(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w);
 
-  const std::vector<Branch>& branches() const { return branches_; }
-  int64_t total_channels() const;
-  Layer& fusion() { return fusion_; }
+  const EqualizerOptions& options() const { return options_; }
+  const FusionLayer& fusion() const { return fusion_; }
+  bool equalizes(const Branch& branch) const { return options_.mode != "off" && (options_.inputs == "all" || branch.upsampled); }
 
-  // While set, sees each forward: the branches as they arrive and the concatenation resized but not equalized (which
-  // costs a second pass). Set an empty one to stop.
-  using Observer = std::function<void(const FusionSite& site, const std::vector<Tensor>& features, const Tensor& resized)>;
-  void set_observer(Observer observer) { observer_ = std::move(observer); }
+  // One entry per branch. Explicit and learnable equalizers take the constants over; the folded modes fold them into the weight.
+  void set_constants(const std::vector<BranchConstants>& constants);
+  void reset();  // equalizers back to the identity
+
+  // Turns explicit or learnable equalizers into a folded site that computes the same function: the fusion weight takes 1 / sigma, the
+  // norm behind it (or the bias) the means, and the border, which was zero after equalizing, becomes the mean. Throws UsageError in other modes.
+  void fold();
+
+  // "folded_lr": the unit in which the optimizer steps each input channel of the fusion weight, sigma [total_channels()]; else undefined.
+  const Tensor& unit() const { return unit_; }
 
  private:
-  std::vector<Branch> branches_;
-  bool align_corners_;
-  Layer& fusion_;
-  Observer observer_;
+  void pad_by_itself();
+  void absorb(const std::vector<double>& mean, const std::vector<double>& inverse_std);
+
+  EqualizerOptions options_;
+  FusionLayer fusion_;
+  Tensor weights_;        // "weighted": [branches]
+  Tensor border_, unit_;  // folded: [total_channels()]
+  int64_t pad_h_ = 0, pad_w_ = 0;
+};
+
+// fine + resize(coarse), as on the top-down path of a feature pyramid. Never equalized.
+class AdditiveSite : public LevelSite {
+ public:
+  AdditiveSite(std::vector<Branch> branches, bool align_corners);  // two, fine first
+  Tensor forward(const Tensor& fine, const Tensor& coarse);
 };
 
 }  // namespace eq

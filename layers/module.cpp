@@ -161,6 +161,10 @@ void Module::add_child(const std::string& name, std::unique_ptr<Module> child) {
   children_.emplace_back(name, std::move(child));
 }
 
+void Module::remove_child(const std::string& name) {
+  std::erase_if(children_, [&](const auto& child) { return child.first == name; });
+}
+
 Tensor Layer::operator()(const Tensor& x) {
   const Tensor y = forward(x);
   for (LayerObserver* observer = t_observer; observer != nullptr; observer = observer->outer_) observer->callback_(*this, x, y);

@@ -77,6 +77,7 @@ class Module {
   Tensor register_parameter(const std::string& name, Tensor value, FileLayout layout = FileLayout::kSame);
   Tensor register_buffer(const std::string& name, Tensor value);
   void add_child(const std::string& name, std::unique_ptr<Module> child);
+  void remove_child(const std::string& name);  // nothing happens if there is none
 
  private:
   struct Entry {
@@ -91,6 +92,16 @@ class Module {
   std::string path_;
   bool training_ = true;
 };
+
+// The modules of type M in `root`, in registration order, which is the order of use where a class keeps to it.
+template <class M>
+std::vector<M*> modules_of(Module& root) {
+  std::vector<M*> found;
+  for (const Module::NamedModule& entry : root.named_modules()) {
+    if (M* module = dynamic_cast<M*>(entry.module)) found.push_back(module);
+  }
+  return found;
+}
 
 // A module from one tensor to one tensor.
 class Layer : public Module {

@@ -1,21 +1,40 @@
 #include "layers/scale_equalizer.h"
 
-#include <algorithm>
+#include <cmath>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
-#include "layers/fusion.h"
 
 namespace eq {
+namespace {
 
-ScaleEqualizer::ScaleEqualizer(int64_t channels, const EqualizerOptions& options)
-    : per_channel_(options.granularity == "channel"), floor_(options.floor) {
+int64_t constant_count(int64_t channels, const EqualizerOptions& options) {
   if (options.granularity != "channel" && options.granularity != "scalar") {
     throw UsageError("there is no granularity '" + options.granularity + "'", "equalizer.granularity", "use scalar or channel");
   }
-  const int64_t size = per_channel_ ? channels : 1;
-  mean_ = register_buffer("mean", Tensor::zeros({size}, init::dtype()));
-  std_ = register_buffer("std", Tensor::full({size}, 1, init::dtype()));
+  return options.granularity == "channel" ? channels : 1;
+}
+
+void assign(Tensor& target, const std::vector<double>& values, const std::string& where) {
+  if (int64_t(values.size()) != target.numel()) {
+    throw ShapeError("the equalizer has " + std::to_string(target.numel()) + " constants, not " + std::to_string(values.size()), where,
+                     "set one pair, or one per channel, as equalizer.granularity says");
+  }
+  target.copy_(Tensor::from<double>(values, {target.numel()}).to(target.dtype()));
+}
+
+}  // namespace
+
+const std::vector<std::string>& equalizer_modes() {
+  static const std::vector<std::string> modes = {"off",       "explicit",   "folded",     "folded_normalised", "folded_lr",
+                                                 "learnable", "batch_norm", "layer_norm", "l2_norm",           "weighted"};
+  return modes;
+}
+
+ScaleEqualizer::ScaleEqualizer(int64_t channels, const EqualizerOptions& options) {
+  const int64_t count = constant_count(channels, options);
+  mean_ = register_buffer("mean", Tensor::zeros({count}, init::dtype()));
+  std_ = register_buffer("std", Tensor::full({count}, 1, init::dtype()));
 }
 
 Tensor ScaleEqualizer::inverse_std() const {
@@ -25,77 +44,43 @@ Tensor ScaleEqualizer::inverse_std() const {
 
 Tensor ScaleEqualizer::forward(const Tensor& x) { return mul(sub(x, mean_), inverse_std()); }
 
-int64_t ScaleEqualizer::set_constants(const std::vector<Moments>& channels) {
-  const std::vector<Moments> sources = per_channel_ ? channels : std::vector<Moments>{pooled(channels)};
-  int64_t floored = 0;
-  dispatch_floating(mean_.dtype(), "ScaleEqualizer", [&]<typename T>() {
-    for (size_t i = 0; i < sources.size(); ++i) {
-      mean_.data<T>()[i] = T(sources[i].mean);
-      const double sigma = sources[i].standard_deviation();
-      floored += !(sigma >= floor_);
-      std_.data<T>()[i] = T(std::max(floor_, sigma));
-    }
-  });
-  mean_.bump_version();
-  std_.bump_version();
-  return floored;
+void ScaleEqualizer::set(const BranchConstants& constants) {
+  assign(mean_, constants.mean, path());
+  assign(std_, constants.std, path());
 }
 
-void ScaleEqualizer::reset() {
-  mean_.fill_(0);
-  std_.fill_(1);
+BranchConstants ScaleEqualizer::get() const {
+  return {mean_.to(DType::kFloat64).to_vector<double>(), std_.to(DType::kFloat64).to_vector<double>()};
 }
 
-CalibrationReport calibrate_equalizers(Module& model, const std::vector<FusionSite*>& sites, int64_t batches,
-                                       const std::function<void(int64_t)>& run_forward) {
-  if (batches < 1) throw UsageError("calibration needs at least one batch", "equalizer.batches", "use 32, or at least 1");
+LearnableEqualizer::LearnableEqualizer(int64_t channels, const EqualizerOptions& options) {
+  const int64_t count = constant_count(channels, options);
+  shift_ = register_parameter("shift", Tensor::zeros({count}, init::dtype()));
+  scale_ = register_parameter("scale", Tensor::full({count}, 1, init::dtype()));
+}
+
+Tensor LearnableEqualizer::forward(const Tensor& x) { return mul(sub(x, shift_), scale_); }
+
+void LearnableEqualizer::set(const BranchConstants& constants) {
   NoGradGuard no_grad;
-  const bool was_training = model.is_training();
-  std::vector<std::pair<Tensor, Tensor>> kept;
-  for (const Module::NamedTensor& buffer : model.named_buffers()) kept.emplace_back(buffer.tensor, buffer.tensor.clone());
-  auto restore = [&] {
-    for (FusionSite* site : sites) site->set_observer({});
-    for (auto& [buffer, value] : kept) buffer.copy_(value);
-    model.train(was_training);
-  };
-
-  std::vector<std::vector<std::vector<Moments>>> moments;  // [site][branch][channel]
-  for (FusionSite* site : sites) {
-    auto& of_site = moments.emplace_back();
-    for (const FusionSite::Branch& branch : site->branches()) {
-      of_site.emplace_back(branch.channels);
-      if (branch.equalizer) branch.equalizer->reset();
-    }
-  }
-  for (size_t s = 0; s < sites.size(); ++s) {
-    sites[s]->set_observer([&of_site = moments[s]](const FusionSite& site, const std::vector<Tensor>&, const Tensor& resized) {
-      for (size_t b = 0; b < of_site.size(); ++b) {
-        const FusionSite::Branch& branch = site.branches()[b];
-        const auto seen = channel_moments(resized, branch.first_channel, branch.first_channel + branch.channels);
-        for (size_t c = 0; c < seen.size(); ++c) of_site[b][c].merge(seen[c]);
-      }
-    });
-  }
-  model.train();
-  try {
-    for (int64_t i = 0; i < batches; ++i) run_forward(i);
-  } catch (...) {
-    restore();
-    throw;
-  }
-  restore();
-
-  CalibrationReport report;
-  report.batches = batches;
-  for (size_t s = 0; s < sites.size(); ++s) {
-    for (size_t b = 0; b < moments[s].size(); ++b) {
-      const FusionSite::Branch& branch = sites[s]->branches()[b];
-      const Moments all = pooled(moments[s][b]);
-      const int64_t floored = branch.equalizer ? branch.equalizer->set_constants(moments[s][b]) : 0;
-      report.branches.push_back({sites[s]->path(), branch.name, all.mean, all.standard_deviation(), branch.equalizer != nullptr, floored > 0});
-    }
-  }
-  return report;
+  std::vector<double> scale;
+  for (double std : constants.std) scale.push_back(1 / std);
+  assign(shift_, constants.mean, path());
+  assign(scale_, scale, path());
 }
+
+BranchConstants LearnableEqualizer::get() const {
+  NoGradGuard no_grad;
+  BranchConstants constants{shift_.to(DType::kFloat64).to_vector<double>(), scale_.to(DType::kFloat64).to_vector<double>()};
+  for (double& std : constants.std) std = 1 / std;
+  return constants;
+}
+
+L2Norm::L2Norm(int64_t channels)
+    : gain_(register_parameter("weight", Tensor::full({channels}, std::sqrt(double(channels)), init::dtype()))) {}
+
+Tensor L2Norm::forward(const Tensor& x) { return mul(mul(x, rsqrt(sum(square(x), {-1}, true) + 1e-10)), gain_); }
+
+std::string L2Norm::description() const { return "L2Norm " + std::to_string(gain_.numel()); }
 
 }  // namespace eq

@@ -22,6 +22,7 @@ struct Config {
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   EvaluateOptions evaluate;
+  ProbeOptions probes;
 };
 
 // `settings` are "dotted.key=value" and are applied before anything is read: the value is JSON, or else the text as it stands; a number in the key

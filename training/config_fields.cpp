@@ -79,6 +79,12 @@ void visit_data(Fields& f, DataOptions& o) {
   f.integer("size", o.size, 64, 256);
   f.integer("train_images", o.train_images, 0);
   f.integer("val_images", o.val_images, 1, 1'000'000);
+  f.object("difficulty", [&](Fields& d) {
+    d.integer("noise", o.difficulty.noise, 0, 128);
+    d.number("contrast", o.difficulty.contrast, 0.05, 1);
+    d.integer("blur", o.difficulty.blur, 0, 8);
+  });
+  f.text("wrong_labels", o.wrong_labels, {"", "shift", "binary", "swapped"});
   f.any(
       "list",
       [&](const std::string& text) {
@@ -145,10 +151,14 @@ void visit_head(Fields& f, HeadOptions& o) {
   f.integers("in_index", levels, 0, 64);
   o.in_index.assign(levels.begin(), levels.end());
   f.integers("pool_scales", o.pool_scales, 1, 1024);
+  f.integers("dilations", o.dilations, 1, 1024);
+  f.integer("c1_channels", o.c1_channels, 0, 65536);
+  f.small("c1_level", o.c1_level, 0, 64);
+  f.text("input_transform", o.input_transform);
   f.small("num_convs", o.num_convs, 0, 64);
   f.small("kernel_size", o.kernel_size, 1, 31);
   f.flag("concat_input", o.concat_input);
-  f.number("dropout", o.dropout, 0, 0.999);
+  f.number("dropout", o.dropout, -1, 0.999);
 }
 
 void visit_model(Fields& f, ModelOptions& o) {
@@ -157,8 +167,11 @@ void visit_model(Fields& f, ModelOptions& o) {
     b.small("depth", o.backbone.depth, 1, 1000);
     b.text("stem", o.backbone.stem);
     b.integer("width", o.backbone.width, 1, 4096);
+    b.number("multiplier", o.backbone.multiplier, 1e-3, 16);
+    b.text("variant", o.backbone.variant);
     b.small("output_stride", o.backbone.output_stride, 1, 64);
     b.text("pretrained", o.backbone.pretrained);
+    b.text("load_mode", o.backbone.load_mode, {"strict", "backbone"});
   });
   f.object("decode_head", [&](Fields& head) { visit_head(head, o.decode_head); });
   bool auxiliary = !o.auxiliary_head.type.empty();
@@ -173,9 +186,11 @@ void visit_model(Fields& f, ModelOptions& o) {
 }
 
 void visit_equalizer(Fields& f, EqualizerOptions& o) {
-  f.text("mode", o.mode, {"off", "explicit"});
-  f.text("inputs", o.inputs, {"all", "upsampled"});
+  f.text("mode", o.mode, equalizer_modes());
+  f.text("inputs", o.inputs, {"all", "upsampled", "matched"});
   f.text("granularity", o.granularity, {"scalar", "channel"});
+  f.text("constants", o.constants, {"measured", "analytic"});
+  f.text("measure", o.measure, {"together", "in_turn"});
   f.integer("batches", o.batches, 1, 1'000'000);
   f.number("floor", o.floor, 1e-30, 1);
 }
@@ -227,6 +242,11 @@ void visit_evaluate(Fields& f, EvaluateOptions& o) {
   f.integer("batch_size", o.batch_size, 1, 65536);
 }
 
+void visit_probes(Fields& f, ProbeOptions& o) {
+  f.integer("every", o.every, 0);
+  f.flag("layers", o.layers);
+}
+
 }  // namespace
 
 void visit_config(Fields& f, Config& c) {
@@ -239,6 +259,7 @@ void visit_config(Fields& f, Config& c) {
   f.object("optimizer", [&](Fields& s) { visit_optimizer(s, c.optimizer); });
   f.object("schedule", [&](Fields& s) { visit_schedule(s, c.schedule); });
   f.object("evaluate", [&](Fields& s) { visit_evaluate(s, c.evaluate); });
+  f.object("probes", [&](Fields& s) { visit_probes(s, c.probes); });
 }
 
 }  // namespace eq

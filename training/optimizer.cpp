@@ -32,6 +32,30 @@ double sum_of_squares(const T* values, int64_t count) {
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
+// Calls body(first, count, unit) over elements [begin, end) of a parameter with units: unit[k] belongs to element first + k.
+template <class T, class Body>
+void for_units(const OptimizerParameter& parameter, int64_t begin, int64_t end, Body body) {
+  const Shape& shape = parameter.tensor.shape();  // [O,kh,kw,I/groups]
+  const int64_t row = shape[3], outputs = row * shape[1] * shape[2], per_group = shape[0] / parameter.groups;
+  const T* unit = parameter.unit.data<T>();
+  for (int64_t first = begin; first < end;) {
+    const int64_t channel = first / outputs / per_group * row + first % row, count = std::min(end - first, row - first % row);
+    body(first, count, unit + channel);
+    first += count;
+  }
+}
+
+template <class T>
+double sum_of_squares(const OptimizerParameter& parameter, const Tensor& grad, int64_t begin, int64_t end) {
+  const T* values = grad.data<T>();
+  if (!parameter.unit.defined()) return sum_of_squares(values + begin, end - begin);
+  double total = 0;
+  for_units<T>(parameter, begin, end, [&](int64_t first, int64_t count, const T* unit) {
+    for (int64_t k = 0; k < count; ++k) total += double(values[first + k] / unit[k]) * double(values[first + k] / unit[k]);
+  });
+  return total;
+}
+
 }  // namespace
 
 void assign_groups(std::vector<OptimizerParameter>& parameters, const std::vector<ParameterGroup>& groups) {
@@ -92,10 +116,23 @@ void Optimizer::step(double lr, double grad_scale) {
       if (!grad.defined()) continue;
       const Step step{lr * parameter.lr_mult, weight_decay() * parameter.decay_mult, grad_scale, steps_};
       dispatch_floating(grad.dtype(), "optimizer step", [&]<class T>() {
+        const int64_t count = range.end - range.begin;
         std::vector<T*> slots(slots_.size());
         for (size_t s = 0; s < slots_.size(); ++s) slots[s] = slots_[s][range.parameter].template data<T>() + range.begin;
-        update(step, parameter.tensor.template data<T>() + range.begin, grad.template data<T>() + range.begin, slots.data(),
-               range.end - range.begin);
+        T* value = parameter.tensor.template data<T>() + range.begin;
+        const T* slope = grad.template data<T>() + range.begin;
+        if (!parameter.unit.defined()) return update(step, value, slope, slots.data(), count);
+        std::vector<T> in_units(value, value + count), slope_in_units(slope, slope + count);
+        for_units<T>(parameter, range.begin, range.end, [&](int64_t at, int64_t run, const T* unit) {
+          for (int64_t k = 0, i = at - range.begin; k < run; ++k, ++i) {
+            in_units[size_t(i)] *= unit[k];
+            slope_in_units[size_t(i)] /= unit[k];
+          }
+        });
+        update(step, in_units.data(), slope_in_units.data(), slots.data(), count);
+        for_units<T>(parameter, range.begin, range.end, [&](int64_t at, int64_t run, const T* unit) {
+          for (int64_t k = 0, i = at - range.begin; k < run; ++k, ++i) value[i] = in_units[size_t(i)] / unit[k];
+        });
       });
     }
   });
@@ -159,6 +196,7 @@ std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parame
 
 GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, double loss) {
   struct Piece {
+    const OptimizerParameter* parameter;
     const Tensor* grad;
     int64_t begin, end;
   };
@@ -170,7 +208,7 @@ GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, do
     if (!grad.defined()) continue;
     grads.push_back(std::move(grad));
     for (int64_t begin = 0; begin < grads.back().numel(); begin += kGrain) {
-      pieces.push_back({&grads.back(), begin, std::min(begin + kGrain, grads.back().numel())});
+      pieces.push_back({&parameter, &grads.back(), begin, std::min(begin + kGrain, grads.back().numel())});
     }
   }
   const double squares = parallel_reduce(
@@ -180,7 +218,7 @@ GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, do
         for (int64_t i = first; i < last; ++i) {
           const Piece& piece = pieces[i];
           total += dispatch_floating(piece.grad->dtype(), "gradient norm", [&]<class T>() {
-            return sum_of_squares(piece.grad->template data<T>() + piece.begin, piece.end - piece.begin);
+            return sum_of_squares<T>(*piece.parameter, *piece.grad, piece.begin, piece.end);
           });
         }
         return total;

@@ -20,6 +20,10 @@ struct OptimizerParameter {
   Tensor tensor;         // a leaf, float32 or float64
   bool is_norm = false;  // of a normalisation layer: matched by the pattern "norm"
   double lr_mult = 1, decay_mult = 1;  // set by assign_groups
+  // Where defined, the parameter v is stepped as if it were u * v with u one unit for each input channel of a convolution (over `groups`): for SGD
+  // that is the learning rate times 1 / u^2 and the decay times u^2, for AdamW the learning rate times 1 / u and eps times u. [I * groups].
+  Tensor unit;
+  int64_t groups = 1;
 };
 
 // Every parameter of `model` under its dotted name.
@@ -84,7 +88,7 @@ struct GradientNorm {
   double norm = 0;     // Euclidean, over all gradients; summed in double over fixed chunks in order
   bool finite = true;  // of the norm and of `loss`
 };
-// One pass over all gradients. A single NaN or infinity anywhere shows in the norm.
+// One pass over all gradients, in the units of parameters that have some. A single NaN or infinity anywhere shows in the norm.
 GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, double loss = 0);
 
 // The factor that brings `norm` down to `limit` (PyTorch's clip_grad_norm_: limit / (norm + 1e-6), at most 1); 1 if limit is 0.

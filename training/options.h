@@ -52,6 +52,12 @@ struct TrainOptions {
   std::string on_nan = "stop";    // "stop"; "dump": also write nan_report.json with statistics of every layer
 };
 
+// What a run records of its fusion sites (training/probes.h).
+struct ProbeOptions {
+  int64_t every = 0;    // iterations between records, the first and the last one included; 0: none
+  bool layers = true;   // also the gradient and the update of every weight
+};
+
 struct EvaluateOptions {
   std::string mode = "whole";                 // "whole", "slide"
   std::array<int64_t, 2> crop = {512, 512};   // slide: window, height and width in pixels

@@ -17,10 +17,10 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 // Keys that a resumed run may change without becoming another run.
-constexpr const char* kFreeKeys[] = {"train.iterations",     "train.log_every", "train.evaluate_every", "train.checkpoint_every",
-                                     "train.overlays",       "train.loader_threads", "train.on_nan",    "evaluate.",
-                                     "data.root",            "data.checks",     "data.val_images",      "pipeline.test_scale",
-                                     "model.backbone.pretrained"};
+constexpr const char* kFreeKeys[] = {"train.iterations", "train.log_every",      "train.evaluate_every", "train.checkpoint_every",
+                                     "train.overlays",   "train.loader_threads", "train.on_nan",         "evaluate.",
+                                     "probes.",          "data.root",            "data.checks",          "data.val_images",
+                                     "pipeline.test_scale", "model.backbone.pretrained", "model.backbone.load_mode"};
 
 ordered_json number_or_null(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
 

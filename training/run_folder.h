@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "datasets/dataset.h"
-#include "layers/scale_equalizer.h"
+#include "layers/calibration.h"
 #include "training/checkpoint.h"
 #include "training/config.h"
 #include "training/trainer.h"

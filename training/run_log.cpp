@@ -6,14 +6,11 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "core/errors.h"
 #include "core/file.h"
-#include "core/limits.h"
 
 namespace eq {
 namespace {
 
-namespace fs = std::filesystem;
 using nlohmann::json;
 using nlohmann::ordered_json;
 
@@ -32,35 +29,6 @@ std::string short_bytes(size_t bytes) {
 }
 
 json number_or_null(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
-std::string csv_number(double value) { return std::isfinite(value) ? fmt::format("{:.6g}", value) : ""; }
-
-// Keeps the lines of a file whose row is not after `iteration`.
-template <class IterationOf>
-void keep_rows(const fs::path& path, IterationOf iteration_of, int64_t iteration) {
-  if (!fs::exists(path)) return;
-  const std::string text = read_text(path, limits::kListFileBytes);
-  std::string kept;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string line = text.substr(begin, end - begin);
-    begin = end + 1;
-    if (end < text.size() && iteration_of(line) <= iteration) kept += line + "\n";  // a last line without end was cut off by a kill
-  }
-  if (kept != text) write_text_atomically(path, kept);
-}
-
-constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
-
-int64_t json_iteration(const std::string& line) {
-  const json row = json::parse(line, nullptr, false);
-  return row.is_object() && row.contains("iteration") && row["iteration"].is_number_integer() ? row["iteration"].get<int64_t>() : kNever;
-}
-
-int64_t csv_iteration(const std::string& line) {
-  if (line == kCsvHeader) return -1;
-  const size_t digits = line.find_first_not_of("0123456789");
-  return digits == 0 || digits > 18 ? kNever : std::stoll(line.substr(0, digits));
-}
 
 ordered_json metrics_value(const SegmentationMetrics& metrics) {
   ordered_json classes = ordered_json::array();
@@ -91,13 +59,8 @@ std::string progress_line(const Progress& p) {
 
 std::string metrics_json(const SegmentationMetrics& metrics) { return metrics_value(metrics).dump(); }
 
-RunLog::RunLog(fs::path folder, std::FILE* out, int64_t resume_from)
-    : folder_(std::move(folder)), out_(out), terminal_(out != nullptr && isatty(fileno(out)) == 1) {
-  if (folder_.empty()) return;
-  keep_rows(folder_ / "metrics.jsonl", json_iteration, resume_from);
-  keep_rows(folder_ / "metrics.csv", csv_iteration, resume_from);
-  if (!fs::exists(folder_ / "metrics.csv")) append_line(folder_ / "metrics.csv", kCsvHeader);
-}
+RunLog::RunLog(std::filesystem::path folder, std::FILE* out, int64_t resume_from)
+    : folder_(folder), rows_(std::move(folder), "metrics", kCsvHeader, resume_from), out_(out), terminal_(out != nullptr && isatty(fileno(out)) == 1) {}
 
 RunLog::~RunLog() { clear_glance(); }
 
@@ -107,6 +70,7 @@ void RunLog::clear_glance() {
 }
 
 void RunLog::say(const std::string& text) {
+  if (!folder_.empty()) append_line(folder_ / "log.txt", text.ends_with("\n") ? text.substr(0, text.size() - 1) : text);
   if (out_ == nullptr) return;
   clear_glance();
   std::fputs((text + (text.ends_with("\n") ? "" : "\n")).c_str(), out_);
@@ -124,26 +88,21 @@ void RunLog::glance(const Progress& progress) {
 
 void RunLog::progress(const Progress& p) {
   say(progress_line(p));
-  if (folder_.empty()) return;
   const ordered_json row = {{"type", "train"}, {"iteration", p.iteration}, {"loss", p.loss}, {"main_loss", p.main_loss}, {"aux_loss", p.aux_loss},
                             {"lr", p.lr}, {"grad_norm", p.grad_norm}, {"images_per_second", p.images_per_second},
                             {"data_wait", p.data_wait}, {"memory_bytes", p.memory_bytes}, {"seconds", p.seconds}};
-  append_line(folder_ / "metrics.jsonl", row.dump());
-  append_line(folder_ / "metrics.csv",
-              fmt::format("{},{},{},{},{},{},{},{},{},{},,,", p.iteration, csv_number(p.loss), csv_number(p.main_loss),
-                          csv_number(p.aux_loss), csv_number(p.lr), csv_number(p.grad_norm), csv_number(p.images_per_second),
-                          csv_number(p.data_wait), p.memory_bytes, csv_number(p.seconds)));
+  rows_.append(row.dump(), {fmt::format("{},{},{},{},{},{},{},{},{},{},,,", p.iteration, csv_number(p.loss), csv_number(p.main_loss),
+                                        csv_number(p.aux_loss), csv_number(p.lr), csv_number(p.grad_norm), csv_number(p.images_per_second),
+                                        csv_number(p.data_wait), p.memory_bytes, csv_number(p.seconds))});
 }
 
 void RunLog::evaluation(int64_t iteration, const EvalResult& result, double seconds) {
   say(to_table(result.metrics));
-  if (folder_.empty()) return;
   ordered_json row = {{"type", "evaluate"}, {"iteration", iteration}, {"pictures", result.pictures}, {"evaluation_seconds", result.seconds},
                       {"memory_bytes", result.peak_bytes}};
   row.update(metrics_value(result.metrics));
-  append_line(folder_ / "metrics.jsonl", row.dump());
-  append_line(folder_ / "metrics.csv", fmt::format("{},,,,,,,,{},{},{},{},{}", iteration, result.peak_bytes, csv_number(seconds),
-                                                   csv_number(result.metrics.miou), csv_number(result.metrics.macc), csv_number(result.metrics.aacc)));
+  rows_.append(row.dump(), {fmt::format("{},,,,,,,,{},{},{},{},{}", iteration, result.peak_bytes, csv_number(seconds),
+                                        csv_number(result.metrics.miou), csv_number(result.metrics.macc), csv_number(result.metrics.aacc))});
 }
 
 }  // namespace eq

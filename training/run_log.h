@@ -1,5 +1,5 @@
 #pragma once
-// What a run says while it runs: the progress line, metrics.jsonl and metrics.csv.
+// What a run says while it runs: the progress line, log.txt, metrics.jsonl and metrics.csv.
 
 #include <chrono>
 #include <cstdio>
@@ -7,6 +7,7 @@
 #include <string>
 
 #include "training/evaluator.h"
+#include "training/row_files.h"
 #include "training/train_step.h"
 
 namespace eq {
@@ -30,8 +31,8 @@ std::string human_duration(double seconds);  // "0:02:11"
 
 class RunLog {
  public:
-  // Rows of an earlier part of the run after iteration `resume_from` are removed: they are about to be made again. Files are written below
-  // `folder` unless it is empty, text goes to `out` unless it is null. Throws IoError.
+  // Rows of an earlier part of the run after iteration `resume_from` are removed: they are about to be made again; log.txt keeps all that was
+  // said. Files are written below `folder` unless it is empty, text also goes to `out` unless it is null. Throws IoError.
   RunLog(std::filesystem::path folder, std::FILE* out, int64_t resume_from);
   ~RunLog();
   RunLog(const RunLog&) = delete;
@@ -44,6 +45,7 @@ class RunLog {
  private:
   void clear_glance();
   std::filesystem::path folder_;
+  RowFiles rows_;
   std::FILE* out_;
   bool terminal_;
   bool glancing_ = false;

@@ -82,7 +82,7 @@ TrainStep::Losses TrainStep::forward(const Batch& batch, int64_t pass) {
   return losses;
 }
 
-StepReport TrainStep::run(int64_t iteration, const std::function<Batch()>& next_batch) {
+StepReport TrainStep::run(int64_t iteration, const std::function<Batch()>& next_batch, StepObserver* observer) {
   model_.train();
   model_.zero_grad();
   StepReport report{.iteration = iteration, .lr = schedule_.lr(iteration)};
@@ -91,6 +91,7 @@ StepReport TrainStep::run(int64_t iteration, const std::function<Batch()>& next_
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     const int64_t pass = iteration * options_.accumulate + i;
     batch = next_batch();
+    if (observer && i == 0) observer->before_forward(batch);
     const Losses losses = forward(batch, pass);
     const double loss = losses.total.item();
     if (!std::isfinite(loss)) explain(batch, iteration, pass, loss, 0);
@@ -102,7 +103,9 @@ StepReport TrainStep::run(int64_t iteration, const std::function<Batch()>& next_
   const GradientNorm gradient = gradient_norm(optimizer_->parameters(), report.loss);
   report.grad_norm = gradient.norm;
   if (!gradient.finite) explain(batch, iteration, iteration * options_.accumulate + options_.accumulate - 1, report.loss, gradient.norm);
+  if (observer) observer->after_backward();
   optimizer_->step(report.lr, clip_factor(gradient.norm, options_.clip_norm));
+  if (observer) observer->after_update();
   model_.zero_grad();
   if (ema_) ema_->update(iteration);
   return report;

@@ -49,6 +49,15 @@ class NonFiniteError : public NumericalError {
   NonFiniteReport report_;
 };
 
+// Looks into one update. It must not change anything.
+class StepObserver {
+ public:
+  virtual ~StepObserver() = default;
+  virtual void before_forward(const Batch& batch) = 0;
+  virtual void after_backward() = 0;  // gradients are complete
+  virtual void after_update() = 0;    // weights have changed, gradients are still there
+};
+
 class TrainStep {
  public:
   // The model must outlive it. Throws UsageError for options that do not fit the model (number of class weights, groups, ...).
@@ -56,7 +65,8 @@ class TrainStep {
 
   // Update number `iteration`, from train.accumulate batches. Throws NonFiniteError before anything is updated but the running statistics
   // when the loss or a gradient is not finite; DataError for labels out of range.
-  StepReport run(int64_t iteration, const std::function<Batch()>& next_batch);
+  // The observer, if any, sees the first forward pass.
+  StepReport run(int64_t iteration, const std::function<Batch()>& next_batch, StepObserver* observer = nullptr);
 
   Optimizer& optimizer() { return *optimizer_; }
   Ema* ema() { return ema_.get(); }  // null without averaging

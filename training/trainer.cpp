@@ -13,6 +13,7 @@
 #include "datasets/inspect.h"
 #include "datasets/loader.h"
 #include "training/evaluation_files.h"
+#include "training/probes.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
 #include "training/signals.h"
@@ -37,6 +38,7 @@ class Run {
 
  private:
   void start_or_restore();
+  void say_what_was_loaded();
   void calibrate();
   void loop();
   void report_progress(bool last_of_interval);
@@ -56,6 +58,7 @@ class Run {
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<DataLoader> loader_;
   std::unique_ptr<RunLog> log_;
+  std::unique_ptr<ProbeLog> probes_;
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
   TrainResult result_;
   // Since the run (or this part of it) began, without evaluation; and since the last progress line.
@@ -86,15 +89,20 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
                                                        .seed = uint64_t(config_.seed)});
 }
 
+void Run::say_what_was_loaded() {
+  if (model_->pretrained_note().empty()) return;
+  log_->say(config_.model.backbone.pretrained + ": " + model_->pretrained_note());
+}
+
 ModelCard Run::card() const {
   return {.config = to_json_text(config_), .class_names = train_set_->class_names(), .palette = train_set_->palette(), .iteration = iteration_};
 }
 
 void Run::start_or_restore() {
-  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {} threads, seed {}", config_.model.decode_head.type + "-" +
-                            config_.model.backbone.type + std::to_string(config_.model.backbone.depth),
+  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {} threads, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
                         config_.data.type, config_.model.num_classes, model_->parameter_count(), num_threads(), config_.seed));
   if (!checkpoint_) {
+    say_what_was_loaded();
     if (request_.resume) log_->say("no checkpoint in " + request_.out.string() + " yet: starting from the beginning");
     calibrate();
     return;
@@ -114,10 +122,11 @@ void Run::start_or_restore() {
 
 void Run::calibrate() {
   const EqualizerOptions& options = config_.model.equalizer;
-  if (options.mode == "off") return;
-  log_->say(fmt::format("measuring feature scales over {} batches", options.batches));
+  if (!has_constants(options)) return;
+  log_->say(options.constants == "analytic" ? "equalizing by the scales that white noise would have"
+                                            : fmt::format("measuring feature scales over {} batches", options.batches));
   model_->set_step(uint64_t(config_.seed), 0);
-  result_.calibration = calibrate_equalizers(*model_, model_->fusion_sites(), options.batches, [&](int64_t) {
+  result_.calibration = calibrate_equalizers(*model_, [&](int64_t) {
     if (stopping()) throw StoppedEarly();
     model_->forward(loader_->next().images);
   });
@@ -156,7 +165,9 @@ void Run::loop() {
   allocator().reset_peak();
   while (iteration_ < options.iterations) {
     const double begin = now_seconds(), waited = loader_->data_wait_seconds();
-    const StepReport report = step_->run(iteration_, [&] { return loader_->next(); });
+    const std::unique_ptr<Probe> probe = probes_->probe(*model_, iteration_, options.iterations);
+    const StepReport report = step_->run(iteration_, [&] { return loader_->next(); }, probe.get());
+    if (probe) probes_->write(probe->record());
     const double took = now_seconds() - begin, wait = loader_->data_wait_seconds() - waited;
     ++iteration_;
     step_seconds_ += took;
@@ -215,6 +226,7 @@ TrainResult Run::train_and_evaluate() {
   write_text_atomically(request_.out / "config.json", to_json_text(config_));
   const int64_t resume_from = checkpoint_ ? checkpoint_->card.iteration : -1;
   log_ = std::make_unique<RunLog>(request_.out, request_.log, resume_from);
+  probes_ = std::make_unique<ProbeLog>(config_.probes, request_.out, std::max<int64_t>(-1, resume_from - 1));  // the next record's number is resume_from
   bool stopped = false;
   try {
     start_or_restore();
@@ -257,6 +269,7 @@ TrainResult Run::train_and_evaluate() {
 
 TrainResult Run::try_out() {
   log_ = std::make_unique<RunLog>(fs::path(), request_.log, -1);
+  say_what_was_loaded();
   allocator().reset_peak();
   const double begin = now_seconds();
   step_->run(0, [&] { return loader_->next(); });

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "layers/calibration.h"
 #include "training/config.h"
 #include "training/evaluator.h"
 #include "training/train_step.h"
@@ -34,9 +35,9 @@ struct TrainResult {
   CalibrationReport calibration;  // empty when the equalizers are off, or were restored from a checkpoint
 };
 
-// The folder: config.json (resolved), metrics.jsonl, metrics.csv, calibration.json, checkpoint/, overlays/*.png (input | label |
-// prediction), eval/ (evaluation_files.h), model.safetensors and, last, summary.json. Throws UsageError (options; a folder that already holds a run, unless resuming; a
-// configuration that does not belong to the checkpoint), DataError, IoError, NonFiniteError.
+// The folder: config.json (resolved), log.txt, metrics.jsonl, metrics.csv, calibration.json, probes.* (probes.h), checkpoint/, overlays/*.png (input |
+// label | prediction), eval/ (evaluation_files.h), model.safetensors and, last, summary.json. Throws UsageError (options; a folder that already
+// holds a run, unless resuming; a configuration that does not belong to the checkpoint), DataError, IoError, NonFiniteError.
 TrainResult train(const Config& config, const TrainRequest& request);
 
 // The text of summary.json.

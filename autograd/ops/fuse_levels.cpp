@@ -14,7 +14,7 @@ constexpr const char* kOp = "fuse_levels";
 
 struct FuseLevelsBackward final : Node {
   FuseLevelsBackward(const std::vector<Tensor>& branches, const FuseLevelsOptions& options)
-      : Node(kOp), align_corners_(options.align_corners) {
+      : Node(kOp), align_corners_(options.align_corners), pad_h_(options.pad_h), pad_w_(options.pad_w) {
     for (const Tensor& branch : branches) {
       shapes_.push_back(branch.shape());
       channels_.push_back(branch.size(3));
@@ -24,6 +24,8 @@ struct FuseLevelsBackward final : Node {
   TensorList backward(const TensorList& grads) override {
     FuseLevelsOptions options;
     options.align_corners = align_corners_;
+    options.pad_h = pad_h_;
+    options.pad_w = pad_w_;
     for (const SavedTensor* scale : scale_) options.scale.push_back(scale->get());
     TensorList grad_branches(shapes_.size());
     for (size_t i = 0; i < shapes_.size(); ++i) {
@@ -33,6 +35,7 @@ struct FuseLevelsBackward final : Node {
     return grad_branches;
   }
   bool align_corners_;
+  int64_t pad_h_, pad_w_;
   std::vector<Shape> shapes_;
   std::vector<int64_t> channels_;
   std::vector<SavedTensor*> scale_;
@@ -74,7 +77,16 @@ Tensor fuse_levels(const std::vector<Tensor>& branches, const FuseLevelsOptions&
   }
   check_constants("shift", options.shift, branches);
   check_constants("scale", options.scale, branches);
-  Tensor y = Tensor::empty({branches[0].size(0), options.out_h, options.out_w, channels}, branches[0].dtype(), branches[0].device());
+  if (options.pad_h < 0 || options.pad_w < 0 || options.pad_h > kMaxResizeExtent || options.pad_w > kMaxResizeExtent) {
+    throw UsageError("fuse_levels: the border has " + std::to_string(options.pad_h) + " rows and " + std::to_string(options.pad_w) + " columns",
+                     kOp, "give 0 or more of each");
+  }
+  if (options.border.defined()) {
+    check::alike(kOp, {{"branches[0]", branches[0]}, {"border", options.border}});
+    check::shape(kOp, {"border", options.border}, {channels}, "[" + std::to_string(channels) + "], one value per channel of all branches");
+  }
+  Tensor y = Tensor::empty({branches[0].size(0), options.out_h + 2 * options.pad_h, options.out_w + 2 * options.pad_w, channels},
+                           branches[0].dtype(), branches[0].device());
   cpu::fuse_levels_forward(branches, y, options);
   record<FuseLevelsBackward>(y, branches, branches, options);
   return y;

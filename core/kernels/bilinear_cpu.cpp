@@ -237,9 +237,16 @@ void forward_row_alone(const Plan<T>& plan, int64_t image, int64_t row, T* dst, 
 // Results of this many bytes do not stay in the caches anyway.
 constexpr size_t kStreamBytes = size_t{16} << 20;
 
+// Pixels [first, last) of an array become copies of the border.
 template <class T>
-void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners) {
-  const int64_t out_h = y.size(1), out_w = y.size(2), channels = y.size(3);
+void fill_border(T* out, int64_t first, int64_t last, const std::vector<T>& values) {
+  for (int64_t pixel = first; pixel < last; ++pixel) std::copy(values.begin(), values.end(), out + pixel * int64_t(values.size()));
+}
+
+template <class T>
+void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners, const BilinearBorder& border) {
+  const int64_t full_h = y.size(1), full_w = y.size(2), channels = y.size(3);
+  const int64_t out_h = full_h - 2 * border.rows, out_w = full_w - 2 * border.columns;
   const std::vector<Plan<T>> plans = make_plans<T>(branches, out_h, out_w, align_corners);
   int64_t row_lengths = kWidePack<T>;  // vectors read that far behind the last row
   T* out = y.data<T>();
@@ -248,12 +255,19 @@ void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_
     row_lengths += plan.w * plan.channels;
     stream = stream && plan.channels % kWidePack<T> == 0;
   }
-  parallel_for(y.size(0) * out_h, grain_for(out_w * channels, 1 << 16), [&](int64_t begin, int64_t end) {
+  const std::vector<T> around = expanded<T>(border.values, channels, channels, T(0));
+  parallel_for(y.size(0) * full_h, grain_for(full_w * channels, 1 << 16), [&](int64_t begin, int64_t end) {
     const Tensor rows = scratch(row_lengths, y.dtype());
     std::vector<RowSource<T>> sources(plans.size());
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t image = i / out_h, row = i % out_h;
-      T *dst = out + i * out_w * channels, *spare = rows.data<T>();
+      const int64_t image = i / full_h, row = i % full_h - border.rows;
+      if (row < 0 || row >= out_h) {
+        fill_border(out, i * full_w, (i + 1) * full_w, around);
+        continue;
+      }
+      fill_border(out, i * full_w, i * full_w + border.columns, around);
+      fill_border(out, (i + 1) * full_w - border.columns, (i + 1) * full_w, around);
+      T *dst = out + (i * full_w + border.columns) * channels, *spare = rows.data<T>();
       if (branches.size() == 1) {
         forward_row_alone(plans[0], image, row, dst, spare, stream);
         continue;
@@ -352,11 +366,11 @@ void add_rows(T* dst, const T* h, int64_t pitch, const T* weights, int64_t count
 
 // Rows [begin, end) of one image's gradient of a branch.
 template <class V, class T>
-void backward_rows(const Plan<T>& plan, const Tensor& grad_y, int64_t image, int64_t begin, int64_t end) {
+void backward_rows(const Plan<T>& plan, const Tensor& grad_y, const BilinearBorder& border, int64_t image, int64_t begin, int64_t end) {
   constexpr int64_t kLanes = sizeof(V) / sizeof(T);
   const int64_t c = plan.channels, pitch = round_up(c, kLanes), row_length = plan.w * c;
-  const int64_t out_h = grad_y.size(1), out_w = grad_y.size(2), stride = grad_y.size(3);
-  const T* g = grad_y.data<T>() + image * out_h * out_w * stride + plan.offset;
+  const int64_t full_w = grad_y.size(2), out_w = full_w - 2 * border.columns, stride = grad_y.size(3);
+  const T* g = grad_y.data<T>() + ((image * grad_y.size(1) + border.rows) * full_w + border.columns) * stride + plan.offset;
   const T* g_end = grad_y.data<T>() + grad_y.numel();
   T* grad = plan.data + image * plan.h * row_length;
   const auto& runs = plan.rows.runs;
@@ -367,7 +381,7 @@ void backward_rows(const Plan<T>& plan, const Tensor& grad_y, int64_t image, int
   Tensor last_row;  // a copy of the array's last row where vectors would read past the end
 
   auto gather = [&](int64_t p, T* into) {
-    const T* from = g + p * out_w * stride;
+    const T* from = g + p * full_w * stride;
     int64_t from_stride = stride;
     if (from + (out_w - 1) * stride + pitch > g_end) {
       last_row = scratch(out_w * c + kLanes, grad_y.dtype());
@@ -412,23 +426,26 @@ void backward_rows(const Plan<T>& plan, const Tensor& grad_y, int64_t image, int
 
 // A branch of the target's size: its gradient is its channel range, scaled.
 template <class T>
-void backward_copy(const Plan<T>& plan, const Tensor& grad_y, int64_t image, int64_t begin, int64_t end) {
+void backward_copy(const Plan<T>& plan, const Tensor& grad_y, const BilinearBorder& border, int64_t image, int64_t begin, int64_t end) {
   const int64_t c = plan.channels, stride = grad_y.size(3);
-  const int64_t first = (image * plan.h + begin) * plan.w, count = (end - begin) * plan.w;
-  const T* g = grad_y.data<T>() + first * stride + plan.offset;
-  T* grad = plan.data + first * c;
-  for (int64_t i = 0; i < count; ++i, g += stride, grad += c) {
-    if (!plan.affine) {
-      std::copy_n(g, c, grad);
-    } else {
-      for (int64_t k = 0; k < c; ++k) grad[k] = g[k] * plan.scale[size_t(k)];
+  T* grad = plan.data + (image * plan.h + begin) * plan.w * c;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t first = (image * grad_y.size(1) + border.rows + row) * grad_y.size(2) + border.columns;
+    const T* g = grad_y.data<T>() + first * stride + plan.offset;
+    for (int64_t i = 0; i < plan.w; ++i, g += stride, grad += c) {
+      if (!plan.affine) {
+        std::copy_n(g, c, grad);
+      } else {
+        for (int64_t k = 0; k < c; ++k) grad[k] = g[k] * plan.scale[size_t(k)];
+      }
     }
   }
 }
 
 template <class T>
-void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, bool align_corners) {
-  const std::vector<Plan<T>> plans = make_plans<T>(branches, grad_y.size(1), grad_y.size(2), align_corners);
+void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, bool align_corners, const BilinearBorder& border) {
+  const std::vector<Plan<T>> plans =
+      make_plans<T>(branches, grad_y.size(1) - 2 * border.rows, grad_y.size(2) - 2 * border.columns, align_corners);
   // A task is a strip of one image: of each branch that share of the input rows, so that the branches read their channel ranges
   // of the same output rows shortly after one another. Output rows between two strips are gathered by both.
   const int64_t images = grad_y.size(0);
@@ -442,9 +459,9 @@ void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches,
         const int64_t begin = plan.h * strip / strips, end = plan.h * (strip + 1) / strips;
         if (begin == end) continue;
         if (plan.rows.identity && plan.columns.identity) {
-          backward_copy(plan, grad_y, image, begin, end);
+          backward_copy(plan, grad_y, border, image, begin, end);
         } else {
-          with_pack<T>(plan.channels, [&]<class V>() { backward_rows<V>(plan, grad_y, image, begin, end); });
+          with_pack<T>(plan.channels, [&]<class V>() { backward_rows<V>(plan, grad_y, border, image, begin, end); });
         }
       }
     }
@@ -453,14 +470,15 @@ void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches,
 
 }  // namespace
 
-void bilinear_forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners) {
+void bilinear_forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners, const BilinearBorder& border) {
   if (y.numel() == 0) return;
-  dispatch_floating(y.dtype(), "resize_bilinear", [&]<typename T>() { forward<T>(branches, y, align_corners); });
+  dispatch_floating(y.dtype(), "resize_bilinear", [&]<typename T>() { forward<T>(branches, y, align_corners, border); });
 }
 
-void bilinear_backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, bool align_corners) {
+void bilinear_backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, bool align_corners,
+                       const BilinearBorder& border) {
   if (grad_y.numel() == 0) return;
-  dispatch_floating(grad_y.dtype(), "resize_bilinear", [&]<typename T>() { backward<T>(grad_y, branches, align_corners); });
+  dispatch_floating(grad_y.dtype(), "resize_bilinear", [&]<typename T>() { backward<T>(grad_y, branches, align_corners, border); });
 }
 
 }  // namespace eq::cpu

@@ -6,8 +6,11 @@
 // Shift and scale are constants: no gradient. A branch whose size is already the target's is copied.
 // The weights of a position sum to 1, so the affine map is applied before the horizontal half of the interpolation,
 // where a row is shorter; source coordinates and accuracy are those of resize.h. Same bits for any thread count.
+// On request the result has a border of `border` around it, a constant without gradient: a convolution that pads with
+// other values than zero reads it and pads nothing itself.
 //
-// Shapes: x_i [N,h_i,w_i,C_i]; y [N,out_h,out_w,sum C_i]; shift_i, scale_i [C_i] or [1] or undefined (0 and 1).
+// Shapes: x_i [N,h_i,w_i,C_i]; y [N, out_h + 2 pad_h, out_w + 2 pad_w, sum C_i]; shift_i, scale_i [C_i] or [1] or undefined
+// (0 and 1); border [sum C_i] or undefined (0).
 
 #include <vector>
 
@@ -19,6 +22,8 @@ struct FuseLevelsOptions {
   int64_t out_h = 0, out_w = 0;
   bool align_corners = false;
   std::vector<Tensor> shift, scale;  // one per branch, or empty: no equalizer anywhere
+  int64_t pad_h = 0, pad_w = 0;      // rows above and below, columns left and right
+  Tensor border;
 };
 
 namespace cpu {

@@ -16,7 +16,7 @@ void fuse_levels_forward(const std::vector<Tensor>& branches, Tensor& y, const F
   for (size_t i = 0; i < branches.size(); ++i) {
     list.push_back({branches[i], branches[i].size(3), constant_of(options.shift, i), constant_of(options.scale, i)});
   }
-  bilinear_forward(list, y, options.align_corners);
+  bilinear_forward(list, y, options.align_corners, {options.pad_h, options.pad_w, options.border});
 }
 
 void fuse_levels_backward(const Tensor& grad_y, const std::vector<int64_t>& channels, std::vector<Tensor>& grad_branches,
@@ -25,7 +25,7 @@ void fuse_levels_backward(const Tensor& grad_y, const std::vector<int64_t>& chan
   for (size_t i = 0; i < grad_branches.size(); ++i) {
     list.push_back({grad_branches[i], channels[i], Tensor(), constant_of(options.scale, i)});
   }
-  bilinear_backward(grad_y, list, options.align_corners);
+  bilinear_backward(grad_y, list, options.align_corners, {options.pad_h, options.pad_w, {}});
 }
 
 }  // namespace eq::cpu

@@ -4,7 +4,8 @@
 using namespace eq::test;
 
 TEST_CASE("every subcommand has help with an example", "[app]") {
-  const char* commands[] = {"doctor", "demo", "train", "eval", "predict", "inspect data", "inspect ckpt", "summary", "report", "bench train"};
+  const char* commands[] = {"doctor", "demo", "train", "eval", "predict", "inspect data", "inspect ckpt", "summary", "report", "bench train",
+                            "study theory", "study run", "study claims"};
   for (const char* command : commands) {
     const CommandResult result = equiscale(std::string(command) + " --help");
     INFO(command << "\n" << result.output);
@@ -50,6 +51,19 @@ TEST_CASE("configurations with faults name the file and the place", "[app]") {
   check_error(equiscale("summary " + config), 3, "bad.json");
   write_file(config, R"({"train": {"iterations": 10}, "equaliser": {"mode": "off"}})");
   check_error(equiscale("summary " + config), 2, "did you mean 'equalizer'");
+}
+
+TEST_CASE("inspect data says what is wrong with labels", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string();
+  write_file(config, tiny_recipe());
+  auto inspect = [&](const std::string& labels) {
+    return equiscale("inspect data " + config + " --samples 30 --set data.wrong_labels=" + labels);
+  };
+  check_error(inspect("shift"), 3, "the label 8 at pixel");
+  CHECK(inspect("shift --set data.label_map=minus_one_zero_ignored").output.find("no problems found") != std::string::npos);
+  CHECK(inspect("binary").output.find("training would refuse this set: 7 of 8 classes never occur") != std::string::npos);
+  CHECK(inspect("swapped").output.find("no problems found") != std::string::npos);
 }
 
 TEST_CASE("summary lists layers and totals", "[app]") {

@@ -138,6 +138,16 @@ TEST_CASE("the built-in shapes pass the checks", "[inspect]") {
   CHECK(inspect_dataset(*make_shapes({}, "val")).inspected == 200);
 }
 
+TEST_CASE("wrong labels of the built-in shapes: what the checks catch, and what only the eye can", "[inspect]") {
+  DataOptions options;
+  options.wrong_labels = "shift";
+  CHECK_THROWS_WITH(check_before_training(*make_shapes(options, "train")), Contains("label 8") && Contains("out of range"));
+  options.wrong_labels = "binary";
+  CHECK_THROWS_WITH(check_before_training(*make_shapes(options, "train")), Contains("7 of 8 classes never occur"));
+  options.wrong_labels = "swapped";
+  check_before_training(*make_shapes(options, "train"));
+}
+
 TEST_CASE("CamVid passes the checks", "[inspect][shared]") {
   EQ_NEED_SHARED_DATA();
   DataOptions options;

@@ -1,5 +1,7 @@
 #include "datasets/shapes.h"
 
+#include <cmath>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -117,4 +119,118 @@ TEST_CASE("the sizes of Shapes-8's splits", "[shapes]") {
   options.val_images = 0;
   CHECK_THROWS_AS(make_shapes(options, "val"), UsageError);
   CHECK_THROWS_WITH(make_shapes({}, "trian"), Contains("trian"));
+}
+
+namespace {
+
+ShapesDataset with(const std::function<void(DataOptions&)>& change) {
+  DataOptions options;
+  change(options);
+  return ShapesDataset(kShapesSeed, "val", 64, 20, options);
+}
+
+// Mean and standard deviation of the green channel over some scenes, and the mean difference of neighbours.
+struct Look {
+  double mean = 0, std = 0, step = 0;
+};
+Look look_of(const Dataset& dataset) {
+  Look look;
+  double squares = 0, count = 0;
+  for (int index = 0; index < 8; ++index) {
+    const Image image = dataset.load(index).image;
+    for (size_t i = 0; i + 1 < image.pixels.size() / 3; ++i, ++count) {
+      const double value = image.pixels[3 * i + 1];
+      look.mean += value;
+      squares += value * value;
+      look.step += std::abs(value - image.pixels[3 * i + 4]);
+    }
+  }
+  look.mean /= count;
+  look.step /= count;
+  look.std = std::sqrt(squares / count - look.mean * look.mean);
+  return look;
+}
+
+}  // namespace
+
+TEST_CASE("difficulty changes the pictures and not the labels", "[shapes]") {
+  const ShapesDataset plain = with([](DataOptions&) {});
+  const ShapesDataset noisy = with([](DataOptions& o) { o.difficulty.noise = 40; });
+  const ShapesDataset faint = with([](DataOptions& o) { o.difficulty.contrast = 0.25; });
+  const ShapesDataset blurred = with([](DataOptions& o) { o.difficulty.blur = 3; });
+  for (const ShapesDataset* dataset : {&noisy, &faint, &blurred}) {
+    CHECK(dataset->load(3).labels.labels == plain.load(3).labels.labels);
+    CHECK(dataset->load(3).image.pixels != plain.load(3).image.pixels);
+  }
+  const Look before = look_of(plain);
+  CHECK(look_of(noisy).step > 2 * before.step);
+  CHECK(look_of(noisy).mean == Approx(before.mean).margin(2));
+  CHECK(look_of(faint).std < 0.5 * before.std);
+  CHECK(look_of(faint).std > 0.2 * before.std);
+  CHECK(std::abs(look_of(faint).mean - 128) < std::abs(before.mean - 128));
+  CHECK(look_of(blurred).step < 0.8 * before.step);
+  CHECK(look_of(blurred).std > 0.5 * before.std);
+  CHECK(look_of(blurred).mean == Approx(before.mean).margin(2));
+  CHECK(hash_of(with([](DataOptions& o) { o.difficulty = {.noise = 40, .contrast = 0.5, .blur = 2}; }), {0, 1}) == "2c86375b82d723ef");
+}
+
+TEST_CASE("labels spoilt on purpose", "[shapes]") {
+  const ShapesDataset plain = with([](DataOptions&) {});
+  auto labels = [](const Dataset& dataset) {
+    std::vector<uint8_t> all;
+    for (int index = 0; index < 20; ++index) {
+      const std::vector<uint8_t> some = dataset.load(index).labels.labels;
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    return all;
+  };
+  const std::vector<uint8_t> truth = labels(plain);
+
+  SECTION("shift is out of range, and the preset mends it") {
+    const ShapesDataset shifted = with([](DataOptions& o) { o.wrong_labels = "shift"; });
+    CHECK_THROWS_WITH(labels(shifted), Contains("label 8") && Contains("shapes val") && Contains("data.label_map"));
+    CHECK(labels(with([](DataOptions& o) {
+            o.wrong_labels = "shift";
+            o.label_map.preset = "minus_one_zero_ignored";
+          })) == truth);
+  }
+  SECTION("binary leaves the background, and a label map makes a second class of the rest") {
+    std::vector<uint8_t> expected = truth;
+    for (uint8_t& value : expected) value = value == 0 ? 0 : 255;
+    CHECK(labels(with([](DataOptions& o) { o.wrong_labels = "binary"; })) == expected);
+    for (uint8_t& value : expected) value = value == 0 ? 0 : 1;
+    CHECK(labels(with([](DataOptions& o) {
+            o.wrong_labels = "binary";
+            o.label_map.entries = {{0, 0}, {255, 1}};
+          })) == expected);
+  }
+  SECTION("swapped is what the nearest colour of the palette gives when red and blue are exchanged") {
+    const Palette& palette = plain.palette();
+    std::array<uint8_t, 256> swapped;
+    swapped[255] = 255;
+    for (size_t c = 0; c < palette.size(); ++c) {
+      int nearest = 1 << 30;
+      for (size_t other = 0; other < palette.size(); ++other) {
+        const int r = palette[c][2] - palette[other][0], g = palette[c][1] - palette[other][1], b = palette[c][0] - palette[other][2];
+        const int distance = r * r + g * g + b * b;
+        if (distance < nearest) {
+          nearest = distance;
+          swapped[c] = uint8_t(other);
+        }
+      }
+    }
+    std::vector<uint8_t> expected = truth;
+    for (uint8_t& value : expected) value = swapped[value];
+    CHECK(expected != truth);
+    CHECK(labels(with([](DataOptions& o) { o.wrong_labels = "swapped"; })) == expected);
+  }
+}
+
+TEST_CASE("options of the built-in shapes out of range", "[shapes]") {
+  CHECK_THROWS_WITH(with([](DataOptions& o) { o.wrong_labels = "mirrored"; }), Contains("mirrored") && Contains("swapped"));
+  CHECK_THROWS_WITH(with([](DataOptions& o) { o.difficulty.noise = 129; }), Contains("data.difficulty.noise"));
+  CHECK_THROWS_AS(with([](DataOptions& o) { o.difficulty.noise = -1; }), UsageError);
+  CHECK_THROWS_WITH(with([](DataOptions& o) { o.difficulty.contrast = 0; }), Contains("data.difficulty.contrast"));
+  CHECK_THROWS_WITH(with([](DataOptions& o) { o.difficulty.blur = 9; }), Contains("data.difficulty.blur"));
+  CHECK_THROWS_AS(with([](DataOptions& o) { o.label_map.preset = "cityscapes_ids"; }), UsageError);
 }

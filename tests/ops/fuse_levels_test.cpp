@@ -174,6 +174,32 @@ TEST_CASE("fuse_levels: a scale changed after the forward pass is noticed", "[fu
   CHECK_THROWS_AS(y.backward(Tensor::zeros_like(y)), AutogradError);
 }
 
+TEST_CASE("fuse_levels: a border surrounds the same values, and gradients ignore it", "[fuse_levels]") {
+  for (const FuseLevelsCase& k : cases::kFuseLevels) {
+    CAPTURE(k.n, k.out_h, k.out_w, k.branches.size());
+    const Site plain = make_site(k, DType::kFloat64, true);
+    Site bordered = make_site(k, DType::kFloat64, true);
+    const Tensor inside = fuse_levels(plain.branches, plain.options);
+    const int64_t channels = inside.size(3), pad_h = 1, pad_w = 2;
+    bordered.options.pad_h = pad_h;
+    bordered.options.pad_w = pad_w;
+    bordered.options.border = random_tensor({channels}, 50);
+    const Tensor y = fuse_levels(bordered.branches, bordered.options);
+    REQUIRE(y.shape() == Shape{k.n, k.out_h + 2 * pad_h, k.out_w + 2 * pad_w, channels});
+    CHECK(bit_equal(pad2d(y, -pad_h, -pad_h, -pad_w, -pad_w), inside));
+    for (int64_t i = 0; i < y.numel(); ++i) {
+      const int64_t q = i / channels % y.size(2), p = i / channels / y.size(2) % y.size(1);
+      if (p < pad_h || p >= pad_h + k.out_h || q < pad_w || q >= pad_w + k.out_w) {
+        if (y.value_at(i) != bordered.options.border.value_at(i % channels)) FAIL("border pixel " << p << ", " << q);
+      }
+    }
+    const Tensor grad_y = random_tensor(y.shape(), 51);
+    const std::vector<Tensor> expected = gradients(plain, pad2d(grad_y, -pad_h, -pad_h, -pad_w, -pad_w));
+    const std::vector<Tensor> grads = gradients(bordered, grad_y);
+    for (size_t b = 0; b < grads.size(); ++b) CHECK(bit_equal(grads[b], expected[b]));
+  }
+}
+
 TEST_CASE("fuse_levels: bad arguments", "[fuse_levels]") {
   const Tensor a = Tensor::zeros({1, 4, 4, 3}), b = Tensor::zeros({1, 2, 2, 5});
   FuseLevelsOptions options;
@@ -191,4 +217,10 @@ TEST_CASE("fuse_levels: bad arguments", "[fuse_levels]") {
   CHECK_THROWS_WITH(fuse_levels({a, b}, options), Catch::Contains("scale[1]") && Catch::Contains("[5]"));
   options.scale = {Tensor(), Tensor::zeros({1}, DType::kFloat64)};
   CHECK_THROWS_AS(fuse_levels({a, b}, options), DTypeError);
+  options.scale.clear();
+  options.border = Tensor::zeros({7});
+  CHECK_THROWS_WITH(fuse_levels({a, b}, options), Catch::Contains("border") && Catch::Contains("[8]"));
+  options.border = {};
+  options.pad_h = -1;
+  CHECK_THROWS_AS(fuse_levels({a, b}, options), UsageError);
 }

@@ -17,25 +17,6 @@ using Catch::Contains;
 
 namespace {
 
-struct Setup {
-  explicit Setup(const std::vector<std::string>& settings = {}) : config(tiny_config(settings)) {
-    dataset = make_dataset(config.data, "train");
-    config.model.num_classes = dataset->num_classes();
-    InitRandom random{uint64_t(config.seed)};
-    model = std::make_unique<EncoderDecoder>(config.model);
-    step = std::make_unique<TrainStep>(*model, config);
-    loader = std::make_unique<DataLoader>(*dataset, config.pipeline, LoaderOptions{.batch_size = config.train.batch_size, .seed = 1});
-  }
-  StepReport run(int64_t iteration) {
-    return step->run(iteration, [&] { return loader->next(); });
-  }
-  Config config;
-  std::unique_ptr<Dataset> dataset;
-  std::unique_ptr<EncoderDecoder> model;
-  std::unique_ptr<TrainStep> step;
-  std::unique_ptr<DataLoader> loader;
-};
-
 Tensor named(Module& model, const std::string& name) {
   for (const auto& parameter : model.named_parameters()) {
     if (parameter.name == name) return parameter.tensor;
@@ -49,7 +30,7 @@ Tensor named(Module& model, const std::string& name) {
 }  // namespace
 
 TEST_CASE("a step's loss is the sum of its parts and its update is the optimizer's", "[train_step]") {
-  Setup setup({"optimizer.momentum=0", "optimizer.weight_decay=0", "train.clip_norm=0.01"});
+  StepSetup setup({"optimizer.momentum=0", "optimizer.weight_decay=0", "train.clip_norm=0.01"});
   setup.model->train();
   const Batch batch = setup.loader->next();
   setup.loader->seek(0);
@@ -79,7 +60,7 @@ TEST_CASE("a step's loss is the sum of its parts and its update is the optimizer
 }
 
 TEST_CASE("the auxiliary head learns and its weight counts", "[train_step]") {
-  Setup with({"train.aux_weight=0.4"}), without({"train.aux_weight=0"});
+  StepSetup with({"train.aux_weight=0.4"}), without({"train.aux_weight=0"});
   const Tensor a = named(*with.model, "auxiliary_head.conv_seg.weight"), b = named(*without.model, "auxiliary_head.conv_seg.weight");
   const Tensor before = a.detach().clone();
   CHECK(bit_equal(before, b.detach().clone()));
@@ -88,10 +69,10 @@ TEST_CASE("the auxiliary head learns and its weight counts", "[train_step]") {
 }
 
 TEST_CASE("accumulated passes are the mean of their losses, and dropout differs between them", "[train_step]") {
-  Setup one({"train.accumulate=1"}), two({"train.accumulate=2", "optimizer.lr=0", "schedule.min_lr=0"});
+  StepSetup one({"train.accumulate=1"}), two({"train.accumulate=2", "optimizer.lr=0", "schedule.min_lr=0"});
   const StepReport both = two.run(0);
   // One pass after the other without learning: the same batches, and the same dropout since a pass has its own number.
-  Setup separate({"optimizer.lr=0", "schedule.min_lr=0"});
+  StepSetup separate({"optimizer.lr=0", "schedule.min_lr=0"});
   const double first = separate.run(0).loss, second = separate.run(1).loss;
   CHECK(both.loss == Approx((first + second) / 2).epsilon(1e-12));
   CHECK(first != second);
@@ -101,7 +82,7 @@ TEST_CASE("two steps give the same bits on one thread and on two", "[train_step]
   std::vector<std::map<std::string, Tensor>> states;
   for (int threads : {1, 2}) {
     set_num_threads(threads);
-    Setup setup({"train.ema=0.9"});
+    StepSetup setup({"train.ema=0.9"});
     for (int i = 0; i < 2; ++i) setup.run(i);
     EmaScope scope(setup.step->ema());
     states.emplace_back();
@@ -114,7 +95,7 @@ TEST_CASE("two steps give the same bits on one thread and on two", "[train_step]
 }
 
 TEST_CASE("steps leave no memory behind", "[train_step]") {
-  Setup setup;
+  StepSetup setup;
   for (int i = 0; i < 2; ++i) setup.run(i);
   // What the loader's workers hold ahead changes from moment to moment, so the batches come from one that is kept.
   const Batch batch = setup.loader->next();
@@ -126,7 +107,7 @@ TEST_CASE("steps leave no memory behind", "[train_step]") {
 }
 
 TEST_CASE("a layer that goes bad is named, and the weights stay", "[train_step]") {
-  Setup setup;
+  StepSetup setup;
   setup.run(0);
   Tensor weight = named(*setup.model, "backbone.layer2.0.conv1.weight");
   const Tensor other = named(*setup.model, "decode_head.conv_seg.weight");
@@ -147,7 +128,7 @@ TEST_CASE("a layer that goes bad is named, and the weights stay", "[train_step]"
 }
 
 TEST_CASE("a gradient that goes bad on its way back is named", "[train_step]") {
-  Setup setup;
+  StepSetup setup;
   setup.run(0);
   const Tensor weight = named(*setup.model, "backbone.layer1.0.conv1.weight");
   const int hook = register_hook(weight, [](const Tensor& grad) {
@@ -161,14 +142,14 @@ TEST_CASE("a gradient that goes bad on its way back is named", "[train_step]") {
 }
 
 TEST_CASE("class weights must fit the classes", "[train_step]") {
-  CHECK_THROWS_WITH(Setup({"train.class_weights=[1, 2]"}), Contains("train.class_weights") && Contains("8"));
-  Setup plain, weighted({"train.class_weights=[0, 0, 0, 0, 0, 0, 0, 0]"});
+  CHECK_THROWS_WITH(StepSetup({"train.class_weights=[1, 2]"}), Contains("train.class_weights") && Contains("8"));
+  StepSetup plain, weighted({"train.class_weights=[0, 0, 0, 0, 0, 0, 0, 0]"});
   CHECK(weighted.run(0).loss == 0);
   CHECK(plain.run(0).loss > 0);
 }
 
 TEST_CASE("parameters of normalisation layers are found whatever they are called", "[train_step]") {
-  Setup setup;
+  StepSetup setup;
   int norms = 0, convolutions = 0;
   for (const OptimizerParameter& parameter : setup.step->optimizer().parameters()) {
     if (parameter.is_norm) CHECK(parameter.tensor.rank() == 1);

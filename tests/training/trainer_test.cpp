@@ -49,7 +49,7 @@ TEST_CASE("a run leaves its files, and evaluating its weights again gives its nu
   CHECK(result.train_peak_bytes > 0);
   CHECK(result.eval_peak_bytes > 0);
   REQUIRE(result.calibration.branches.size() == 9);
-  for (const char* name : {"config.json", "metrics.jsonl", "metrics.csv", "calibration.json", "checkpoint/manifest.json", "model.safetensors"}) {
+  for (const char* name : {"config.json", "log.txt", "metrics.jsonl", "metrics.csv", "calibration.json", "checkpoint/manifest.json", "model.safetensors"}) {
     CAPTURE(name);
     CHECK(fs::exists(out / name));
   }
@@ -71,6 +71,10 @@ TEST_CASE("a run leaves its files, and evaluating its weights again gives its nu
   }
   CHECK(train_rows == 3);
   CHECK(evaluations == 2);
+  const std::string log = read_file(out / "log.txt");  // though nothing was printed
+  CHECK_THAT(log, Contains("uper-resnet18 on shapes") && Contains("measuring feature scales") && Contains("iter  6/6  loss") && Contains("| aAcc"));
+  CHECK(log.ends_with("\n"));
+  CHECK(log.find("\n\n") == std::string::npos);
   const std::string csv = read_file(out / "metrics.csv");
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 6);
   CHECK(std::count(csv.begin(), csv.end(), ',') == 6 * 12);
@@ -110,6 +114,9 @@ TEST_CASE("an interrupted run resumes to the same bits", "[trainer]") {
   // Each row once, though iteration 4 was logged by both parts.
   const std::string rows = read_file(out / "metrics.csv");
   CHECK(std::count(rows.begin(), rows.end(), '\n') == 5);
+  const std::string log = read_file(out / "log.txt");  // both parts
+  CHECK(log.find("iter  4/6") < log.find("resuming after iteration 3"));
+  CHECK(log.find("resuming after iteration 3") < log.rfind("iter  4/6"));
   // A finished run may be resumed: nothing is left to do but to evaluate.
   CHECK(train(config, quiet(out, true)).weights_sha256 == whole.weights_sha256);
 }

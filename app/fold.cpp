@@ -1,0 +1,49 @@
+// equiscale fold RUN|CKPT --out FILE.
+#include <fmt/format.h>
+
+#include "app/common.h"
+#include "training/fold.h"
+
+namespace eq::app {
+
+void add_fold(CLI::App& app) {
+  CLI::App* command = add_command(app, "fold", "Turn the equalizers of a trained network into weights: the same predictions, nothing left to compute for them",
+                                  "equiscale fold runs/camvid --out camvid_folded.safetensors --check 101");
+  struct Options {
+    MachineOptions machine;
+    std::string path, out, split = "val";
+    std::vector<std::string> settings;
+    int64_t check = 0;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
+  command->add_option("--out", options->out, "The new weights file; `eval` and `predict` take it as they take a run")->required();
+  command->add_option("--check", options->check, "Compare the predictions on so many pictures")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command->add_option("--split", options->split, "train, val or test, for --check")->capture_default_str();
+  command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set data.root=elsewhere")->take_all()->allow_extra_args(false);
+  command->add_flag("--json", options->json, "Print JSON");
+  options->machine.add_to(command);
+  command->callback([options] {
+    options->machine.apply();
+    TrainedModel trained = load_trained_model(options->path, options->settings);
+    const int64_t sites = fold_equalizers(trained);
+    const std::string sha256 = save_weights(options->out, *trained.model, trained.card);
+    nlohmann::ordered_json report = {{"sites", sites}, {"file", options->out}, {"weights_sha256", sha256}};
+    if (!options->json) fmt::print("folded {} fusion sites into {}\n", sites, options->out);
+    if (options->check > 0) {
+      TrainedModel before = load_trained_model(options->path, options->settings), after = load_trained_model(options->out, options->settings);
+      const auto dataset = make_dataset(before.config.data, options->split);
+      const PredictionDifference difference = compare_predictions(before, after, *dataset, options->check);
+      report["check"] = {{"pictures", difference.pictures}, {"pixels", difference.pixels}, {"largest_difference", difference.largest},
+                         {"changed_pixels", difference.changed_pixels}};
+      if (!options->json) {
+        fmt::print("{} pictures of {}: the scores differ by at most {:.2g}, the class of {} of {} pixels\n", difference.pictures, options->split,
+                   difference.largest, difference.changed_pixels, difference.pixels);
+      }
+    }
+    if (options->json) print_json(report);
+  });
+}
+
+}  // namespace eq::app

@@ -1,0 +1,198 @@
+// equiscale study theory|run|scales|gradients|claims.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <fstream>
+#include <memory>
+
+#include "app/common.h"
+#include "core/file.h"
+#include "study/claims/claims.h"
+#include "study/paired/run.h"
+#include "study/report/report.h"
+#include "study/snapshots/snapshots.h"
+#include "study/theory/study.h"
+
+namespace eq::app {
+namespace {
+
+// What was typed, as the kernel has it.
+std::string typed_command() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::string command;
+  for (std::string word; std::getline(file, word, '\0');) {
+    if (command.empty()) word = "equiscale";
+    command += (command.empty() ? "" : " ") + (word.find_first_of(" ;|&\"$*(){}[]") == std::string::npos ? word : "'" + word + "'");
+  }
+  return command;
+}
+
+// Where a study leaves its result and its page; nothing without a folder.
+void write_study(const std::filesystem::path& out, const std::string& text) {
+  if (out.empty()) return;
+  make_folder(out);
+  write_text_atomically(out / "study.json", text);
+  write_study_report(out);
+}
+
+void print_check(std::FILE* log, const TheoryCheck& check, std::string& group) {
+  if (check.name != group) fmt::print(log, "\n{:<76} {:>10} {:>10} {:>8} {:>6}\n", check.name, "predicted", "measured", "error", "z");
+  group = check.name;
+  const std::string error = check.standard_error > 0 ? fmt::format(" {:8.2g} {:+6.2f}", check.standard_error, check.z) : "";
+  fmt::print(log, "  {:<73}{} {:10.5g} {:10.5g}{}{}\n", check.setting, check.at_most ? "<" : " ", check.predicted, check.measured, error,
+             check.pass ? "" : "  FAILS");
+  std::fflush(log);
+}
+
+void add_theory(CLI::App& study) {
+  CLI::App* command = add_command(study, "theory", "Measure every closed form with the engine's own kernels; exit status 4 when one fails",
+                                  "equiscale study theory --out studies/theory");
+  struct Options {
+    MachineOptions machine;
+    TheoryRequest request;
+    std::string out;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  options->machine.add_to(command);
+  command->add_option("--out", options->out, "Folder for study.json and report.html");
+  command->add_option("--seed", options->request.seed, "Seed of all random fields")->capture_default_str();
+  command->add_option("--samples", options->request.samples, "Random cells per setting")->capture_default_str();
+  command->add_flag("--full", options->request.full, "The authors' experiment in its published size: 99 variances, 16 x 256 maps of 128 x 128 (long)");
+  command->add_flag("--json", options->json, "Print study.json on standard output, the table on standard error");
+  command->callback([options] {
+    options->machine.apply();
+    std::FILE* log = options->json ? stderr : stdout;
+    std::string group;
+    options->request.on_check = [&](const TheoryCheck& check) { print_check(log, check, group); };
+    const TheoryReport report = run_theory_study(options->request);
+    const std::string text = theory_study_json(report, options->request, typed_command());
+    write_study(options->out, text);
+    fmt::print(log, "\n{} checks, {} failed, {:.1f} s\n", report.checks.size(), report.failed(), report.seconds);
+    if (options->json) fmt::print("{}", text);
+    if (report.failed() > 0) throw CLI::RuntimeError(4);
+  });
+}
+
+void add_run(CLI::App& study) {
+  CLI::App* command = add_command(study, "run", "Train the same seeds under several arms and compare them pair by pair with the first one",
+                                  "equiscale study run recipes/shapes_upernet_resnet18.json --arms off,explicit,folded --seeds 10 --out studies/shapes");
+  struct Options {
+    ConfigOptions config;
+    MachineOptions machine;
+    std::string arms = "off,explicit", out;
+    long long seeds = 3;
+    bool dry_run = false, json = false;
+  };
+  auto options = std::make_shared<Options>();
+  options->config.add_to(command);
+  options->machine.add_to(command);
+  command->add_option("--arms", options->arms, "Modes of the equalizer, or name:key=value;key=value; the first one is the baseline")->capture_default_str();
+  command->add_option("--seeds", options->seeds, "How many, from the configuration's on")->capture_default_str();
+  command->add_option("--out", options->out, "The study's folder; finished runs in it are kept, an interrupted one goes on")->required();
+  command->add_flag("--dry-run", options->dry_run, "Check all arms and their initial weights, run nothing");
+  command->add_flag("--json", options->json, "Print study.json on standard output, progress on standard error");
+  command->callback([options] {
+    options->machine.apply();
+    std::FILE* log = options->json ? stderr : stdout;
+    PairedRequest request;
+    request.config = options->config.path;
+    request.settings = options->config.settings;
+    if (options->config.seed >= 0) request.settings.push_back("seed=" + std::to_string(options->config.seed));
+    request.arms = parse_arms(options->arms);
+    request.seeds = options->seeds;
+    request.out = options->out;
+    request.command = typed_command();
+    request.dry_run = options->dry_run;
+    request.log = log;
+    const PairedStudy study = run_paired_study(request);
+    if (options->dry_run) return;
+    fmt::print(log, "\n{}", paired_study_table(study));
+    if (options->json) fmt::print("{}", paired_study_json(study, request.command));
+    if (!study.finished) {
+      fmt::print(log, "stopped; the same command goes on\n");
+      throw CLI::RuntimeError(130);
+    }
+  });
+}
+
+void add_claims(CLI::App& study) {
+  CLI::App* command = add_command(study, "claims", "The paper's claims: what the studies below a folder measured, and a verdict for each",
+                                  "equiscale study claims studies");
+  struct Options {
+    std::string folder, out;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  command->add_option("folder", options->folder, "Folder with studies (every study.json below it)")->required();
+  command->add_option("--out", options->out, "Folder for study.json (default: FOLDER/claims)");
+  command->add_flag("--json", options->json, "Print study.json on standard output, the table on standard error");
+  command->callback([options] {
+    const auto start = std::chrono::steady_clock::now();
+    const auto claims = judge_claims(options->folder);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const std::string text = claims_json(claims, typed_command(), seconds);
+    write_study(options->out.empty() ? std::filesystem::path(options->folder) / "claims" : std::filesystem::path(options->out), text);
+    fmt::print(options->json ? stderr : stdout, "{}", claims_table(claims));
+    if (options->json) fmt::print("{}", text);
+  });
+}
+
+void add_snapshots(CLI::App& study, bool gradients) {
+  const std::string name = gradients ? "gradients" : "scales";
+  CLI::App* command = add_command(
+      study, name,
+      gradients ? "The gradient of each branch's slice of the fusion weights and at each branch, for each head, with and without equalizers"
+                : "The scale of each branch at every fusion site, before and after resizing and equalizing, for each head",
+      "equiscale study " + name + " recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid --heads uper,psp,fcn --out studies/" + name);
+  struct Options {
+    ConfigOptions config;
+    MachineOptions machine;
+    SnapshotRequest request;
+    std::string heads, arms = "off,explicit", out;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  options->request.gradients = gradients;
+  options->config.add_to(command);
+  options->machine.add_to(command);
+  command->add_option("--heads", options->heads, "Decode heads, or name:key=value;... (default: the configuration's)");
+  command->add_option("--arms", options->arms, "Modes of the equalizer, or name:key=value;...")->capture_default_str();
+  command->add_option("--batches", options->request.batches, "Training batches to look at")->capture_default_str();
+  command->add_option("--iterations", options->request.iterations, "Also train each so long and record on the way; needs --out")->capture_default_str();
+  command->add_option("--every", options->request.every, "Iterations between those records")->capture_default_str();
+  command->add_option("--out", options->out, "Folder for study.json");
+  command->add_flag("--json", options->json, "Print study.json on standard output, the tables on standard error");
+  command->callback([options] {
+    options->machine.apply();
+    SnapshotRequest& request = options->request;
+    if (request.iterations > 0 && options->out.empty()) throw UsageError("the runs need a folder", "--iterations", "add --out DIR");
+    request.config = options->config.path;
+    request.settings = options->config.settings;
+    if (options->config.seed >= 0) request.settings.push_back("seed=" + std::to_string(options->config.seed));
+    if (!options->heads.empty()) request.heads = parse_heads(options->heads);
+    request.arms = arm_specs(options->arms);
+    request.out = options->out;
+    request.log = options->json ? stderr : stdout;
+    const auto start = std::chrono::steady_clock::now();
+    const std::vector<Snapshot> snapshots = first_step_snapshots(request);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const std::string text = snapshot_study_json(request, snapshots, typed_command(), seconds);
+    write_study(options->out, text);
+    if (options->json) fmt::print("{}", text);
+  });
+}
+
+}  // namespace
+
+void add_study(CLI::App& app) {
+  CLI::App* study = add_command(app, "study", "Check the paper's claims: theory, paired training runs, the table of claims", "equiscale study theory");
+  study->require_subcommand(1);
+  add_theory(*study);
+  add_run(*study);
+  add_snapshots(*study, false);
+  add_snapshots(*study, true);
+  add_claims(*study);
+}
+
+}  // namespace eq::app

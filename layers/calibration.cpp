@@ -1,0 +1,153 @@
+#include "layers/calibration.h"
+
+#include <algorithm>
+#include <map>
+
+#include "autograd/node.h"
+#include "core/kernels/bilinear_variance.h"
+#include "layers/moments.h"
+
+namespace eq {
+namespace {
+
+using SiteMoments = std::vector<std::vector<Moments>>;  // [branch][channel]
+
+// Keeps the mode and all buffers of a model as they are now.
+class Restored {
+ public:
+  explicit Restored(Module& model) : model_(model), was_training_(model.is_training()) {
+    for (const Module::NamedTensor& buffer : model.named_buffers()) kept_.emplace_back(buffer.tensor, buffer.tensor.clone());
+  }
+  ~Restored() {
+    for (LevelSite* site : modules_of<LevelSite>(model_)) site->set_observer({});
+    for (auto& [buffer, value] : kept_) buffer.copy_(value);
+    model_.train(was_training_);
+  }
+  Restored(const Restored&) = delete;
+
+ private:
+  Module& model_;
+  bool was_training_;
+  std::vector<std::pair<Tensor, Tensor>> kept_;
+};
+
+SiteMoments measure(FusionSite& site) {
+  SiteMoments moments;
+  for (const FusionSite::Branch& branch : site.branches()) moments.emplace_back(branch.channels);
+  return moments;
+}
+
+void observe(FusionSite& site, SiteMoments& moments) {
+  site.set_observer([&moments](const LevelSite::Visit& visit) {
+    const Tensor resized = visit.resized();
+    for (size_t b = 0; b < moments.size(); ++b) {
+      const FusionSite::Branch& branch = visit.site.branches()[b];
+      const auto seen = channel_moments(resized, branch.first_channel, branch.first_channel + branch.channels);
+      for (size_t c = 0; c < seen.size(); ++c) moments[b][c].merge(seen[c]);
+    }
+  });
+}
+
+// What the equalizer subtracts and divides by, from the moments of each branch.
+std::vector<BranchConstants> constants_from(const FusionSite& site, const SiteMoments& moments, std::vector<bool>& floored) {
+  const EqualizerOptions& options = site.options();
+  std::vector<Moments> reference_parts;  // the inputs that are not upsampled
+  for (size_t b = 0; b < moments.size(); ++b) {
+    if (!site.branches()[b].upsampled) reference_parts.push_back(pooled(moments[b]));
+  }
+  const double reference = pooled(reference_parts).standard_deviation();
+  const bool matched = options.inputs == "matched" && reference > options.floor;
+  std::vector<BranchConstants> all(moments.size());
+  floored.assign(moments.size(), false);
+  for (size_t b = 0; b < moments.size(); ++b) {
+    if (!site.equalizes(site.branches()[b])) continue;
+    const auto sources = options.granularity == "channel" ? moments[b] : std::vector<Moments>{pooled(moments[b])};
+    for (const Moments& source : sources) {
+      double mean = source.mean, std = source.standard_deviation();
+      if (!(std >= options.floor)) {
+        std = options.floor;
+        floored[b] = true;
+      }
+      if (matched) {  // (x - mean (1 - s)) / s has the mean of x and the reference's standard deviation
+        std /= reference;
+        mean *= 1 - std;
+      }
+      all[b].mean.push_back(mean);
+      all[b].std.push_back(std);
+    }
+  }
+  return all;
+}
+
+// White noise behind batch norm and ReLU, then resized from [h,w] of each branch: as moments of that mean and variance.
+SiteMoments analytic(const FusionSite& site, const std::vector<std::pair<double, double>>& factors) {
+  SiteMoments moments;
+  for (size_t b = 0; b < site.branches().size(); ++b) {
+    const double shrunk = kRectifiedNormalVariance * factors[b].first * factors[b].second;
+    moments.emplace_back(size_t(site.branches()[b].channels), Moments{.count = 1, .mean = kRectifiedNormalMean, .m2 = shrunk});
+  }
+  return moments;
+}
+
+void apply(FusionSite& site, const SiteMoments& moments, CalibrationReport& report) {
+  std::vector<bool> floored;
+  site.set_constants(constants_from(site, moments, floored));
+  for (size_t b = 0; b < moments.size(); ++b) {
+    const FusionSite::Branch& branch = site.branches()[b];
+    const Moments all = pooled(moments[b]);
+    report.branches.push_back({site.path(), branch.name, all.mean, all.standard_deviation(), site.equalizes(branch), floored[b]});
+  }
+}
+
+}  // namespace
+
+CalibrationReport calibrate_equalizers(Module& model, const std::function<void(int64_t)>& run_forward) {
+  CalibrationReport report;
+  std::vector<FusionSite*> sites;
+  for (FusionSite* site : modules_of<FusionSite>(model)) {
+    if (has_constants(site->options())) sites.push_back(site);
+  }
+  if (sites.empty()) return report;
+  const EqualizerOptions& options = sites[0]->options();
+  if (options.batches < 1) throw UsageError("calibration needs at least one batch", "equalizer.batches", "use 32, or at least 1");
+  NoGradGuard no_grad;
+  for (FusionSite* site : sites) site->reset();
+
+  if (options.constants == "analytic") {
+    std::map<const LevelSite*, std::vector<std::pair<double, double>>> factors;
+    {
+      const Restored restored(model);
+      model.train();
+      for (FusionSite* site : sites) {
+        site->set_observer([&](const LevelSite::Visit& visit) {
+          auto& of_site = factors[&visit.site];
+          for (const Tensor& feature : visit.features) {
+            of_site.emplace_back(bilinear_variance_factor(feature.size(1), visit.out_h, visit.align_corners()),
+                                 bilinear_variance_factor(feature.size(2), visit.out_w, visit.align_corners()));
+          }
+        });
+      }
+      run_forward(0);
+    }
+    for (FusionSite* site : sites) apply(*site, analytic(*site, factors.at(site)), report);
+    return report;
+  }
+
+  report.batches = options.batches;
+  const bool in_turn = options.measure == "in_turn";
+  for (size_t first = 0; first < sites.size(); first = in_turn ? first + 1 : sites.size()) {
+    const std::vector<FusionSite*> now(sites.begin() + std::ptrdiff_t(first), in_turn ? sites.begin() + std::ptrdiff_t(first) + 1 : sites.end());
+    std::vector<SiteMoments> moments;
+    for (FusionSite* site : now) moments.push_back(measure(*site));
+    {
+      const Restored restored(model);
+      model.train();
+      for (size_t s = 0; s < now.size(); ++s) observe(*now[s], moments[s]);
+      for (int64_t i = 0; i < options.batches; ++i) run_forward(i);
+    }
+    for (size_t s = 0; s < now.size(); ++s) apply(*now[s], moments[s], report);
+  }
+  return report;
+}
+
+}  // namespace eq

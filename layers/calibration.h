@@ -1,0 +1,34 @@
+#pragma once
+// Measures the scale of every branch of every fusion site and sets the equalizers' constants.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "layers/fusion.h"
+
+namespace eq {
+
+struct CalibrationReport {
+  struct Branch {
+    std::string site, branch;
+    double mean = 0, std = 0;  // over all its values, after resizing; what theory says of it where the constants are analytic
+    bool equalized = false;
+    bool floored = false;      // some standard deviation was below the floor and was raised to it
+  };
+  std::vector<Branch> branches;
+  int64_t batches = 0;         // 0: analytic
+};
+
+// Sets the constants of every site of `model` whose mode has some; run_forward(i) runs the network on training batch i.
+//
+// "measured": over `batches` forward passes, "together" with no site equalized meanwhile, or "in_turn", each site in such a pass of its own with the
+// sites before it equalized. The network is in training mode, so that batch norm uses batch statistics: with the running values of a fresh
+// decoder it would be the identity, and the scale measured would not be the one the optimiser sees. Running statistics and the mode are
+// restored, also when run_forward throws.
+// "analytic": one forward pass tells the sizes; the constants are those of white noise behind batch norm and ReLU (mean 0.399, standard deviation
+// 0.584) times the square root of the resizing's variance factor (core/kernels/bilinear_variance.h).
+CalibrationReport calibrate_equalizers(Module& model, const std::function<void(int64_t)>& run_forward);
+
+}  // namespace eq

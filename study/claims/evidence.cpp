@@ -1,0 +1,136 @@
+// Finding and reading study.json files.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "core/errors.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "study/claims/rules.h"
+
+namespace eq {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr size_t kStudyBytes = size_t{256} << 20;
+constexpr int kDepth = 8;
+
+double number(const json& value) { return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN(); }
+
+std::optional<double> number_if_any(const json& object, const char* key) {
+  const auto found = object.find(key);
+  if (found == object.end() || !found->is_number()) return std::nullopt;
+  return found->get<double>();
+}
+
+TheoryEvidence read_theory(const json& study, const std::string& file) {
+  TheoryEvidence result{file, {}};
+  for (const json& c : study.at("checks")) {
+    TheoryCheck check;
+    check.name = c.at("name").get<std::string>();
+    check.setting = c.at("setting").get<std::string>();
+    check.predicted = number(c.at("predicted"));
+    check.measured = number(c.at("measured"));
+    check.standard_error = number(c.at("standard_error"));
+    check.pass = c.at("pass").get<bool>();
+    result.checks.push_back(std::move(check));
+  }
+  return result;
+}
+
+BranchEvidence read_branch(const json& b) {
+  BranchEvidence branch;
+  branch.name = b.at("name").get<std::string>();
+  branch.upsampled = b.at("upsampled").get<bool>();
+  branch.channels = number(b.at("channels"));
+  branch.resized_std = number(b.at("resized").at("std"));
+  branch.fused_mean = number(b.at("fused").at("mean"));
+  branch.fused_std = number(b.at("fused").at("std"));
+  branch.weight_grad = number_if_any(b, "weight_grad");
+  return branch;
+}
+
+RecordEvidence read_records(const json& study, const std::string& file) {
+  RecordEvidence result{file, {}};
+  for (const json& record : study.at("records")) {
+    for (const json& s : record.at("sites")) {
+      if (s.at("kind") != "concat") continue;
+      SiteEvidence site;
+      site.head = record.value("head", "");
+      site.arm = record.at("arm").get<std::string>();
+      site.site = s.at("site").get<std::string>();
+      site.iteration = record.at("iteration").get<int64_t>();
+      site.grad_ratio = number_if_any(s, "grad_ratio");
+      for (const json& b : s.at("branches")) site.branches.push_back(read_branch(b));
+      result.sites.push_back(std::move(site));
+    }
+  }
+  return result;
+}
+
+// What an arm sets equalizer.mode to; the configuration's where it says nothing.
+std::string mode_of(const json& arm, const json& config) {
+  constexpr const char* kKey = "equalizer.mode=";
+  std::string mode = config.at("equalizer").at("mode").get<std::string>();
+  for (const json& setting : arm.at("settings")) {
+    const std::string text = setting.get<std::string>();
+    if (text.starts_with(kKey)) mode = text.substr(std::string(kKey).size());
+  }
+  return mode;
+}
+
+RunEvidence read_runs(const json& study, const std::string& file) {
+  RunEvidence result;
+  result.file = file;
+  result.baseline = study.at("arms").at(0).at("name").get<std::string>();
+  for (const json& arm : study.at("arms")) result.modes[arm.at("name").get<std::string>()] = mode_of(arm, study.at("config"));
+  for (const json& run : study.at("runs")) {
+    if (!run.at("shared_from").is_null()) continue;
+    result.runs[run.at("arm").get<std::string>()][run.at("seed").get<int64_t>()] = {number(run.at("miou")), number(run.at("loss_tail")),
+                                                                                   number(run.at("seconds"))};
+  }
+  return result;
+}
+
+void read_study(const fs::path& path, const std::string& name, Evidence& evidence) {
+  const json study = json::parse(read_text(path, kStudyBytes), nullptr, false);
+  if (!study.is_object()) throw DataError("the file is not JSON", path.string(), "run the study again, or delete the file");
+  try {
+    const std::string kind = study.at("kind").get<std::string>();
+    if (kind == "theory") evidence.theory.push_back(read_theory(study, name));
+    if (kind == "scales") evidence.scales.push_back(read_records(study, name));
+    if (kind == "gradients") evidence.gradients.push_back(read_records(study, name));
+    if (kind == "run") evidence.runs.push_back(read_runs(study, name));
+  } catch (const json::exception& error) {
+    throw DataError("the study lacks what its kind promises: " + json_reason(error.what()), path.string(), "run the study again, or delete the file");
+  }
+}
+
+}  // namespace
+
+Evidence read_evidence(const fs::path& folder) {
+  if (!fs::is_directory(folder)) throw IoError("there is no such folder", folder.string(), "name a folder that holds studies");
+  std::vector<fs::path> files;
+  for (auto entry = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied); entry != fs::end(entry); ++entry) {
+    if (entry.depth() >= kDepth) entry.disable_recursion_pending();
+    if (entry->path().filename() == "study.json" && entry->is_regular_file()) files.push_back(entry->path());
+  }
+  std::sort(files.begin(), files.end());
+  Evidence evidence;
+  for (const fs::path& file : files) read_study(file, fs::relative(file, folder).string(), evidence);
+  return evidence;
+}
+
+std::string joined(const std::vector<std::string>& files) {
+  std::string text;
+  for (size_t i = 0; i < files.size(); ++i) {
+    if (std::find(files.begin(), files.begin() + std::ptrdiff_t(i), files[i]) != files.begin() + std::ptrdiff_t(i)) continue;
+    text += (text.empty() ? "" : ", ") + files[i];
+  }
+  return text;
+}
+
+}  // namespace eq

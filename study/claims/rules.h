@@ -1,0 +1,66 @@
+#pragma once
+// Internal to the claims: the evidence in numbers, and the rules over it.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "study/claims/claims.h"
+#include "study/statistics/paired.h"
+#include "study/theory/study.h"
+
+namespace eq {
+
+struct TheoryEvidence {
+  std::string file;
+  std::vector<TheoryCheck> checks;
+};
+
+struct BranchEvidence {
+  std::string name;
+  bool upsampled = false;
+  double channels = 0;
+  double resized_std = 0, fused_mean = 0, fused_std = 0;
+  std::optional<double> weight_grad;  // norm of the gradient of the fusion weight's slice
+};
+
+struct SiteEvidence {
+  std::string head, arm, site;
+  int64_t iteration = 0;
+  std::optional<double> grad_ratio;
+  std::vector<BranchEvidence> branches;
+};
+
+struct RecordEvidence {  // of the studies "scales" and "gradients"
+  std::string file;
+  std::vector<SiteEvidence> sites;  // of concatenations
+};
+
+struct RunEvidence {
+  std::string file;
+  std::string baseline;
+  std::map<std::string, std::string> modes;  // arm -> equalizer.mode
+  struct Run {
+    double miou = 0, loss_tail = 0, seconds = 0;
+  };
+  std::map<std::string, std::map<int64_t, Run>> runs;  // arm -> seed
+};
+
+struct Evidence {
+  std::vector<TheoryEvidence> theory;
+  std::vector<RecordEvidence> scales, gradients;
+  std::vector<RunEvidence> runs;
+};
+
+Evidence read_evidence(const std::filesystem::path& folder);
+
+std::vector<Claim> judge_theory(const std::vector<TheoryEvidence>& evidence);
+std::vector<Claim> judge_records(const std::vector<RecordEvidence>& scales, const std::vector<RecordEvidence>& gradients);
+std::vector<Claim> judge_runs(const std::vector<RunEvidence>& evidence);
+
+// Joins the distinct names of files.
+std::string joined(const std::vector<std::string>& files);
+
+}  // namespace eq

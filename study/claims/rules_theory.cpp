@@ -1,0 +1,119 @@
+// Claims about upsampling and gradients, judged by the theory study.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "study/claims/rules.h"
+
+namespace eq {
+namespace {
+
+constexpr const char* kCommand = "equiscale study theory --out DIR";
+
+struct Found {
+  std::vector<const TheoryCheck*> checks;
+  std::vector<std::string> files;
+  bool all_pass() const {
+    return std::all_of(checks.begin(), checks.end(), [](const TheoryCheck* c) { return c->pass; });
+  }
+  double lowest() const { return (*std::min_element(checks.begin(), checks.end(), by_measured))->measured; }
+  double highest() const { return (*std::max_element(checks.begin(), checks.end(), by_measured))->measured; }
+
+ private:
+  static bool by_measured(const TheoryCheck* a, const TheoryCheck* b) { return a->measured < b->measured; }
+};
+
+// The checks of a group whose setting contains `part`.
+Found find_checks(const std::vector<TheoryEvidence>& evidence, const std::string& name, const std::string& part = "") {
+  Found found;
+  for (const TheoryEvidence& study : evidence) {
+    for (const TheoryCheck& check : study.checks) {
+      if (check.name != name || check.setting.find(part) == std::string::npos) continue;
+      found.checks.push_back(&check);
+      found.files.push_back(study.file);
+    }
+  }
+  return found;
+}
+
+Claim undecided(const std::string& claim, const std::string& source) {
+  return {claim, source, "", Verdict::kNotMeasured, kCommand};
+}
+
+Claim decided(Claim claim, const Found& found, bool holds, const std::string& measurement) {
+  claim.measurement = measurement;
+  claim.verdict = holds ? Verdict::kHolds : Verdict::kDoesNotHold;
+  claim.evidence = joined(found.files);
+  return claim;
+}
+
+Claim lower_variance(const std::vector<TheoryEvidence>& evidence) {
+  const Claim claim = undecided("Bilinear upsampling lowers the variance", "theorem 3.2");
+  const Found found = find_checks(evidence, "white noise");
+  if (found.checks.empty()) return claim;
+  const bool below = std::all_of(found.checks.begin(), found.checks.end(), [](const TheoryCheck* c) { return c->measured + 4 * c->standard_error < 1; });
+  return decided(claim, found, below && found.all_pass(),
+                 fmt::format("white noise keeps {:.3f} to {:.3f} of its variance over {} settings of ratio, size and align_corners", found.lowest(),
+                             found.highest(), found.checks.size()));
+}
+
+Claim every_picture(const std::vector<TheoryEvidence>& evidence) {
+  const Claim claim = undecided("It lowers the variance of every single picture", "read into theorem 3.2");
+  const Found walks = find_checks(evidence, "no picture gains"), sine = find_checks(evidence, "a picture may gain", "align_corners=true");
+  if (walks.checks.empty() || sine.checks.empty()) return claim;
+  constexpr double kSineVariance = 0.46875;
+  return decided(claim, walks, walks.all_pass() && sine.highest() <= kSineVariance,
+                 fmt::format("align_corners=false and a whole ratio: none of {} x 1000 random walks gained (largest ratio {:.3f}); align_corners=true: a sine "
+                             "of variance {} becomes {:.5f}",
+                             walks.checks.size(), walks.highest(), kSineVariance, sine.highest()));
+}
+
+Claim script_slopes(const std::vector<TheoryEvidence>& evidence) {
+  const Claim claim = undecided("The variance after upsampling is proportional to that before", "the synthetic experiment");
+  const Found found = find_checks(evidence, "the authors' script", "slope");
+  if (found.checks.empty()) return claim;
+  std::string slopes;
+  for (const TheoryCheck* c : found.checks) slopes += fmt::format("{}{:.4f} ({:.4f})", slopes.empty() ? "" : ", ", c->measured, c->predicted);
+  return decided(claim, found, found.all_pass(), "slopes measured (predicted) for ratios 2, 4, 8: " + slopes);
+}
+
+Claim monotone(const std::vector<TheoryEvidence>& evidence) {
+  const Claim claim = undecided("Stronger upsampling means lower variance", "often read into the paper");
+  Found found;
+  for (const char* setting : {"n=128 r=2 align_corners=false", "n=128 r=4 align_corners=false", "n=128 r=8 align_corners=false"}) {
+    const Found one = find_checks(evidence, "white noise", setting);
+    if (one.checks.empty()) return claim;
+    found.checks.push_back(one.checks.front());
+    found.files.push_back(one.files.front());
+  }
+  const auto& c = found.checks;
+  return decided(claim, found, c[0]->measured > c[1]->measured && c[1]->measured > c[2]->measured,
+                 fmt::format("white noise, n=128: {:.3f} at ratio 2, {:.3f} at 4, {:.3f} at 8", c[0]->measured, c[1]->measured, c[2]->measured));
+}
+
+Claim rectified(const std::vector<TheoryEvidence>& evidence) {
+  const Claim claim = undecided("Convolution, batch norm and ReLU start every branch at mean 0.3989", "the synthetic experiment");
+  const Found found = find_checks(evidence, "rectified normal", "convolution");
+  if (found.checks.size() < 2) return claim;
+  return decided(claim, found, found.all_pass(),
+                 fmt::format("mean {:.4f}, variance {:.4f} behind a convolution of gain 21", found.checks[0]->measured, found.checks[1]->measured));
+}
+
+Claim gradient_scale(const std::vector<TheoryEvidence>& evidence) {
+  const Claim claim = undecided("The scale of a weight's gradient follows the variance of its feature", "section 2.1, the gradient argument");
+  const Found bare = find_checks(evidence, "weight gradient", "as they are, no norm"), normed = find_checks(evidence, "weight gradient", "as they are, batch norm");
+  if (bare.checks.empty() || normed.checks.empty()) return claim;
+  return decided(claim, normed, bare.all_pass() && normed.all_pass(),
+                 fmt::format("with batch norm behind the fusion second moments of {:.3f} to {:.3f} follow the centred variance; without it the raw second moment "
+                             "counts instead ({:.3f} to {:.3f})",
+                             normed.lowest(), normed.highest(), bare.lowest(), bare.highest()));
+}
+
+}  // namespace
+
+std::vector<Claim> judge_theory(const std::vector<TheoryEvidence>& evidence) {
+  return {lower_variance(evidence), every_picture(evidence), script_slopes(evidence), monotone(evidence), rectified(evidence), gradient_scale(evidence)};
+}
+
+}  // namespace eq

@@ -1,0 +1,65 @@
+#pragma once
+// `equiscale study run`: the same seeds under every arm, compared pair by pair with the first arm.
+//
+// DIR/<arm>/<seed>/ is an ordinary training run (with cost.json beside what training leaves; its progress is in log.txt); DIR/study.json and report.html are rewritten after each.
+// Initial weights and the order of the data are functions of the seed, so runs of one seed differ in nothing but the arm.
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "study/paired/arms.h"
+#include "study/statistics/paired.h"
+
+namespace eq {
+
+struct PairedRequest {
+  std::filesystem::path config;
+  std::vector<std::string> settings;  // of all arms
+  std::vector<ArmSpec> arms;          // the first one is the baseline
+  int64_t seeds = 3;
+  std::filesystem::path out;
+  std::string command;                // for study.json
+  bool dry_run = false;               // resolve everything, compare initial weights of the first seed, run nothing
+  std::FILE* log = stdout;            // null: quiet
+};
+
+struct PairedRun {
+  std::string arm;
+  int64_t seed = 0;
+  std::string folder;       // relative to the study's
+  double miou = 0, macc = 0, aacc = 0;
+  std::vector<double> per_class;  // IoU; NaN: absent
+  double loss_tail = 0;     // mean training loss over the last tenth of the iterations
+  double seconds = 0, cpu_seconds = 0;
+  std::string weights_sha256;
+  std::string shared_from;  // the arm with the same configuration whose run this is; empty: its own
+};
+
+struct PairedStudy {
+  Arms arms;
+  std::vector<std::string> class_names;
+  std::vector<InitialWeights> initial_weights;  // one per seed that was begun
+  std::vector<PairedRun> runs;                  // finished ones
+  std::vector<PairedComparison> comparisons;
+  bool finished = false;  // false: stopped by a signal, or a dry run
+};
+
+// Finished runs are kept, an interrupted one is resumed. SIGINT and SIGTERM end it with a checkpoint. Throws UsageError for a folder that holds a run of
+// another configuration (naming the keys), and what training throws.
+PairedStudy run_paired_study(const PairedRequest& request);
+
+// The metrics that are compared: miou, macc, aacc, loss_tail.
+std::vector<Metric> paired_metrics();
+// Every other arm against the first one, over the seeds that both have finished.
+std::vector<PairedComparison> compare_arms(const PairedStudy& study);
+
+std::string paired_study_json(const PairedStudy& study, const std::string& command);
+// For the terminal: a row per arm, then the words of each mIoU comparison.
+std::string paired_study_table(const PairedStudy& study);
+
+// Reads a finished run (summary.json, metrics.jsonl, cost.json). Throws IoError or DataError naming the file.
+PairedRun read_run(const std::filesystem::path& folder, std::vector<std::string>* class_names = nullptr);
+
+}  // namespace eq

@@ -1,0 +1,161 @@
+#include "study/snapshots/snapshots.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "autograd/node.h"
+#include "core/file.h"
+#include "core/limits.h"
+#include "layers/calibration.h"
+#include "study/snapshots/record_mean.h"
+#include "training/trainer.h"
+
+namespace eq {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr const char* kFusingFcn[] = {"model.decode_head.input_transform=resize_concat", "model.decode_head.num_convs=1",
+                                      "model.decode_head.kernel_size=1", "model.decode_head.concat_input=false"};
+
+constexpr int64_t kFreshBatches = int64_t{1} << 20;
+
+std::vector<std::string> settings_of(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm) {
+  std::vector<std::string> settings = request.settings;
+  settings.insert(settings.end(), head.settings.begin(), head.settings.end());
+  settings.insert(settings.end(), arm.settings.begin(), arm.settings.end());
+  return settings;
+}
+
+// The configuration's own head stands for itself.
+std::vector<ArmSpec> heads_of(const SnapshotRequest& request) {
+  if (!request.heads.empty()) return request.heads;
+  return {{load_config(request.config, request.settings).model.decode_head.type, {}}};
+}
+
+Snapshot take(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm) {
+  Config config = load_config(request.config, settings_of(request, head, arm));
+  config.optimizer.lr = 0;  // looking, not learning
+  config.schedule = {.type = "constant"};
+  const auto dataset = make_dataset(config.data, "train");
+  config.model.num_classes = dataset->num_classes();
+  InitRandom random{uint64_t(config.seed)};
+  EncoderDecoder model(config.model);
+  TrainStep step(model, config);
+  DataLoader loader(*dataset, config.pipeline, LoaderOptions{.batch_size = config.train.batch_size, .threads = int(config.train.loader_threads), .seed = uint64_t(config.seed)});
+  model.set_step(uint64_t(config.seed), 0);
+  calibrate_equalizers(model, [&](int64_t) { model.forward(loader.next().images); });
+  loader.seek(kFreshBatches);  // the same for every arm, and none that a calibration saw
+  RecordMean mean;
+  for (int64_t i = 0; i < request.batches; ++i) {
+    Probe probe(model, 0, request.gradients);
+    if (request.gradients) {
+      step.run(i, [&] { return loader.next(); }, &probe);
+    } else {
+      NoGradGuard no_grad;
+      const Batch batch = loader.next();
+      model.train();
+      probe.before_forward(batch);
+      model.forward(batch.images);
+    }
+    mean.add(probe.record());
+  }
+  return {head.name, arm.name, mean.result()};
+}
+
+// Trains one head and arm with probes on and returns its records.
+ordered_json train_and_record(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm) {
+  std::vector<std::string> settings = settings_of(request, head, arm);
+  settings.push_back("train.iterations=" + std::to_string(request.iterations));
+  settings.push_back("probes.every=" + std::to_string(request.every));
+  TrainRequest run{.out = request.out / (head.name + "-" + arm.name)};
+  run.resume = std::filesystem::exists(run.out);
+  run.log = request.log;
+  train(load_config(request.config, settings), run);
+  ordered_json records = ordered_json::array();
+  std::istringstream lines(read_text(run.out / "probes.jsonl", limits::kListFileBytes));
+  for (std::string line; std::getline(lines, line);) {
+    ordered_json record = {{"head", head.name}, {"arm", arm.name}, {"source", "run"}};
+    record.update(ordered_json::parse(line));
+    record.erase("layers");
+    records.push_back(record);
+  }
+  return records;
+}
+
+std::string number(double value, int width, int digits) {
+  return std::isfinite(value) ? fmt::format("{:{}.{}f}", value, width, digits) : std::string(size_t(width) - 1, ' ') + "-";
+}
+
+}  // namespace
+
+std::vector<ArmSpec> parse_heads(const std::string& text) {
+  return parse_specs(text, "--heads", [](const std::string& name) {
+    std::vector<std::string> settings{"model.decode_head.type=" + name};
+    if (name == "fcn") settings.insert(settings.end(), std::begin(kFusingFcn), std::end(kFusingFcn));
+    return settings;
+  });
+}
+
+std::vector<Snapshot> first_step_snapshots(const SnapshotRequest& request) {
+  if (request.batches < 1) throw UsageError("a snapshot needs at least one batch", "--batches", "use 32, say");
+  std::vector<Snapshot> snapshots;
+  for (const ArmSpec& head : heads_of(request)) {
+    for (const ArmSpec& arm : request.arms) {
+      snapshots.push_back(take(request, head, arm));
+      if (request.log == nullptr) continue;
+      fmt::print(request.log, "{}\n", snapshot_table(snapshots.back(), request.gradients));
+      std::fflush(request.log);
+    }
+  }
+  return snapshots;
+}
+
+std::string snapshot_study_json(const SnapshotRequest& request, const std::vector<Snapshot>& snapshots, const std::string& command, double seconds) {
+  ordered_json records = ordered_json::array();
+  for (const Snapshot& snapshot : snapshots) {
+    ordered_json record = {{"head", snapshot.head}, {"arm", snapshot.arm}, {"source", "first step"}, {"batches", request.batches}};
+    record.update(ordered_json::parse(probe_json(snapshot.record)));
+    record.erase("layers");
+    records.push_back(record);
+  }
+  if (request.iterations > 0) {
+    for (const ArmSpec& head : heads_of(request)) {
+      for (const ArmSpec& arm : request.arms) {
+        for (auto& record : train_and_record(request, head, arm)) records.push_back(record);
+      }
+    }
+  }
+  const ordered_json study = {{"kind", request.gradients ? "gradients" : "scales"}, {"command", command}, {"version", EQ_VERSION}, {"seconds", seconds},
+                              {"config", ordered_json::parse(to_json_text(load_config(request.config, request.settings)))}, {"records", records}};
+  return study.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::string snapshot_table(const Snapshot& snapshot, bool gradients) {
+  std::string text = fmt::format("{}, equalizer {}\n", snapshot.head, snapshot.arm);
+  for (const SiteRecord& site : snapshot.record.sites) {
+    text += fmt::format("  {} ({}, {} x {})", site.site, site.kind, site.height, site.width);
+    if (gradients && std::isfinite(site.grad_ratio)) text += fmt::format(", largest over smallest gradient per weight {:.2f}", site.grad_ratio);
+    text += fmt::format("\n    {:<10} {:>8} {:>9} | {:>15} | {:>15} | {:>15} | {:>7} {:>9} {:>8}{}\n", "branch", "channels", "size", "arriving", "resized", "fused",
+                        "lag one", "predicted", "measured", gradients ? fmt::format(" | {:>9} {:>6} {:>9}", "gradient", "share", "at branch") : "");
+    for (const BranchRecord& b : site.branches) {
+      text += fmt::format("    {:<10} {:>8} {:>9} | {} {} | {} {} | {} {} | {} {} {}", b.name, b.channels, fmt::format("{} x {}", b.height, b.width),
+                          number(b.before.mean, 7, 3), number(b.before.std, 7, 3), number(b.resized.mean, 7, 3), number(b.resized.std, 7, 3),
+                          number(b.fused.mean, 7, 3), number(b.fused.std, 7, 3), number(b.lag_one, 7, 3), number(b.predicted_factor, 9, 3),
+                          number(b.measured_factor, 8, 3));
+      if (gradients) {
+        const bool joined = std::isfinite(b.weight_grad_rms);
+        text += fmt::format(" | {:>9} {:>6} {:9.2e}", joined ? fmt::format("{:.2e}", b.weight_grad_rms) : "-",
+                            joined ? fmt::format("{:.1f}%", 100 * b.weight_grad_share) : "-", b.input_grad);
+      }
+      text += "\n";
+    }
+  }
+  return text;
+}
+
+}  // namespace eq

@@ -1,0 +1,46 @@
+#pragma once
+// `equiscale study scales` and `study gradients`: what the branches of every fusion site look like on real data, before the first update and,
+// if asked, along a training run.
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "study/paired/arms.h"
+#include "training/probes.h"
+
+namespace eq {
+
+struct SnapshotRequest {
+  std::filesystem::path config;
+  std::vector<std::string> settings;
+  std::vector<ArmSpec> heads;   // decode heads to compare; empty: the configuration's
+  std::vector<ArmSpec> arms;    // modes of the equalizer
+  bool gradients = false;       // also run backward: the gradient of each slice and branch
+  int64_t batches = 32;         // of training data, fresh ones: the constants were measured over others
+  int64_t iterations = 0;       // 0: the first step only; else each head and arm is trained so long and recorded on the way
+  int64_t every = 50;           // iterations between those records
+  std::filesystem::path out;    // study.json, and the runs; empty: nothing is written
+  std::FILE* log = stdout;      // null: quiet
+};
+
+struct Snapshot {
+  std::string head, arm;
+  ProbeRecord record;
+};
+
+// "uper,psp,fcn" or "name:key=value;...", as for arms. A name alone sets model.decode_head.type; "fcn" is the form that fuses all levels
+// (input_transform resize_concat and one 1x1 convolution), since the other one has nothing to resize.
+std::vector<ArmSpec> parse_heads(const std::string& text);
+
+// Means over `batches` batches: deviations pooled, gradients as root mean squares. Throws what loading, building and training throw.
+std::vector<Snapshot> first_step_snapshots(const SnapshotRequest& request);
+
+// The snapshots, then the records of the runs of request.iterations updates (in out/<head>-<arm>/), as the text of study.json.
+std::string snapshot_study_json(const SnapshotRequest& request, const std::vector<Snapshot>& snapshots, const std::string& command, double seconds);
+
+// One head and arm for the terminal.
+std::string snapshot_table(const Snapshot& snapshot, bool gradients);
+
+}  // namespace eq

@@ -1,0 +1,54 @@
+#pragma once
+// What paired results say: the same seeds under two treatments, one difference a seed.
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace eq {
+
+using Interval = std::array<double, 2>;  // low, high
+
+double mean_of(const std::vector<double>& values);
+double sample_deviation(const std::vector<double>& values);  // with n - 1; 0 for fewer than two values
+
+// The 95 % interval of the mean by Student's t; none for fewer than two values.
+std::optional<Interval> t_interval(const std::vector<double>& values, double level = 0.95);
+
+// The 95 % percentile interval of the mean under resampling of the values (Efron 1979), a function of the values and
+// `seed` alone. With few values it is narrower than it should be, about sqrt((n - 1)/n). None for fewer than two values.
+std::optional<Interval> bootstrap_interval(const std::vector<double>& values, uint64_t seed, double level = 0.95, int64_t resamples = 10'000);
+
+// The smallest n >= 2 at which a true difference `difference` of pairs with this deviation is found with probability
+// `power` by a two-sided t test of size `size`: sqrt(n) difference/deviation >= t(1 - size/2; n-1) + t(power; n-1).
+int64_t pairs_needed(double deviation, double difference, double power = 0.8, double size = 0.05);
+
+// How a metric is spoken of.
+struct Metric {
+  std::string name;           // "miou"
+  std::string title;          // "mIoU"
+  double scale = 1;           // shown = value * scale, with `digits` behind the point
+  int digits = 4;
+  std::string unit;           // " points"
+  bool higher_is_better = true;
+  double worth_settling = 0;  // a difference in the value's own unit; 0: none
+};
+
+struct PairedComparison {
+  std::string baseline, arm, metric;
+  std::vector<double> differences;  // arm - baseline, one a seed
+  double mean = 0, std = 0;
+  std::optional<Interval> t_interval, bootstrap_interval;
+  double sign_test_p = 1;
+  int64_t wins = 0, losses = 0, ties = 0;  // of the arm: better, worse, the same
+  std::optional<int64_t> seeds_to_settle;  // metric.worth_settling; none where all differences are equal
+  std::string words;
+};
+
+// `baseline_values[i]` and `arm_values[i]` are of one seed; pairs with a value that is not finite are left out.
+PairedComparison compare_paired(const std::string& baseline, const std::vector<double>& baseline_values, const std::string& arm,
+                                const std::vector<double>& arm_values, const Metric& metric, uint64_t seed = 0);
+
+}  // namespace eq

@@ -1,0 +1,131 @@
+// Verdicts over studies written here; those over the theory are in theory_study_test.cpp.
+#include <nlohmann/json.hpp>
+
+#include "core/errors.h"
+#include "study/claims/claims.h"
+#include "support.h"
+
+using namespace eq;
+using namespace eq::test;
+using Catch::Contains;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+Claim find(const std::vector<Claim>& claims, const std::string& part) {
+  for (const Claim& claim : claims) {
+    if (claim.claim.find(part) != std::string::npos) return claim;
+  }
+  FAIL("there is no claim with " << part);
+  return {};
+}
+
+void write_study(const fs::path& folder, const json& study) {
+  fs::create_directories(folder);
+  write_file(folder / "study.json", study.dump());
+}
+
+json branch(const std::string& name, double std, double grad, double fused_std) {
+  return {{"name", name}, {"upsampled", name != "level 0"}, {"channels", 16}, {"resized", {{"mean", 0.4}, {"std", std}}},
+          {"fused", {{"mean", 0.001}, {"std", fused_std}}}, {"weight_grad", grad}};
+}
+
+json records(const std::string& kind, const std::vector<std::array<double, 3>>& off_and_on) {
+  json list = json::array();
+  for (const char* arm : {"off", "explicit"}) {
+    json branches = json::array();
+    for (size_t i = 0; i < off_and_on.size(); ++i) {
+      const auto [std, grad, fused] = off_and_on[i];
+      branches.push_back(branch("level " + std::to_string(i), std, grad, std::string(arm) == "off" ? std : fused));
+    }
+    list.push_back({{"head", "uper"}, {"arm", arm}, {"iteration", 0},
+                    {"sites", {{{"site", "fpn"}, {"kind", "concat"}, {"grad_ratio", std::string(arm) == "off" ? 3.0 : 1.2}, {"branches", branches}},
+                               {{"site", "top-down"}, {"kind", "sum"}, {"branches", json::array()}}}}});
+  }
+  return {{"kind", kind}, {"records", list}};
+}
+
+// One run for each value; the seconds of all arms but the first are those given.
+json runs(const std::vector<std::pair<std::string, std::vector<double>>>& miou, double seconds = 10) {
+  json arms = json::array(), list = json::array();
+  for (const auto& [arm, values] : miou) {
+    arms.push_back({{"name", arm}, {"settings", {"equalizer.mode=" + arm}}});
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double wobble = 0.01 * double(i);
+      list.push_back({{"arm", arm}, {"seed", i}, {"miou", values[i]}, {"loss_tail", 1 - values[i]},
+                      {"seconds", (arms.size() == 1 ? 10 : seconds) + wobble}, {"shared_from", nullptr}});
+    }
+  }
+  return {{"kind", "run"}, {"config", {{"equalizer", {{"mode", "off"}}}}}, {"arms", arms}, {"runs", list}};
+}
+
+}  // namespace
+
+TEST_CASE("without evidence nothing is measured, and the command that would is named", "[claims]") {
+  TemporaryFolder folder;
+  const auto claims = judge_claims(folder.path());
+  CHECK(claims.size() == 14);
+  for (const Claim& claim : claims) {
+    CAPTURE(claim.claim);
+    CHECK(claim.verdict == Verdict::kNotMeasured);
+    CHECK_THAT(claim.evidence, Contains("equiscale study"));
+  }
+  CHECK_THAT(claims_table(claims), Contains("not measured"));
+  CHECK_THROWS_AS(judge_claims(folder.path() / "nowhere"), IoError);
+}
+
+TEST_CASE("claims about real features", "[claims]") {
+  TemporaryFolder folder;
+  write_study(folder.path() / "a", records("scales", {{0.9, 0.3, 1.01}, {0.4, 0.1, 0.99}}));
+  write_study(folder.path() / "b", records("gradients", {{0.9, 0.3, 1}, {0.4, 0.1, 1}}));
+  auto claims = judge_claims(folder.path());
+  CHECK(find(claims, "differ in scale").verdict == Verdict::kHolds);
+  CHECK_THAT(find(claims, "differ in scale").measurement, Contains("2.25"));
+  CHECK(find(claims, "whatever the data").verdict == Verdict::kHolds);
+  CHECK(find(claims, "larger gradients").verdict == Verdict::kHolds);
+  CHECK(find(claims, "closer together").verdict == Verdict::kHolds);
+  write_study(folder.path() / "a", records("scales", {{0.9, 0.3, 1.05}, {0.85, 0.1, 0.99}}));
+  write_study(folder.path() / "b", records("gradients", {{0.9, 0.1, 1}, {0.4, 0.3, 1}}));
+  claims = judge_claims(folder.path());
+  CHECK(find(claims, "differ in scale").verdict == Verdict::kDoesNotHold);
+  CHECK(find(claims, "whatever the data").verdict == Verdict::kDoesNotHold);
+  CHECK(find(claims, "larger gradients").verdict == Verdict::kDoesNotHold);
+}
+
+TEST_CASE("claims about training", "[claims]") {
+  const std::vector<double> base = {0.60, 0.62, 0.61, 0.59};
+  const std::vector<double> better = {0.604, 0.6242, 0.6138, 0.594}, mixed = {0.61, 0.60, 0.62, 0.58}, worse = {0.597, 0.6172, 0.607, 0.587};
+  TemporaryFolder folder;
+  const auto judged = [&](const json& study) {
+    write_study(folder.path() / "runs", study);
+    return judge_claims(folder.path());
+  };
+  auto claims = judged(runs({{"off", base}, {"explicit", better}}));
+  CHECK(find(claims, "raise the mIoU").verdict == Verdict::kHolds);
+  CHECK(find(claims, "consistent").verdict == Verdict::kNotMeasured);
+  CHECK(find(claims, "cost nothing").verdict == Verdict::kNotMeasured);
+  CHECK(find(judged(runs({{"off", base}, {"explicit", mixed}})), "raise the mIoU").verdict == Verdict::kNotSettled);
+  CHECK(find(judged(runs({{"off", base}, {"explicit", worse}})), "raise the mIoU").verdict == Verdict::kDoesNotHold);
+  CHECK(find(judged(runs({{"off", base}, {"folded", mixed}}, 10.1)), "cost nothing").verdict == Verdict::kHolds);
+  CHECK(find(judged(runs({{"off", base}, {"folded", mixed}}, 12)), "cost nothing").verdict == Verdict::kDoesNotHold);
+  CHECK(find(judged(runs({{"explicit", base}, {"folded", better}})), "initializer").verdict == Verdict::kDoesNotHold);
+  CHECK(find(judged(runs({{"explicit", base}, {"folded", mixed}})), "initializer").verdict == Verdict::kNotSettled);
+  CHECK(find(judged(runs({{"off", base}, {"explicit", base}})), "raise the mIoU").verdict == Verdict::kNotMeasured);
+  // Two studies that disagree settle nothing.
+  write_study(folder.path() / "more", runs({{"off", base}, {"explicit", worse}}));
+  claims = judged(runs({{"off", base}, {"explicit", better}}));
+  CHECK(find(claims, "raise the mIoU").verdict == Verdict::kNotSettled);
+  CHECK(find(claims, "consistent").verdict == Verdict::kNotSettled);
+}
+
+TEST_CASE("damaged studies are named", "[claims]") {
+  TemporaryFolder folder;
+  fs::create_directories(folder.path() / "bad");
+  write_file(folder.path() / "bad" / "study.json", "{\"kind\": \"run\"");
+  CHECK_THROWS_WITH(judge_claims(folder.path()), Contains("bad/study.json"));
+  write_file(folder.path() / "bad" / "study.json", "{\"kind\": \"run\"}");
+  CHECK_THROWS_WITH(judge_claims(folder.path()), Contains("bad/study.json") && Contains("arms"));
+  write_file(folder.path() / "bad" / "study.json", "{\"kind\": \"another\"}");
+  CHECK_NOTHROW(judge_claims(folder.path()));
+}

@@ -1,0 +1,147 @@
+// Arms, and paired runs of a network small enough to train in a second.
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "core/errors.h"
+#include "study/paired/run.h"
+#include "support.h"
+#include "training/tiny.h"
+#include "training/trainer.h"
+
+using namespace eq;
+using namespace eq::test;
+using Catch::Contains;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Study {
+  Study() : config(folder.path() / "tiny.json") { write_file(config, to_json_text(tiny_config({"train.overlays=0", "train.log_every=1"}))); }
+  PairedRequest request(const std::string& arms, int64_t seeds, const std::vector<std::string>& settings = {}) const {
+    PairedRequest r;
+    r.config = config;
+    r.settings = settings;
+    r.arms = parse_arms(arms);
+    r.seeds = seeds;
+    r.out = folder.path() / "study";
+    r.command = "a command";
+    r.log = nullptr;
+    return r;
+  }
+  nlohmann::json result() const { return nlohmann::json::parse(read_file(folder.path() / "study" / "study.json")); }
+  TemporaryFolder folder;
+  fs::path config;
+};
+
+}  // namespace
+
+TEST_CASE("arms are modes of the equalizer, or names with settings", "[paired]") {
+  const auto arms = parse_arms("off,on,gentle:optimizer.lr=1e-4;equalizer.mode=explicit,wide:decode_head.in_index=[0,1];a.b=\"x,y\"");
+  REQUIRE(arms.size() == 4);
+  CHECK(arms[0].settings == std::vector<std::string>{"equalizer.mode=off"});
+  CHECK(arms[1].name == "on");
+  CHECK(arms[1].settings == std::vector<std::string>{"equalizer.mode=explicit"});
+  CHECK(arms[2].name == "gentle");
+  CHECK(arms[2].settings == std::vector<std::string>{"optimizer.lr=1e-4", "equalizer.mode=explicit"});
+  CHECK(arms[3].settings == std::vector<std::string>{"decode_head.in_index=[0,1]", "a.b=\"x,y\""});
+  CHECK_THROWS_WITH(parse_arms("off"), Contains("one arm"));
+  CHECK_THROWS_WITH(parse_arms("off,off"), Contains("there twice"));
+  for (const char* bad : {"", "off,", "off,../x:a=1", "off,.hidden:a=1", "off,a b:a=1"}) {
+    CAPTURE(bad);
+    CHECK_THROWS_AS(parse_arms(bad), UsageError);
+  }
+}
+
+TEST_CASE("a paired study: equal beginnings, each run once, every pair compared", "[paired]") {
+  Study study;
+  const PairedStudy result = run_paired_study(study.request("off,explicit,again:equalizer.mode=off", 2));
+  CHECK(result.finished);
+  REQUIRE(result.runs.size() == 6);
+  CHECK(result.arms.seeds == std::vector<int64_t>{3, 4});
+  for (const InitialWeights& weights : result.initial_weights) CHECK(weights.equal);
+  REQUIRE(result.initial_weights.size() == 2);
+  CHECK(result.initial_weights[0].sha256 != result.initial_weights[1].sha256);
+  CHECK_FALSE(fs::exists(study.folder.path() / "study" / "again"));
+  REQUIRE(result.comparisons.size() == 8);
+  for (const PairedComparison& c : result.comparisons) {
+    CHECK(c.baseline == "off");
+    CHECK(c.differences.size() == 2);
+    if (c.arm == "again") CHECK(c.ties == 2);
+  }
+
+  const auto json = study.result();
+  CHECK(json["kind"] == "run");
+  CHECK(json["command"] == "a command");
+  CHECK(json["finished"] == true);
+  CHECK(json["config"]["seed"] == 3);
+  CHECK(json["arms"][2]["same_as"] == "off");
+  CHECK(json["cost"]["cpu_seconds"] > 0);
+  for (const auto& run : json["runs"]) {
+    const bool shared = run["arm"] == "again";
+    CHECK(run["shared_from"] == (shared ? nlohmann::json("off") : nlohmann::json()));
+    CHECK(run["per_class"].size() == json["classes"].size());
+    const auto summary = nlohmann::json::parse(read_file(study.folder.path() / "study" / run["folder"].get<std::string>() / "summary.json"));
+    CHECK(run["miou"] == summary["miou"]);
+    CHECK(run["weights_sha256"] == summary["weights_sha256"]);
+    CHECK(run["loss_tail"] > 0);
+  }
+  CHECK_THAT(paired_study_table(result), Contains("explicit: ") && Contains("against off"));
+
+  SECTION("finished runs are kept, further seeds are added") {
+    const auto before = fs::last_write_time(study.folder.path() / "study" / "off" / "3" / "summary.json");
+    const PairedStudy more = run_paired_study(study.request("off,explicit", 3));
+    CHECK(more.runs.size() == 6);
+    CHECK(fs::last_write_time(study.folder.path() / "study" / "off" / "3" / "summary.json") == before);
+  }
+  SECTION("another configuration is refused, by name of the key") {
+    CHECK_THROWS_WITH(run_paired_study(study.request("off,explicit", 2, {"train.iterations=7"})), Contains("train.iterations") && Contains("off/3"));
+    CHECK_NOTHROW(run_paired_study(study.request("off,explicit", 2, {"train.log_every=2"})));
+  }
+}
+
+TEST_CASE("a stopped study goes on to the same result", "[paired]") {
+  Study whole, stopped;
+  const PairedStudy expected = run_paired_study(whole.request("off,explicit", 1));
+  // The first run as an interrupted training leaves it: a checkpoint after iteration 3, no summary.
+  const fs::path run = stopped.folder.path() / "study" / "off" / "3";
+  Config config = load_config(stopped.config, {"equalizer.mode=off", "seed=3"});
+  TrainRequest request;
+  request.out = run;
+  request.log = nullptr;
+  request.on_step = [](const StepReport& report) {
+    if (report.iteration == 4) std::raise(SIGTERM);
+  };
+  CHECK_FALSE(train(config, request).finished);
+  REQUIRE(fs::exists(run / "checkpoint" / "manifest.json"));
+  const PairedStudy result = run_paired_study(stopped.request("off,explicit", 1));
+  CHECK(result.finished);
+  REQUIRE(result.runs.size() == expected.runs.size());
+  for (size_t i = 0; i < result.runs.size(); ++i) {
+    CHECK(result.runs[i].weights_sha256 == expected.runs[i].weights_sha256);
+    CHECK(result.runs[i].miou == expected.runs[i].miou);
+  }
+}
+
+TEST_CASE("arms whose networks differ are told from pairs", "[paired]") {
+  Study study;
+  PairedRequest request = study.request("off,wide:decode_head.channels=16", 1);
+  request.dry_run = true;
+  request.arms[1].settings = {"model.decode_head.channels=16"};
+  const PairedStudy result = run_paired_study(request);
+  CHECK_FALSE(result.finished);
+  CHECK_FALSE(fs::exists(request.out));
+  REQUIRE(result.initial_weights.size() == 1);
+  CHECK_FALSE(result.initial_weights[0].equal);
+  CHECK_THAT(result.initial_weights[0].first_difference, Contains("wide: "));
+  CHECK_THROWS_WITH(run_paired_study(study.request("off,odd:equalizer.mode=explicti", 1)), Contains("explicti"));
+  CHECK_THROWS_WITH(run_paired_study(study.request("off,odd:seed=9", 1)), Contains("seed"));
+  CHECK_THROWS_AS(run_paired_study(study.request("off,explicit", 0)), UsageError);
+}
+
+TEST_CASE("a damaged run is named", "[paired]") {
+  TemporaryFolder folder;
+  write_file(folder.path() / "summary.json", R"({"miou": 0.5})");
+  CHECK_THROWS_WITH(read_run(folder.path()), Contains("summary.json") && Contains("macc"));
+  write_file(folder.path() / "summary.json", "half a fil");
+  CHECK_THROWS_AS(read_run(folder.path()), DataError);
+}

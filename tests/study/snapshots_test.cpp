@@ -1,0 +1,95 @@
+// The studies of scales and gradients on a network of a second.
+#include "study/snapshots/snapshots.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/errors.h"
+#include "study/snapshots/record_mean.h"
+#include "support.h"
+#include "training/tiny.h"
+
+using namespace eq;
+using namespace eq::test;
+using nlohmann::json;
+
+namespace {
+
+ProbeRecord record_with(double mean, double std, double grad) {
+  BranchRecord branch{.name = "a", .channels = 2};
+  branch.before = branch.resized = branch.fused = {mean, std};
+  branch.within_image = std * std * 0.75;
+  branch.between_channels = std * std * 0.25;
+  branch.lag_one = branch.predicted_factor = branch.measured_factor = 0.5;
+  branch.weight_grad = branch.weight_grad_rms = branch.input_grad = grad;
+  BranchRecord other = branch;
+  other.weight_grad = other.weight_grad_rms = 1;
+  return {.sites = {{.site = "s", .kind = "concat", .branches = {branch, other}}}, .layers = {{"w", grad, 2, 0.1}}};
+}
+
+}  // namespace
+
+TEST_CASE("records of several batches are pooled", "[snapshots]") {
+  RecordMean mean;
+  mean.add(record_with(1, 2, 3));
+  mean.add(record_with(3, 4, 4));
+  const ProbeRecord record = mean.result();
+  const BranchRecord& branch = record.sites[0].branches[0];
+  CHECK(branch.resized.mean == Approx(2));
+  CHECK(branch.resized.std == Approx(std::sqrt((4 + 16) / 2.0 + 1)));  // the means differ by one from theirs
+  CHECK(branch.within_image + branch.between_images + branch.between_channels == Approx(branch.resized.std * branch.resized.std));
+  CHECK(branch.between_images == Approx(1));
+  CHECK(branch.weight_grad == Approx(std::sqrt((9 + 16) / 2.0)));
+  CHECK(branch.weight_grad_share == Approx(branch.weight_grad / (branch.weight_grad + 1)));
+  CHECK(record.sites[0].grad_ratio == Approx(branch.weight_grad_rms));
+  CHECK(std::isnan(branch.update_ratio));
+  CHECK(record.layers[0].grad == Approx(std::sqrt(12.5)));
+}
+
+TEST_CASE("scales and gradients are recorded for each head and arm, at the first step and on the way", "[snapshots]") {
+  const TemporaryFolder folder;
+  write_file(folder.path() / "tiny.json", to_json_text(tiny_config()));
+  for (const bool gradients : {false, true}) {
+    SnapshotRequest request{.config = folder.path() / "tiny.json", .settings = {"equalizer.batches=8", "train.batch_size=4"}, .gradients = gradients, .batches = 8};
+    request.arms = arm_specs("off,explicit");
+    request.log = nullptr;
+    if (gradients) {
+      request.iterations = 3;
+      request.every = 2;
+      request.out = folder.path() / "study";
+    }
+    const auto snapshots = first_step_snapshots(request);
+    REQUIRE(snapshots.size() == 2);
+    CHECK(snapshots[1].head == "uper");
+    CHECK(snapshots[1].arm == "explicit");
+    // The features do not depend on the arm before the first fusion.
+    CHECK(snapshots[0].record.sites[0].branches[2].resized.std == snapshots[1].record.sites[0].branches[2].resized.std);
+    for (const BranchRecord& branch : snapshots[1].record.sites[0].branches) {
+      CHECK(std::abs(branch.fused.mean) < 0.1);
+      CHECK(branch.fused.std == Approx(1).epsilon(0.1));
+      CHECK(std::isfinite(branch.weight_grad) == gradients);
+    }
+    const std::string table = snapshot_table(snapshots[0], gradients);
+    CHECK(table.find("decode_head.fpn_fusion (concat, 16 x 16)") != std::string::npos);
+    CHECK((table.find("share") != std::string::npos) == gradients);
+    CHECK(table.find("nan") == std::string::npos);
+
+    const json study = json::parse(snapshot_study_json(request, snapshots, "command", 1.5));
+    CHECK(study["kind"] == (gradients ? "gradients" : "scales"));
+    CHECK(study["records"].size() == (gradients ? 2 + 2 * 2 : 2));  // iterations 0 and 2
+    CHECK(study["records"][0]["source"] == "first step");
+    CHECK(study["records"].back()["arm"] == "explicit");
+    CHECK(study["records"].back()["sites"].size() == 5);
+    if (gradients) CHECK(study["records"].back()["sites"][4]["branches"][0]["update_ratio"].get<double>() > 0);
+  }
+}
+
+TEST_CASE("heads are named like arms", "[snapshots]") {
+  const auto heads = parse_heads("uper,fcn,small:model.decode_head.type=uper;model.decode_head.channels=4");
+  REQUIRE(heads.size() == 3);
+  CHECK(heads[0].settings == std::vector<std::string>{"model.decode_head.type=uper"});
+  CHECK(heads[1].settings.size() == 5);
+  CHECK(heads[2].settings.size() == 2);
+  CHECK_THROWS_AS(parse_heads("uper,uper"), UsageError);
+  CHECK_THROWS_AS(parse_heads("../up"), UsageError);
+}

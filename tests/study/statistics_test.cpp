@@ -1,0 +1,134 @@
+// Distributions against values of SciPy 1.x; paired statistics against values computed by hand and by SciPy.
+#include "study/statistics/distributions.h"
+
+#include <cmath>
+#include <limits>
+
+#include "core/errors.h"
+#include "study/statistics/paired.h"
+#include "support.h"
+
+using namespace eq;
+using Catch::Contains;
+
+TEST_CASE("incomplete beta function", "[statistics]") {
+  CHECK(incomplete_beta(0.5, 0.5, 0.3) == Approx(0.369010119565545).epsilon(1e-13));
+  CHECK(incomplete_beta(2, 3, 0.4) == Approx(0.5248).epsilon(1e-13));
+  CHECK(incomplete_beta(50, 0.5, 0.98) == Approx(0.156243507866818).epsilon(1e-12));
+  CHECK(incomplete_beta(10, 80, 0.05) == Approx(0.0134942078713022).epsilon(1e-12));
+  CHECK(incomplete_beta(1.5, 0.5, 0.999) == Approx(0.959743341884968).epsilon(1e-12));
+  CHECK(incomplete_beta(3, 4, 0) == 0);
+  CHECK(incomplete_beta(3, 4, 1) == 1);
+  CHECK(incomplete_beta(7, 7, 0.5) == Approx(0.5).epsilon(1e-13));
+  CHECK_THROWS_AS(incomplete_beta(0, 1, 0.5), UsageError);
+  CHECK_THROWS_AS(incomplete_beta(1, 1, 1.5), UsageError);
+}
+
+TEST_CASE("quantiles of Student's t are those of the tables", "[statistics]") {
+  struct Row {
+    double degrees, at_90, at_975, at_995;
+  };
+  for (const Row& row : {Row{1, 3.07768353717525, 12.7062047361747, 63.6567411628715}, Row{2, 1.88561808316413, 4.30265272974946, 9.92484320091829},
+                         Row{3, 1.63774435369621, 3.18244630528371, 5.84090930973336}, Row{9, 1.38302873839663, 2.2621571627982, 3.24983554159213},
+                         Row{29, 1.31143364730155, 2.0452296421327, 2.7563859036706}, Row{4.5, 1.50088531750856, 2.6589123472044, 4.27282399301129},
+                         Row{1000, 1.28239872146092, 1.96233908082641, 2.58075469806595}}) {
+    CAPTURE(row.degrees);
+    CHECK(student_quantile(0.9, row.degrees) == Approx(row.at_90).epsilon(1e-11));
+    CHECK(student_quantile(0.975, row.degrees) == Approx(row.at_975).epsilon(1e-11));
+    CHECK(student_quantile(0.995, row.degrees) == Approx(row.at_995).epsilon(1e-11));
+    CHECK(student_quantile(0.025, row.degrees) == Approx(-row.at_975).epsilon(1e-11));
+  }
+  CHECK(student_upper_tail(4, 7) == Approx(0.00259495667464841).epsilon(1e-11));
+  CHECK(student_upper_tail(10, 3) == Approx(0.00106419952920708).epsilon(1e-11));
+  CHECK(student_upper_tail(-0.3, 5) == Approx(1 - 0.388124521131637).epsilon(1e-12));
+  CHECK_THROWS_AS(student_quantile(1, 3), UsageError);
+}
+
+TEST_CASE("normal quantiles and scores", "[statistics]") {
+  CHECK(normal_quantile(0.8) == Approx(0.841621233572914).epsilon(1e-12));
+  CHECK(normal_quantile(0.975) == Approx(1.95996398454005).epsilon(1e-12));
+  CHECK(normal_quantile(1e-10) == Approx(-6.36134090240406).epsilon(1e-12));
+  CHECK(normal_score(4, 7) == Approx(2.79500362346934).epsilon(1e-11));
+  CHECK(normal_score(-4, 31) == Approx(-3.56395755330982).epsilon(1e-11));
+  CHECK(normal_score(2.5, 3) == Approx(1.70762122735482).epsilon(1e-11));
+  CHECK(normal_score(1e9, 50) > 30);
+}
+
+TEST_CASE("exact sign test", "[statistics]") {
+  CHECK(sign_test(9, 1) == Approx(0.021484375).epsilon(1e-12));
+  CHECK(sign_test(0, 3) == Approx(0.25).epsilon(1e-12));
+  CHECK(sign_test(5, 3) == Approx(0.7265625).epsilon(1e-12));
+  CHECK(sign_test(60, 40) == Approx(0.05688793364098089).epsilon(1e-10));
+  CHECK(sign_test(0, 0) == 1);
+  CHECK(sign_test(4, 4) == 1);
+}
+
+TEST_CASE("paired differences: interval, words and seeds needed", "[statistics]") {
+  const Metric miou{"miou", "mIoU", 100, 2, " points", true, 0.002};
+  const std::vector<double> off = {0.60, 0.61, 0.59, 0.62, 0.605}, on = {0.612, 0.607, 0.597, 0.624, 0.62};
+  const PairedComparison c = compare_paired("off", off, "on", on, miou);
+  CHECK(c.mean == Approx(0.007).epsilon(1e-12));
+  CHECK(c.std == Approx(0.007035623639735144).epsilon(1e-10));
+  REQUIRE(c.t_interval);
+  CHECK((*c.t_interval)[0] == Approx(-0.0017358805783704578).epsilon(1e-8));
+  CHECK((*c.t_interval)[1] == Approx(0.01573588057837046).epsilon(1e-9));
+  CHECK(c.wins == 4);
+  CHECK(c.losses == 1);
+  CHECK(c.sign_test_p == Approx(0.375));
+  CHECK_THAT(c.words, Contains("covers zero") && Contains("+0.70 points") && Contains("5 seeds") && Contains("0.2 points"));
+  REQUIRE(c.seeds_to_settle);
+  CHECK(*c.seeds_to_settle == pairs_needed(c.std, 0.002));
+
+  // All differences on one side, and small against their mean.
+  const PairedComparison sure = compare_paired("off", {0.5, 0.6, 0.7}, "on", {0.51, 0.611, 0.709}, miou);
+  CHECK_THAT(sure.words, Contains("above zero") && Contains("on is better than off"));
+  const Metric loss{"loss_tail", "training loss", 1, 4, "", false, 0};
+  const PairedComparison lower = compare_paired("off", {0.5, 0.6, 0.7}, "on", {0.49, 0.589, 0.691}, loss);
+  CHECK_THAT(lower.words, Contains("below zero") && Contains("on is better than off"));
+  CHECK(lower.wins == 3);
+  CHECK_FALSE(lower.seeds_to_settle);
+}
+
+TEST_CASE("few pairs say little, and say so", "[statistics]") {
+  const Metric miou{"miou", "mIoU", 100, 2, " points", true, 0.002};
+  const PairedComparison one = compare_paired("off", {0.5}, "on", {0.6}, miou);
+  CHECK_FALSE(one.t_interval);
+  CHECK_FALSE(one.bootstrap_interval);
+  CHECK_THAT(one.words, Contains("one seed") && Contains("chance"));
+  CHECK_THAT(compare_paired("off", {}, "on", {}, miou).words, Contains("no finished seed"));
+  // An absent value leaves its pair out; equal values are ties.
+  const double absent = std::numeric_limits<double>::quiet_NaN();
+  const PairedComparison c = compare_paired("off", {0.5, 0.6, absent}, "on", {0.5, 0.7, 0.9}, miou);
+  CHECK(c.differences.size() == 2);
+  CHECK(c.ties == 1);
+  CHECK(c.wins == 1);
+  const PairedComparison equal = compare_paired("off", {0.5, 0.6}, "on", {0.5, 0.6}, miou);
+  CHECK_FALSE(equal.seeds_to_settle);
+  CHECK_THAT(equal.words, Contains("did not differ"));
+  CHECK_THROWS_AS(compare_paired("off", {0.5}, "on", {}, miou), UsageError);
+}
+
+TEST_CASE("the bootstrap interval is reproducible, and right where it can be computed", "[statistics]") {
+  // Means of two values drawn from {0, 1}: 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4.
+  CHECK(*bootstrap_interval({0, 1}, 3) == Interval{0, 1});
+  CHECK(*bootstrap_interval({0, 1}, 3, 0.4) == Interval{0.5, 0.5});
+  CHECK(*bootstrap_interval({2, 2, 2}, 3) == Interval{2, 2});
+  std::vector<double> values;
+  for (int i = 0; i < 400; ++i) values.push_back(std::sin(double(i) * 12.9898));
+  const Interval interval = *bootstrap_interval(values, 1), normal = *t_interval(values);
+  CHECK(interval == *bootstrap_interval(values, 1));
+  CHECK(interval != *bootstrap_interval(values, 2));
+  CHECK(interval[0] == Approx(normal[0]).margin(0.01));  // many values: the two agree
+  CHECK(interval[1] == Approx(normal[1]).margin(0.01));
+}
+
+TEST_CASE("pairs needed to find a difference", "[statistics]") {
+  CHECK(pairs_needed(0, 1) == 2);
+  CHECK(pairs_needed(0.5, 1) == 5);
+  CHECK(pairs_needed(1, 1) == 10);
+  CHECK(pairs_needed(2, 1) == 34);
+  CHECK(pairs_needed(5, 1) == 199);
+  CHECK(pairs_needed(20, 1) == 3142);
+  CHECK(pairs_needed(1e12, 1) > 1'000'000'000);
+  CHECK_THROWS_AS(pairs_needed(1, 0), UsageError);
+}

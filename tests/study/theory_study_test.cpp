@@ -1,0 +1,105 @@
+// The study as a whole, on few samples.
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/errors.h"
+#include "core/parallel.h"
+#include "study/claims/claims.h"
+#include "study/theory/lab.h"
+#include "study/theory/study.h"
+#include "support.h"
+
+using namespace eq;
+
+namespace {
+
+TheoryRequest small_request(uint64_t seed) {
+  TheoryRequest request;
+  request.seed = seed;
+  request.samples = int64_t{1} << 16;
+  return request;
+}
+
+}  // namespace
+
+TEST_CASE("the kernels agree with the theory, and the claims follow", "[theory_study]") {
+  const TheoryReport report = run_theory_study(small_request(0));
+  std::set<std::string> groups;
+  for (const TheoryCheck& check : report.checks) {
+    groups.insert(check.name);
+    CAPTURE(check.name, check.setting, check.predicted, check.measured, check.standard_error, check.z);
+    CHECK(check.pass);
+  }
+  CHECK(groups.size() >= 14);
+  CHECK(report.checks.size() > 120);
+  CHECK(report.white_noise.size() == 24);
+  const std::string text = theory_study_json(report, small_request(0), "equiscale study theory");
+  const auto json = nlohmann::json::parse(text);
+  CHECK(json["kind"] == "theory");
+  CHECK(json["failed"] == 0);
+  CHECK(json["passed"] == report.checks.size());
+  CHECK(json["checks"].size() == report.checks.size());
+
+  test::TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path() / "theory");
+  test::write_file(folder.path() / "theory" / "study.json", text);
+  std::map<std::string, Verdict> verdicts;
+  const auto claims = judge_claims(folder.path());
+  for (const Claim& claim : claims) verdicts[claim.claim] = claim.verdict;
+  CHECK(verdicts.at("Bilinear upsampling lowers the variance") == Verdict::kHolds);
+  CHECK(verdicts.at("It lowers the variance of every single picture") == Verdict::kDoesNotHold);
+  CHECK(verdicts.at("The variance after upsampling is proportional to that before") == Verdict::kHolds);
+  CHECK(verdicts.at("Stronger upsampling means lower variance") == Verdict::kDoesNotHold);
+  CHECK(verdicts.at("Convolution, batch norm and ReLU start every branch at mean 0.3989") == Verdict::kHolds);
+  CHECK(verdicts.at("The scale of a weight's gradient follows the variance of its feature") == Verdict::kHolds);
+  CHECK(claims.front().evidence == "theory/study.json");
+  CHECK(nlohmann::json::parse(claims_json(claims, "c", 1))["claims"][0]["verdict"] == "holds");
+}
+
+TEST_CASE("measurements do not depend on the number of threads", "[theory_study]") {
+  const int threads = num_threads();
+  std::vector<std::vector<double>> measured;
+  for (const int count : {1, 2}) {
+    set_num_threads(count);
+    Lab lab(small_request(5));
+    check_phases(lab);
+    check_rectified(lab);
+    measured.emplace_back();
+    for (const TheoryCheck& check : lab.report.checks) measured.back().push_back(check.measured);
+  }
+  set_num_threads(threads);
+  CHECK(measured[0] == measured[1]);
+}
+
+TEST_CASE("a wrong prediction fails, by its score or by its bound", "[theory_study]") {
+  Lab lab(small_request(1));
+  const Estimate precise{1.0, 0.001, 100}, vague{1.0, 0.2, 100};
+  lab.equal("a", "right", 1.002, precise, 0.01);
+  lab.equal("a", "five errors away", 1.006, precise, 0.01);
+  lab.equal("a", "within the error, outside the bound", 1.3, vague, 0.1);
+  lab.equal("a", "five errors of two batches are nothing", 1.006, {1.0, 0.001, 1}, 0.01);
+  lab.exact("a", "equal", 0.5, 0.5, 1e-9);
+  lab.exact("a", "unequal", 0.5, 0.501, 1e-9);
+  lab.at_most("a", "below", 1, 0.9);
+  lab.at_most("a", "above", 1, 1.1);
+  lab.equal("a", "not a number", 1, {std::nan(""), 0.1, 3}, 1);
+  std::vector<bool> pass;
+  for (const TheoryCheck& check : lab.report.checks) pass.push_back(check.pass);
+  CHECK(pass == std::vector<bool>{true, false, false, true, true, false, true, false, false});
+  CHECK(lab.report.failed() == 5);
+}
+
+TEST_CASE("batches give a ratio and its error", "[theory_study]") {
+  BatchSums sums;
+  sums.add(1, 2);
+  sums.add(3, 2);
+  sums.add(2, 2);
+  const Estimate estimate = sums.estimate();
+  CHECK(estimate.value == Approx(1));
+  CHECK(estimate.standard_error == Approx(std::sqrt(2.0 / 2 / 3) / 2));  // residuals -1, 1, 0 over a mean of 2
+  CHECK(estimate.degrees == 2);
+  TheoryRequest request;
+  request.samples = 100;
+  CHECK_THROWS_AS(run_theory_study(request), UsageError);
+}

@@ -1,0 +1,233 @@
+// Probes against slow sums over what they look at.
+#include "training/probes.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "autograd/functional.h"
+#include "autograd/node.h"
+#include "layers/calibration.h"
+#include "layers/moments.h"
+#include "support.h"
+#include "training/tiny.h"
+#include "training/trainer.h"
+
+using namespace eq;
+using namespace eq::test;
+
+namespace {
+
+// A site with a free choice of features.
+class Site : public Module {
+ public:
+  explicit Site(const EqualizerOptions& options = {}, int64_t channels = 4)
+      : conv_(register_module<Conv2d>("conv", 2 * channels, 2, Conv2dLayerOptions{})),
+        site_(register_module<FusionSite>(
+            "site", std::vector<LevelSite::Branch>{{.name = "fine", .channels = channels}, {.name = "coarse", .channels = channels, .upsampled = true}}, false, options, conv_)) {
+    assign_paths();
+  }
+  SiteRecord measure(const Tensor& fine, const Tensor& coarse) {
+    SiteRecord record;
+    site_.set_observer([&](const LevelSite::Visit& visit) { record = measure_site(visit); });
+    site_.forward({fine, coarse}, fine.size(1), fine.size(2));
+    return record;
+  }
+  Conv2d& conv_;
+  FusionSite& site_;
+};
+
+double mean_of(const Tensor& x) { return mean(x).item(); }
+double variance_of(const Tensor& x) { return var(x, {}, false).item(); }
+
+// Each image gets its own level and each channel too: value = a[n] * c + b[c] + noise.
+Tensor mixed(int64_t n, int64_t h, int64_t w, int64_t c, uint64_t seed) {
+  return random_tensor({n, h, w, c}, seed) + random_tensor({n, 1, 1, c}, seed + 1) * 2.0 + random_tensor({1, 1, 1, c}, seed + 2) * 3.0;
+}
+
+double norm_of(const Tensor& x) { return std::sqrt(sum(square(x)).item()); }
+
+}  // namespace
+
+TEST_CASE("a site's scales are those of its features, split by the law of total variance", "[probes]") {
+  InitRandom random(0, DType::kFloat64);
+  Site net;
+  const Tensor fine = mixed(3, 8, 6, 4, 1), coarse = mixed(3, 4, 3, 4, 5);
+  const SiteRecord record = net.measure(fine, coarse);
+  CHECK(record.site == "site");
+  CHECK(record.kind == "concat");
+  CHECK(record.height == 8);
+  REQUIRE(record.branches.size() == 2);
+  const Tensor inputs[] = {fine, coarse};
+  for (int b = 0; b < 2; ++b) {
+    const BranchRecord& branch = record.branches[size_t(b)];
+    const Tensor resized = resize_bilinear(inputs[b], 8, 6, false);
+    CHECK(branch.before.mean == Approx(mean_of(inputs[b])));
+    CHECK(branch.before.std == Approx(std::sqrt(variance_of(inputs[b]))));
+    CHECK(branch.resized.std == Approx(std::sqrt(variance_of(resized))));
+    CHECK(branch.fused.std == Approx(branch.resized.std));
+    CHECK(branch.measured_factor == Approx(variance_of(resized) / variance_of(inputs[b])));
+    const Tensor image_means = mean(resized, {1, 2}, true), channel_means = mean(image_means, {0}, true);
+    CHECK(branch.within_image == Approx(mean_of(square(resized - image_means))));
+    CHECK(branch.between_images == Approx(mean_of(square(image_means - channel_means))));
+    CHECK(branch.between_channels == Approx(variance_of(channel_means)));
+    CHECK(branch.within_image + branch.between_images + branch.between_channels == Approx(branch.resized.std * branch.resized.std));
+  }
+  CHECK(record.branches[0].measured_factor == Approx(1));
+  CHECK(record.branches[0].predicted_factor == Approx(1));
+}
+
+TEST_CASE("the factor predicted from the lag-one correlation is the one measured", "[probes]") {
+  InitRandom random(0, DType::kFloat64);
+  Site net({}, 64);
+  for (double rho : {0.0, 0.5, 0.9}) {
+    CAPTURE(rho);
+    // Separable and stationary, of the given correlation in both directions, plus levels per image and channel that do not shrink.
+    Tensor x = random_tensor({4, 32, 32, 64}, 9);
+    double* data = x.data<double>();
+    const double fresh = std::sqrt(1 - rho * rho);
+    for (int64_t i = 0; i < x.numel(); ++i) {
+      if (i / 64 % 32 > 0) data[i] = rho * data[i - 64] + fresh * data[i];
+    }
+    for (int64_t i = 0; i < x.numel(); ++i) {
+      if (i / 2048 % 32 > 0) data[i] = rho * data[i - 2048] + fresh * data[i];
+    }
+    const BranchRecord branch = net.measure(random_tensor({4, 64, 64, 64}, 1), x + random_tensor({4, 1, 1, 64}, 2)).branches[1];
+    CHECK(branch.lag_one == Approx(rho).margin(rho > 0.8 ? 0.06 : 0.02));  // deviations are from each map's own mean
+    CHECK(branch.measured_factor == Approx(branch.predicted_factor).epsilon(0.01));
+    CHECK(branch.measured_factor < 0.99);
+  }
+}
+
+TEST_CASE("a probe sees the gradient of each slice, and what each branch gets back", "[probes]") {
+  StepSetup setup({"optimizer.momentum=0", "optimizer.weight_decay=0"});
+  const Batch batch = setup.loader->next();
+  FusionSite* site = modules_of<FusionSite>(*setup.model).at(1);
+  REQUIRE(site->path() == "decode_head.fpn_fusion");
+  Tensor before, grad, after;
+  struct Spy : Probe {  // takes the tensors at the moments the probe measures them
+    Spy(EncoderDecoder& model, FusionSite* site, Tensor* before, Tensor* grad, Tensor* after)
+        : Probe(model, 0, true), site_(site), before_(before), grad_(grad), after_(after) {}
+    void after_backward() override {
+      Probe::after_backward();
+      *before_ = site_->fusion().conv->weight().clone();
+      *grad_ = site_->fusion().conv->weight().grad().clone();
+    }
+    void after_update() override {
+      Probe::after_update();
+      *after_ = site_->fusion().conv->weight().clone();
+    }
+    FusionSite* site_;
+    Tensor *before_, *grad_, *after_;
+  } probe(*setup.model, site, &before, &grad, &after);
+  setup.step->run(0, [&] { return batch; }, &probe);
+  const ProbeRecord& record = probe.record();
+
+  REQUIRE(record.sites.size() == 5);  // pyramid, three sums, the final fusion
+  CHECK(record.sites[1].kind == "sum");
+  CHECK(std::isnan(record.sites[1].branches[0].weight_grad));
+  CHECK(record.sites[1].branches[0].input_grad > 0);
+  const SiteRecord& fused = record.sites[4];
+  CHECK(fused.site == "decode_head.fpn_fusion");
+  double shares = 0;
+  NoGradGuard no_grad;
+  for (size_t b = 0; b < fused.branches.size(); ++b) {
+    const auto& branch = site->branches()[b];
+    const auto of_branch = [&](const Tensor& x) { return slice(x, 3, branch.first_channel, branch.first_channel + branch.channels); };
+    CHECK(fused.branches[b].weight_grad == Approx(norm_of(of_branch(grad))).epsilon(1e-5));
+    CHECK(fused.branches[b].weight_grad_rms == Approx(norm_of(of_branch(grad)) / std::sqrt(double(of_branch(grad).numel()))).epsilon(1e-5));
+    CHECK(fused.branches[b].update_ratio == Approx(norm_of(of_branch(after) - of_branch(before)) / norm_of(of_branch(before))).epsilon(1e-4));
+    CHECK(fused.branches[b].input_grad > 0);
+    shares += fused.branches[b].weight_grad_share;
+  }
+  CHECK(shares == Approx(1));
+  CHECK(fused.grad_ratio >= 1);
+  CHECK(record.layers.size() > 20);
+}
+
+TEST_CASE("the gradient at a branch is the one from this site alone", "[probes]") {
+  // The pyramid's output feeds the last sum too: together the two sites send back what its producer gets.
+  StepSetup setup;
+  setup.model->train();
+  const Batch batch = setup.loader->next();
+  FusionSite* site = modules_of<FusionSite>(*setup.model).at(1);
+  Tensor fused_grad, branch_grad;
+  site->set_observer([&](const LevelSite::Visit& visit) {
+    register_hook(visit.fused, [&](const Tensor& grad) { return fused_grad = grad.clone(), Tensor(); });
+    register_hook(visit.features[3], [&](const Tensor& grad) { return branch_grad = grad.clone(), Tensor(); });
+  });
+  const SegmentorOutput output = setup.model->forward(batch.images);
+  mean(square(output.logits)).backward();
+  const auto& branch = site->branches()[3];
+  Tensor x = Tensor::zeros(branch_grad.shape());
+  x.set_requires_grad();
+  const Tensor scale = dynamic_cast<ScaleEqualizer*>(branch.equalizer)->inverse_std();
+  mul(resize_bilinear(x, fused_grad.size(1), fused_grad.size(2), false), scale)
+      .backward(slice(fused_grad, 3, branch.first_channel, branch.first_channel + branch.channels));
+  check_close(branch_grad, x.grad(), 1e-6);
+}
+
+TEST_CASE("probes change nothing, and a resumed run has the same records", "[probes]") {
+  const TemporaryFolder folder;
+  const auto run = [&](const std::string& name, const std::vector<std::string>& settings, bool resume = false) {
+    TrainRequest request{.out = folder.path() / name};
+    request.resume = resume;
+    request.log = nullptr;
+    return train(tiny_config(settings), request);
+  };
+  const TrainResult plain = run("plain", {});
+  const TrainResult probed = run("probed", {"probes.every=2"});
+  CHECK(plain.weights_sha256 == probed.weights_sha256);
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "plain" / "probes.jsonl"));
+
+  struct Crash {};
+  TrainRequest crashing{.out = folder.path() / "cut"};
+  crashing.log = nullptr;
+  crashing.on_step = [](const StepReport& report) {
+    if (report.iteration == 4) throw Crash();  // after a checkpoint at 3 and a record of 4
+  };
+  CHECK_THROWS_AS(train(tiny_config({"probes.every=2"}), crashing), Crash);
+  run("cut", {"probes.every=2"}, true);
+  const std::string whole = read_file(folder.path() / "probed" / "probes.jsonl"), cut = read_file(folder.path() / "cut" / "probes.jsonl");
+  std::vector<int64_t> iterations;
+  size_t begin = 0;
+  while (begin < whole.size()) {
+    const size_t end = whole.find('\n', begin);
+    const auto record = nlohmann::json::parse(whole.substr(begin, end - begin));
+    iterations.push_back(record["iteration"].get<int64_t>());
+    CHECK(record["sites"].size() == 5);
+    CHECK(record["sites"][1]["branches"][0]["weight_grad"].is_null());
+    begin = end + 1;
+  }
+  CHECK(iterations == std::vector<int64_t>{0, 2, 4, 5});
+  const std::string table = read_file(folder.path() / "probed" / "probes.csv");
+  CHECK(std::count(table.begin(), table.end(), '\n') == 1 + 4 * (5 + 3 * 2 + 4));
+  CHECK(cut == whole);
+}
+
+TEST_CASE("with equalizers every branch reaches the fusion layer with mean 0 and deviation 1", "[probes]") {
+  StepSetup setup({"equalizer.batches=16", "train.batch_size=8"});
+  setup.model->set_step(3, 0);
+  calibrate_equalizers(*setup.model, [&](int64_t) { setup.model->forward(setup.loader->next().images); });
+  std::map<std::string, std::vector<Moments>> seen;
+  for (int i = 0; i < 16; ++i) {
+    for (FusionSite* site : modules_of<FusionSite>(*setup.model)) {
+      site->set_observer([&](const LevelSite::Visit& visit) {
+        auto& moments = seen[visit.site.path()];
+        moments.resize(visit.site.branches().size());
+        for (size_t b = 0; b < moments.size(); ++b) {
+          const auto& branch = visit.site.branches()[b];
+          if (branch.equalizer) moments[b].merge(pooled(channel_moments(visit.fused, branch.first_channel, branch.first_channel + branch.channels)));
+        }
+      });
+    }
+    setup.model->train();
+    NoGradGuard no_grad;
+    setup.model->forward(setup.loader->next().images);
+  }
+  for (const char* name : {"decode_head.ppm_fusion", "decode_head.fpn_fusion"}) {
+    for (const Moments& moments : seen.at(name)) {
+      CHECK(std::abs(moments.mean) < 0.1);
+      CHECK(moments.standard_deviation() == Approx(1).epsilon(0.1));
+    }
+  }
+}

@@ -1,0 +1,103 @@
+#pragma once
+// Probes: the scale of every branch of every fusion site and the gradient that reaches it, measured inside the training step
+// itself. Where no probe is attached nothing is computed; an attached one costs a few passes over the sites' features (about the cost
+// printed by `equiscale study scales`).
+//
+// Means and standard deviations are over all values of a branch in the batch. Theory: PAPER section 2; docs/studies.md explains each number.
+
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/segmentor.h"
+#include "training/row_files.h"
+#include "training/train_step.h"
+
+namespace eq {
+
+inline constexpr double kNotMeasured = std::numeric_limits<double>::quiet_NaN();  // written as null
+
+struct BranchRecord {
+  struct Scale {
+    double mean = kNotMeasured, std = kNotMeasured;
+  };
+  std::string name;
+  int64_t channels = 0, height = 0, width = 0;  // as it arrives
+  bool upsampled = false;
+  Scale before, resized, fused;  // as it arrives; at the site's size; as the fusion layer gets it
+  // The variance after resizing, split by the law of total variance: over the positions of one channel of one picture, between the
+  // pictures' means of a channel, between the channels' means. They sum to resized.std^2.
+  double within_image = kNotMeasured, between_images = kNotMeasured, between_channels = kNotMeasured;
+  double lag_one = kNotMeasured;  // correlation of neighbouring positions before resizing, mean of both directions
+  // Variance after over variance before resizing: predicted from the lag-one correlation for the within-image part (the others
+  // do not shrink), and measured. 1 where nothing is resized.
+  double predicted_factor = kNotMeasured, measured_factor = kNotMeasured;
+  // The branch's slice of the fusion weight: gradient norm, root mean square of the gradient, the norm's share of the sum over branches, and
+  // |update| / |weight|. Not measured at sums.
+  double weight_grad = kNotMeasured, weight_grad_rms = kNotMeasured, weight_grad_share = kNotMeasured, update_ratio = kNotMeasured;
+  double input_grad = kNotMeasured;  // norm of the gradient that this site sends back to the branch
+};
+
+struct SiteRecord {
+  std::string site, kind;  // kind: "concat" or "sum"
+  int64_t height = 0, width = 0;
+  double grad_ratio = kNotMeasured;  // largest over smallest weight_grad_rms: per weight, so that wide and narrow branches compare
+  std::vector<BranchRecord> branches;
+};
+
+struct WeightRecord {
+  std::string name;
+  double grad = 0, weight = 0, update_ratio = 0;  // norms, and |update| / |weight|
+};
+
+struct ProbeRecord {
+  int64_t iteration = 0;  // updates made before this one
+  std::vector<SiteRecord> sites;
+  std::vector<WeightRecord> layers;
+};
+
+// The numbers of a visit that need no gradient.
+SiteRecord measure_site(const LevelSite::Visit& visit);
+
+// Measures one update. Attached from construction to destruction; one at a time per model.
+class Probe : public StepObserver {
+ public:
+  Probe(EncoderDecoder& model, int64_t iteration, bool layers);
+  ~Probe() override;
+  void before_forward(const Batch& batch) override;
+  void after_backward() override;
+  void after_update() override;
+  const ProbeRecord& record() const { return record_; }
+
+ private:
+  void visit(size_t site, const LevelSite::Visit& visit);
+
+  EncoderDecoder& model_;
+  bool layers_;
+  std::vector<LevelSite*> sites_;
+  std::vector<std::vector<double>> input_grads_;  // [site][branch]
+  std::map<std::string, Tensor> before_;          // weights before the update
+  ProbeRecord record_;
+};
+
+// probes.jsonl (a record a line) and probes.csv (a row for each branch).
+class ProbeLog {
+ public:
+  ProbeLog(const ProbeOptions& options, std::filesystem::path folder, int64_t resume_from);
+  // A probe for this update if it is to be recorded, else null.
+  std::unique_ptr<Probe> probe(EncoderDecoder& model, int64_t iteration, int64_t iterations) const;
+  void write(const ProbeRecord& record) const;
+
+ private:
+  ProbeOptions options_;
+  RowFiles rows_;
+};
+
+// The record as JSON text on one line; numbers that were not measured are null.
+std::string probe_json(const ProbeRecord& record);
+
+}  // namespace eq

@@ -1,0 +1,65 @@
+#include "training/row_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "core/file.h"
+#include "core/limits.h"
+
+namespace eq {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+
+int64_t json_iteration(const std::string& line) {
+  const json row = json::parse(line, nullptr, false);
+  return row.is_object() && row.contains("iteration") && row["iteration"].is_number_integer() ? row["iteration"].get<int64_t>() : kNever;
+}
+
+int64_t csv_iteration(const std::string& line) {
+  const size_t digits = line.find_first_not_of("0123456789");
+  return digits == 0 || digits > 18 ? kNever : std::stoll(line.substr(0, digits));
+}
+
+// Keeps the lines of a file whose row is not after `iteration`.
+template <class IterationOf>
+void keep_rows(const fs::path& path, IterationOf iteration_of, int64_t iteration) {
+  if (!fs::exists(path)) return;
+  const std::string text = read_text(path, limits::kListFileBytes);
+  std::string kept;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string line = text.substr(begin, end - begin);
+    begin = end + 1;
+    if (end < text.size() && iteration_of(line) <= iteration) kept += line + "\n";  // a last line without end was cut off by a kill
+  }
+  if (kept != text) write_text_atomically(path, kept);
+}
+
+}  // namespace
+
+std::string csv_number(double value) { return std::isfinite(value) ? fmt::format("{:.6g}", value) : ""; }
+
+RowFiles::RowFiles(fs::path folder, std::string stem, std::string csv_header, int64_t resume_from)
+    : folder_(std::move(folder)), stem_(std::move(stem)) {
+  if (folder_.empty()) return;
+  const fs::path table = folder_ / (stem_ + ".csv");
+  keep_rows(folder_ / (stem_ + ".jsonl"), json_iteration, resume_from);
+  keep_rows(table, [&](const std::string& line) { return line == csv_header ? -1 : csv_iteration(line); }, resume_from);
+  if (!fs::exists(table)) append_line(table, csv_header);
+}
+
+void RowFiles::append(const std::string& json_row, const std::vector<std::string>& csv_rows) const {
+  if (folder_.empty()) return;
+  append_line(folder_ / (stem_ + ".jsonl"), json_row);
+  for (const std::string& row : csv_rows) append_line(folder_ / (stem_ + ".csv"), row);
+}
+
+}  // namespace eq
