@@ -9,6 +9,7 @@
 #include "core/file.h"
 #include "study/claims/claims.h"
 #include "study/paired/run.h"
+#include "study/report/report.h"
 #include "study/snapshots/snapshots.h"
 #include "study/theory/study.h"
 
@@ -26,11 +27,12 @@ std::string typed_command() {
   return command;
 }
 
-// Where a study leaves its result; nothing without a folder.
+// Where a study leaves its result and its page; nothing without a folder.
 void write_study(const std::filesystem::path& out, const std::string& text) {
   if (out.empty()) return;
   make_folder(out);
   write_text_atomically(out / "study.json", text);
+  write_study_report(out);
 }
 
 void print_check(std::FILE* log, const TheoryCheck& check, std::string& group) {
@@ -53,7 +55,7 @@ void add_theory(CLI::App& study) {
   };
   auto options = std::make_shared<Options>();
   options->machine.add_to(command);
-  command->add_option("--out", options->out, "Folder for study.json");
+  command->add_option("--out", options->out, "Folder for study.json and report.html");
   command->add_option("--seed", options->request.seed, "Seed of all random fields")->capture_default_str();
   command->add_option("--samples", options->request.samples, "Random cells per setting")->capture_default_str();
   command->add_flag("--full", options->request.full, "The authors' experiment in its published size: 99 variances, 16 x 256 maps of 128 x 128 (long)");

@@ -15,18 +15,22 @@ void add_train(CLI::App& app) {
   struct Options {
     ConfigOptions config;
     MachineOptions machine;
-    std::string out;
+    std::string out, load_mode;
     bool resume = false, dry_run = false, json = false;
   };
   auto options = std::make_shared<Options>();
   options->config.add_to(command);
   options->machine.add_to(command);
   command->add_option("--out", options->out, "The run's folder: checkpoint/, metrics, overlays/, eval/, model.safetensors, summary.json, report.html")->required();
+  command->add_option("--load-mode", options->load_mode,
+                      "Of model.backbone.pretrained: strict (the file has the whole backbone), or backbone (its layers up to the first one that the file lacks)")
+      ->check(CLI::IsMember({"strict", "backbone"}));
   command->add_flag("--resume", options->resume, "Go on from the folder's last checkpoint, to the same bits as an uninterrupted run");
   command->add_flag("--dry-run", options->dry_run, "Check configuration, data, shapes and memory with one step, write nothing");
   command->add_flag("--json", options->json, "Print the summary as JSON on standard output, progress on standard error");
   command->callback([options] {
     options->machine.apply();
+    if (!options->load_mode.empty()) options->config.settings.push_back("model.backbone.load_mode=" + options->load_mode);
     const Config config = options->config.load();
     TrainRequest request;
     request.out = options->out;

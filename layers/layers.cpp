@@ -1,6 +1,8 @@
 #include "layers/layers.h"
 
+#include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "autograd/node.h"
 
@@ -13,9 +15,17 @@ Conv2dOptions kernel_options(const Conv2dLayerOptions& layer) {
 
 std::string number(int64_t value) { return std::to_string(value); }
 
+// Before and after an axis, so that its output has ceil(in / stride) places.
+std::pair<int64_t, int64_t> same_padding(int64_t in, int64_t kernel, int64_t stride, int64_t dilation) {
+  const int64_t out = (in + stride - 1) / stride;
+  const int64_t total = std::max<int64_t>(0, (out - 1) * stride + dilation * (kernel - 1) + 1 - in);
+  return {total / 2, total - total / 2};
+}
+
 }  // namespace
 
-Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options) : options_(kernel_options(options)) {
+Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options)
+    : options_(kernel_options(options)), same_(options.same) {
   if (options.groups < 1 || in_channels % options.groups != 0 || out_channels % options.groups != 0) {
     throw UsageError("groups must divide both channel counts", "Conv2d(" + number(in_channels) + ", " + number(out_channels) + ", groups " + number(options.groups) + ")",
                      "choose another number of groups or channels");
@@ -24,6 +34,14 @@ Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptio
   init::kaiming_normal_fan_out_(weight, options.groups);
   weight_ = register_parameter("weight", weight, FileLayout::kConvWeight);
   if (options.bias) bias_ = register_parameter("bias", Tensor::zeros({out_channels}, init::dtype()));
+}
+
+Tensor Conv2d::forward(const Tensor& x) {
+  if (!same_ || x.rank() != 4) return conv2d(x, weight_, bias_, options_);
+  Conv2dOptions padded = options_;
+  std::tie(padded.pad_top, padded.pad_bottom) = same_padding(x.size(1), weight_.size(1), options_.stride_h, options_.dilation_h);
+  std::tie(padded.pad_left, padded.pad_right) = same_padding(x.size(2), weight_.size(2), options_.stride_w, options_.dilation_w);
+  return conv2d(x, weight_, bias_, padded);
 }
 
 void Conv2d::set_padding(int64_t rows, int64_t columns) {
@@ -118,12 +136,17 @@ Tensor Sequential::forward(const Tensor& x) {
   return value;
 }
 
-ConvModule::ConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation)
+ConvModule::ConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation, int64_t groups)
     : conv_(register_module<Conv2d>("conv", in_channels, out_channels,
                                     Conv2dLayerOptions{.kernel_size = kernel_size,
                                                        .padding = dilation * (kernel_size / 2),
                                                        .dilation = dilation,
+                                                       .groups = groups,
                                                        .bias = false})),
       bn_(register_module<BatchNorm2d>("bn", out_channels, BatchNorm2dOptions{.relu = true})) {}
+
+DepthwiseSeparableConvModule::DepthwiseSeparableConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation)
+    : depthwise_(register_module<ConvModule>("depthwise_conv", in_channels, in_channels, kernel_size, dilation, in_channels)),
+      pointwise_(register_module<ConvModule>("pointwise_conv", in_channels, out_channels, 1)) {}
 
 }  // namespace eq

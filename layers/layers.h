@@ -17,22 +17,24 @@ struct Conv2dLayerOptions {
   int64_t dilation = 1;
   int64_t groups = 1;
   bool bias = true;
+  bool same = false;  // TensorFlow's SAME instead of `padding`: ceil(size / stride) outputs, an odd share at the bottom and right
 };
 
 // weight [O,k,k,I/groups] (file [O,I/groups,k,k]), bias [O]. Initialised He-normal by fan-out; the bias is zero.
 class Conv2d : public Layer {
  public:
   Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options);
-  Tensor forward(const Tensor& x) override { return conv2d(x, weight_, bias_, options_); }
+  Tensor forward(const Tensor& x) override;
   int64_t macs(const Tensor& input, const Tensor& output) const override;
   std::string description() const override;
   const Tensor& weight() const { return weight_; }
   const Tensor& bias() const { return bias_; }
-  const Conv2dOptions& options() const { return options_; }
+  const Conv2dOptions& options() const { return options_; }  // without the padding that `same` adds
   void set_padding(int64_t rows, int64_t columns);  // zeros above and below, left and right
 
  private:
   Conv2dOptions options_;
+  bool same_;
   Tensor weight_, bias_;
 };
 
@@ -205,7 +207,7 @@ class ModuleList : public Module {
 // mmsegmentation's ConvModule: convolution without bias ("conv"), batch norm ("bn"), ReLU; padded to keep the size at stride 1.
 class ConvModule : public Layer {
  public:
-  ConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation = 1);
+  ConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation = 1, int64_t groups = 1);
   Tensor forward(const Tensor& x) override { return bn_(conv_(x)); }
   Conv2d& conv() { return conv_; }
   BatchNorm2d& bn() { return bn_; }
@@ -213,6 +215,18 @@ class ConvModule : public Layer {
  private:
   Conv2d& conv_;
   BatchNorm2d& bn_;
+};
+
+// mmcv's: a depthwise ConvModule ("depthwise_conv"), then a 1x1 one ("pointwise_conv").
+class DepthwiseSeparableConvModule : public Layer {
+ public:
+  DepthwiseSeparableConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation = 1);
+  Tensor forward(const Tensor& x) override { return pointwise_(depthwise_(x)); }
+  ConvModule& depthwise() { return depthwise_; }
+
+ private:
+  ConvModule& depthwise_;
+  ConvModule& pointwise_;
 };
 
 }  // namespace eq

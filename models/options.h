@@ -10,23 +10,30 @@
 namespace eq {
 
 struct BackboneOptions {
-  std::string type = "resnet";
-  int depth = 18;                 // 18, 34, 50, 101
-  std::string stem = "v1c";       // "v1": one 7x7 convolution; "v1c": three 3x3
-  int64_t width = 64;             // channels of the first stage; 64 is the standard network
-  int output_stride = 32;         // 8, 16 or 32; below 32 the last stages are dilated
-  std::string pretrained;         // safetensors file with the backbone's weights; empty: random
+  std::string type = "resnet";        // "resnet", "mobilenet_v1", "hrnet"
+  int depth = 18;                     // resnet: 18, 34, 50, 101
+  std::string stem = "v1c";           // resnet: "v1": one 7x7 convolution; "v1c": three 3x3
+  int64_t width = 64;                 // resnet: channels of the first stage; 64 is the standard network
+  double multiplier = 1;              // mobilenet_v1: of every layer's channels; 1, 0.75, 0.5, 0.25 are the published ones
+  std::string variant = "w18_small";  // hrnet: "w18_small", "w18"
+  int output_stride = 32;             // resnet, mobilenet_v1: 8, 16 or 32; below 32 the last stages are dilated
+  std::string pretrained;             // safetensors file with the backbone's weights; empty: random
+  std::string load_mode = "strict";   // "strict", "backbone" (models/pretrained.h)
 };
 
 struct HeadOptions {
-  std::string type;               // "uper", "fcn"; empty: no such head
+  std::string type;               // "uper", "psp", "aspp", "sep_aspp", "fcn"; empty: no such head
   int64_t channels = 512;
-  std::vector<int> in_index;      // backbone levels used; empty: all (uper), the last (fcn)
-  std::vector<int64_t> pool_scales = {1, 2, 3, 6};
+  std::vector<int> in_index;      // backbone levels used; empty: all (uper, resize_concat) or the last
+  std::vector<int64_t> pool_scales = {1, 2, 3, 6};    // uper, psp
+  std::vector<int64_t> dilations = {1, 12, 24, 36};   // aspp, sep_aspp
+  int64_t c1_channels = 48;       // sep_aspp: of the finer level, reduced; 0: no finer level
+  int c1_level = 0;               // sep_aspp: which one
+  std::string input_transform;    // fcn: "" or "resize_concat"
   int num_convs = 2;              // fcn
   int kernel_size = 3;            // fcn
   bool concat_input = true;       // fcn
-  double dropout = 0.1;           // channel dropout before the classifier
+  double dropout = 0.1;           // channel dropout before the classifier; 0 or less: none
 };
 
 struct ModelOptions {

@@ -1,11 +1,17 @@
 #include "models/segmentor.h"
 
+#include <algorithm>
+
 #include "autograd/node.h"
 #include "core/nearest.h"
-#include "core/safetensors.h"
+#include "models/backbones/hrnet.h"
+#include "models/backbones/mobilenet_v1.h"
 #include "models/backbones/resnet.h"
+#include "models/heads/aspp_head.h"
 #include "models/heads/fcn_head.h"
+#include "models/heads/psp_head.h"
 #include "models/heads/uper_head.h"
+#include "models/pretrained.h"
 
 namespace eq {
 namespace {
@@ -15,8 +21,14 @@ struct BackboneEntry {
   const char* name;
   std::unique_ptr<Backbone> (*make)(const BackboneOptions&);
 };
+template <class B>
+std::unique_ptr<Backbone> make_backbone(const BackboneOptions& o) {
+  return std::make_unique<B>(o);
+}
 const BackboneEntry kBackbones[] = {
-    {"resnet", [](const BackboneOptions& o) -> std::unique_ptr<Backbone> { return std::make_unique<ResNet>(o); }},
+    {"resnet", make_backbone<ResNet>},
+    {"mobilenet_v1", make_backbone<MobileNetV1>},
+    {"hrnet", make_backbone<HRNet>},
 };
 
 struct HeadEntry {
@@ -29,6 +41,9 @@ std::unique_ptr<Head> make_head(const HeadOptions& o, const std::vector<int64_t>
 }
 const HeadEntry kHeads[] = {
     {"uper", make_head<UPerHead>},
+    {"psp", make_head<PSPHead>},
+    {"aspp", make_head<ASPPHead>},
+    {"sep_aspp", make_head<DepthwiseSeparableASPPHead>},
     {"fcn", make_head<FCNHead>},
 };
 
@@ -43,6 +58,14 @@ const auto& find(const Table& table, const std::string& name, const char* key) {
 }
 
 }  // namespace
+
+std::string backbone_name(const BackboneOptions& options) {
+  if (options.type == "mobilenet_v1") {
+    std::string multiplier = std::to_string(options.multiplier);
+    return options.type + "_" + multiplier.substr(0, std::max(multiplier.find_last_not_of('0') + 1, size_t{3}));
+  }
+  return options.type + (options.type == "hrnet" ? "_" + options.variant : std::to_string(options.depth));
+}
 
 EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options) {
   if (options.num_classes < 1 || options.num_classes > 255) {
@@ -62,7 +85,7 @@ EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options) 
   }
   assign_paths();
   if (!options.backbone.pretrained.empty()) {
-    backbone_->load_state_dict(read_safetensors(options.backbone.pretrained).tensors, true, options.backbone.pretrained);
+    pretrained_note_ = load_pretrained(*backbone_, options.backbone.pretrained, options.backbone.load_mode);
   }
 }
 

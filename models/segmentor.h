@@ -23,6 +23,9 @@ class Head : public Module {
   virtual Tensor forward(const std::vector<Tensor>& levels) = 0;
 };
 
+// For messages: "resnet50", "mobilenet_v1_0.25", "hrnet_w18".
+std::string backbone_name(const BackboneOptions& options);
+
 struct SegmentorOutput {
   Tensor logits;      // [N,h,w,K]
   Tensor aux_logits;  // [N,h',w',K]; undefined without an auxiliary head or in evaluation
@@ -31,6 +34,7 @@ struct SegmentorOutput {
 class EncoderDecoder : public Module {
  public:
   // Weights drawn from InitRandom (throws UsageError for unknown names, with the nearest known one).
+  // With pretrained weights for the backbone where the options name a file (models/pretrained.h).
   explicit EncoderDecoder(const ModelOptions& options);
 
   SegmentorOutput forward(const Tensor& images);
@@ -41,9 +45,11 @@ class EncoderDecoder : public Module {
 
   const ModelOptions& options() const { return options_; }
   bool align_corners() const { return options_.align_corners; }
+  const std::string& pretrained_note() const { return pretrained_note_; }  // what was loaded, in a line; empty: nothing
 
  private:
   ModelOptions options_;
+  std::string pretrained_note_;
   Backbone* backbone_;
   Head* decode_head_;
   Head* auxiliary_head_ = nullptr;

@@ -1,14 +1,14 @@
 """Writes tests/golden/*.safetensors: PyTorch's answers, in float64, to what the engine computes.
 
-    python3 tools/make_goldens.py [--out tests/golden] [NAME ...]
+    python3 tools/make_goldens.py [--out tests/golden] [--shared ../shared/data] [NAME ...]
 
-Needs torch and numpy; the tests that read the files need neither. Every random number comes from a seed made of the case's
+Needs torch and numpy (and, for --shared, Pillow and safetensors); the tests that read the files need neither. Every random number comes from a seed made of the case's
 name, so a run rewrites the same files (up to the last bits of another PyTorch version).
 
 Operators: keys "<case>.<tensor>", metadata "<case>" a JSON object of options. Tensors are in the engine's layout (images
 [N,H,W,C], filters [O,kh,kw,I]): the inputs, "output", "grad_output", and "grad_<input>" for every differentiable input.
 Inputs are multiples of 1/1024, so float32 holds them exactly and the same file tests both precisions.
-Whole models: model_goldens.py.
+Whole models: model_goldens.py, network_goldens.py.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from model_goldens import MODELS, model_goldens, save
+from network_goldens import NETWORKS, WEIGHTS, network_goldens, picture_goldens
 
 torch.set_num_threads(1)  # sums in one order
 
@@ -445,9 +446,11 @@ OPERATORS = {function.__name__: function for function in (
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", default=os.path.join(os.path.dirname(__file__), "..", "tests", "golden"))
-    parser.add_argument("names", nargs="*", help="all when empty: " + ", ".join([*OPERATORS, *MODELS]))
+    parser.add_argument("--shared", default="", help="the folder of real data, for " + ", ".join(WEIGHTS) + "; left out without it")
+    everything = [*OPERATORS, *MODELS, *NETWORKS, *WEIGHTS]
+    parser.add_argument("names", nargs="*", help="all when empty: " + ", ".join(everything))
     arguments = parser.parse_args()
-    unknown = set(arguments.names) - OPERATORS.keys() - MODELS.keys()
+    unknown = set(arguments.names) - set(everything)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     os.makedirs(arguments.out, exist_ok=True)
@@ -459,6 +462,12 @@ def main():
     for name, options in MODELS.items():
         if not arguments.names or name in arguments.names:
             model_goldens(name, options, arguments.out)
+    for name, options in NETWORKS.items():
+        if not arguments.names or name in arguments.names:
+            network_goldens(name, options, arguments.out)
+    for name in WEIGHTS:
+        if arguments.shared and (not arguments.names or name in arguments.names):
+            picture_goldens(name, arguments.out, arguments.shared)
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def build(options, state, dtype, equalized=False):
     model = torch_models.EncoderDecoder(options).to(dtype)
     model.load_state_dict(state)
     if equalized:
-        model.decode_head.pyramid_fusion.constants = EQUALIZERS["ppm_fusion"]
-        model.decode_head.level_fusion.constants = EQUALIZERS["fpn_fusion"]
+        for name, site in model.decode_head.sites().items():
+            site.constants = EQUALIZERS[name]
     return model.train()
 
 

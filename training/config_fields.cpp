@@ -151,10 +151,14 @@ void visit_head(Fields& f, HeadOptions& o) {
   f.integers("in_index", levels, 0, 64);
   o.in_index.assign(levels.begin(), levels.end());
   f.integers("pool_scales", o.pool_scales, 1, 1024);
+  f.integers("dilations", o.dilations, 1, 1024);
+  f.integer("c1_channels", o.c1_channels, 0, 65536);
+  f.small("c1_level", o.c1_level, 0, 64);
+  f.text("input_transform", o.input_transform);
   f.small("num_convs", o.num_convs, 0, 64);
   f.small("kernel_size", o.kernel_size, 1, 31);
   f.flag("concat_input", o.concat_input);
-  f.number("dropout", o.dropout, 0, 0.999);
+  f.number("dropout", o.dropout, -1, 0.999);
 }
 
 void visit_model(Fields& f, ModelOptions& o) {
@@ -163,8 +167,11 @@ void visit_model(Fields& f, ModelOptions& o) {
     b.small("depth", o.backbone.depth, 1, 1000);
     b.text("stem", o.backbone.stem);
     b.integer("width", o.backbone.width, 1, 4096);
+    b.number("multiplier", o.backbone.multiplier, 1e-3, 16);
+    b.text("variant", o.backbone.variant);
     b.small("output_stride", o.backbone.output_stride, 1, 64);
     b.text("pretrained", o.backbone.pretrained);
+    b.text("load_mode", o.backbone.load_mode, {"strict", "backbone"});
   });
   f.object("decode_head", [&](Fields& head) { visit_head(head, o.decode_head); });
   bool auxiliary = !o.auxiliary_head.type.empty();

@@ -69,7 +69,8 @@ void ProbeLog::write(const ProbeRecord& record) const {
       for (double value : {b.before.mean, b.before.std, b.resized.mean, b.resized.std, b.fused.mean, b.fused.std, b.within_image, b.between_images,
                            b.between_channels, b.lag_one, b.predicted_factor, b.measured_factor, b.weight_grad, b.weight_grad_rms,
                            b.weight_grad_share, b.update_ratio, b.input_grad, site.grad_ratio}) {
-        row += "," + csv_number(value);
+        row += ',';
+        row += csv_number(value);
       }
       rows.push_back(row);
     }

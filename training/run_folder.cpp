@@ -20,7 +20,7 @@ using nlohmann::ordered_json;
 constexpr const char* kFreeKeys[] = {"train.iterations", "train.log_every",      "train.evaluate_every", "train.checkpoint_every",
                                      "train.overlays",   "train.loader_threads", "train.on_nan",         "evaluate.",
                                      "probes.",          "data.root",            "data.checks",          "data.val_images",
-                                     "pipeline.test_scale", "model.backbone.pretrained"};
+                                     "pipeline.test_scale", "model.backbone.pretrained", "model.backbone.load_mode"};
 
 ordered_json number_or_null(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
 

@@ -38,6 +38,7 @@ class Run {
 
  private:
   void start_or_restore();
+  void say_what_was_loaded();
   void calibrate();
   void loop();
   void report_progress(bool last_of_interval);
@@ -88,15 +89,20 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
                                                        .seed = uint64_t(config_.seed)});
 }
 
+void Run::say_what_was_loaded() {
+  if (model_->pretrained_note().empty()) return;
+  log_->say(config_.model.backbone.pretrained + ": " + model_->pretrained_note());
+}
+
 ModelCard Run::card() const {
   return {.config = to_json_text(config_), .class_names = train_set_->class_names(), .palette = train_set_->palette(), .iteration = iteration_};
 }
 
 void Run::start_or_restore() {
-  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {} threads, seed {}", config_.model.decode_head.type + "-" +
-                            config_.model.backbone.type + std::to_string(config_.model.backbone.depth),
+  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {} threads, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
                         config_.data.type, config_.model.num_classes, model_->parameter_count(), num_threads(), config_.seed));
   if (!checkpoint_) {
+    say_what_was_loaded();
     if (request_.resume) log_->say("no checkpoint in " + request_.out.string() + " yet: starting from the beginning");
     calibrate();
     return;
@@ -263,6 +269,7 @@ TrainResult Run::train_and_evaluate() {
 
 TrainResult Run::try_out() {
   log_ = std::make_unique<RunLog>(fs::path(), request_.log, -1);
+  say_what_was_loaded();
   allocator().reset_peak();
   const double begin = now_seconds();
   step_->run(0, [&] { return loader_->next(); });

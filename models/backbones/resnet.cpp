@@ -2,105 +2,10 @@
 
 #include <array>
 
-#include "autograd/node.h"
+#include "models/backbones/residual_blocks.h"
 
 namespace eq {
 namespace {
-
-struct BlockOptions {
-  int64_t in_channels, channels;  // channels: of the 3x3; a bottleneck gives 4 times as many
-  int64_t stride, dilation;
-};
-
-// A block's residual branch ends in a batch norm whose gamma starts at zero, so that the block starts as the identity.
-void zero_gamma(BatchNorm2d& norm) {
-  NoGradGuard no_grad;
-  norm.gamma().fill_(0);
-}
-
-class Block : public Layer {
- public:
-  Tensor forward(const Tensor& x) final {
-    const Tensor residual = transform(x);
-    return relu(add(residual, shortcut_ ? (*shortcut_)(x) : x));
-  }
-
- protected:
-  void add_shortcut(const BlockOptions& options, int64_t out_channels) {
-    if (options.stride == 1 && options.in_channels == out_channels) return;
-    shortcut_ = &register_module<Sequential>("downsample");
-    shortcut_->append<Conv2d>(options.in_channels, out_channels,
-                              Conv2dLayerOptions{.kernel_size = 1, .stride = options.stride, .bias = false});
-    shortcut_->append<BatchNorm2d>(out_channels);
-  }
-  Conv2d& conv3x3(const char* name, int64_t in, int64_t out, int64_t stride, int64_t dilation) {
-    return register_module<Conv2d>(
-        name, in, out,
-        Conv2dLayerOptions{.kernel_size = 3, .stride = stride, .padding = dilation, .dilation = dilation, .bias = false});
-  }
-  Conv2d& conv1x1(const char* name, int64_t in, int64_t out) {
-    return register_module<Conv2d>(name, in, out, Conv2dLayerOptions{.kernel_size = 1, .bias = false});
-  }
-  BatchNorm2d& norm(const char* name, int64_t channels, bool relu) {
-    return register_module<BatchNorm2d>(name, channels, BatchNorm2dOptions{.relu = relu});
-  }
-  virtual Tensor transform(const Tensor& x) = 0;
-
- private:
-  Sequential* shortcut_ = nullptr;
-};
-
-class BasicBlock final : public Block {
- public:
-  static constexpr int64_t kExpansion = 1;
-  explicit BasicBlock(const BlockOptions& o)
-      : conv1_(conv3x3("conv1", o.in_channels, o.channels, o.stride, o.dilation)),
-        bn1_(norm("bn1", o.channels, true)),
-        conv2_(conv3x3("conv2", o.channels, o.channels, 1, 1)),  // mmsegmentation dilates the first one only
-        bn2_(norm("bn2", o.channels, false)) {
-    zero_gamma(bn2_);
-    add_shortcut(o, o.channels);
-  }
-  Tensor transform(const Tensor& x) override { return bn2_(conv2_(bn1_(conv1_(x)))); }
-
- private:
-  Conv2d& conv1_;
-  BatchNorm2d& bn1_;
-  Conv2d& conv2_;
-  BatchNorm2d& bn2_;
-};
-
-class Bottleneck final : public Block {
- public:
-  static constexpr int64_t kExpansion = 4;
-  explicit Bottleneck(const BlockOptions& o)
-      : conv1_(conv1x1("conv1", o.in_channels, o.channels)),
-        bn1_(norm("bn1", o.channels, true)),
-        conv2_(conv3x3("conv2", o.channels, o.channels, o.stride, o.dilation)),
-        bn2_(norm("bn2", o.channels, true)),
-        conv3_(conv1x1("conv3", o.channels, o.channels * kExpansion)),
-        bn3_(norm("bn3", o.channels * kExpansion, false)) {
-    zero_gamma(bn3_);
-    add_shortcut(o, o.channels * kExpansion);
-  }
-  Tensor transform(const Tensor& x) override { return bn3_(conv3_(bn2_(conv2_(bn1_(conv1_(x)))))); }
-
- private:
-  Conv2d& conv1_;
-  BatchNorm2d& bn1_;
-  Conv2d& conv2_;
-  BatchNorm2d& bn2_;
-  Conv2d& conv3_;
-  BatchNorm2d& bn3_;
-};
-
-template <class B>
-void fill_stage(Sequential& stage, int blocks, BlockOptions first) {
-  const int64_t dilation = first.dilation;
-  if (first.dilation > 1) first.dilation /= 2;
-  stage.append<B>(first);
-  for (int i = 1; i < blocks; ++i) stage.append<B>(BlockOptions{first.channels * B::kExpansion, first.channels, 1, dilation});
-}
 
 struct Depth {
   int depth;
@@ -152,13 +57,9 @@ ResNet::ResNet(const BackboneOptions& options) {
   int64_t in_channels = width;
   for (int i = 0; i < 4; ++i) {
     auto& stage = register_module<Sequential>("layer" + std::to_string(i + 1));
-    const BlockOptions first{in_channels, width << i, strides[i], dilations[i]};
-    if (depth.bottleneck) {
-      fill_stage<Bottleneck>(stage, depth.blocks[i], first);
-    } else {
-      fill_stage<BasicBlock>(stage, depth.blocks[i], first);
-    }
-    in_channels = first.channels * (depth.bottleneck ? Bottleneck::kExpansion : BasicBlock::kExpansion);
+    const ResidualOptions first{in_channels, width << i, strides[i], dilations[i], true};
+    in_channels = depth.bottleneck ? append_blocks<Bottleneck>(stage, depth.blocks[i], first)
+                                   : append_blocks<BasicBlock>(stage, depth.blocks[i], first);
     level_channels_.push_back(in_channels);
     stages_.push_back(&stage);
   }

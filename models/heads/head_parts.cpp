@@ -1,5 +1,6 @@
 #include "models/heads/head_parts.h"
 
+#include <algorithm>
 #include <numeric>
 
 namespace eq {
@@ -21,9 +22,24 @@ std::vector<int> resolve_levels(const std::vector<int>& in_index, size_t level_c
   return levels;
 }
 
+int resolve_level(const std::vector<int>& in_index, size_t level_count) {
+  if (in_index.size() > 1) {
+    throw UsageError("this head reads one level, not " + std::to_string(in_index.size()), "in_index of a head",
+                     "give one level, or type fcn with input_transform resize_concat");
+  }
+  return resolve_levels(in_index, level_count, LevelsDefault::kLast)[0];
+}
+
+std::string level_name(int level) { return "level " + std::to_string(level); }
+
 Classifier::Classifier(int64_t channels, int64_t num_classes) : Conv2d(channels, num_classes, {.kernel_size = 1}) {
   Tensor values = weight();
   init::normal_(values, 0, 0.01);
+}
+
+void DecodeHead::add_classifier(const HeadOptions& options, const ModelOptions& model) {
+  dropout_ = &register_module<Dropout>("dropout", std::max(0.0, options.dropout), Dropout::Kind::kChannel);
+  classifier_ = &register_module<Classifier>("conv_seg", options.channels, model.num_classes);
 }
 
 }  // namespace eq

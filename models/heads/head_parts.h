@@ -11,10 +11,27 @@ enum class LevelsDefault { kAll, kLast };
 // Throws UsageError for a level that does not exist.
 std::vector<int> resolve_levels(const std::vector<int>& in_index, size_t level_count, LevelsDefault by_default);
 
+// Of a head that reads a single level, the last by default. Throws UsageError for several.
+int resolve_level(const std::vector<int>& in_index, size_t level_count);
+
+// How a fusion site names a backbone level: "level 2".
+std::string level_name(int level);
+
 // The 1x1 convolution to class scores, weights N(0, 0.01), bias 0.
 class Classifier : public Conv2d {
  public:
   Classifier(int64_t channels, int64_t num_classes);
+};
+
+// A head's end: channel dropout, then the classifier "conv_seg".
+class DecodeHead : public Head {
+ protected:
+  void add_classifier(const HeadOptions& options, const ModelOptions& model);  // last in the constructor
+  Tensor classify(const Tensor& features) { return (*classifier_)((*dropout_)(features)); }
+
+ private:
+  Layer* dropout_ = nullptr;
+  Layer* classifier_ = nullptr;
 };
 
 }  // namespace eq

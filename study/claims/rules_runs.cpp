@@ -90,6 +90,7 @@ Verdicts accuracy_gains(const std::vector<RunEvidence>& evidence) {
     const auto interval = t_interval(gains);
     if (!interval) continue;
     const auto [low, high] = *interval;
+    if (low == high) continue;  // equal to the last digit: the networks have learned nothing, or nothing was changed
     verdicts.add(pair, high < kLeastGain ? Verdict::kDoesNotHold : low > 0 ? Verdict::kHolds : Verdict::kNotSettled,
                  fmt::format("{:+.2f} points ({:+.2f} to {:+.2f}, {} seeds)", 100 * mean_of(gains), 100 * low, 100 * high, gains.size()));
   }

@@ -99,10 +99,10 @@ PairedRun read_run(const fs::path& folder, std::vector<std::string>* class_names
 
 std::vector<Metric> paired_metrics() {
   constexpr double kPoints = 100;  // metrics are shares, spoken of in percent
-  return {{"miou", "mIoU", kPoints, " points", true, 0.2 / kPoints},
-          {"macc", "mean accuracy", kPoints, " points", true, 0.2 / kPoints},
-          {"aacc", "pixel accuracy", kPoints, " points", true, 0.2 / kPoints},
-          {"loss_tail", "training loss", 1, "", false, 0}};
+  return {{"miou", "mIoU", kPoints, 2, " points", true, 0.2 / kPoints},
+          {"macc", "mean accuracy", kPoints, 2, " points", true, 0.2 / kPoints},
+          {"aacc", "pixel accuracy", kPoints, 2, " points", true, 0.2 / kPoints},
+          {"loss_tail", "training loss", 1, 4, "", false, 0}};
 }
 
 std::vector<PairedComparison> compare_arms(const PairedStudy& study) {

@@ -9,6 +9,7 @@
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/limits.h"
+#include "study/report/report.h"
 #include "training/run_log.h"
 #include "training/signals.h"
 #include "training/trainer.h"
@@ -53,19 +54,6 @@ void add_cost(const fs::path& folder, double cpu_seconds) {
   write_text_atomically(file, nlohmann::json({{"cpu_seconds", before + cpu_seconds}}).dump() + "\n");
 }
 
-class LogFile {
- public:
-  explicit LogFile(const fs::path& path) : file_(std::fopen(path.c_str(), "a")) {
-    if (file_ == nullptr) throw IoError("cannot open the file", path.string(), "check the folder's permissions");
-  }
-  ~LogFile() { std::fclose(file_); }
-  LogFile(const LogFile&) = delete;
-  std::FILE* get() const { return file_; }
-
- private:
-  std::FILE* file_;
-};
-
 class Session {
  public:
   explicit Session(const PairedRequest& request) : request_(request) {
@@ -83,6 +71,7 @@ class Session {
   bool train_one(const Job& job);
   void begin_seed(size_t seed);
   void collect();
+  void write_results() const;
   double expected_seconds(const Job& job) const;
   std::string remaining() const;
   void say(const std::string& text) const;
@@ -138,10 +127,10 @@ bool Session::train_one(const Job& job) {
   const fs::path folder = folder_of(job);
   const bool resume = fs::exists(folder / "config.json");
   make_folder(folder);
-  const LogFile log(folder / "log.txt");
   const double cpu = cpu_seconds_now();
-  const TrainResult result = train(arm_of(job).configs[job.seed], {.out = folder, .resume = resume, .log = log.get()});
+  const TrainResult result = train(arm_of(job).configs[job.seed], {.out = folder, .resume = resume, .log = nullptr});
   add_cost(folder, cpu_seconds_now() - cpu);
+  if (result.finished) write_run_report(folder);
   return result.finished;
 }
 
@@ -164,6 +153,11 @@ void Session::collect() {
   }
   study_.comparisons = compare_arms(study_);
   study_.finished = study_.runs.size() == study_.arms.arms.size() * study_.arms.seeds.size();
+}
+
+void Session::write_results() const {
+  write_text_atomically(request_.out / "study.json", paired_study_json(study_, request_.command));
+  write_study_report(request_.out);
 }
 
 PairedStudy Session::run() {
@@ -194,11 +188,11 @@ PairedStudy Session::run() {
     say(title + (fs::exists(folder_of(job) / "config.json") ? ": going on" : ": begins"));
     if (StopSignals::requested() || !train_one(job)) break;
     collect();
-    write_text_atomically(request_.out / "study.json", paired_study_json(study_, request_.command));
+    write_results();
     const PairedRun run = read_run(folder_of(job));
     say(fmt::format("{}: mIoU {:.4f}, loss {:.4f}, {}; {}", title, run.miou, run.loss_tail, human_duration(run.seconds), remaining()));
   }
-  if (!study_.runs.empty()) write_text_atomically(request_.out / "study.json", paired_study_json(study_, request_.command));
+  if (!study_.runs.empty()) write_results();  // also where nothing was left to run: arms and seeds may be other ones than before
   return study_;
 }
 

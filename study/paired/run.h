@@ -1,7 +1,7 @@
 #pragma once
 // `equiscale study run`: the same seeds under every arm, compared pair by pair with the first arm.
 //
-// DIR/<arm>/<seed>/ is an ordinary training run (with log.txt and cost.json beside what training leaves); DIR/study.json is rewritten after each.
+// DIR/<arm>/<seed>/ is an ordinary training run (with cost.json beside what training leaves; its progress is in log.txt); DIR/study.json and report.html are rewritten after each.
 // Initial weights and the order of the data are functions of the seed, so runs of one seed differ in nothing but the arm.
 
 #include <cstdio>

@@ -119,7 +119,7 @@ Markup calibration_figures(const RunFiles& run) {
   for (const std::string& site : sites) {
     BarChart chart{.title = "Calibrated scale: " + site, .caption = "", .rows = "branch", .value = {.name = "standard deviation after resizing", .low = 0}, .bars = {}};
     for (const Calibrated& c : run.calibrated) {
-      if (c.site == site) chart.bars.push_back({c.branch, c.std, short_number(c.std) + (c.floored ? ", raised to the floor" : c.equalized ? "" : ", left as it is"), c.equalized ? 0 : 5});
+      if (c.site == site) chart.bars.push_back({c.branch, c.std, short_number(c.std) + (c.floored ? ", raised to the floor" : c.equalized ? "" : ", left as it is"), c.equalized ? 0 : 4});
     }
     figures.push_back(bar_chart(chart));
   }

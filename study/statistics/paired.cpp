@@ -21,8 +21,6 @@ double sorted_quantile(const std::vector<double>& sorted, double p) {
   return sorted[below] + (place - double(below)) * (sorted[above] - sorted[below]);
 }
 
-std::string signed_number(double value) { return fmt::format("{:+.{}f}", value, std::abs(value) < 0.1 ? 3 : 2); }
-
 std::string verdict_words(const PairedComparison& c, const Metric& metric) {
   const auto [low, high] = *c.t_interval;
   if (low <= 0 && high >= 0) return "The interval covers zero: these seeds do not tell the two apart.";
@@ -32,10 +30,11 @@ std::string verdict_words(const PairedComparison& c, const Metric& metric) {
 }
 
 std::string words_of(const PairedComparison& c, const Metric& metric) {
-  const auto shown = [&](double value) { return signed_number(value * metric.scale); };
+  const auto shown = [&](double value) { return fmt::format("{:+.{}f}", value * metric.scale, metric.digits); };
   if (c.differences.empty()) return fmt::format("{} and {} have no finished seed in common.", c.arm, c.baseline);
   std::string text = fmt::format("{}: {}{} of {} against {}", c.arm, shown(c.mean), metric.unit, metric.title, c.baseline);
   if (!c.t_interval) return text + ", one seed: a difference this size may be chance.";
+  if (c.std == 0 && c.mean == 0) return text + fmt::format(", in each of {} seeds: the two did not differ at all.", c.differences.size());
   text += fmt::format(" (95 % interval {} to {}, {} seeds). {}", shown((*c.t_interval)[0]), shown((*c.t_interval)[1]), c.differences.size(),
                       verdict_words(c, metric));
   if (c.seeds_to_settle) {
@@ -116,7 +115,7 @@ PairedComparison compare_paired(const std::string& baseline, const std::vector<d
   result.t_interval = t_interval(result.differences);
   result.bootstrap_interval = bootstrap_interval(result.differences, seed);
   result.sign_test_p = sign_test(result.wins, result.losses);
-  if (metric.worth_settling > 0 && result.differences.size() >= 2) {
+  if (metric.worth_settling > 0 && result.std > 0) {
     result.seeds_to_settle = pairs_needed(result.std, metric.worth_settling);
   }
   result.words = words_of(result, metric);

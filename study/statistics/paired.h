@@ -29,7 +29,8 @@ int64_t pairs_needed(double deviation, double difference, double power = 0.8, do
 struct Metric {
   std::string name;           // "miou"
   std::string title;          // "mIoU"
-  double scale = 1;           // shown = value * scale
+  double scale = 1;           // shown = value * scale, with `digits` behind the point
+  int digits = 4;
   std::string unit;           // " points"
   bool higher_is_better = true;
   double worth_settling = 0;  // a difference in the value's own unit; 0: none
@@ -42,7 +43,7 @@ struct PairedComparison {
   std::optional<Interval> t_interval, bootstrap_interval;
   double sign_test_p = 1;
   int64_t wins = 0, losses = 0, ties = 0;  // of the arm: better, worse, the same
-  std::optional<int64_t> seeds_to_settle;  // metric.worth_settling
+  std::optional<int64_t> seeds_to_settle;  // metric.worth_settling; none where all differences are equal
   std::string words;
 };
 

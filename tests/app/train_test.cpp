@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command.h"
+#include "core/safetensors.h"
 #include "datasets/image.h"
 
 using namespace eq;
@@ -122,4 +123,22 @@ TEST_CASE("a dry run checks everything and leaves nothing", "[app]") {
   INFO(result.output);
   CHECK(result.status == 0);
   CHECK_FALSE(std::filesystem::exists(tiny.run("dry") + "/summary.json"));
+}
+
+TEST_CASE("--load-mode says how much of a weights file a backbone needs", "[app]") {
+  Tiny tiny;
+  const std::string common = "--set model.backbone.type=mobilenet_v1 --set model.backbone.multiplier=0.125 --set train.iterations=2 ";
+  REQUIRE(tiny.train("source", common).status == 0);
+  const std::string file = tiny.run("part.safetensors");
+  SafetensorsFile weights = read_safetensors(tiny.run("source") + "/model.safetensors");
+  weights.tensors.erase("backbone.conv_pw_13.weight");
+  write_safetensors(file, weights.tensors);
+
+  const std::string pretrained = common + "--dry-run --set model.backbone.pretrained=" + file;
+  check_error(tiny.train("strict", pretrained), 3, "missing: conv_pw_13.weight");
+  const CommandResult result = tiny.train("partial", pretrained + " --load-mode backbone");
+  INFO(result.output);
+  CHECK(result.status == 0);
+  CHECK(result.output.find("part.safetensors: loaded 156/162, missing: conv_pw_13.weight; behind it") != std::string::npos);
+  check_error(tiny.train("wrong", pretrained + " --load-mode loose"), 2, "load-mode");
 }

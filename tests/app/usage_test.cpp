@@ -4,7 +4,8 @@
 using namespace eq::test;
 
 TEST_CASE("every subcommand has help with an example", "[app]") {
-  const char* commands[] = {"doctor", "demo", "train", "eval", "predict", "inspect data", "inspect ckpt", "summary", "report", "bench train"};
+  const char* commands[] = {"doctor", "demo", "train", "eval", "predict", "inspect data", "inspect ckpt", "summary", "report", "bench train",
+                            "study theory", "study run", "study claims"};
   for (const char* command : commands) {
     const CommandResult result = equiscale(std::string(command) + " --help");
     INFO(command << "\n" << result.output);

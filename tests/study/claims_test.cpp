@@ -111,6 +111,7 @@ TEST_CASE("claims about training", "[claims]") {
   CHECK(find(judged(runs({{"off", base}, {"folded", mixed}}, 12)), "cost nothing").verdict == Verdict::kDoesNotHold);
   CHECK(find(judged(runs({{"explicit", base}, {"folded", better}})), "initializer").verdict == Verdict::kDoesNotHold);
   CHECK(find(judged(runs({{"explicit", base}, {"folded", mixed}})), "initializer").verdict == Verdict::kNotSettled);
+  CHECK(find(judged(runs({{"off", base}, {"explicit", base}})), "raise the mIoU").verdict == Verdict::kNotMeasured);
   // Two studies that disagree settle nothing.
   write_study(folder.path() / "more", runs({{"off", base}, {"explicit", worse}}));
   claims = judged(runs({{"off", base}, {"explicit", better}}));

@@ -64,7 +64,7 @@ TEST_CASE("exact sign test", "[statistics]") {
 }
 
 TEST_CASE("paired differences: interval, words and seeds needed", "[statistics]") {
-  const Metric miou{"miou", "mIoU", 100, " points", true, 0.002};
+  const Metric miou{"miou", "mIoU", 100, 2, " points", true, 0.002};
   const std::vector<double> off = {0.60, 0.61, 0.59, 0.62, 0.605}, on = {0.612, 0.607, 0.597, 0.624, 0.62};
   const PairedComparison c = compare_paired("off", off, "on", on, miou);
   CHECK(c.mean == Approx(0.007).epsilon(1e-12));
@@ -82,7 +82,7 @@ TEST_CASE("paired differences: interval, words and seeds needed", "[statistics]"
   // All differences on one side, and small against their mean.
   const PairedComparison sure = compare_paired("off", {0.5, 0.6, 0.7}, "on", {0.51, 0.611, 0.709}, miou);
   CHECK_THAT(sure.words, Contains("above zero") && Contains("on is better than off"));
-  const Metric loss{"loss_tail", "training loss", 1, "", false, 0};
+  const Metric loss{"loss_tail", "training loss", 1, 4, "", false, 0};
   const PairedComparison lower = compare_paired("off", {0.5, 0.6, 0.7}, "on", {0.49, 0.589, 0.691}, loss);
   CHECK_THAT(lower.words, Contains("below zero") && Contains("on is better than off"));
   CHECK(lower.wins == 3);
@@ -90,7 +90,7 @@ TEST_CASE("paired differences: interval, words and seeds needed", "[statistics]"
 }
 
 TEST_CASE("few pairs say little, and say so", "[statistics]") {
-  const Metric miou{"miou", "mIoU", 100, " points", true, 0.002};
+  const Metric miou{"miou", "mIoU", 100, 2, " points", true, 0.002};
   const PairedComparison one = compare_paired("off", {0.5}, "on", {0.6}, miou);
   CHECK_FALSE(one.t_interval);
   CHECK_FALSE(one.bootstrap_interval);
@@ -102,6 +102,9 @@ TEST_CASE("few pairs say little, and say so", "[statistics]") {
   CHECK(c.differences.size() == 2);
   CHECK(c.ties == 1);
   CHECK(c.wins == 1);
+  const PairedComparison equal = compare_paired("off", {0.5, 0.6}, "on", {0.5, 0.6}, miou);
+  CHECK_FALSE(equal.seeds_to_settle);
+  CHECK_THAT(equal.words, Contains("did not differ"));
   CHECK_THROWS_AS(compare_paired("off", {0.5}, "on", {}, miou), UsageError);
 }
 

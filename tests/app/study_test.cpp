@@ -1,0 +1,57 @@
+// Studies through the command.
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+
+using namespace eq::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+nlohmann::json study_of(const fs::path& folder) { return nlohmann::json::parse(read_file(folder / "study.json")); }
+
+}  // namespace
+
+TEST_CASE("study theory measures, writes and ends well; claims read it", "[app]") {
+  TemporaryFolder folder;
+  const std::string out = (folder.path() / "theory").string();
+  const CommandResult theory = equiscale("study theory --samples 65536 --out " + out);
+  INFO(theory.output);
+  REQUIRE(theory.status == 0);
+  CHECK(theory.output.find(" 0 failed") != std::string::npos);
+  CHECK(study_of(out)["failed"] == 0);
+  CHECK(fs::exists(out + "/report.html"));
+  CHECK(study_of(out)["command"] == "equiscale study theory --samples 65536 --out " + out);
+  const CommandResult claims = equiscale("study claims " + folder.path().string());
+  INFO(claims.output);
+  REQUIRE(claims.status == 0);
+  CHECK(claims.output.find("does not hold  Stronger upsampling") != std::string::npos);
+  CHECK(study_of(folder.path() / "claims")["kind"] == "claims");
+  check_error(equiscale("study theory --samples 5"), 2, "--samples");
+  check_error(equiscale("study claims " + out + "/nowhere"), 3, "nowhere");
+}
+
+TEST_CASE("SIGTERM ends a paired study with a checkpoint, and the same command goes on", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string();
+  write_file(config, tiny_recipe());
+  const auto command = [&](const std::string& name) {
+    return "study run " + config + " --arms off,explicit --seeds 2 --set train.iterations=40 --out " + (folder.path() / name).string();
+  };
+  REQUIRE(equiscale(command("whole")).status == 0);
+  const std::string second = (folder.path() / "stopped" / "explicit" / "3" / "metrics.csv").string();
+  const CommandResult stopped = run_command(EQ_BINARY_DIR "/equiscale " + command("stopped") + " & pid=$!; for i in $(seq 1 2000); do [ -s " + second +
+                                            " ] && break; sleep 0.01; done; kill -TERM $pid; wait $pid");
+  INFO(stopped.output);
+  CHECK(stopped.status == 130);
+  CHECK(stopped.output.find("the same command goes on") != std::string::npos);
+  CHECK(study_of(folder.path() / "stopped")["finished"] == false);
+  REQUIRE(equiscale(command("stopped")).status == 0);
+  const auto a = study_of(folder.path() / "whole"), b = study_of(folder.path() / "stopped");
+  REQUIRE(a["runs"].size() == 4);
+  CHECK(fs::exists(folder.path() / "stopped" / "report.html"));
+  CHECK(fs::exists(folder.path() / "stopped" / "off" / "3" / "report.html"));
+  for (size_t i = 0; i < 4; ++i) CHECK(a["runs"][i]["weights_sha256"] == b["runs"][i]["weights_sha256"]);
+  check_error(equiscale(command("whole") + " --set optimizer.lr=0.5"), 2, "optimizer.lr");
+  check_error(equiscale("study run " + config + " --arms off --out x"), 2, "--arms");
+}

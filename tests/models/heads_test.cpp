@@ -1,0 +1,200 @@
+// The decode heads: mmsegmentation's parameter counts, fusion sites, sizes, and what they refuse.
+#include "autograd/node.h"
+#include "models/heads/aspp_head.h"
+#include "models/heads/fcn_head.h"
+#include "models/heads/psp_head.h"
+#include "support.h"
+
+using namespace eq;
+using namespace eq::test;
+
+namespace {
+
+const std::vector<int64_t> kResNet50{256, 512, 1024, 2048}, kW18{18, 36, 72, 144};
+
+ModelOptions classes(int64_t count, const char* equalizer = "off") {
+  ModelOptions options;
+  options.num_classes = count;
+  options.equalizer.mode = equalizer;
+  return options;
+}
+
+HeadOptions fcn_hrnet() {
+  return {.type = "fcn", .channels = 270, .input_transform = "resize_concat", .num_convs = 1, .kernel_size = 1, .concat_input = false, .dropout = -1};
+}
+
+int64_t count_under(const Module& module, const std::string& prefix) {
+  int64_t total = 0;
+  for (const auto& parameter : module.named_parameters()) {
+    if (parameter.name.starts_with(prefix)) total += parameter.tensor.numel();
+  }
+  return total;
+}
+
+// Of mmcv's ConvModule and DepthwiseSeparableConvModule: filters, then gamma and beta.
+constexpr int64_t conv_module(int64_t in, int64_t out, int64_t kernel) { return in * out * kernel * kernel + 2 * out; }
+constexpr int64_t separable(int64_t in, int64_t out) { return 9 * in + 2 * in + conv_module(in, out, 1); }
+constexpr int64_t kClassifier150 = 512 * 150 + 150;
+
+using Names = std::vector<std::string>;
+
+// "site: branch, branch up" in the order of use; "up": upsampled.
+Names sites_of(Module& head) {
+  Names sites;
+  for (const auto& entry : head.named_modules()) {
+    const auto* site = dynamic_cast<FusionSite*>(entry.module);
+    if (!site) continue;
+    std::string text = entry.name;
+    for (const auto& branch : site->branches()) text += (&branch == &site->branches()[0] ? ": " : ", ") + branch.name + (branch.upsampled ? " up" : "");
+    sites.push_back(text);
+  }
+  return sites;
+}
+
+}  // namespace
+
+TEST_CASE("PSPHead has mmsegmentation's parameter counts", "[models][heads]") {
+  PSPHead head({.type = "psp"}, kResNet50, classes(150));
+  CHECK(count_under(head, "psp_modules.") == 4198400);
+  CHECK(count_under(head, "bottleneck.") == 18875392);
+  CHECK(head.parameter_count() == 4198400 + 18875392 + kClassifier150);
+  CHECK(head.parameter_count() == 23150742);  // tools/torch_heads.py's
+}
+
+TEST_CASE("ASPPHead has mmsegmentation's parameter counts", "[models][heads]") {
+  ASPPHead head({.type = "aspp"}, kResNet50, classes(150));
+  CHECK(count_under(head, "image_pool.") == conv_module(2048, 512, 1));
+  CHECK(count_under(head, "aspp_modules.") == conv_module(2048, 512, 1) + 3 * conv_module(2048, 512, 3));
+  CHECK(count_under(head, "bottleneck.") == conv_module(2560, 512, 3));
+  CHECK(head.parameter_count() == 42288278);
+}
+
+TEST_CASE("DepthwiseSeparableASPPHead has mmsegmentation's parameter counts", "[models][heads]") {
+  DepthwiseSeparableASPPHead head({.type = "sep_aspp"}, kResNet50, classes(150));
+  CHECK(count_under(head, "aspp_modules.") == conv_module(2048, 512, 1) + 3 * separable(2048, 512));
+  CHECK(count_under(head, "c1_bottleneck.") == conv_module(256, 48, 1));
+  CHECK(count_under(head, "sep_bottleneck.") == separable(512 + 48, 512) + separable(512, 512));
+  CHECK(head.parameter_count() == 17765126);
+  const auto state = head.state_dict();
+  CHECK(state.at("aspp_modules.1.depthwise_conv.conv.weight").shape() == Shape{2048, 1, 3, 3});
+  CHECK(state.at("aspp_modules.1.pointwise_conv.bn.weight").shape() == Shape{512});
+  CHECK(state.at("sep_bottleneck.1.pointwise_conv.conv.weight").shape() == Shape{512, 512, 1, 1});
+}
+
+TEST_CASE("FCNHead on HRNet has mmsegmentation's parameter counts", "[models][heads]") {
+  FCNHead head(fcn_hrnet(), kW18, classes(19));
+  CHECK(count_under(head, "convs.0.") == conv_module(270, 270, 1));
+  CHECK(head.parameter_count() == conv_module(270, 270, 1) + 270 * 19 + 19);
+}
+
+TEST_CASE("every fusion of the heads is a site, its branches in mmsegmentation's order", "[models][heads]") {
+  const ModelOptions model = classes(4, "explicit");
+  PSPHead psp({.type = "psp", .channels = 8}, {4, 8}, model);
+  CHECK(sites_of(psp) == Names{"ppm_fusion: level 1, pool 1 up, pool 2 up, pool 3 up, pool 6 up"});
+  ASPPHead aspp({.type = "aspp", .channels = 8, .dilations = {1, 6}}, {4, 8}, model);
+  CHECK(sites_of(aspp) == Names{"aspp_fusion: image pool up, dilation 1, dilation 6"});
+  DepthwiseSeparableASPPHead sep({.type = "sep_aspp", .channels = 8, .dilations = {1}, .c1_channels = 2}, {4, 8}, model);
+  CHECK(sites_of(sep) == Names{"aspp_fusion: image pool up, dilation 1", "c1_fusion: pyramid up, level 0"});
+  FCNHead fcn({.type = "fcn", .channels = 8, .input_transform = "resize_concat", .concat_input = true}, {4, 8}, model);
+  CHECK(sites_of(fcn) == Names{"input_fusion: level 0, level 1 up", "concat_fusion: level 0, level 1 up, convs"});
+  FCNHead single({.type = "fcn", .channels = 8}, {4, 8}, model);
+  CHECK(sites_of(single) == Names{"concat_fusion: level 1, convs"});
+  CHECK(modules_of<ScaleEqualizer>(single).empty());
+  for (Module* head : std::initializer_list<Module*>{&psp, &aspp, &sep, &fcn}) {
+    size_t branches = 0;
+    for (const FusionSite* site : modules_of<FusionSite>(*head)) branches += site->branches().size();
+    CHECK(modules_of<ScaleEqualizer>(*head).size() == branches);
+  }
+}
+
+TEST_CASE("equalizers of every head's sites fold into the weights", "[models][heads]") {
+  const InitRandom random(3, DType::kFloat64);
+  NoGradGuard no_grad;
+  for (const HeadOptions& head : std::initializer_list<HeadOptions>{{.type = "psp", .channels = 4},
+                                                                    {.type = "aspp", .channels = 4, .dilations = {1, 3}},
+                                                                    {.type = "sep_aspp", .channels = 4, .dilations = {1, 3}},
+                                                                    {.type = "fcn", .channels = 4, .input_transform = "resize_concat"}}) {
+    INFO(head.type);
+    ModelOptions options = classes(3, "explicit");
+    options.backbone.width = 4;
+    options.decode_head = head;
+    EncoderDecoder model(options);
+    double value = 0.3;
+    for (FusionSite* site : modules_of<FusionSite>(model)) {
+      std::vector<BranchConstants> constants;
+      for (size_t i = 0; i < site->branches().size(); ++i, value += 0.1) constants.push_back({{value}, {1 / value}});
+      site->set_constants(constants);
+    }
+    model.eval();
+    const Tensor images = random_tensor({1, 67, 45, 3}, 5);
+    const Tensor before = model.forward(images).logits;
+    for (FusionSite* site : modules_of<FusionSite>(model)) site->fold();
+    check_close(model.forward(images).logits, before, 1e-12);
+    CHECK(modules_of<ScaleEqualizer>(model).empty());
+  }
+}
+
+TEST_CASE("heads give scores at their finest level's size, for pictures of any size", "[models][heads]") {
+  struct Case {
+    HeadOptions head;
+    bool finest;  // reads level 0
+  };
+  const Case cases[] = {{{.type = "psp", .channels = 8}, false},
+                        {{.type = "aspp", .channels = 8}, false},
+                        {{.type = "sep_aspp", .channels = 8}, true},
+                        {{.type = "uper", .channels = 8}, true},
+                        {{.type = "fcn", .channels = 8, .input_transform = "resize_concat"}, true},
+                        {{.type = "fcn", .channels = 8, .in_index = {-2}}, false}};
+  NoGradGuard no_grad;
+  for (const char* backbone : {"resnet", "mobilenet_v1", "hrnet"}) {
+    for (const Case& c : cases) {
+      INFO(backbone << " " << c.head.type);
+      ModelOptions options = classes(5);
+      options.backbone.type = backbone;
+      options.backbone.width = 4;
+      options.backbone.multiplier = 0.125;
+      options.decode_head = c.head;
+      EncoderDecoder model(options);
+      const Tensor images = random_tensor({2, 67, 45, 3}, 1, DType::kFloat32);
+      const auto logits = model.forward(images).logits;
+      if (c.finest) CHECK(logits.shape() == Shape{2, 17, 12, 5});
+      if (c.head.type == "psp") CHECK(logits.shape() == Shape{2, 3, 2, 5});
+      model.eval();
+      CHECK(model.predict(images).shape() == Shape{2, 67, 45, 5});
+    }
+  }
+}
+
+TEST_CASE("a pooled branch that batch norm cannot normalise is named", "[models][heads]") {
+  // One picture: the branch pooled to 1x1 has a single value per channel.
+  const std::pair<const char*, const char*> cases[] = {{"aspp", "decode_head.image_pool.1.bn"},
+                                                       {"sep_aspp", "decode_head.image_pool.1.bn"},
+                                                       {"psp", "decode_head.psp_modules.0.1.bn"},
+                                                       {"uper", "decode_head.psp_modules.0.1.bn"}};
+  for (const auto& [type, layer] : cases) {
+    ModelOptions options = classes(3);
+    options.backbone.width = 4;
+    options.decode_head = {.type = type, .channels = 4};
+    EncoderDecoder model(options);
+    const Tensor image = random_tensor({1, 64, 64, 3}, 1, DType::kFloat32);
+    try {
+      model.forward(image);
+      FAIL("nothing was thrown");
+    } catch (const UsageError& error) {
+      CHECK_THAT(error.where(), Catch::Contains(layer) && Catch::Contains("N*H*W = 1"));
+      CHECK_THAT(error.try_this(), Catch::Contains("larger batch"));
+    }
+    model.eval();
+    CHECK_NOTHROW(model.forward(image));
+  }
+}
+
+TEST_CASE("heads refuse options that do not fit them", "[models][heads]") {
+  const ModelOptions model = classes(3);
+  CHECK_THROWS_AS(PSPHead({.type = "psp", .in_index = {0, 1}}, kW18, model), UsageError);
+  CHECK_THROWS_AS(ASPPHead({.type = "aspp", .in_index = {4}}, kW18, model), UsageError);
+  CHECK_THROWS_AS(DepthwiseSeparableASPPHead({.type = "sep_aspp", .c1_level = 4}, kW18, model), UsageError);
+  CHECK_THROWS_AS(FCNHead({.type = "fcn", .in_index = {0, 1}}, kW18, model), UsageError);
+  CHECK_THROWS_AS(FCNHead({.type = "fcn", .input_transform = "multiple_select"}, kW18, model), UsageError);
+  CHECK_THROWS_AS(FCNHead({.type = "fcn", .channels = 270, .input_transform = "resize_concat", .num_convs = 0}, kW18, model), UsageError);
+}
