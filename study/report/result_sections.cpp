@@ -127,7 +127,7 @@ Markup calibration_figures(const RunFiles& run) {
 }
 
 Markup ratio_chart(const std::vector<SiteHistory>& sites) {
-  LineChart chart{.title = "Imbalance of the fusion gradients", .caption = "The largest branch's gradient norm over the smallest's, at each site; 1 is balance.",
+  LineChart chart{.title = "Imbalance of the fusion gradients", .caption = "The largest branch's gradient per weight (root mean square) over the smallest's, at each site; 1 is balance.",
                   .x = {.name = "iteration", .whole = true, .low = 0}, .y = {.name = "largest / smallest", .log = true, .low = 1}, .series = {}};
   for (const SiteHistory& site : sites) {
     Series series{.name = site.records.back().name, .x = site.iterations, .color = int(chart.series.size() % 8)};
