@@ -49,7 +49,7 @@ struct BarChart {
 };
 Markup bar_chart(const BarChart& chart);
 
-enum class Mark { kDot, kRing, kDiamond, kTick };
+enum class Mark { kDot, kRing, kDiamond, kSquare, kTriangle, kTick };
 
 // Rows of values on one axis: arms with their seeds, branches with their scales, differences with their intervals.
 struct DotPlot {

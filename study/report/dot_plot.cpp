@@ -10,7 +10,7 @@ namespace {
 
 using namespace svg;
 
-constexpr double kRow = 30, kTop = 22, kMostLabel = 126;
+constexpr double kRow = 30, kTop = 22, kMostLabel = 118;
 
 struct Layout {
   const Scale& x;
@@ -21,7 +21,7 @@ Markup intervals_of(const DotPlot& plot, const Layout& at) {
   Markup out;
   for (const auto& interval : plot.intervals) {
     if (!at.x.shows(interval.low) || !at.x.shows(interval.high) || interval.row >= plot.rows.size()) continue;
-    const std::string css = std::string(interval.thick ? "thick " : "line ") + "stroke" + std::to_string(interval.color);
+    const std::string css = fmt::format("{} stroke{}", interval.thick ? "thick" : "line", interval.color);
     // The two kinds lie above each other, so that the thin one is never hidden by the thick one.
     const double y = at.row(interval.row) + (interval.thick ? 0 : 7);
     out += segment(at.x(interval.low), y, at.x(interval.high), y, css);
@@ -33,7 +33,7 @@ std::string connection(const DotPlot::Group& group, const Layout& at) {
   std::string path;
   for (size_t row = 0; row < group.values.size(); ++row) {
     if (!at.x.shows(group.values[row])) continue;
-    path += (path.empty() ? "M" : "L") + number(at.x(group.values[row])) + " " + number(at.row(row));
+    path += fmt::format("{}{} {}", path.empty() ? "M" : "L", number(at.x(group.values[row])), number(at.row(row)));
   }
   return path;
 }
@@ -56,9 +56,13 @@ Markup dot_plot(const DotPlot& plot) {
   for (const auto& group : plot.groups) values.insert(values.end(), group.values.begin(), group.values.end());
   for (const auto& interval : plot.intervals) values.insert(values.end(), {interval.low, interval.high});
   if (plot.zero && !values.empty()) values.push_back(*plot.zero);
-  std::vector<std::string> labels;
-  for (const std::string& row : plot.rows) labels.push_back(shortened(row, kMostLabel));
-  const double left = label_width(labels) + 10, bottom = kTop + kRow * double(plot.rows.size());
+  std::vector<std::vector<std::string>> labels;
+  double widest = 0;
+  for (const std::string& row : plot.rows) {
+    labels.push_back(two_lines(row, kMostLabel));
+    widest = std::max(widest, label_width(labels.back()));
+  }
+  const double left = widest + 10, bottom = kTop + kRow * double(plot.rows.size());
   const Scale x(plot.value, values, left, kWidth - 10, 5);
   if (x.empty() || plot.rows.empty()) return nothing_to_show(plot.title);
   const Layout at{x};
@@ -67,7 +71,11 @@ Markup dot_plot(const DotPlot& plot) {
   std::string words = axis_title(plot.value) + " for each " + plot.row_name + ".";
   for (size_t i = 0; i < labels.size(); ++i) {
     content += segment(left, at.row(i), kWidth - 10, at.row(i), "grid");
-    content += element("g", tooltip(plot.rows[i]) + text_at(left - 8, at.row(i) + 4, Anchor::kEnd, "", labels[i]));
+    Markup label = tooltip(plot.rows[i]);
+    for (size_t line = 0; line < labels[i].size(); ++line) {
+      label += text_at(left - 8, at.row(i) + 4 + 12 * (double(line) - double(labels[i].size() - 1) / 2), Anchor::kEnd, "", labels[i][line]);
+    }
+    content += element("g", label);
     words += " " + plot.rows[i] + ":";
     for (const auto& group : plot.groups) {
       if (i < group.values.size() && std::isfinite(group.values[i])) words += " " + group.name + (group.name.empty() ? "" : " ") + short_number(group.values[i]) + ",";

@@ -114,8 +114,10 @@ Markup table(const std::string& caption, const std::vector<std::string>& header,
     body += element("tr", line);
     body += Markup::literal("\n");
   }
-  const Markup inner = element("caption", text(caption)) + element("thead", element("tr", head)) + element("tbody", body);
-  return element("div", {{"class", "scroll"}, {"tabindex", "0"}, {"role", "region"}, {"aria-label", caption}}, element("table", inner));
+  const Markup above = caption.empty() ? Markup() : element("p", {{"class", "caption"}}, text(caption));  // outside, where it wraps instead of scrolling
+  const Markup inner = element("thead", element("tr", head)) + element("tbody", body);
+  const Attributes region = {{"class", "scroll"}, {"tabindex", "0"}, {"role", "region"}, {"aria-label", caption.empty() ? "table" : caption}};
+  return element("div", {{"class", "table"}}, above + element("div", region, element("table", inner)));
 }
 
 Markup tiles(const std::vector<Tile>& all) {

@@ -28,7 +28,7 @@ Series series_of(const std::string& name, const std::vector<Row>& rows, int colo
 Markup loss_chart(const RunFiles& run) {
   LineChart chart{.title = "Loss", .caption = "Mean cross-entropy between records.", .x = kIterations, .y = {.name = "loss", .unit = "nats", .low = 0}};
   const bool auxiliary = std::any_of(run.train.begin(), run.train.end(), [](const TrainRow& row) { return row.aux_loss != 0 && std::isfinite(row.aux_loss); });
-  chart.series.push_back(series_of("total", run.train, 5, [](const TrainRow& row) { return row.loss; }));
+  chart.series.push_back(series_of("total", run.train, 4, [](const TrainRow& row) { return row.loss; }));
   if (auxiliary) {
     chart.series.push_back(series_of("decode head", run.train, 0, [](const TrainRow& row) { return row.main_loss; }));
     chart.series.push_back(series_of("auxiliary head", run.train, 1, [](const TrainRow& row) { return row.aux_loss; }));

@@ -11,6 +11,7 @@ namespace {
 using namespace svg;
 
 constexpr size_t kMostPoints = 300;
+constexpr Mark kShapes[] = {Mark::kDot, Mark::kRing, Mark::kDiamond, Mark::kSquare, Mark::kTriangle};
 constexpr double kHeight = 212, kTop = 22, kBottom = kHeight - 34;
 
 struct Points {
@@ -54,7 +55,6 @@ std::string path_of(const Points& points, const Scale& x, const Scale& y) {
 
 // Every point of a short series, else about six of them, not at the same places for all series.
 Markup marks_of(const Points& points, const Series& series, size_t index, const Scale& x, const Scale& y) {
-  constexpr Mark kShapes[] = {Mark::kDot, Mark::kRing, Mark::kDiamond};
   std::vector<size_t> shown;
   for (size_t i = 0; i < points.x.size(); ++i) {
     if (x.shows(points.x[i]) && y.shows(points.y[i])) shown.push_back(i);
@@ -63,7 +63,7 @@ Markup marks_of(const Points& points, const Series& series, size_t index, const 
   const size_t every = all ? 1 : shown.size() / 6;
   Markup out;
   for (size_t k = all ? 0 : (index * every / 4) % every; k < shown.size(); k += every) {
-    out += mark(kShapes[index % 3], x(points.x[shown[k]]), y(points.y[shown[k]]), series.color);
+    out += mark(kShapes[index % std::size(kShapes)], x(points.x[shown[k]]), y(points.y[shown[k]]), series.color);
   }
   return out;
 }
@@ -113,9 +113,8 @@ Markup line_chart(const LineChart& chart) {
     }
     if (marks) content += marks_of(points[i], series, i, x, y);
     if (series.name.empty()) continue;
-    constexpr Mark kShapes[] = {Mark::kDot, Mark::kRing, Mark::kDiamond};
-    legend.push_back({series.name, line_sample(series.color, series.dashed, series.line, marks ? mark(kShapes[i % 3], 13, 6, series.color) : Markup())});
-    words += " " + words_of(points[i], series.name);
+    legend.push_back({series.name, line_sample(series.color, series.dashed, series.line, marks ? mark(kShapes[i % std::size(kShapes)], 13, 6, series.color) : Markup())});
+    words += fmt::format(" {}", words_of(points[i], series.name));
   }
   if (legend.size() == 1) legend.clear();  // the axis names it
   std::string caption = chart.caption;

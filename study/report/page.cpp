@@ -11,13 +11,13 @@ constexpr const char* kStyle = R"css(
   color-scheme: light dark;
   --paper: #ffffff; --ink: #1b1f24; --soft: #57606a; --line: #d3d9e0; --panel: #f5f7f9; --link: #0b5cad; --heat: #0a4a8f;
   --good: #0f6b46; --bad: #a8321c; --open: #7a5600;
-  --s0: #0072b2; --s1: #c8500a; --s2: #00805f; --s3: #a03f8e; --s4: #8a6100; --s5: #3a3f46; --s6: #5a7fd0; --s7: #9c2f3f;
+  --s0: #0072b2; --s1: #c8500a; --s2: #00805f; --s3: #a03f8e; --s4: #3a3f46; --s5: #8a6100; --s6: #5a7fd0; --s7: #9c2f3f;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #12161b; --ink: #e4eaf0; --soft: #9aa6b2; --line: #39424c; --panel: #1a2027; --link: #79b8ff; --heat: #8fc4ff;
     --good: #5fd3a2; --bad: #ff9c85; --open: #e8c063;
-    --s0: #58b2f2; --s1: #ff9350; --s2: #33c796; --s3: #e48ad3; --s4: #e0b04a; --s5: #c3ccd5; --s6: #93a9f5; --s7: #f08593;
+    --s0: #58b2f2; --s1: #ff9350; --s2: #33c796; --s3: #e48ad3; --s4: #c3ccd5; --s5: #e0b04a; --s6: #93a9f5; --s7: #f08593;
   }
 }
 * { box-sizing: border-box; }
@@ -76,10 +76,11 @@ svg .stroke7 { stroke: var(--s7); } svg .fill7 { fill: var(--s7); }
   print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 .beside { display: flex; flex-wrap: wrap; gap: 0 2.5rem; margin-top: 0.8rem; }
 .beside > figure { flex: 1 1 330px; max-width: 760px; }
-.beside > .scroll { flex: 0 1 auto; }
-.scroll { overflow-x: auto; margin: 0.7rem 0; }
+.beside > figure.wide { flex-basis: min(100%, 560px); }
+.beside > div { flex: 0 1 auto; min-width: 0; max-width: 100%; }
+.scroll { overflow-x: auto; margin: 0.2rem 0 0.9rem; }
 table { border-collapse: collapse; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-size: 0.86rem; color: var(--soft); padding-bottom: 0.2rem; }
+.caption { font-size: 0.86rem; color: var(--soft); margin: 0.9rem 0 0; }
 th, td { text-align: left; padding: 0.22rem 0.8rem 0.22rem 0; white-space: nowrap; border-bottom: 1px solid var(--line); vertical-align: top; font-weight: 400; overflow-wrap: normal; }
 thead th { color: var(--soft); vertical-align: bottom; white-space: normal; }
 .number { text-align: right; }
@@ -90,19 +91,26 @@ thead th { color: var(--soft); vertical-align: bottom; white-space: normal; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(46%, 180px), 1fr)); gap: 4px; }
 .panels span { display: block; font-size: 0.78rem; color: var(--soft); }
 .panels img { display: block; width: 100%; height: auto; }
-.claim { border: 1px solid var(--line); border-radius: 6px; padding: 0.7rem 1rem; margin: 0.8rem 0; max-width: 80ch; }
-.claim h3 { margin: 0.2rem 0; }
+.claims td, .claims th { white-space: normal; padding: 0.6rem 1.2rem 0.6rem 0; }
+.claims td { min-width: 12rem; }
 .shown { margin: 0.9rem 0; }
 details { margin: 0.6rem 0; }
 summary { cursor: pointer; padding: 0.3rem 0; }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: 0.7rem; overflow-x: auto; font-size: 0.8rem; line-height: 1.4; }
 code { font-size: 0.9em; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
-@media (max-width: 600px) { svg .fine { display: none; } h1 { font-size: 1.35rem; } }
+@media (max-width: 600px) {
+  svg .fine { display: none; }
+  h1 { font-size: 1.35rem; }
+  thead th.number { min-width: 6rem; }
+  .claims thead { display: none; }
+  .claims tr { display: block; border-bottom: 1px solid var(--line); padding: 0.6rem 0; }
+  .claims th, .claims td { display: block; border: 0; padding: 0.1rem 0; min-width: 0; }
+}
 @media print {
   body { max-width: none; padding: 0; font-size: 11pt; }
   nav { display: none; }
-  figure, tr, .tiles, .shown, .claim { break-inside: avoid; }
+  figure, tr, .tiles, .shown { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   .gallery { grid-template-columns: repeat(2, 1fr); }
   .scroll { overflow: visible; }

@@ -18,9 +18,10 @@ namespace fs = std::filesystem;
 struct MetricText {
   const char *key, *name, *unit, *difference_unit;
   double scale;
+  int decimals;
 };
-constexpr MetricText kMetrics[] = {{"miou", "mIoU", "%", "points", 100}, {"macc", "mAcc", "%", "points", 100}, {"aacc", "aAcc", "%", "points", 100},
-                                   {"loss_tail", "training loss at the end", "nats", "nats", 1}};
+constexpr MetricText kMetrics[] = {{"miou", "mIoU", "%", "points", 100, 2}, {"macc", "mAcc", "%", "points", 100, 2}, {"aacc", "aAcc", "%", "points", 100, 2},
+                                   {"loss_tail", "Training loss at the end", "nats", "nats", 1, 4}};
 
 struct RunRow {
   std::string arm, folder, hash, shared_from;
@@ -75,7 +76,7 @@ double mean_of(const std::vector<double>& values) {
 
 Markup seeds_plot(const Study& study, size_t metric) {
   const MetricText& text_of = kMetrics[metric];
-  DotPlot plot{.title = std::string(text_of.name) + " of every seed", .caption = "A line joins the runs of one seed: same initial weights, same data order. The tick is the arm's mean.",
+  DotPlot plot{.title = std::string(text_of.name) + ", every seed", .caption = "A line joins the runs of one seed: same initial weights, same data order. The tick is the arm's mean.",
                .row_name = "arm", .rows = study.arms, .value = {.name = text_of.name, .unit = text_of.unit}, .groups = {}};
   std::vector<double> means;
   for (const std::string& arm : study.arms) {
@@ -101,7 +102,7 @@ Markup seeds_plot(const Study& study, size_t metric) {
 
 Markup differences_plot(const Study& study, size_t metric) {
   const MetricText& text_of = kMetrics[metric];
-  DotPlot plot{.title = std::string("Differences in ") + text_of.name, .caption = "Where an interval crosses the line at 0, the seeds do not settle the difference.", .row_name = "difference",
+  DotPlot plot{.title = std::string(text_of.name) + ", differences", .caption = "Where an interval crosses the line at 0, the seeds do not settle the difference.", .row_name = "difference",
                .rows = {}, .value = {.name = text_of.name, .unit = text_of.difference_unit}, .groups = {}, .intervals = {},
                .thick_name = "95 % interval (t)", .thin_name = "95 % interval (bootstrap)", .zero = 0};
   DotPlot::Group means{"mean", {}, Mark::kDiamond, 1};
@@ -122,8 +123,11 @@ Markup differences_plot(const Study& study, size_t metric) {
   return dot_plot(plot);
 }
 
-std::string interval_words(const std::vector<double>& interval, double scale) {
-  return interval.size() == 2 ? short_number(scale * interval[0]) + " … " + short_number(scale * interval[1]) : "–";
+Cell shown(double value, const MetricText& metric) { return {text(std::isnan(value) ? "–" : fmt::format("{:.{}f}", metric.scale * value, metric.decimals))}; }
+
+Cell shown(const std::vector<double>& interval, const MetricText& metric) {
+  if (interval.size() != 2) return {text("–")};
+  return {shown(interval[0], metric).content + text(" … ") + shown(interval[1], metric).content};
 }
 
 Markup comparison_table(const Study& study) {
@@ -131,12 +135,12 @@ Markup comparison_table(const Study& study) {
   for (const MetricText& metric : kMetrics) {
     for (const Comparison& c : study.comparisons) {
       if (c.metric != metric.key) continue;
-      rows.push_back({cell(c.name()), cell(std::string(metric.name) + ", " + metric.difference_unit), cell(metric.scale * c.mean), cell(metric.scale * c.std),
-                      {text(interval_words(c.t, metric.scale))}, {text(interval_words(c.bootstrap, metric.scale))}, cell(c.p),
-                      {text(fmt::format("{:.0f} / {:.0f} / {:.0f}", c.wins, c.losses, c.ties))}, cell(c.seeds)});
+      rows.push_back({cell(c.name()), cell(std::string(metric.name) + ", " + metric.difference_unit), shown(c.mean, metric), shown(c.std, metric), shown(c.t, metric),
+                      shown(c.bootstrap, metric), cell(c.p),
+                      {text(fmt::format("{:.0f} / {:.0f} / {:.0f}", c.wins, c.losses, c.ties))}, {text(std::isnan(c.seeds) ? "–" : grouped(std::llround(c.seeds)))}});
     }
   }
-  return table("Differences over the seeds, with 95 % intervals of the mean", {"Difference", "Of", "Mean", "Std", "t interval", "Bootstrap interval", "Sign test p", "Better / worse / equal", "Seeds that would settle 0.2 points"}, rows);
+  return table("Differences over the seeds, with 95 % intervals of the mean", {"Difference", "Of", "Mean", "Std", "t interval", "Bootstrap interval", "Sign test p", "Better / worse / equal", "Seeds to settle 0.2 points"}, rows);
 }
 
 // Mean difference of each class against the first comparison's baseline.
@@ -154,7 +158,7 @@ std::vector<Markup> class_figures(const Study& study, const std::vector<std::str
     }
     for (size_t k = 0; k < std::min<size_t>(differences.size(), 40); ++k) {
       const double mean = mean_of(differences[k]);
-      chart.bars.push_back({k < names.size() ? names[k] : fmt::format("class {}", k), mean, "", mean < 0 ? 1 : 0});
+      chart.bars.push_back({k < names.size() ? names[k] : fmt::format("class {}", k), mean, std::isnan(mean) ? "absent" : fmt::format("{:+.1f}", mean), mean < 0 ? 1 : 0});
     }
     if (!chart.bars.empty()) figures.push_back(bar_chart(chart));
   }
@@ -169,7 +173,7 @@ Markup runs_table(const Study& study, const fs::path& folder) {
     // "./" keeps a colon in a folder's name from being read as a scheme.
     const bool linked = !run.folder.empty() && fs::path(run.folder).is_relative() && fs::exists(folder / page);
     std::vector<Cell> row = {{linked ? element("a", {{"href", "./" + page.generic_string()}}, text(label)) : text(label), false}};
-    for (size_t m = 0; m < std::size(kMetrics); ++m) row.push_back({text(std::isnan(run.metrics[m]) ? "–" : fmt::format("{:.{}f}", kMetrics[m].scale * run.metrics[m], kMetrics[m].scale == 1 ? 4 : 2))});
+    for (size_t m = 0; m < std::size(kMetrics); ++m) row.push_back(shown(run.metrics[m], kMetrics[m]));
     row.push_back({text(human_duration(run.seconds))});
     row.push_back(cell(run.shared_from.empty() ? run.hash.substr(0, 12) : run.hash.substr(0, 12) + ", shared with " + run.shared_from));
     rows.push_back(std::move(row));

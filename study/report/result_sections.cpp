@@ -119,7 +119,7 @@ Markup calibration_figures(const RunFiles& run) {
   for (const std::string& site : sites) {
     BarChart chart{.title = "Calibrated scale: " + site, .caption = "", .rows = "branch", .value = {.name = "standard deviation after resizing", .low = 0}, .bars = {}};
     for (const Calibrated& c : run.calibrated) {
-      if (c.site == site) chart.bars.push_back({c.branch, c.std, short_number(c.std) + (c.floored ? ", raised to the floor" : c.equalized ? "" : ", left as it is"), c.equalized ? 0 : 5});
+      if (c.site == site) chart.bars.push_back({c.branch, c.std, short_number(c.std) + (c.floored ? ", raised to the floor" : c.equalized ? "" : ", left as it is"), c.equalized ? 0 : 4});
     }
     figures.push_back(bar_chart(chart));
   }
@@ -127,7 +127,7 @@ Markup calibration_figures(const RunFiles& run) {
 }
 
 Markup ratio_chart(const std::vector<SiteHistory>& sites) {
-  LineChart chart{.title = "Imbalance of the fusion gradients", .caption = "The largest branch's gradient norm over the smallest's, at each site; 1 is balance.",
+  LineChart chart{.title = "Imbalance of the fusion gradients", .caption = "The largest branch's gradient per weight (root mean square) over the smallest's, at each site; 1 is balance.",
                   .x = {.name = "iteration", .whole = true, .low = 0}, .y = {.name = "largest / smallest", .log = true, .low = 1}, .series = {}};
   for (const SiteHistory& site : sites) {
     Series series{.name = site.records.back().name, .x = site.iterations, .color = int(chart.series.size() % 8)};

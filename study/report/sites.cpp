@@ -123,7 +123,7 @@ SiteRecord read_site(const Fields& fields, bool align_corners) {
 Markup scale_snapshot(const SiteRecord& site, const std::string& title, const std::string& caption) {
   const bool unchanged = fused_as_resized(site);
   DotPlot plot{.title = title, .caption = caption, .row_name = "branch", .value = {.name = "standard deviation", .low = 0}};
-  DotPlot::Group before{"as it arrives", {}, Mark::kRing, 5}, resized{unchanged ? "resized, and so fused" : "resized", {}, Mark::kDot, 0},
+  DotPlot::Group before{"as it arrives", {}, Mark::kRing, 4}, resized{unchanged ? "resized, and so fused" : "resized", {}, Mark::kDot, 0},
       fused{"equalized, as fused", {}, Mark::kDiamond, 1}, white{"white noise, resized", {}, Mark::kTick, 2};
   for (const BranchRecord& branch : site.branches) {
     plot.rows.push_back(branch.name);

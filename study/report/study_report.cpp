@@ -18,6 +18,8 @@ namespace eq {
 namespace report {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct Check {
   std::string name, setting;
   double predicted, measured, error, z;
@@ -42,7 +44,7 @@ std::vector<std::string> names_of(const std::vector<Check>& checks) {
 
 Markup verdict(bool pass) { return element("span", {{"class", pass ? "verdict good" : "verdict bad"}}, text(pass ? "✓ agrees" : "✗ differs")); }
 
-std::string exact_number(double value) { return std::isnan(value) ? "–" : std::abs(value) >= 1e-3 && std::abs(value) < 1e5 ? fmt::format("{:.5g}", value) : short_number(value); }
+std::string exact_number(double value) { return std::isnan(value) ? "–" : std::abs(value) >= 1e-3 && std::abs(value) < 1e5 ? fmt::format("{:#.5g}", value) : short_number(value); }
 
 Markup check_table(const std::string& caption, const std::vector<Check>& checks) {
   std::vector<std::vector<Cell>> rows;
@@ -62,7 +64,7 @@ Markup agreement_chart(const std::vector<Check>& checks) {
     to.y.push_back(c.measured);
     if (std::isfinite(c.predicted)) low = std::min(low, c.predicted), high = std::max(high, c.predicted);
   }
-  chart.series = {{.name = "equal", .x = {low, high}, .y = {low, high}, .color = 5, .dashed = true}, agree};
+  chart.series = {{.name = "equal", .x = {low, high}, .y = {low, high}, .color = 4, .dashed = true}, agree};
   if (!differ.x.empty()) chart.series.push_back(differ);
   chart.x.log = chart.y.log = low > 0 && high > 20 * low;
   return line_chart(chart);
@@ -94,8 +96,9 @@ std::vector<Section> theory_sections(const Fields& study) {
   for (const std::string& name : names_of(checks)) {
     std::vector<Check> group;
     std::copy_if(checks.begin(), checks.end(), std::back_inserter(group), [&](const Check& c) { return c.name == name; });
-    all.body += element("h3", text(name)) + check_table("", group);
+    all.body += element("div", element("h3", text(name)) + check_table("", group));
   }
+  all.body = element("div", {{"class", "beside"}}, all.body);
   sections.push_back(std::move(all));
   return sections;
 }
@@ -112,17 +115,23 @@ Markup verdict_badge(const std::string& words) {
   return element("span", {{"class", "verdict"}}, text(words));
 }
 
-std::vector<Section> claims_sections(const Fields& study) {
-  Section section{"claims", "Claims", {}};
+// A link where the evidence is a file of the study's folder, else the words.
+Markup evidence(const std::string& words, const fs::path& folder) {
+  const fs::path file(words);
+  // "./" keeps a colon in a file's name from being read as a scheme.
+  const bool there = !words.empty() && file.is_relative() && fs::is_regular_file(folder / file);
+  return there ? element("a", {{"href", "./" + file.generic_string()}}, text(words)) : text(words);
+}
+
+std::vector<Section> claims_sections(const Fields& study, const fs::path& folder) {
+  std::vector<std::vector<Cell>> rows;
   for (const Fields& claim : study.objects("claims")) {
-    Markup card = element("p", verdict_badge(claim.words("verdict"))) + element("h3", text(claim.words("claim")));
-    card += element("p", element("strong", text("Measured: ")) + text(claim.words("measurement").empty() ? "nothing yet" : claim.words("measurement")));
-    std::string small = "Claimed in " + claim.words("source");
-    if (!claim.words("evidence").empty()) small += ". Evidence: " + claim.words("evidence");
-    section.body += element("article", {{"class", "claim"}}, card + element("p", {{"class", "quiet"}}, text(small)));
+    const std::string measured = claim.words("measurement");
+    rows.push_back({{verdict_badge(claim.words("verdict")), false}, {element("strong", text(claim.words("claim"))) + element("div", {{"class", "quiet"}}, text(claim.words("source"))), false},
+                    cell(measured.empty() ? "nothing yet" : measured), {evidence(claim.words("evidence"), folder), false}});
   }
-  if (section.body.empty()) section.body = missing("the study has no claims.", "Run equiscale study claims.");
-  return {section};
+  const Markup body = rows.empty() ? missing("the study has no claims.", "Run equiscale study claims.") : table("", {"Verdict", "Claim, and where it is made", "Measured", "Evidence"}, rows);
+  return {{"claims", "Claims", element("div", {{"class", "claims"}}, body)}};
 }
 
 std::vector<Tile> tiles_of(const Fields& study, const std::string& kind) {
@@ -159,12 +168,12 @@ Section study_provenance(const Fields& study) {
   return section;
 }
 
-std::string study_page(const Fields& study, const std::filesystem::path& folder) {
+std::string study_page(const Fields& study, const fs::path& folder) {
   const std::string kind = study.words("kind");
   std::string title;
   std::vector<Section> sections;
   if (kind == "theory") title = "Closed forms against measurement", sections = theory_sections(study);
-  else if (kind == "claims") title = "The paper's claims", sections = claims_sections(study);
+  else if (kind == "claims") title = "The paper's claims", sections = claims_sections(study, folder);
   else if (kind == "run") title = "Paired study", sections = paired_sections(study, folder);
   else if (kind == "scales") title = "Scales where levels are fused", sections = scale_sections(study);
   else if (kind == "gradients") title = "Gradients where levels are fused", sections = gradient_sections(study);

@@ -47,7 +47,7 @@ std::string number(double value) {
 double text_width(std::string_view plain, double size) {
   double units = 0;
   for (const char c : plain) {
-    if (starts_character(c)) units += wide_character(c) ? 1.0 : c == '.' || c == ' ' || c == 'i' || c == 'l' ? 0.35 : 0.62;
+    if (starts_character(c)) units += wide_character(c) ? 1.0 : c == '.' || c == ' ' || c == 'i' || c == 'l' ? 0.35 : static_cast<unsigned char>(c) >= 0x80 ? 0.84 : 0.64;
   }
   return units * size;
 }
@@ -64,6 +64,18 @@ std::string shortened(const std::string& plain, double width) {
     at = end;
   }
   return kept + "…";
+}
+
+std::vector<std::string> two_lines(const std::string& plain, double width) {
+  if (text_width(plain) <= width) return {plain};
+  size_t space = 0, mark = 0;  // the last places at which the first line still fits
+  for (size_t at = 1; at < plain.size() && text_width(plain.substr(0, at)) <= width; ++at) {
+    if (plain[at] == ' ') space = at;
+    if (plain[at - 1] == '_' || plain[at - 1] == '.') mark = at;
+  }
+  const size_t cut = space > 0 ? space : mark;
+  if (cut == 0) return {shortened(plain, width)};
+  return {plain.substr(0, cut), shortened(plain.substr(cut + (plain[cut] == ' ' ? 1 : 0)), width)};
 }
 
 std::string axis_title(const Axis& axis, const std::string& multiplier) {
@@ -124,23 +136,46 @@ Markup mark(Mark shape, double x, double y, int color) {
   if (shape == Mark::kDiamond) {
     return element("path", {{"d", fmt::format("M{} {}l4.6 4.6l-4.6 4.6l-4.6 -4.6z", cx, number(y - 4.6))}, {"class", fill}});
   }
+  if (shape == Mark::kSquare) return element("rect", {{"x", number(x - 2.9)}, {"y", number(y - 2.9)}, {"width", "5.8"}, {"height", "5.8"}, {"class", fill}});
+  if (shape == Mark::kTriangle) return element("path", {{"d", fmt::format("M{} {}l4.4 7.4h-8.8z", cx, number(y - 4.6))}, {"class", fill}});
   return element("circle", {{"cx", cx}, {"cy", cy}, {"r", "3.2"}, {"class", fill}});
 }
 
 Markup tooltip(const std::string& words) { return element("title", text(words)); }
 
+namespace {
+
+// Where a label centred at x stays inside the drawing.
+double inside(double x, const std::string& label) { return std::min(x, kWidth - text_width(label) / 2); }
+
+// Every, every second, ... label of a horizontal axis, so that none touch.
+size_t labelled_every(const Scale& scale) {
+  const Ticks& ticks = scale.ticks();
+  for (size_t every = 1; every < ticks.at.size(); ++every) {
+    double free_from = -INFINITY;
+    bool fits = true;
+    for (size_t i = 0; i < ticks.at.size(); i += every) {
+      if (!scale.shows(ticks.at[i])) continue;
+      const double middle = inside(scale(ticks.at[i]), ticks.labels[i]), half = text_width(ticks.labels[i]) / 2;
+      fits &= middle - half >= free_from;
+      free_from = middle + half + 6;
+    }
+    if (fits) return every;
+  }
+  return ticks.at.size();
+}
+
+}  // namespace
+
 Markup horizontal_axis(const Axis& axis, const Scale& scale, double y, double top) {
   Markup out;
-  double free_from = -INFINITY;  // labels that would touch the one before are left out
-  for (size_t i = 0; i < scale.ticks().at.size(); ++i) {
-    const double value = scale.ticks().at[i];
-    if (!scale.shows(value)) continue;
-    const double x = scale(value), half = text_width(scale.ticks().labels[i]) / 2;
+  const Ticks& ticks = scale.ticks();
+  const size_t every = labelled_every(scale);
+  for (size_t i = 0; i < ticks.at.size(); ++i) {
+    if (!scale.shows(ticks.at[i])) continue;
+    const double x = scale(ticks.at[i]);
     out += segment(x, top, x, y, "grid");
-    const double middle = std::min(x, kWidth - half);  // the last one stays inside
-    if (middle - half < free_from) continue;
-    out += text_at(middle, y + 14, Anchor::kMiddle, "tick", scale.ticks().labels[i]);
-    free_from = middle + half + 5;
+    if (i % every == 0) out += text_at(inside(x, ticks.labels[i]), y + 14, Anchor::kMiddle, "tick", ticks.labels[i]);
   }
   out += segment(scale.from(), y, scale.to(), y, "base");
   out += text_at((scale.from() + scale.to()) / 2, y + 29, Anchor::kMiddle, "axis-name", axis_title(axis, scale.ticks().multiplier));

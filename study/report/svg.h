@@ -16,6 +16,8 @@ inline constexpr double kTextSize = 11;
 std::string number(double value);       // two decimals at the most
 double text_width(std::string_view plain, double size = kTextSize);            // an upper estimate
 std::string shortened(const std::string& plain, double width);                 // cut with an ellipsis to fit
+// At most two lines of that width, broken at a space, or else behind an underscore or a dot.
+std::vector<std::string> two_lines(const std::string& plain, double width);
 std::string axis_title(const Axis& axis, const std::string& multiplier = "");  // "learning rate (×10⁻³)"
 
 // Maps values to positions.

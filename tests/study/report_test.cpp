@@ -167,7 +167,7 @@ TEST_CASE("every kind of study has its page", "[report]") {
   CHECK_THAT(page(sample_theory()), Contains("Measured against predicted") && Contains("Checks that agree") && Contains("✓ agrees"));
   CHECK_THAT(page(sample_probe_study("scales")), Contains("Scale of each branch") && Contains("Arm explicit") && Contains("white noise"));
   CHECK_THAT(page(sample_probe_study("gradients")), Contains("share of the fusion gradient") && Contains("off: largest / smallest"));
-  CHECK_THAT(page(sample_paired()), Contains("mIoU of every seed") && Contains("explicit − off") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
+  CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
   CHECK_THAT(page(sample_claims()), Contains("✓ holds") && Contains("✗ does not hold") && Contains("Theorem 3.2"));
   // Empty ones say what would fill them.
   for (const char* kind : {"theory", "scales", "gradients", "run", "claims"}) CHECK_THAT(page({{"kind", kind}}), Contains("Not here: "));
