@@ -56,9 +56,9 @@ std::string prefix(const std::string& name, int parts) {
   return name.substr(0, end);
 }
 
-std::vector<std::string> groups_of(const std::vector<LayerRow>& layers, int parts) {
+std::vector<std::string> groups_of(const std::vector<WeightRecord>& layers, int parts) {
   std::vector<std::string> names;
-  for (const LayerRow& layer : layers) {
+  for (const WeightRecord& layer : layers) {
     const std::string name = prefix(layer.name, parts);
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
@@ -71,9 +71,9 @@ struct LayerMaps {
   int parts = 0;
 };
 
-LayerMaps layer_maps(const std::vector<const ProbeRow*>& records) {
+LayerMaps layer_maps(const std::vector<const ProbeRecord*>& records) {
   LayerMaps maps;
-  const std::vector<LayerRow>& names = records.back()->layers;
+  const std::vector<WeightRecord>& names = records.back()->layers;
   for (maps.parts = 8; maps.parts > 1 && groups_of(names, maps.parts).size() > kMostRows; --maps.parts) {}
   maps.rows = groups_of(names, maps.parts);
   std::map<std::string, size_t> row_of;
@@ -82,11 +82,11 @@ LayerMaps layer_maps(const std::vector<const ProbeRow*>& records) {
   maps.grad.assign(maps.rows.size(), std::vector<double>(columns, kNone));
   maps.update = maps.grad;
   for (size_t c = 0; c < columns; ++c) {
-    const ProbeRow& record = *records[columns == 1 ? records.size() - 1 : c * (records.size() - 1) / (columns - 1)];
-    maps.columns.push_back(fmt::format("{:.0f}", record.iteration));
+    const ProbeRecord& record = *records[columns == 1 ? records.size() - 1 : c * (records.size() - 1) / (columns - 1)];
+    maps.columns.push_back(std::to_string(record.iteration));
     struct Sums { double grad = 0, weight = 0, update = 0; };
     std::vector<Sums> sums(maps.rows.size());
-    for (const LayerRow& layer : record.layers) {
+    for (const WeightRecord& layer : record.layers) {
       const auto row = row_of.find(prefix(layer.name, maps.parts));
       if (row == row_of.end()) continue;
       Sums& sum = sums[row->second];
@@ -140,8 +140,8 @@ Section learning_section(const RunFiles& run) {
 
 Section layers_section(const RunFiles& run) {
   Section section{"layers", "Layer by layer", {}};
-  std::vector<const ProbeRow*> records;
-  for (const ProbeRow& probe : run.probes) {
+  std::vector<const ProbeRecord*> records;
+  for (const ProbeRecord& probe : run.probes) {
     if (!probe.layers.empty()) records.push_back(&probe);
   }
   if (records.empty()) {

@@ -181,6 +181,16 @@ Markup runs_table(const Study& study, const fs::path& folder) {
   return table("Every run", {"Run", "mIoU %", "mAcc %", "aAcc %", "Loss at the end", "Time", "SHA-256 of the weights begins"}, rows);
 }
 
+std::string initial_words(const Fields& fields) {
+  std::string different;
+  const std::vector<Fields> all = fields.objects("initial_weights");
+  for (const Fields& seed : all) {
+    if (!seed.flag("equal")) different += fmt::format("{}seed {:.0f} at {}", different.empty() ? "" : ", ", seed.number("seed"), seed.words("first_difference"));
+  }
+  if (all.empty()) return "";
+  return different.empty() ? "The weights that the arms have in common start from the same values, for every seed." : "The arms start from different weights: " + different + ".";
+}
+
 }  // namespace
 
 std::vector<Section> paired_sections(const Fields& fields, const fs::path& folder) {
@@ -205,7 +215,7 @@ std::vector<Section> paired_sections(const Fields& fields, const fs::path& folde
   results.body = gallery(seeds);
   differences.body = gallery(intervals) + comparison_table(study);
   std::vector<Section> sections = {words, results, differences};
-  if (const auto figures = class_figures(study, fields.strings("class_names")); !figures.empty()) sections.push_back({"classes", "Classes", gallery(figures)});
+  if (const auto figures = class_figures(study, fields.strings("classes")); !figures.empty()) sections.push_back({"classes", "Classes", gallery(figures)});
   Section runs{"runs", "Runs and cost", {}};
   std::vector<std::vector<Cell>> arms;
   for (const Fields& arm : fields.objects("arms")) {
@@ -217,7 +227,7 @@ std::vector<Section> paired_sections(const Fields& fields, const fs::path& folde
   if (cost.has("cpu_seconds")) {
     runs.body += paragraph(fmt::format("The study took {} of processor time and {} by the clock (h:mm:ss).", human_duration(cost.number("cpu_seconds")), human_duration(cost.number("wall_seconds"))));
   }
-  runs.body += table("The arms", {"Arm", "Settings"}, arms) + runs_table(study, folder);
+  runs.body += paragraph(initial_words(fields)) + table("The arms", {"Arm", "Settings"}, arms) + runs_table(study, folder);
   sections.push_back(std::move(runs));
   return sections;
 }

@@ -13,7 +13,9 @@ namespace {
 
 struct ArmSites {
   std::string arm;
-  std::vector<SiteHistory> sites;
+  std::vector<SiteHistory> start;  // one record a site, the mean of several batches before training
+  std::vector<SiteHistory> run;    // during training; may be empty
+  const std::vector<SiteHistory>& first() const { return start.empty() ? run : start; }
 };
 struct HeadSites {
   std::string head;
@@ -35,10 +37,11 @@ std::vector<HeadSites> read_heads(const Fields& study) {
   std::vector<HeadSites> heads;
   for (const Fields& record : study.objects("records")) {
     ArmSites& arm = named(named(heads, &HeadSites::head, record.words("head")).arms, &ArmSites::arm, record.words("arm"));
+    std::vector<SiteHistory>& sites = record.words("source") == "first step" ? arm.start : arm.run;
     for (const Fields& fields : record.objects("sites")) {
-      SiteRecord site = read_site(fields, align_corners);
-      auto found = std::find_if(arm.sites.begin(), arm.sites.end(), [&](const SiteHistory& h) { return h.records.front().name == site.name; });
-      if (found == arm.sites.end()) found = arm.sites.emplace(arm.sites.end());
+      SiteRecord site = read_site(fields);
+      auto found = std::find_if(sites.begin(), sites.end(), [&](const SiteHistory& h) { return h.records.front().site == site.site; });
+      if (found == sites.end()) found = sites.insert(sites.end(), SiteHistory{.align_corners = align_corners});
       found->iterations.push_back(record.number("iteration"));
       found->records.push_back(std::move(site));
     }
@@ -50,13 +53,13 @@ std::string anchor(size_t index) { return "head" + std::to_string(index + 1); }
 
 // Rows: branches of the site; one mark for each arm.
 Markup share_plot(const HeadSites& head, const std::string& site, bool first) {
-  constexpr Mark kShapes[] = {Mark::kRing, Mark::kDot, Mark::kDiamond};
+  constexpr Mark kShapes[] = {Mark::kRing, Mark::kDot, Mark::kDiamond, Mark::kSquare, Mark::kTriangle};
   DotPlot plot{.title = site, .caption = "", .row_name = "branch", .rows = {}, .value = {.name = "share of the fusion gradient", .unit = "%", .low = 0}, .groups = {}};
   for (size_t a = 0; a < head.arms.size(); ++a) {
-    for (const SiteHistory& history : head.arms[a].sites) {
+    for (const SiteHistory& history : first ? head.arms[a].first() : head.arms[a].run) {
       const SiteRecord& record = first ? history.records.front() : history.records.back();
-      if (record.name != site) continue;
-      DotPlot::Group group{fmt::format("{}: largest / smallest {:.2f}", head.arms[a].arm, record.grad_ratio), {}, kShapes[a % 3], int(a % 8)};
+      if (record.site != site) continue;
+      DotPlot::Group group{fmt::format("{}: largest / smallest {:.2f}", head.arms[a].arm, record.grad_ratio), {}, kShapes[a % std::size(kShapes)], int(a % 8)};
       if (plot.rows.empty()) {
         for (const BranchRecord& b : record.branches) plot.rows.push_back(b.name);
         plot.caption = fmt::format("At iteration {:.0f}. Equal shares would be {:.0f} % each.", first ? history.iterations.front() : history.iterations.back(),
@@ -89,12 +92,13 @@ std::vector<Section> scale_sections(const Fields& study) {
     for (const ArmSites& arm : heads[h].arms) {
       std::vector<Markup> figures;
       Markup details;
-      for (const SiteHistory& site : arm.sites) {
+      for (const SiteHistory& site : arm.first()) {
+        const SiteRecord& record = site.records.front();
         const std::string at = fmt::format("iteration {:.0f}", site.iterations.front());
-        figures.push_back(scale_snapshot(site.records.front(), site.records.front().name, "Arm " + arm.arm + ", " + at + "."));
-        details += site.records.size() > 1 ? element("h3", text(site_title(site.records.front()))) + scale_figures(site, {})
-                                           : scale_table(site.records.front(), site_title(site.records.front()) + ", " + at, {});
+        figures.push_back(scale_snapshot(record, site.align_corners, record.site, "Arm " + arm.arm + ", " + at + "."));
+        details += scale_table(record, site.align_corners, site_title(record) + ", " + at, {});
       }
+      for (const SiteHistory& site : arm.run) details += element("h3", text(site_title(site.records.front()))) + scale_figures(site, {});
       section.body += element("h3", text("Arm " + arm.arm)) + gallery(figures) + element("details", element("summary", text("All numbers of arm " + arm.arm)) + details);
     }
     sections.push_back(std::move(section));
@@ -109,18 +113,20 @@ std::vector<Section> gradient_sections(const Fields& study) {
   for (size_t h = 0; h < heads.size(); ++h) {
     Section section{anchor(h), heads[h].head, {}};
     std::vector<Markup> start, end;
-    for (const SiteHistory& site : heads[h].arms.front().sites) {
-      if (!has_shares(site)) continue;
-      start.push_back(share_plot(heads[h], site.records.front().name, true));
-      if (site.records.size() > 1) end.push_back(share_plot(heads[h], site.records.front().name, false));
+    for (const SiteHistory& site : heads[h].arms.front().first()) {
+      if (has_shares(site)) start.push_back(share_plot(heads[h], site.records.front().site, true));
+    }
+    for (const SiteHistory& site : heads[h].arms.front().run) {
+      if (has_shares(site) && site.records.size() > 1) end.push_back(share_plot(heads[h], site.records.front().site, false));
     }
     if (start.empty()) section.body += missing("no site of this head has a fusion weight with recorded gradients.", "");
     section.body += gallery(start);
     if (!end.empty()) section.body += element("h3", text("At the end")) + gallery(end);
     for (const ArmSites& arm : heads[h].arms) {
       Markup details;
-      for (const SiteHistory& site : arm.sites) details += element("h3", text(site_title(site.records.front()))) + gradient_figures(site);
-      section.body += element("details", element("summary", text("Arm " + arm.arm + " over time, and its numbers")) + details);
+      for (const SiteHistory& site : arm.start) details += gradient_table(site.records.front(), site.records.front().site + ", before training");
+      for (const SiteHistory& site : arm.run) details += element("h3", text(site_title(site.records.front()))) + gradient_figures(site);
+      section.body += element("details", element("summary", text("All numbers of arm " + arm.arm)) + details);
     }
     sections.push_back(std::move(section));
   }

@@ -95,14 +95,15 @@ Markup shown_pictures(const RunFiles& run, const std::vector<ShownPicture>& show
 }
 
 // The histories of the sites, in the order of the last record.
-std::vector<SiteHistory> histories(const std::vector<ProbeRow>& probes) {
+std::vector<SiteHistory> histories(const RunFiles& run) {
+  const std::vector<ProbeRecord>& probes = run.probes;
   std::vector<SiteHistory> all;
   for (const SiteRecord& site : probes.back().sites) {
-    SiteHistory history;
-    for (const ProbeRow& probe : probes) {
-      const auto found = std::find_if(probe.sites.begin(), probe.sites.end(), [&](const SiteRecord& s) { return s.name == site.name; });
+    SiteHistory history{.align_corners = run.align_corners};
+    for (const ProbeRecord& probe : probes) {
+      const auto found = std::find_if(probe.sites.begin(), probe.sites.end(), [&](const SiteRecord& s) { return s.site == site.site; });
       if (found == probe.sites.end()) continue;
-      history.iterations.push_back(probe.iteration);
+      history.iterations.push_back(double(probe.iteration));
       history.records.push_back(*found);
     }
     all.push_back(std::move(history));
@@ -127,10 +128,10 @@ Markup calibration_figures(const RunFiles& run) {
 }
 
 Markup ratio_chart(const std::vector<SiteHistory>& sites) {
-  LineChart chart{.title = "Imbalance of the fusion gradients", .caption = "The largest branch's gradient per weight (root mean square) over the smallest's, at each site; 1 is balance.",
+  LineChart chart{.title = "Imbalance of the fusion gradients", .caption = "Root mean square of the gradient per weight: that of the branch with the largest over that of the branch with the smallest. 1 is balance.",
                   .x = {.name = "iteration", .whole = true, .low = 0}, .y = {.name = "largest / smallest", .log = true, .low = 1}, .series = {}};
   for (const SiteHistory& site : sites) {
-    Series series{.name = site.records.back().name, .x = site.iterations, .color = int(chart.series.size() % 8)};
+    Series series{.name = site.records.back().site, .x = site.iterations, .color = int(chart.series.size() % 8)};
     for (const SiteRecord& record : site.records) series.y.push_back(record.grad_ratio);
     if (std::any_of(series.y.begin(), series.y.end(), [](double v) { return std::isfinite(v); })) chart.series.push_back(std::move(series));
   }
@@ -194,7 +195,7 @@ Section scales_section(const RunFiles& run) {
   }
   Markup sums;
   section.body += paragraph("Standard deviation over all values of a branch: as it arrives at the site, after bilinear resizing to the site's size, and as it enters the fusion layer.");
-  for (const SiteHistory& site : histories(run.probes)) {
+  for (const SiteHistory& site : histories(run)) {
     const SiteRecord& last = site.records.back();
     (last.kind == "sum" ? sums : section.body) += element("h3", text(site_title(last))) + scale_figures(site, run.calibrated);
   }
@@ -208,7 +209,7 @@ Section gradients_section(const RunFiles& run) {
     section.body = missing("probes.jsonl: the gradients were not recorded.", train_with("probes.every", "50"));
     return section;
   }
-  const std::vector<SiteHistory> sites = histories(run.probes);
+  const std::vector<SiteHistory> sites = histories(run);
   section.body = ratio_chart(sites);
   std::vector<Markup> sums;
   for (const SiteHistory& site : sites) {
@@ -217,7 +218,7 @@ Section gradients_section(const RunFiles& run) {
       section.body += element("h3", text(site_title(last))) + gradient_figures(site);
       continue;
     }
-    for (const Markup& figure : gradient_charts(site, last.name)) sums.push_back(figure);
+    for (const Markup& figure : gradient_charts(site, last.site)) sums.push_back(figure);
   }
   if (!sums.empty()) section.body += element("h3", text("Gradient that reaches each branch where branches are added")) + gallery(sums);
   return section;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/csv.h"
@@ -48,8 +49,9 @@ void read_metrics(const fs::path& path, RunFiles& run) {
 void read_probes(const fs::path& path, RunFiles& run) {
   for (const json& line : read_json_lines(path)) {
     const Fields row(line, path.string());
-    ProbeRow probe{.iteration = row.number("iteration"), .sites = {}, .layers = {}};
-    for (const Fields& site : row.objects("sites")) probe.sites.push_back(read_site(site, run.align_corners));
+    ProbeRecord probe;
+    probe.iteration = std::llround(std::clamp(row.number("iteration"), 0.0, 1e15));
+    for (const Fields& site : row.objects("sites")) probe.sites.push_back(read_site(site));
     for (const Fields& layer : row.objects("layers")) {
       probe.layers.push_back({layer.words("name"), layer.number("grad"), layer.number("weight"), layer.number("update_ratio")});
     }

@@ -24,15 +24,6 @@ struct EvaluationRow {
   double iteration, miou, macc, aacc, pictures, seconds;
   std::vector<ClassRow> classes;
 };
-struct LayerRow {
-  std::string name;
-  double grad, weight, update_ratio;
-};
-struct ProbeRow {
-  double iteration;
-  std::vector<SiteRecord> sites;
-  std::vector<LayerRow> layers;
-};
 struct PictureRow {
   int64_t index = 0;
   std::string name;
@@ -53,7 +44,7 @@ struct RunFiles {
   bool align_corners = false;
   std::vector<TrainRow> train;
   std::vector<EvaluationRow> evaluations;
-  std::vector<ProbeRow> probes;
+  std::vector<ProbeRecord> probes;
   std::vector<Calibrated> calibrated;
   double calibration_batches;  // NaN without calibration.json
   std::optional<Confusion> confusion;

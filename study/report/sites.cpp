@@ -13,20 +13,14 @@
 namespace eq::report {
 namespace {
 
-Scale read_scale(const Fields& fields) { return {fields.number("mean"), fields.number("std")}; }
+BranchRecord::Scale read_scale(const Fields& fields) { return {fields.number("mean"), fields.number("std")}; }
 
 int64_t read_extent(const Fields& fields, const char* key) {
   const double value = fields.number(key);
   return value >= 0 && value <= 1e9 ? int64_t(value) : 0;
 }
 
-double white_noise_factor(const BranchRecord& branch, const SiteRecord& site, bool align_corners) {
-  const auto usable = [](int64_t extent) { return extent >= 1 && extent <= kMaxResizeExtent; };
-  if (!usable(branch.height) || !usable(branch.width) || !usable(site.height) || !usable(site.width)) return kNone;
-  return bilinear_variance_factor(branch.height, site.height, align_corners) * bilinear_variance_factor(branch.width, site.width, align_corners);
-}
-
-BranchRecord read_branch(const Fields& fields, const SiteRecord& site, bool align_corners) {
+BranchRecord read_branch(const Fields& fields) {
   BranchRecord branch;
   branch.name = fields.words("name");
   branch.channels = read_extent(fields, "channels");
@@ -43,8 +37,8 @@ BranchRecord read_branch(const Fields& fields, const SiteRecord& site, bool alig
   branch.lag_one = fields.number("lag_one");
   branch.predicted_factor = fields.number("predicted_factor");
   branch.measured_factor = fields.number("measured_factor");
-  branch.white_factor = white_noise_factor(branch, site, align_corners);
   branch.weight_grad = fields.number("weight_grad");
+  branch.weight_grad_rms = fields.number("weight_grad_rms");
   branch.weight_grad_share = fields.number("weight_grad_share");
   branch.update_ratio = fields.number("update_ratio");
   branch.input_grad = fields.number("input_grad");
@@ -76,16 +70,17 @@ Markup factor_chart(const SiteHistory& site) {
                   .caption = "Variance after resizing over variance before. Dashed: white noise, that is, pixels without correlation; smooth features keep more.",
                   .x = kIterations,
                   .y = {.name = "variance kept", .unit = "1 = all", .low = 0, .high = 1},
-                  .series = branch_series(site, [](const BranchRecord& b) { return b.measured_factor; })};
+                  .series = {}};
   std::vector<Series> guides;
-  const SiteRecord& last = site.records.back();
-  for (size_t b = 0; b < last.branches.size(); ++b) {
-    if (!any_finite({chart.series[b]})) continue;
-    guides.push_back({.x = {site.iterations.front(), site.iterations.back()}, .y = {last.branches[b].white_factor, last.branches[b].white_factor},
-                      .color = chart.series[b].color, .dashed = true});
+  const std::vector<Series> measured = branch_series(site, [](const BranchRecord& b) { return b.measured_factor; });
+  for (size_t b = 0; b < measured.size(); ++b) {
+    const BranchRecord& branch = site.records.back().branches[b];
+    if (!branch.upsampled || !any_finite({measured[b]})) continue;
+    const double white = white_noise_factor(site.records.back(), branch, site.align_corners);
+    chart.series.push_back(measured[b]);
+    guides.push_back({.x = {site.iterations.front(), site.iterations.back()}, .y = {white, white}, .color = measured[b].color, .dashed = true});
   }
-  std::erase_if(chart.series, [](const Series& s) { return !any_finite({s}); });
-  if (chart.series.empty()) return {};
+  if (guides.empty()) return {};
   guides.front().name = "white noise";
   chart.series.insert(chart.series.end(), guides.begin(), guides.end());
   return line_chart(chart);
@@ -106,21 +101,27 @@ bool fused_as_resized(const SiteRecord& site) {
 
 std::string site_title(const SiteRecord& site) {
   const std::string kind = site.kind == "sum" ? "branches are added" : site.kind == "concat" ? "branches are concatenated" : site.kind;
-  return site.name + (kind.empty() ? "" : ": " + kind);
+  return site.site + (kind.empty() ? "" : ": " + kind);
 }
 
-SiteRecord read_site(const Fields& fields, bool align_corners) {
+SiteRecord read_site(const Fields& fields) {
   SiteRecord site;
-  site.name = fields.words("site");
+  site.site = fields.words("site");
   site.kind = fields.words("kind");
   site.height = read_extent(fields, "height");
   site.width = read_extent(fields, "width");
   site.grad_ratio = fields.number("grad_ratio");
-  for (const Fields& branch : fields.objects("branches")) site.branches.push_back(read_branch(branch, site, align_corners));
+  for (const Fields& branch : fields.objects("branches")) site.branches.push_back(read_branch(branch));
   return site;
 }
 
-Markup scale_snapshot(const SiteRecord& site, const std::string& title, const std::string& caption) {
+double white_noise_factor(const SiteRecord& site, const BranchRecord& branch, bool align_corners) {
+  const auto usable = [](int64_t extent) { return extent >= 1 && extent <= kMaxResizeExtent; };
+  if (!branch.upsampled || !usable(branch.height) || !usable(branch.width) || !usable(site.height) || !usable(site.width)) return kNone;
+  return bilinear_variance_factor(branch.height, site.height, align_corners) * bilinear_variance_factor(branch.width, site.width, align_corners);
+}
+
+Markup scale_snapshot(const SiteRecord& site, bool align_corners, const std::string& title, const std::string& caption) {
   const bool unchanged = fused_as_resized(site);
   DotPlot plot{.title = title, .caption = caption, .row_name = "branch", .value = {.name = "standard deviation", .low = 0}};
   DotPlot::Group before{"as it arrives", {}, Mark::kRing, 4}, resized{unchanged ? "resized, and so fused" : "resized", {}, Mark::kDot, 0},
@@ -130,24 +131,24 @@ Markup scale_snapshot(const SiteRecord& site, const std::string& title, const st
     before.values.push_back(branch.before.std);
     resized.values.push_back(branch.resized.std);
     fused.values.push_back(branch.fused.std);
-    white.values.push_back(branch.upsampled ? branch.before.std * std::sqrt(branch.white_factor) : kNone);
+    white.values.push_back(branch.before.std * std::sqrt(white_noise_factor(site, branch, align_corners)));
   }
   plot.groups = {before, white, resized};
   if (!unchanged) plot.groups.push_back(fused);
   return dot_plot(plot);
 }
 
-Markup scale_table(const SiteRecord& site, const std::string& caption, const std::vector<Calibrated>& calibrated) {
+Markup scale_table(const SiteRecord& site, bool align_corners, const std::string& caption, const std::vector<Calibrated>& calibrated) {
   std::vector<std::vector<Cell>> rows;
   for (const BranchRecord& b : site.branches) {
     const double total = b.within_image + b.between_images + b.between_channels;
     const auto part = [&](double variance) { return Cell{text(percent(variance / total, 0))}; };
-    const auto found = std::find_if(calibrated.begin(), calibrated.end(), [&](const Calibrated& c) { return c.site == site.name && c.branch == b.name; });
+    const auto found = std::find_if(calibrated.begin(), calibrated.end(), [&](const Calibrated& c) { return c.site == site.site && c.branch == b.name; });
     const bool constants = found != calibrated.end() && found->equalized;
     rows.push_back({cell(b.name), {text(fmt::format("{}×{}", b.height, b.width))}, {text(std::to_string(b.channels))}, cell(b.resized.mean), cell(b.before.std),
                     cell(b.resized.std), cell(b.fused.mean), cell(b.fused.std), cell(constants ? found->mean : kNone), cell(constants ? found->std : kNone),
-                    part(b.within_image), part(b.between_images), part(b.between_channels), cell(b.lag_one), cell(b.measured_factor), cell(b.predicted_factor),
-                    cell(b.upsampled ? b.white_factor : kNone)});
+                    part(b.within_image), part(b.between_images), part(b.between_channels), cell(b.lag_one), cell(b.upsampled ? b.measured_factor : kNone),
+                    cell(b.upsampled ? b.predicted_factor : kNone), cell(white_noise_factor(site, b, align_corners))});
   }
   return table(caption, {"Branch", "Size", "Channels", "Mean", "Std arriving", "Std resized", "Mean fused", "Std fused", "Calibrated mean", "Calibrated std", "Within image",
                          "Between images", "Between channels", "Lag-one correlation", "Variance kept", "Predicted from it", "White noise"}, rows);
@@ -156,18 +157,18 @@ Markup scale_table(const SiteRecord& site, const std::string& caption, const std
 Markup gradient_table(const SiteRecord& site, const std::string& caption) {
   std::vector<std::vector<Cell>> rows;
   for (const BranchRecord& b : site.branches) {
-    rows.push_back({cell(b.name), cell(b.weight_grad), {text(percent(b.weight_grad_share))}, cell(b.update_ratio), cell(b.input_grad), cell(b.fused.std)});
+    rows.push_back({cell(b.name), cell(b.weight_grad), cell(b.weight_grad_rms), {text(percent(b.weight_grad_share))}, cell(b.update_ratio), cell(b.input_grad), cell(b.fused.std)});
   }
-  return table(caption, {"Branch", "Gradient of its weights", "Share", "Update / weight", "Gradient arriving", "Std fused"}, rows);
+  return table(caption, {"Branch", "Gradient of its weights", "Per weight (RMS)", "Share", "Update / weight", "Gradient arriving", "Std fused"}, rows);
 }
 
 Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& calibrated) {
   const SiteRecord& last = site.records.back();
   const auto at = [](double iteration) { return fmt::format("iteration {:.0f}", iteration); };
-  std::vector<Markup> figures = {scale_snapshot(site.records.front(), "Scale of each branch, " + at(site.iterations.front()),
-                                                "Green ticks: where resizing would leave white noise of the arriving scale.")};
+  std::vector<Markup> figures = {scale_snapshot(site.records.front(), site.align_corners, "Scale of each branch, " + at(site.iterations.front()),
+                                                "The green ticks are where resizing would leave white noise of the arriving scale.")};
   if (site.records.size() > 1) {
-    figures.push_back(scale_snapshot(last, "Scale of each branch, " + at(site.iterations.back()), "The same, at the last record."));
+    figures.push_back(scale_snapshot(last, site.align_corners, "Scale of each branch, " + at(site.iterations.back()), "The same, at the last record."));
     figures.push_back(factor_chart(site));
     figures.push_back(over_time(site, "Scale as it arrives", "Before resizing.", {.name = "standard deviation", .low = 0}, [](const BranchRecord& b) { return b.before.std; }));
     figures.push_back(over_time(site, "Scale after resizing", "What the site would fuse without equalizers.", {.name = "standard deviation", .low = 0},
@@ -177,7 +178,7 @@ Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& cal
                                   [](const BranchRecord& b) { return b.fused.std; }));
     }
   }
-  return gallery(figures) + scale_table(last, "At " + at(site.iterations.back()) + ". Parts of the variance are those after resizing.", calibrated);
+  return gallery(figures) + scale_table(last, site.align_corners, "At " + at(site.iterations.back()) + ". Parts of the variance are those after resizing.", calibrated);
 }
 
 std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving) {

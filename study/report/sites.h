@@ -7,35 +7,18 @@
 
 #include "study/report/fields.h"
 #include "study/report/html.h"
+#include "training/probes.h"
 
 namespace eq::report {
 
-struct Scale {
-  double mean, std;
-};
+SiteRecord read_site(const Fields& fields);
 
-struct BranchRecord {
-  std::string name;
-  int64_t channels = 0, height = 0, width = 0;
-  bool upsampled = false;
-  Scale before, resized, fused;
-  double within_image, between_images, between_channels;  // parts of the variance after resizing
-  double lag_one, predicted_factor, measured_factor;      // NaN where nothing is resized
-  double white_factor;                                    // the variance that resizing would leave of uncorrelated pixels
-  double weight_grad, weight_grad_share, update_ratio, input_grad;
-};
-
-struct SiteRecord {
-  std::string name, kind;
-  int64_t height = 0, width = 0;
-  double grad_ratio;
-  std::vector<BranchRecord> branches;
-};
-
-SiteRecord read_site(const Fields& fields, bool align_corners);
+// The variance that resizing would leave of uncorrelated pixels; NaN for a branch that is not upsampled, and for sizes that no map has.
+double white_noise_factor(const SiteRecord& site, const BranchRecord& branch, bool align_corners);
 
 // One site at several iterations.
 struct SiteHistory {
+  bool align_corners = false;
   std::vector<double> iterations;
   std::vector<SiteRecord> records;
 };
@@ -54,11 +37,11 @@ Markup gradient_figures(const SiteHistory& site);
 std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving);
 
 // The standard deviations of one record's branches: as they arrive, after resizing, as fused, and what white noise would keep.
-Markup scale_snapshot(const SiteRecord& site, const std::string& title, const std::string& caption);
-Markup scale_table(const SiteRecord& site, const std::string& caption, const std::vector<Calibrated>& calibrated);
+Markup scale_snapshot(const SiteRecord& site, bool align_corners, const std::string& title, const std::string& caption);
+Markup scale_table(const SiteRecord& site, bool align_corners, const std::string& caption, const std::vector<Calibrated>& calibrated);
 Markup gradient_table(const SiteRecord& site, const std::string& caption);
 
-// "decode_head.fpn_fusion" as "fpn fusion (decode_head)", for headings.
+// "decode_head.fpn_fusion: branches are concatenated"
 std::string site_title(const SiteRecord& site);
 
 }  // namespace eq::report

@@ -23,13 +23,13 @@ namespace fs = std::filesystem;
 struct Check {
   std::string name, setting;
   double predicted, measured, error, z;
-  bool pass;
+  bool at_most, pass;  // at_most: the prediction is a limit
 };
 
 std::vector<Check> read_checks(const Fields& study) {
   std::vector<Check> checks;
   for (const Fields& c : study.objects("checks")) {
-    checks.push_back({c.words("name"), c.words("setting"), c.number("predicted"), c.number("measured"), c.number("standard_error"), c.number("z"), c.flag("pass")});
+    checks.push_back({c.words("name"), c.words("setting"), c.number("predicted"), c.number("measured"), c.number("standard_error"), c.number("z"), c.flag("at_most"), c.flag("pass")});
   }
   return checks;
 }
@@ -49,7 +49,7 @@ std::string exact_number(double value) { return std::isnan(value) ? "–" : std:
 Markup check_table(const std::string& caption, const std::vector<Check>& checks) {
   std::vector<std::vector<Cell>> rows;
   for (const Check& c : checks) {
-    rows.push_back({cell(c.setting), {text(exact_number(c.predicted))}, {text(exact_number(c.measured))}, cell(c.error), cell(c.z), {verdict(c.pass), false}});
+    rows.push_back({cell(c.setting), {text((c.at_most ? "≤ " : "") + exact_number(c.predicted))}, {text(exact_number(c.measured))}, cell(c.error), cell(c.z), {verdict(c.pass), false}});
   }
   return table(caption, {"Setting", "Predicted", "Measured", "Standard error", "z", ""}, rows);
 }
@@ -59,6 +59,7 @@ Markup agreement_chart(const std::vector<Check>& checks) {
   Series agree{.name = "agrees", .color = 0, .line = false}, differ{.name = "differs", .color = 1, .line = false};
   double low = INFINITY, high = -INFINITY;
   for (const Check& c : checks) {
+    if (c.at_most) continue;
     Series& to = c.pass ? agree : differ;
     to.x.push_back(c.predicted);
     to.y.push_back(c.measured);
@@ -71,11 +72,11 @@ Markup agreement_chart(const std::vector<Check>& checks) {
 }
 
 Markup deviation_plot(const std::vector<Check>& checks) {
-  DotPlot plot{.title = "How far off, in standard errors", .caption = "(measured − predicted) / standard error of each check; chance alone keeps 95 % of them within ±2.",
+  DotPlot plot{.title = "How far off, in standard errors", .caption = "(measured − predicted) / standard error of each check; by chance alone 95 % lie within ±2.",
                .row_name = "check", .rows = names_of(checks), .value = {.name = "z", .unit = "standard errors", .low = -3, .high = 3}, .groups = {}, .zero = 0};
   std::map<std::string, size_t> used;
   for (const Check& c : checks) {
-    if (!std::isfinite(c.z)) continue;
+    if (!std::isfinite(c.z) || c.at_most || c.error == 0) continue;  // nothing random, or no value to be equal to
     const size_t place = used[c.name]++;
     if (place == plot.groups.size()) plot.groups.push_back({"", std::vector<double>(plot.rows.size(), kNone), Mark::kRing, 0});
     const auto row = std::find(plot.rows.begin(), plot.rows.end(), c.name) - plot.rows.begin();
@@ -84,10 +85,23 @@ Markup deviation_plot(const std::vector<Check>& checks) {
   return plot.groups.empty() ? Markup() : dot_plot(plot);
 }
 
+// The authors' own experiment: what is left of white noise of many variances.
+Markup white_noise_chart(const Fields& study) {
+  LineChart chart{.title = "The authors' experiment", .caption = "White noise, upsampled: the share of its variance that is left, for each variance.",
+                  .x = {.name = "variance before", .low = 0}, .y = {.name = "variance after / before"}, .series = {}};
+  for (const Fields& point : study.objects("white_noise")) {
+    const std::string name = fmt::format("ratio {:.0f}", point.number("ratio"));
+    if (chart.series.empty() || chart.series.back().name != name) chart.series.push_back({.name = name, .color = int(chart.series.size() % 8)});
+    chart.series.back().x.push_back(point.number("before"));
+    chart.series.back().y.push_back(point.number("after") / point.number("before"));
+  }
+  return chart.series.empty() ? Markup() : line_chart(chart);
+}
+
 std::vector<Section> theory_sections(const Fields& study) {
   const std::vector<Check> checks = read_checks(study);
   if (checks.empty()) return {{"checks", "Checks", missing("the study has no checks.", "Run equiscale study theory.")}};
-  std::vector<Section> sections = {{"agreement", "Agreement", gallery({agreement_chart(checks), deviation_plot(checks)})}};
+  std::vector<Section> sections = {{"agreement", "Agreement", gallery({agreement_chart(checks), deviation_plot(checks), white_noise_chart(study)})}};
   std::vector<Check> failed;
   std::copy_if(checks.begin(), checks.end(), std::back_inserter(failed), [](const Check& c) { return !c.pass; });
   for (Check& c : failed) c.setting = c.name + ", " + c.setting;
@@ -115,12 +129,19 @@ Markup verdict_badge(const std::string& words) {
   return element("span", {{"class", "verdict"}}, text(words));
 }
 
-// A link where the evidence is a file of the study's folder, else the words.
+// The study.json files that a claim rests on, relative to the folder around this study's own: as links to the pages beside them. Other words
+// stay words.
 Markup evidence(const std::string& words, const fs::path& folder) {
-  const fs::path file(words);
-  // "./" keeps a colon in a file's name from being read as a scheme.
-  const bool there = !words.empty() && file.is_relative() && fs::is_regular_file(folder / file);
-  return there ? element("a", {{"href", "./" + file.generic_string()}}, text(words)) : text(words);
+  Markup out;
+  for (size_t begin = 0; begin < words.size();) {
+    const size_t end = std::min(words.find(", ", begin), words.size());
+    const fs::path file(words.substr(begin, end - begin));
+    const fs::path page = fs::path("..") / file.parent_path() / "report.html";
+    const bool there = file.filename() == "study.json" && file.is_relative() && fs::exists(folder / page);
+    out += text(begin > 0 ? ", " : "") + (there ? element("a", {{"href", page.generic_string()}}, text(file.generic_string())) : text(file.generic_string()));
+    begin = end + 2;
+  }
+  return out;
 }
 
 std::vector<Section> claims_sections(const Fields& study, const fs::path& folder) {

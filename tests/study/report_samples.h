@@ -31,8 +31,8 @@ inline json sample_site(const std::string& name, double age, bool equalized, con
                    {"before", {{"mean", 0.4}, {"std", before}}},
                    {"resized", {{"mean", 0.4}, {"std", resized}, {"within_image", 0.8 * variance}, {"between_images", 0.05 * variance}, {"between_channels", 0.15 * variance}}},
                    {"fused", {{"mean", equalized ? 0.0 : 0.4}, {"std", equalized ? 1 + 0.1 * age * i : resized}}},
-                   {"update_ratio", 1e-3 * gradient}, {"input_grad", 0.02 * std::pow(2, i)}};
-    for (const char* key : {"lag_one", "predicted_factor", "measured_factor"}) branch[key] = i == 0 ? json(nullptr) : json(key[0] == 'l' ? 0.6 : kept);
+                   {"weight_grad_rms", 1e-4 * gradient}, {"update_ratio", 1e-3 * gradient}, {"input_grad", 0.02 * std::pow(2, i)}};
+    for (const char* key : {"lag_one", "predicted_factor", "measured_factor"}) branch[key] = i == 0 ? json(1.0) : json(key[0] == 'l' ? 0.6 : kept);
     site["branches"].push_back(branch);
   }
   for (size_t i = 0; i < gradients.size(); ++i) {
@@ -77,16 +77,22 @@ inline json sample_theory() {
                         {"standard_error", 0.0004}, {"z", z}, {"pass", pass}});
     }
   }
+  checks.push_back({{"name", "single pictures"}, {"setting", "no picture gains variance"}, {"predicted", 1.0}, {"measured", 0.98}, {"standard_error", 0.0}, {"z", 0.0},
+                    {"at_most", true}, {"pass", true}});
+  json white = json::array();
+  for (const auto& [ratio, kept] : {std::pair{2, 0.3943}, {4, 0.4342}, {8, 0.4445}}) {
+    for (int i = 1; i < 9; ++i) white.push_back({{"ratio", ratio}, {"variance", i / 9.0}, {"before", i / 9.0}, {"after", kept * i / 9.0}});
+  }
   const size_t count = checks.size();
-  return {{"kind", "theory"}, {"command", "equiscale study theory"}, {"version", "0.1.0"}, {"seconds", 75.0}, {"checks", checks}, {"passed", count - size_t(failed)}, {"failed", failed}};
+  return {{"kind", "theory"}, {"command", "equiscale study theory"}, {"version", "0.1.0"}, {"seconds", 75.0}, {"checks", checks}, {"white_noise", white}, {"passed", count - size_t(failed)}, {"failed", failed}};
 }
 
 inline json sample_probe_study(const std::string& kind) {
   json records = json::array();
   for (const char* head : {"uper", "sep_aspp"}) {
     for (const char* arm : {"off", "explicit"}) {
-      for (int iteration : {0, 200}) {
-        records.push_back({{"head", head}, {"arm", arm}, {"iteration", iteration},
+      for (int iteration : {-1, 0, 100, 200}) {
+        records.push_back({{"head", head}, {"arm", arm}, {"source", iteration < 0 ? "first step" : "run"}, {"iteration", std::max(0, iteration)},
                            {"sites", {sample_site("decode_head.ppm_fusion", iteration / 200.0, std::string(arm) != "off", "pool "),
                                       sample_site("decode_head.fpn_fusion", iteration / 200.0, std::string(arm) != "off")}}});
       }
@@ -124,7 +130,8 @@ inline json sample_paired(const std::vector<std::string>& names = {"off", "expli
     }
   }
   return {{"kind", "run"}, {"command", "equiscale study run recipes/camvid.json --arms off,explicit,folded_normalised --seeds 5"}, {"version", "0.1.0"}, {"seconds", 12180.0},
-          {"config", {{"seed", 0}}}, {"arms", arms}, {"seeds", seeds}, {"runs", runs}, {"comparisons", comparisons}, {"cost", {{"cpu_seconds", 24000.0}, {"wall_seconds", 12180.0}}}};
+          {"config", {{"seed", 0}}}, {"arms", arms}, {"seeds", seeds}, {"classes", {"sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"}},
+          {"initial_weights", {{{"seed", 0}, {"equal", true}}}}, {"runs", runs}, {"comparisons", comparisons}, {"cost", {{"cpu_seconds", 24000.0}, {"wall_seconds", 12180.0}}}};
 }
 
 inline json sample_claims() {

@@ -45,7 +45,7 @@ void check_self_contained(const std::string& html) {
     for (size_t at = html.find(attribute); at != std::string::npos; at = html.find(attribute, at + 1)) {
       const std::string target = html.substr(at + std::strlen(attribute), 16);
       CAPTURE(target);
-      CHECK((target.starts_with("data:image/png") || target.starts_with("#") || target.starts_with("./")));
+      CHECK((target.starts_with("data:image/png") || target.starts_with("#") || target.starts_with("./") || target.starts_with("../")));
     }
   }
 }
@@ -164,10 +164,17 @@ TEST_CASE("every kind of study has its page", "[report]") {
     check_self_contained(html);
     return html;
   };
-  CHECK_THAT(page(sample_theory()), Contains("Measured against predicted") && Contains("Checks that agree") && Contains("✓ agrees"));
+  CHECK_THAT(page(sample_theory()), Contains("Measured against predicted") && Contains("Checks that agree") && Contains("✓ agrees") && Contains("≤ 1.0000") && Contains("ratio 4"));
   CHECK_THAT(page(sample_probe_study("scales")), Contains("Scale of each branch") && Contains("Arm explicit") && Contains("white noise"));
   CHECK_THAT(page(sample_probe_study("gradients")), Contains("share of the fusion gradient") && Contains("off: largest / smallest"));
-  CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
+  CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("start from the same values") && Contains("bicyclist") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
+  fs::create_directories(folder.path() / "pages" / "theory");
+  write_file(folder.path() / "pages" / "theory" / "report.html", "");
+  fs::create_directories(folder.path() / "pages" / "claims");
+  json claims = sample_claims();
+  claims["claims"][0]["evidence"] = "theory/study.json, gone/study.json";
+  write_file(folder.path() / "pages" / "claims" / "study.json", claims.dump());
+  CHECK_THAT(report_of(folder.path() / "pages" / "claims"), Contains("<a href=\"../theory/report.html\">theory/study.json</a>, gone/study.json<"));
   CHECK_THAT(page(sample_claims()), Contains("✓ holds") && Contains("✗ does not hold") && Contains("Theorem 3.2"));
   // Empty ones say what would fill them.
   for (const char* kind : {"theory", "scales", "gradients", "run", "claims"}) CHECK_THAT(page({{"kind", kind}}), Contains("Not here: "));
