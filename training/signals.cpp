@@ -8,6 +8,7 @@ namespace {
 constexpr int kSignals[] = {SIGINT, SIGTERM};
 volatile std::sig_atomic_t received = 0;
 struct sigaction before[2];
+int depth = 0;  // the handlers are those of the outermost one
 
 void on_signal(int signal) {
   if (received != 0) {  // again: as if it had never been caught
@@ -21,8 +22,8 @@ void on_signal(int signal) {
 }  // namespace
 
 StopSignals::StopSignals(bool on) : on_(on) {
-  received = 0;
-  if (!on_) return;
+  if (depth == 0) received = 0;
+  if (!on_ || ++depth > 1) return;
   struct sigaction action = {};
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
@@ -30,7 +31,7 @@ StopSignals::StopSignals(bool on) : on_(on) {
 }
 
 StopSignals::~StopSignals() {
-  if (!on_) return;
+  if (!on_ || --depth > 0) return;
   for (int i = 0; i < 2; ++i) sigaction(kSignals[i], &before[i], nullptr);
 }
 

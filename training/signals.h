@@ -1,6 +1,6 @@
 #pragma once
 // SIGINT and SIGTERM as a polite request: the first one is remembered, so that training can end at a step with a checkpoint; the
-// second one ends the program at once.
+// second one ends the program at once. One within another, a run's within a study's, changes nothing: what the outer one has heard still counts.
 
 namespace eq {
 
