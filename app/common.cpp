@@ -28,14 +28,16 @@ void MachineOptions::apply() const {
 void ConfigOptions::add_to(CLI::App* command) {
   command->add_option("config", path, "Configuration file (JSON with // comments), such as recipes/shapes_upernet_resnet18.json")->required();
   command->add_option("--set", settings, "Change a key, e.g. --set train.iterations=200 (may be repeated)")->take_all()->allow_extra_args(false);
-  command->add_option("--seed", seed, "Seed of weights, data order and augmentation (default: the configuration's)");
+  command->add_option("--seed", seed, "Seed of weights, data order and augmentation (default: the configuration's)")->check(CLI::NonNegativeNumber);
 }
 
-Config ConfigOptions::load() const {
+std::vector<std::string> ConfigOptions::all_settings() const {
   std::vector<std::string> all = settings;
   if (seed >= 0) all.push_back("seed=" + std::to_string(seed));
-  return load_config(path, all);
+  return all;
 }
+
+Config ConfigOptions::load() const { return load_config(path, all_settings()); }
 
 void print_json(const nlohmann::json& value) { std::printf("%s\n", value.dump(2).c_str()); }
 

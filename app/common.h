@@ -40,6 +40,7 @@ struct ConfigOptions {
   std::vector<std::string> settings;
   long long seed = -1;
   void add_to(CLI::App* command);
+  std::vector<std::string> all_settings() const;  // with the seed
   Config load() const;
 };
 

@@ -9,6 +9,7 @@
 #include "core/file.h"
 #include "study/claims/claims.h"
 #include "study/paired/run.h"
+#include "study/report/fields.h"
 #include "study/report/report.h"
 #include "study/snapshots/snapshots.h"
 #include "study/theory/study.h"
@@ -27,12 +28,32 @@ std::string typed_command() {
   return command;
 }
 
+// A folder keeps one study: throws UsageError where another kind has left its result. One that cannot be read is no loss.
+void check_folder(const std::filesystem::path& out, const std::string& kind) {
+  const std::filesystem::path file = out / "study.json";
+  if (out.empty() || !std::filesystem::exists(file)) return;
+  std::string there;
+  try {
+    const nlohmann::json study = report::read_json(file);
+    there = report::Fields(study, file.string()).words("kind");
+  } catch (const DataError&) {
+    return;
+  }
+  if (there == kind) return;
+  throw UsageError("the folder holds a study of another kind: " + there, out.string(), "choose another --out");
+}
+
 // Where a study leaves its result and its page; nothing without a folder.
 void write_study(const std::filesystem::path& out, const std::string& text) {
   if (out.empty()) return;
   make_folder(out);
   write_text_atomically(out / "study.json", text);
   write_study_report(out);
+}
+
+[[noreturn]] void stopped(std::FILE* log) {
+  fmt::print(log, "stopped; the same command goes on\n");
+  throw CLI::RuntimeError(130);
 }
 
 void print_check(std::FILE* log, const TheoryCheck& check, std::string& group) {
@@ -62,6 +83,7 @@ void add_theory(CLI::App& study) {
   command->add_flag("--json", options->json, "Print study.json on standard output, the table on standard error");
   command->callback([options] {
     options->machine.apply();
+    check_folder(options->out, "theory");
     std::FILE* log = options->json ? stderr : stdout;
     std::string group;
     options->request.on_check = [&](const TheoryCheck& check) { print_check(log, check, group); };
@@ -87,18 +109,18 @@ void add_run(CLI::App& study) {
   auto options = std::make_shared<Options>();
   options->config.add_to(command);
   options->machine.add_to(command);
-  command->add_option("--arms", options->arms, "Modes of the equalizer, or name:key=value;key=value; the first one is the baseline")->capture_default_str();
+  command->add_option("--arms", options->arms, "Modes of the equalizer (docs/config.md), or name:key=value;key=value; the first one is the baseline")->capture_default_str();
   command->add_option("--seeds", options->seeds, "How many, from the configuration's on")->capture_default_str();
   command->add_option("--out", options->out, "The study's folder; finished runs in it are kept, an interrupted one goes on")->required();
   command->add_flag("--dry-run", options->dry_run, "Check all arms and their initial weights, run nothing");
   command->add_flag("--json", options->json, "Print study.json on standard output, progress on standard error");
   command->callback([options] {
     options->machine.apply();
+    check_folder(options->out, "run");
     std::FILE* log = options->json ? stderr : stdout;
     PairedRequest request;
     request.config = options->config.path;
-    request.settings = options->config.settings;
-    if (options->config.seed >= 0) request.settings.push_back("seed=" + std::to_string(options->config.seed));
+    request.settings = options->config.all_settings();
     request.arms = parse_arms(options->arms);
     request.seeds = options->seeds;
     request.out = options->out;
@@ -109,10 +131,7 @@ void add_run(CLI::App& study) {
     if (options->dry_run) return;
     fmt::print(log, "\n{}", paired_study_table(study));
     if (options->json) fmt::print("{}", paired_study_json(study, request.command));
-    if (!study.finished) {
-      fmt::print(log, "stopped; the same command goes on\n");
-      throw CLI::RuntimeError(130);
-    }
+    if (!study.finished) stopped(log);
   });
 }
 
@@ -125,14 +144,16 @@ void add_claims(CLI::App& study) {
   };
   auto options = std::make_shared<Options>();
   command->add_option("folder", options->folder, "Folder with studies (every study.json below it)")->required();
-  command->add_option("--out", options->out, "Folder for study.json (default: FOLDER/claims)");
+  command->add_option("--out", options->out, "Folder for study.json and report.html (default: FOLDER/claims)");
   command->add_flag("--json", options->json, "Print study.json on standard output, the table on standard error");
   command->callback([options] {
+    const std::filesystem::path folder = options->folder, out = options->out.empty() ? folder / "claims" : std::filesystem::path(options->out);
+    check_folder(out, "claims");
     const auto start = std::chrono::steady_clock::now();
-    const auto claims = judge_claims(options->folder);
+    const auto claims = judge_claims(folder);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const std::string text = claims_json(claims, typed_command(), seconds);
-    write_study(options->out.empty() ? std::filesystem::path(options->folder) / "claims" : std::filesystem::path(options->out), text);
+    write_study(out, text);
     fmt::print(options->json ? stderr : stdout, "{}", claims_table(claims));
     if (options->json) fmt::print("{}", text);
   });
@@ -156,37 +177,40 @@ void add_snapshots(CLI::App& study, bool gradients) {
   options->request.gradients = gradients;
   options->config.add_to(command);
   options->machine.add_to(command);
-  command->add_option("--heads", options->heads, "Decode heads, or name:key=value;... (default: the configuration's)");
-  command->add_option("--arms", options->arms, "Modes of the equalizer, or name:key=value;...")->capture_default_str();
+  command->add_option("--heads", options->heads, "Decode heads (uper, psp, aspp, sep_aspp, fcn), or name:key=value;... (default: the configuration's)");
+  command->add_option("--arms", options->arms, "Modes of the equalizer (docs/config.md), or name:key=value;...")->capture_default_str();
   command->add_option("--batches", options->request.batches, "Training batches to look at")->capture_default_str();
   command->add_option("--iterations", options->request.iterations, "Also train each so long and record on the way; needs --out")->capture_default_str();
   command->add_option("--every", options->request.every, "Iterations between those records")->capture_default_str();
-  command->add_option("--out", options->out, "Folder for study.json");
+  command->add_option("--out", options->out, "Folder for study.json and report.html");
   command->add_flag("--json", options->json, "Print study.json on standard output, the tables on standard error");
-  command->callback([options] {
+  command->callback([options, name] {
     options->machine.apply();
     SnapshotRequest& request = options->request;
     if (request.iterations > 0 && options->out.empty()) throw UsageError("the runs need a folder", "--iterations", "add --out DIR");
     request.config = options->config.path;
-    request.settings = options->config.settings;
-    if (options->config.seed >= 0) request.settings.push_back("seed=" + std::to_string(options->config.seed));
+    request.settings = options->config.all_settings();
     if (!options->heads.empty()) request.heads = parse_heads(options->heads);
     request.arms = arm_specs(options->arms);
     request.out = options->out;
     request.log = options->json ? stderr : stdout;
+    check_folder(request.out, name);
     const auto start = std::chrono::steady_clock::now();
     const std::vector<Snapshot> snapshots = first_step_snapshots(request);
+    const bool finished = train_and_record(request);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const std::string text = snapshot_study_json(request, snapshots, typed_command(), seconds);
-    write_study(options->out, text);
+    const std::string text = snapshot_study_json(request, snapshots, finished, typed_command(), seconds);
+    write_study(request.out, text);
     if (options->json) fmt::print("{}", text);
+    if (!finished) stopped(request.log);
   });
 }
 
 }  // namespace
 
 void add_study(CLI::App& app) {
-  CLI::App* study = add_command(app, "study", "Check the paper's claims: theory, paired training runs, the table of claims", "equiscale study theory");
+  CLI::App* study = add_command(app, "study", "Check the paper's claims: formulas, scales and gradients of real features, paired training runs, all claims as a table",
+                                "equiscale study theory");
   study->require_subcommand(1);
   add_theory(*study);
   add_run(*study);

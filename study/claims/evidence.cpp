@@ -1,13 +1,13 @@
 // Finding and reading study.json files.
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/errors.h"
-#include "core/file.h"
 #include "core/json.h"
 #include "study/claims/rules.h"
+#include "study/report/fields.h"
 
 namespace eq {
 namespace {
@@ -15,7 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr size_t kStudyBytes = size_t{256} << 20;
 constexpr int kDepth = 8;
 
 double number(const json& value) { return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN(); }
@@ -53,16 +52,41 @@ BranchEvidence read_branch(const json& b) {
   return branch;
 }
 
+constexpr const char* kModeKey = "equalizer.mode=";
+
+// What an arm sets equalizer.mode to; the configuration's where it says nothing.
+std::string mode_of(const json& arm, const json& config) {
+  std::string mode = config.at("equalizer").at("mode").get<std::string>();
+  for (const json& setting : arm.at("settings")) {
+    const std::string text = setting.get<std::string>();
+    if (text.starts_with(kModeKey)) mode = text.substr(std::string(kModeKey).size());
+  }
+  return mode;
+}
+
+// What it sets besides the equalizer.
+std::set<std::string> other_settings(const json& arm) {
+  std::set<std::string> others;
+  for (const json& setting : arm.at("settings")) {
+    const std::string text = setting.get<std::string>();
+    if (!text.starts_with("equalizer.")) others.insert(text);
+  }
+  return others;
+}
+
 RecordEvidence read_records(const json& study, const std::string& file) {
   RecordEvidence result{file, {}};
+  std::map<std::string, std::string> modes;
+  for (const json& arm : study.value("arms", json::array())) modes[arm.at("name").get<std::string>()] = mode_of(arm, study.at("config"));
   for (const json& record : study.at("records")) {
+    if (record.at("iteration") != 0 || record.value("source", "") == "run") continue;  // a run's record is of a single batch
     for (const json& s : record.at("sites")) {
       if (s.at("kind") != "concat") continue;
       SiteEvidence site;
       site.head = record.value("head", "");
-      site.arm = record.at("arm").get<std::string>();
+      const std::string arm = record.at("arm").get<std::string>();
+      site.mode = modes.contains(arm) ? modes[arm] : arm;  // without a list of arms, the names are modes
       site.site = s.at("site").get<std::string>();
-      site.iteration = record.at("iteration").get<int64_t>();
       site.grad_ratio = number_if_any(s, "grad_ratio");
       for (const json& b : s.at("branches")) site.branches.push_back(read_branch(b));
       result.sites.push_back(std::move(site));
@@ -71,22 +95,12 @@ RecordEvidence read_records(const json& study, const std::string& file) {
   return result;
 }
 
-// What an arm sets equalizer.mode to; the configuration's where it says nothing.
-std::string mode_of(const json& arm, const json& config) {
-  constexpr const char* kKey = "equalizer.mode=";
-  std::string mode = config.at("equalizer").at("mode").get<std::string>();
-  for (const json& setting : arm.at("settings")) {
-    const std::string text = setting.get<std::string>();
-    if (text.starts_with(kKey)) mode = text.substr(std::string(kKey).size());
-  }
-  return mode;
-}
-
 RunEvidence read_runs(const json& study, const std::string& file) {
   RunEvidence result;
   result.file = file;
-  result.baseline = study.at("arms").at(0).at("name").get<std::string>();
-  for (const json& arm : study.at("arms")) result.modes[arm.at("name").get<std::string>()] = mode_of(arm, study.at("config"));
+  for (const json& arm : study.at("arms")) {
+    result.arms[arm.at("name").get<std::string>()] = {mode_of(arm, study.at("config")), other_settings(arm)};
+  }
   for (const json& run : study.at("runs")) {
     if (!run.at("shared_from").is_null()) continue;
     result.runs[run.at("arm").get<std::string>()][run.at("seed").get<int64_t>()] = {number(run.at("miou")), number(run.at("loss_tail")),
@@ -96,8 +110,7 @@ RunEvidence read_runs(const json& study, const std::string& file) {
 }
 
 void read_study(const fs::path& path, const std::string& name, Evidence& evidence) {
-  const json study = json::parse(read_text(path, kStudyBytes), nullptr, false);
-  if (!study.is_object()) throw DataError("the file is not JSON", path.string(), "run the study again, or delete the file");
+  const json study = report::read_json(path);
   try {
     const std::string kind = study.at("kind").get<std::string>();
     if (kind == "theory") evidence.theory.push_back(read_theory(study, name));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,21 +28,23 @@ struct BranchEvidence {
 };
 
 struct SiteEvidence {
-  std::string head, arm, site;
-  int64_t iteration = 0;
+  std::string head, mode, site;  // mode: equalizer.mode of the record's arm
   std::optional<double> grad_ratio;
   std::vector<BranchEvidence> branches;
 };
 
 struct RecordEvidence {  // of the studies "scales" and "gradients"
   std::string file;
-  std::vector<SiteEvidence> sites;  // of concatenations
+  std::vector<SiteEvidence> sites;  // of concatenations, before the first update
 };
 
 struct RunEvidence {
   std::string file;
-  std::string baseline;
-  std::map<std::string, std::string> modes;  // arm -> equalizer.mode
+  struct Arm {
+    std::string mode;              // equalizer.mode
+    std::set<std::string> others;  // settings besides the equalizer's
+  };
+  std::map<std::string, Arm> arms;
   struct Run {
     double miou = 0, loss_tail = 0, seconds = 0;
   };

@@ -16,15 +16,15 @@ constexpr double kMostPairs = 0.9;   // share of pairs that must be in order
 
 struct Found {
   std::vector<const SiteEvidence*> sites;
-  std::vector<std::string> files;
+  std::vector<std::string> files;  // as many
 };
 
-// The sites of the first iteration, of the arm "off" or of all others.
-Found first_step(const std::vector<RecordEvidence>& evidence, bool equalized) {
+// The sites in arms of that mode.
+Found sites_of(const std::vector<RecordEvidence>& evidence, const std::string& mode) {
   Found found;
   for (const RecordEvidence& study : evidence) {
     for (const SiteEvidence& site : study.sites) {
-      if (site.iteration != 0 || (site.arm != "off") != equalized || site.branches.size() < 2) continue;
+      if (site.mode != mode || site.branches.size() < 2) continue;
       found.sites.push_back(&site);
       found.files.push_back(study.file);
     }
@@ -51,7 +51,7 @@ Verdict by_share(double share, double most) {
 Claim unequal_scales(const std::vector<RecordEvidence>& scales) {
   Claim claim{"The levels that are fused differ in scale at the first step", "abstract: scale disequilibrium", "", Verdict::kNotMeasured,
               "equiscale study scales CONFIG --out DIR"};
-  const Found found = first_step(scales, false);
+  const Found found = sites_of(scales, "off");
   if (found.sites.empty()) return claim;
   std::vector<double> ratios;
   for (const SiteEvidence* site : found.sites) ratios.push_back(scale_ratio(*site));
@@ -67,12 +67,11 @@ Claim unequal_scales(const std::vector<RecordEvidence>& scales) {
 Claim unit_scale(const std::vector<RecordEvidence>& scales) {
   Claim claim{"Equalizers give every fused feature mean 0 and standard deviation 1, whatever the data", "abstract; section 1.2", "", Verdict::kNotMeasured,
               "equiscale study scales CONFIG --out DIR"};
-  Found found = first_step(scales, true);
+  const Found found = sites_of(scales, "explicit");  // folded constants leave the features as they are; comparators promise something else
   double mean = 0, std = 0;
   size_t branches = 0;
-  for (size_t i = 0; i < found.sites.size(); ++i) {
-    if (found.sites[i]->arm != "explicit") continue;  // folded constants leave the features as they are; comparators promise something else
-    for (const BranchEvidence& branch : found.sites[i]->branches) {
+  for (const SiteEvidence* site : found.sites) {
+    for (const BranchEvidence& branch : site->branches) {
       mean = std::max(mean, std::abs(branch.fused_mean));
       std = std::max(std, std::abs(branch.fused_std - 1));
       ++branches;
@@ -89,7 +88,7 @@ Claim unit_scale(const std::vector<RecordEvidence>& scales) {
 Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
   Claim claim{"On real data too, the branch of larger scale gets the larger gradients", "section 2.1, the gradient argument", "", Verdict::kNotMeasured,
               "equiscale study gradients CONFIG --out DIR"};
-  const Found found = first_step(gradients, false);
+  const Found found = sites_of(gradients, "off");
   int64_t pairs = 0, ordered = 0;
   for (const SiteEvidence* site : found.sites) {
     for (const BranchEvidence& a : site->branches) {
@@ -111,13 +110,16 @@ Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
 Claim gradients_equalized(const std::vector<RecordEvidence>& gradients) {
   Claim claim{"Equalizers bring the gradients of the branches closer together", "abstract: bad for gradient descent", "", Verdict::kNotMeasured,
               "equiscale study gradients CONFIG --out DIR"};
-  const Found off = first_step(gradients, false), on = first_step(gradients, true);
+  const Found off = sites_of(gradients, "off"), on = sites_of(gradients, "explicit");
   std::vector<double> before, after;
-  for (const SiteEvidence* a : off.sites) {
-    for (const SiteEvidence* b : on.sites) {
-      if (b->arm != "explicit" || a->head != b->head || a->site != b->site || !a->grad_ratio || !b->grad_ratio) continue;
-      before.push_back(*a->grad_ratio);
-      after.push_back(*b->grad_ratio);
+  std::vector<std::string> files;
+  for (size_t i = 0; i < off.sites.size(); ++i) {
+    for (size_t k = 0; k < on.sites.size(); ++k) {
+      const SiteEvidence &a = *off.sites[i], &b = *on.sites[k];
+      if (off.files[i] != on.files[k] || a.head != b.head || a.site != b.site || !a.grad_ratio || !b.grad_ratio) continue;
+      before.push_back(*a.grad_ratio);
+      after.push_back(*b.grad_ratio);
+      files.push_back(off.files[i]);
     }
   }
   if (before.empty()) return claim;
@@ -126,7 +128,7 @@ Claim gradients_equalized(const std::vector<RecordEvidence>& gradients) {
   claim.verdict = by_share(double(closer) / double(before.size()), kMostPairs);
   claim.measurement = fmt::format("largest over smallest gradient norm of the branches, median over sites: {:.2f} without, {:.2f} with; smaller at {} of {} sites",
                                   median(before), median(after), closer, before.size());
-  claim.evidence = joined(off.files);
+  claim.evidence = joined(files);
   return claim;
 }
 

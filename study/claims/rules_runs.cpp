@@ -33,7 +33,7 @@ std::vector<double> differences(const RunEvidence& study, const std::string& fir
   return result;
 }
 
-// Pairs of arms whose modes satisfy the two conditions.
+// Pairs of arms whose modes satisfy the two conditions and that differ in nothing but the equalizer.
 struct ArmPair {
   const RunEvidence* study;
   std::string first, second;
@@ -42,9 +42,9 @@ template <class First, class Second>
 std::vector<ArmPair> pairs_of(const std::vector<RunEvidence>& evidence, First first, Second second) {
   std::vector<ArmPair> pairs;
   for (const RunEvidence& study : evidence) {
-    for (const auto& [a, mode_a] : study.modes) {
-      for (const auto& [b, mode_b] : study.modes) {
-        if (first(mode_a) && second(mode_b)) pairs.push_back({&study, a, b});
+    for (const auto& [a, arm_a] : study.arms) {
+      for (const auto& [b, arm_b] : study.arms) {
+        if (first(arm_a.mode) && second(arm_b.mode) && arm_a.others == arm_b.others) pairs.push_back({&study, a, b});
       }
     }
   }

@@ -11,7 +11,9 @@
 #include "core/file.h"
 #include "core/limits.h"
 #include "layers/calibration.h"
+#include "study/report/report.h"
 #include "study/snapshots/record_mean.h"
+#include "training/signals.h"
 #include "training/trainer.h"
 
 namespace eq {
@@ -67,24 +69,23 @@ Snapshot take(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec
   return {head.name, arm.name, mean.result()};
 }
 
-// Trains one head and arm with probes on and returns its records.
-ordered_json train_and_record(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm) {
-  std::vector<std::string> settings = settings_of(request, head, arm);
-  settings.push_back("train.iterations=" + std::to_string(request.iterations));
-  settings.push_back("probes.every=" + std::to_string(request.every));
-  TrainRequest run{.out = request.out / (head.name + "-" + arm.name)};
-  run.resume = std::filesystem::exists(run.out);
-  run.log = request.log;
-  train(load_config(request.config, settings), run);
-  ordered_json records = ordered_json::array();
-  std::istringstream lines(read_text(run.out / "probes.jsonl", limits::kListFileBytes));
+std::filesystem::path run_folder(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm) {
+  return request.out / (head.name + "-" + arm.name);
+}
+
+// What a run has recorded so far.
+void append_records(ordered_json& records, const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm) {
+  const std::filesystem::path file = run_folder(request, head, arm) / "probes.jsonl";
+  if (!std::filesystem::exists(file)) return;
+  std::istringstream lines(read_text(file, limits::kListFileBytes));
   for (std::string line; std::getline(lines, line);) {
+    const ordered_json row = ordered_json::parse(line, nullptr, false);
+    if (!row.is_object()) throw DataError("a row is not JSON", file.string(), "delete the run's folder; it will be made again");
     ordered_json record = {{"head", head.name}, {"arm", arm.name}, {"source", "run"}};
-    record.update(ordered_json::parse(line));
+    record.update(row);
     record.erase("layers");
     records.push_back(record);
   }
-  return records;
 }
 
 std::string number(double value, int width, int digits) {
@@ -115,8 +116,28 @@ std::vector<Snapshot> first_step_snapshots(const SnapshotRequest& request) {
   return snapshots;
 }
 
-std::string snapshot_study_json(const SnapshotRequest& request, const std::vector<Snapshot>& snapshots, const std::string& command, double seconds) {
-  ordered_json records = ordered_json::array();
+bool train_and_record(const SnapshotRequest& request) {
+  if (request.iterations == 0) return true;
+  const StopSignals signals;
+  for (const ArmSpec& head : heads_of(request)) {
+    for (const ArmSpec& arm : request.arms) {
+      const std::filesystem::path out = run_folder(request, head, arm);
+      std::vector<std::string> settings = settings_of(request, head, arm);
+      settings.push_back("train.iterations=" + std::to_string(request.iterations));
+      settings.push_back("probes.every=" + std::to_string(request.every));
+      const bool resume = std::filesystem::exists(out / "config.json");
+      if (request.log != nullptr) fmt::print(request.log, "training {} for {} iterations{}\n", out.string(), request.iterations, resume ? ": going on" : "");
+      if (!train(load_config(request.config, settings), {.out = out, .resume = resume, .log = nullptr}).finished) return false;
+      write_run_report(out);
+    }
+  }
+  return true;
+}
+
+std::string snapshot_study_json(const SnapshotRequest& request, const std::vector<Snapshot>& snapshots, bool finished, const std::string& command,
+                                double seconds) {
+  ordered_json arms = ordered_json::array(), records = ordered_json::array();
+  for (const ArmSpec& arm : request.arms) arms.push_back({{"name", arm.name}, {"settings", arm.settings}});
   for (const Snapshot& snapshot : snapshots) {
     ordered_json record = {{"head", snapshot.head}, {"arm", snapshot.arm}, {"source", "first step"}, {"batches", request.batches}};
     record.update(ordered_json::parse(probe_json(snapshot.record)));
@@ -125,13 +146,12 @@ std::string snapshot_study_json(const SnapshotRequest& request, const std::vecto
   }
   if (request.iterations > 0) {
     for (const ArmSpec& head : heads_of(request)) {
-      for (const ArmSpec& arm : request.arms) {
-        for (auto& record : train_and_record(request, head, arm)) records.push_back(record);
-      }
+      for (const ArmSpec& arm : request.arms) append_records(records, request, head, arm);
     }
   }
   const ordered_json study = {{"kind", request.gradients ? "gradients" : "scales"}, {"command", command}, {"version", EQ_VERSION}, {"seconds", seconds},
-                              {"config", ordered_json::parse(to_json_text(load_config(request.config, request.settings)))}, {"records", records}};
+                              {"finished", finished}, {"config", ordered_json::parse(to_json_text(load_config(request.config, request.settings)))},
+                              {"arms", arms}, {"records", records}};
   return study.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 

@@ -55,3 +55,35 @@ TEST_CASE("SIGTERM ends a paired study with a checkpoint, and the same command g
   check_error(equiscale(command("whole") + " --set optimizer.lr=0.5"), 2, "optimizer.lr");
   check_error(equiscale("study run " + config + " --arms off --out x"), 2, "--arms");
 }
+
+TEST_CASE("SIGTERM ends a study with runs, and the same command goes on", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string(), out = (folder.path() / "scales").string();
+  write_file(config, tiny_recipe());
+  const std::string command = "study scales " + config + " --batches 1 --every 20 --out " + out + " --iterations ";
+  const std::string begun = out + "/uper-off/probes.csv";
+  const CommandResult stopped = run_command(EQ_BINARY_DIR "/equiscale " + command + "60 & pid=$!; for i in $(seq 1 2000); do [ -s " + begun +
+                                            " ] && break; sleep 0.01; done; kill -TERM $pid; wait $pid");
+  INFO(stopped.output);
+  CHECK(stopped.status == 130);
+  CHECK(stopped.output.find("the same command goes on") != std::string::npos);
+  CHECK(!fs::exists(out + "/uper-explicit"));
+  CHECK(study_of(out)["finished"] == false);
+  REQUIRE(equiscale(command + "60").status == 0);
+  CHECK(study_of(out)["finished"] == true);
+  CHECK(study_of(out)["records"].size() == 2 + 2 * 4);  // iterations 0, 20, 40, 59
+}
+
+TEST_CASE("a study does not overwrite one of another kind", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string(), out = (folder.path() / "study").string();
+  write_file(config, tiny_recipe());
+  fs::create_directories(out);
+  write_file(out + "/study.json", R"({"kind": "run"})");
+  for (const std::string& command : {"study theory --samples 65536", ("study scales " + config), ("study gradients " + config), ("study claims " + out)}) {
+    check_error(equiscale(command + " --out " + out), 2, "run");
+  }
+  write_file(out + "/study.json", R"({"kind": "theory"})");
+  check_error(equiscale("study run " + config + " --out " + out), 2, "theory");
+  CHECK(read_file(out + "/study.json") == R"({"kind": "theory"})");
+}

@@ -119,6 +119,44 @@ TEST_CASE("claims about training", "[claims]") {
   CHECK(find(claims, "consistent").verdict == Verdict::kNotSettled);
 }
 
+TEST_CASE("an arm is judged by its mode, whatever its name", "[claims]") {
+  TemporaryFolder folder;
+  for (const char* kind : {"scales", "gradients"}) {
+    json study = records(kind, {{0.9, 0.3, 1.01}, {0.4, 0.1, 0.99}});
+    study["config"] = {{"equalizer", {{"mode", "off"}}}};
+    study["arms"] = {{{"name", "plain"}, {"settings", json::array()}}, {{"name", "on"}, {"settings", {"equalizer.mode=explicit"}}}};
+    for (json& record : study["records"]) record["arm"] = record["arm"] == "off" ? "plain" : "on";
+    write_study(folder.path() / kind, study);
+  }
+  const auto claims = judge_claims(folder.path());
+  for (const char* claim : {"differ in scale", "whatever the data", "larger gradients", "closer together"}) {
+    CHECK(find(claims, claim).verdict == Verdict::kHolds);
+  }
+}
+
+TEST_CASE("gradients are compared within a study", "[claims]") {
+  TemporaryFolder folder;
+  json without = records("gradients", {{0.9, 0.3, 1}, {0.4, 0.1, 1}}), with = without;
+  without["records"].erase(1);
+  with["records"].erase(0);
+  write_study(folder.path() / "one", without);
+  write_study(folder.path() / "another", with);
+  CHECK(find(judge_claims(folder.path()), "closer together").verdict == Verdict::kNotMeasured);
+}
+
+TEST_CASE("arms that differ in more than the equalizer prove nothing about it", "[claims]") {
+  const std::vector<double> base = {0.60, 0.62, 0.61, 0.59}, better = {0.604, 0.6242, 0.6138, 0.594};
+  TemporaryFolder folder;
+  json study = runs({{"off", base}, {"explicit", better}});
+  study["arms"][1]["settings"].push_back("optimizer.lr=1e-4");
+  write_study(folder.path() / "runs", study);
+  CHECK(find(judge_claims(folder.path()), "raise the mIoU").verdict == Verdict::kNotMeasured);
+  study["arms"][0]["settings"].push_back("optimizer.lr=1e-4");
+  study["arms"][1]["settings"].push_back("equalizer.granularity=channel");
+  write_study(folder.path() / "runs", study);
+  CHECK(find(judge_claims(folder.path()), "raise the mIoU").verdict == Verdict::kHolds);
+}
+
 TEST_CASE("damaged studies are named", "[claims]") {
   TemporaryFolder folder;
   fs::create_directories(folder.path() / "bad");
@@ -126,6 +164,8 @@ TEST_CASE("damaged studies are named", "[claims]") {
   CHECK_THROWS_WITH(judge_claims(folder.path()), Contains("bad/study.json"));
   write_file(folder.path() / "bad" / "study.json", "{\"kind\": \"run\"}");
   CHECK_THROWS_WITH(judge_claims(folder.path()), Contains("bad/study.json") && Contains("arms"));
+  write_file(folder.path() / "bad" / "study.json", "{\"kind\": " + std::string(100, '[') + std::string(100, ']') + "}");
+  CHECK_THROWS_WITH(judge_claims(folder.path()), Contains("bad/study.json") && Contains("deep"));
   write_file(folder.path() / "bad" / "study.json", "{\"kind\": \"another\"}");
   CHECK_NOTHROW(judge_claims(folder.path()));
 }

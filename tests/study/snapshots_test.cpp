@@ -74,7 +74,9 @@ TEST_CASE("scales and gradients are recorded for each head and arm, at the first
     CHECK((table.find("share") != std::string::npos) == gradients);
     CHECK(table.find("nan") == std::string::npos);
 
-    const json study = json::parse(snapshot_study_json(request, snapshots, "command", 1.5));
+    const json study = json::parse(snapshot_study_json(request, snapshots, train_and_record(request), "command", 1.5));
+    CHECK(study["finished"] == true);
+    CHECK(study["arms"][1]["settings"] == json({"equalizer.mode=explicit"}));
     CHECK(study["kind"] == (gradients ? "gradients" : "scales"));
     CHECK(study["records"].size() == (gradients ? 2 + 2 * 2 : 2));  // iterations 0 and 2
     CHECK(study["records"][0]["source"] == "first step");
