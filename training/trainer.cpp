@@ -130,6 +130,7 @@ void Run::calibrate() {
     if (stopping()) throw StoppedEarly();
     model_->forward(loader_->next().images);
   });
+  if (step_->ema() != nullptr) step_->ema()->take_from_model();  // it began before there were constants
   for (const auto& branch : result_.calibration.branches) {
     log_->say(fmt::format("  {:<24} {:<10} mean {:9.4f}  std {:8.4f}{}{}", branch.site, branch.branch, branch.mean, branch.std,
                           branch.equalized ? "" : "  not equalized", branch.floored ? "  raised to the floor" : ""));

@@ -10,6 +10,7 @@
 #include "support.h"
 #include "training/checkpoint.h"
 #include "training/run_log.h"
+#include "training/signals.h"
 #include "training/tiny.h"
 #include "training/trained_model.h"
 
@@ -88,6 +89,22 @@ TEST_CASE("a run leaves its files, and evaluating its weights again gives its nu
     CHECK(again.metrics.aacc == result.metrics.aacc);
   }
   CHECK_THROWS_WITH(train(tiny_config(), quiet(out)), Contains("already holds a run") && Contains(out.string()));
+}
+
+TEST_CASE("averaged weights begin with the calibrated equalizers", "[trainer]") {
+  TemporaryFolder folder;
+  for (const char* mode : {"explicit", "folded"}) {
+    const fs::path out = folder.path() / mode;
+    train(tiny_config({std::string("equalizer.mode=") + mode, "train.iterations=1", "train.ema=0.999"}), quiet(out));
+    const Checkpoint checkpoint = load_checkpoint(out / "checkpoint");
+    int constants = 0;
+    for (const auto& [name, tensor] : checkpoint.model) {
+      if (name.find("equalizers") == std::string::npos && !name.ends_with("border")) continue;
+      CHECK(sha256_hex({{name, tensor}}) == sha256_hex({{name, checkpoint.ema.at(name)}}));
+      ++constants;
+    }
+    CHECK(constants == (mode == std::string("explicit") ? 18 : 2));
+  }
 }
 
 TEST_CASE("an interrupted run resumes to the same bits", "[trainer]") {
@@ -237,4 +254,19 @@ TEST_CASE("what is no trained network is refused", "[predict]") {
   CHECK_THROWS_WITH(load_trained_model(folder.path() / "foreign.safetensors"), Contains("does not say which network"));
   write_safetensors(folder.path() / "odd.safetensors", {{"a", Tensor::zeros({2})}}, {{"equiscale", "[1"}});
   CHECK_THROWS_AS(load_trained_model(folder.path() / "odd.safetensors"), DataError);
+}
+
+TEST_CASE("stop signals nest: a study's outlive those of its runs", "[trainer]") {
+  const auto mine = [](int) {};
+  const auto original = std::signal(SIGTERM, mine);
+  {
+    const StopSignals study;
+    std::raise(SIGTERM);
+    {
+      const StopSignals run;
+      CHECK(StopSignals::requested());  // a run that begins after the signal ends at once
+    }
+    CHECK(StopSignals::requested());
+  }
+  CHECK(std::signal(SIGTERM, original) == static_cast<void (*)(int)>(mine));
 }
