@@ -1,6 +1,9 @@
 // equiscale fold RUN|CKPT --out FILE.
 #include <fmt/format.h>
 
+#include <memory>
+#include <optional>
+
 #include "app/common.h"
 #include "training/fold.h"
 
@@ -28,13 +31,18 @@ void add_fold(CLI::App& app) {
     options->machine.apply();
     TrainedModel trained = load_trained_model(options->path, options->settings);
     const int64_t sites = fold_equalizers(trained);
+    std::optional<TrainedModel> before;  // read now: the new file may take its place
+    std::unique_ptr<Dataset> dataset;
+    if (options->check > 0) {
+      before = load_trained_model(options->path, options->settings);
+      dataset = make_dataset(before->config.data, options->split);
+    }
     const std::string sha256 = save_weights(options->out, *trained.model, trained.card);
     nlohmann::ordered_json report = {{"sites", sites}, {"file", options->out}, {"weights_sha256", sha256}};
     if (!options->json) fmt::print("folded {} fusion sites into {}\n", sites, options->out);
-    if (options->check > 0) {
-      TrainedModel before = load_trained_model(options->path, options->settings), after = load_trained_model(options->out, options->settings);
-      const auto dataset = make_dataset(before.config.data, options->split);
-      const PredictionDifference difference = compare_predictions(before, after, *dataset, options->check);
+    if (before) {
+      TrainedModel after = load_trained_model(options->out, options->settings);
+      const PredictionDifference difference = compare_predictions(*before, after, *dataset, options->check);
       report["check"] = {{"pictures", difference.pictures}, {"pixels", difference.pixels}, {"largest_difference", difference.largest},
                          {"changed_pixels", difference.changed_pixels}};
       if (!options->json) {

@@ -117,6 +117,24 @@ TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
   CHECK(overlays == 2);
 }
 
+TEST_CASE("fold writes a file that predicts the same, and refuses what it cannot fold", "[app]") {
+  Tiny tiny;
+  REQUIRE(tiny.train("run").status == 0);
+  const std::string fold = "fold " + tiny.run("run") + " --out " + tiny.run("folded.safetensors");
+  check_error(equiscale(fold + " --check 2 --split nonsense"), 2, "nonsense");
+  CHECK_FALSE(std::filesystem::exists(tiny.run("folded.safetensors")));
+  const CommandResult folded = equiscale(fold + " --check 2 --json");
+  INFO(folded.output);
+  REQUIRE(folded.status == 0);
+  const nlohmann::json report = nlohmann::json::parse(folded.output);
+  CHECK(report["sites"] == 2);
+  CHECK(report["check"]["pictures"] == 2);
+  CHECK(report["check"]["largest_difference"] < 1e-4);
+  CHECK(equiscale("eval " + tiny.run("folded.safetensors") + " --limit 1").status == 0);
+  check_error(equiscale("fold " + tiny.run("folded.safetensors") + " --out x"), 2, "nothing to fold");
+  check_error(equiscale("fold " + tiny.run("none") + " --out x"), 3, "none");
+}
+
 TEST_CASE("a dry run checks everything and leaves nothing", "[app]") {
   Tiny tiny;
   const CommandResult result = tiny.train("dry", "--dry-run");

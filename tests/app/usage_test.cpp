@@ -4,8 +4,8 @@
 using namespace eq::test;
 
 TEST_CASE("every subcommand has help with an example", "[app]") {
-  const char* commands[] = {"doctor", "demo", "train", "eval", "predict", "inspect data", "inspect ckpt", "summary", "report", "bench train",
-                            "study theory", "study run", "study claims"};
+  const char* commands[] = {"doctor", "demo", "train", "eval", "predict", "fold", "inspect data", "inspect ckpt", "summary", "report", "bench train",
+                            "study theory", "study scales", "study gradients", "study run", "study claims"};
   for (const char* command : commands) {
     const CommandResult result = equiscale(std::string(command) + " --help");
     INFO(command << "\n" << result.output);
@@ -36,6 +36,7 @@ TEST_CASE("wrong usage is refused with status 2", "[app]") {
   check_error(equiscale("summary " + config + " --set train.iteratoins=5"), 2, "iterations");
   check_error(equiscale("summary " + config + " --set train.batch_size=many"), 2, "train.batch_size");
   check_error(equiscale("summary " + config + " --set model.backbone.depth=19"), 2, "19");
+  check_error(equiscale("summary " + config + " --seed -1"), 2, "--seed");
   check_error(equiscale("summary " + config + " --device cuda"), 5, "cuda");
 }
 
