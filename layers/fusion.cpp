@@ -17,6 +17,7 @@ void check_choice(const char* key, const std::string& value, const std::vector<s
 void check_options(const EqualizerOptions& options, const FusionLayer& fusion) {
   check_choice("mode", options.mode, equalizer_modes());
   check_choice("inputs", options.inputs, {"all", "upsampled", "matched"});
+  check_choice("granularity", options.granularity, {"scalar", "channel"});
   check_choice("constants", options.constants, {"measured", "analytic"});
   check_choice("measure", options.measure, {"together", "in_turn"});
   if (options.inputs == "matched" && options.mode != "off" && !has_constants(options)) {

@@ -33,7 +33,7 @@ class LevelSite : public Module {
     int64_t out_h, out_w;
     Tensor fused;  // what the fusion layer gets (or the sum); undefined where that is the resized concatenation itself
     bool align_corners() const { return site.align_corners_; }
-  Tensor resized() const;  // [N,out_h,out_w,total_channels()]: resized and concatenated, not equalized; computed by each call
+    Tensor resized() const;  // [N,out_h,out_w,total_channels()]: resized and concatenated, not equalized; computed by each call
   };
   using Observer = std::function<void(const Visit& visit)>;
   void set_observer(Observer observer) { observer_ = std::move(observer); }  // an empty one stops it

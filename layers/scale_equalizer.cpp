@@ -9,9 +9,6 @@ namespace eq {
 namespace {
 
 int64_t constant_count(int64_t channels, const EqualizerOptions& options) {
-  if (options.granularity != "channel" && options.granularity != "scalar") {
-    throw UsageError("there is no granularity '" + options.granularity + "'", "equalizer.granularity", "use scalar or channel");
-  }
   return options.granularity == "channel" ? channels : 1;
 }
 

@@ -322,6 +322,5 @@ TEST_CASE("equalizer options that do not go together are refused", "[equalizer]"
   options = mode("weighted");
   options.inputs = "upsampled";
   refused(options, "equalizer.inputs");
-  options = mode("explicit", "pixel");
-  refused(options, "equalizer.granularity");
+  for (const char* name : {"explicit", "folded"}) refused(mode(name, "pixel"), "equalizer.granularity");
 }
