@@ -158,6 +158,10 @@ std::string paired_study_table(const PairedStudy& study) {
       loss.push_back(run.loss_tail);
       seconds.push_back(run.seconds);
     }
+    if (miou.empty()) {
+      text += fmt::format("{:<24} {:>5} {:>8} {:>8} {:>8} {:>10} {:>9}\n", arm.spec.name, 0, "-", "-", "-", "-", "-");
+      continue;
+    }
     text += fmt::format("{:<24} {:>5} {:>8.2f} {:>8.2f} {:>8.2f} {:>10.4f} {:>9}\n", arm.spec.name, miou.size(), mean_of(miou), sample_deviation(miou),
                         mean_of(macc), mean_of(loss), human_duration(mean_of(seconds)));
   }

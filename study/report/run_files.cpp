@@ -18,6 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+constexpr const char* kTry = "delete the file: the report does without";
+
 void read_calibration(const fs::path& path, RunFiles& run) {
   run.calibration_batches = kNone;
   if (!fs::exists(path)) return;
@@ -75,7 +77,7 @@ double csv_number(const std::string& field, const fs::path& path) {
   if (field.empty()) return kNone;
   double value = 0;
   const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), value);
-  if (error != std::errc() || end != field.data() + field.size()) throw DataError("a number was expected in a field", path.string(), "evaluate again, or delete the file");
+  if (error != std::errc() || end != field.data() + field.size()) throw DataError("a number was expected in a field", path.string(), kTry);
   return value;
 }
 
@@ -84,9 +86,9 @@ std::optional<Confusion> read_confusion(const fs::path& path) {
   if (rows.empty()) return std::nullopt;
   Confusion confusion{rows[0], {}};
   const size_t classes = rows[0].size();
-  if (rows.size() != classes + 1 || classes > 256) throw DataError("the table is not one row and one column for each class", path.string(), "evaluate again, or delete the file");
+  if (rows.size() != classes + 1 || classes > 256) throw DataError("the table is not one row and one column for each class", path.string(), kTry);
   for (size_t r = 1; r < rows.size(); ++r) {
-    if (rows[r].size() != classes) throw DataError("row " + std::to_string(r + 1) + " has another number of fields", path.string(), "evaluate again, or delete the file");
+    if (rows[r].size() != classes) throw DataError("row " + std::to_string(r + 1) + " has another number of fields", path.string(), kTry);
     std::vector<double> counts;
     for (const std::string& field : rows[r]) counts.push_back(csv_number(field, path));
     confusion.counts.push_back(std::move(counts));
@@ -98,7 +100,7 @@ std::vector<PictureRow> read_pictures(const fs::path& path) {
   std::vector<PictureRow> pictures;
   const auto rows = read_csv(path);
   for (size_t r = 1; r < rows.size(); ++r) {
-    if (rows[r].size() != 4) throw DataError("row " + std::to_string(r + 1) + " does not have 4 fields", path.string(), "evaluate again, or delete the file");
+    if (rows[r].size() != 4) throw DataError("row " + std::to_string(r + 1) + " does not have 4 fields", path.string(), kTry);
     pictures.push_back({int64_t(csv_number(rows[r][0], path)), rows[r][1], csv_number(rows[r][2], path), csv_number(rows[r][3], path)});
   }
   return pictures;

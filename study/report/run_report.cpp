@@ -84,7 +84,7 @@ std::filesystem::path write_report(const std::filesystem::path& folder) {
   if (std::filesystem::exists(folder / "study.json")) return write_study_report(folder);
   if (std::filesystem::exists(folder / "config.json")) return write_run_report(folder);
   throw IoError("this folder holds neither a run (config.json) nor a study (study.json)", folder.string(),
-                "give the folder that `equiscale train --out` or `equiscale study --out` wrote");
+                "give the folder that --out of `equiscale train` or of a study has named");
 }
 
 }  // namespace eq
