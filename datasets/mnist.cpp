@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMostAxes = 4;
+constexpr int kMostAxes = 4;
 constexpr uint64_t kMostValues = limits::kPictureFileBytes;
 constexpr uint64_t kLargestRatio = 1032;  // deflate cannot expand more, so a small file never makes us allocate much
 constexpr uint64_t kHeldBytes = 16;       // of input that zlib may have taken and not yet used
@@ -47,7 +47,9 @@ class ByteSource {
   }
   void require_end() {
     uint8_t extra;
-    if (take(&extra, 1) != 0 || (compressed_ && stream_.avail_in > 0)) refuse(name_, "the file goes on after its last value");
+    if (take(&extra, 1) != 0 || (compressed_ && stream_.avail_in > 0)) {
+      refuse(name_, "the file goes on after its last value");
+    }
     if (compressed_ && !ended_) refuse(name_, "the file is cut off");  // in the checksum
   }
 
@@ -66,7 +68,8 @@ class ByteSource {
       const int status = inflate(&stream_, Z_NO_FLUSH);
       ended_ = status == Z_STREAM_END;
       if (status == Z_BUF_ERROR) break;  // no input is left
-      if (status != Z_OK && !ended_) refuse(name_, std::string("damaged gzip data") + (stream_.msg ? std::string(": ") + stream_.msg : ""));
+      if (status == Z_OK || ended_) continue;
+      refuse(name_, std::string("damaged gzip data") + (stream_.msg ? std::string(": ") + stream_.msg : ""));
     }
     return count - stream_.avail_out;
   }
@@ -81,7 +84,8 @@ std::string existing(const fs::path& folder, const std::string& name) {
   for (const char* suffix : {"", ".gz"}) {
     if (fs::exists(folder / (name + suffix))) return name + suffix;
   }
-  throw IoError("there is no " + name + " and no " + name + ".gz", folder.string(), "give the folder that holds the four files of MNIST");
+  throw IoError("there is no " + name + " and no " + name + ".gz", folder.string(),
+                "give the folder that holds the four files of MNIST");
 }
 
 }  // namespace
@@ -92,10 +96,11 @@ IdxArray decode_idx(std::span<const uint8_t> bytes, const std::string& name) {
   source.read(head, sizeof head);
   if (head[0] != 0 || head[1] != 0) refuse(name, "not an IDX file");
   if (head[2] != 8) refuse(name, "the values of this IDX file are not bytes (type " + std::to_string(head[2]) + ")");
-  if (head[3] < 1 || head[3] > kMostAxes) refuse(name, "this IDX file has " + std::to_string(head[3]) + " axes; 1 to 4 are read");
+  const int axes = head[3];
+  if (axes < 1 || axes > kMostAxes) refuse(name, "this IDX file has " + std::to_string(axes) + " axes; 1 to 4 are read");
   IdxArray array;
   uint64_t values = 1;
-  for (int axis = 0; axis < head[3]; ++axis) {
+  for (int axis = 0; axis < axes; ++axis) {
     uint8_t extent[4];
     source.read(extent, sizeof extent);
     const uint64_t cells = uint64_t(extent[0]) << 24 | uint64_t(extent[1]) << 16 | uint64_t(extent[2]) << 8 | extent[3];
@@ -114,26 +119,31 @@ IdxArray decode_idx(std::span<const uint8_t> bytes, const std::string& name) {
 IdxArray read_idx(const fs::path& path) { return decode_idx(read_file(path, limits::kPictureFileBytes), path.string()); }
 
 DigitSet read_mnist(const fs::path& folder, const std::string& split) {
-  if (split != "train" && split != "test") throw UsageError("MNIST has no split '" + split + "'", "read_mnist", "use train or test");
+  if (split != "train" && split != "test") {
+    throw UsageError("MNIST has no split '" + split + "'", "read_mnist", "use train or test");
+  }
   const std::string stem = split == "train" ? "train" : "t10k";
   const fs::path image_file = folder / existing(folder, stem + "-images-idx3-ubyte");
   const fs::path label_file = folder / existing(folder, stem + "-labels-idx1-ubyte");
   IdxArray images = read_idx(image_file), labels = read_idx(label_file);
-  if (images.extents.size() != 3) refuse(image_file.string(), "pictures have 3 axes, this file has " + std::to_string(images.extents.size()));
-  if (labels.extents.size() != 1) refuse(label_file.string(), "labels have 1 axis, this file has " + std::to_string(labels.extents.size()));
+  auto number = [](int64_t value) { return std::to_string(value); };
+  auto axes = [](const IdxArray& array) { return int64_t(array.extents.size()); };
+  if (axes(images) != 3) refuse(image_file.string(), "pictures have 3 axes, this file has " + number(axes(images)));
+  if (axes(labels) != 1) refuse(label_file.string(), "labels have 1 axis, this file has " + number(axes(labels)));
   if (images.extents[0] != labels.extents[0]) {
-    refuse(label_file.string(), "there are " + std::to_string(labels.extents[0]) + " labels and " + std::to_string(images.extents[0]) + " pictures");
+    refuse(label_file.string(), "there are " + number(labels.extents[0]) + " labels and " + number(images.extents[0]) + " pictures");
   }
   const auto bad = std::find_if(labels.values.begin(), labels.values.end(), [](uint8_t label) { return label > 9; });
   if (bad != labels.values.end()) {
-    refuse(label_file.string(), "label " + std::to_string(bad - labels.values.begin()) + " is " + std::to_string(*bad) + "; digits are 0 to 9");
+    refuse(label_file.string(), "label " + number(bad - labels.values.begin()) + " is " + number(*bad) + "; digits are 0 to 9");
   }
   return {images.extents[0], images.extents[1], images.extents[2], std::move(images.values), std::move(labels.values)};
 }
 
 DigitSet draw_digits(int64_t count, uint64_t seed) {
-  constexpr int kFont[10] = {0b111'101'101'101'111, 0b010'110'010'010'111, 0b111'001'111'100'111, 0b111'001'111'001'111, 0b101'101'111'001'001,
-                             0b111'100'111'001'111, 0b111'100'111'101'111, 0b111'001'001'001'001, 0b111'101'111'101'111, 0b111'101'111'001'111};
+  constexpr int kFont[10] = {0b111'101'101'101'111, 0b010'110'010'010'111, 0b111'001'111'100'111, 0b111'001'111'001'111,
+                             0b101'101'111'001'001, 0b111'100'111'001'111, 0b111'100'111'101'111, 0b111'001'001'001'001,
+                             0b111'101'111'101'111, 0b111'101'111'001'111};
   constexpr int kSide = 28, kSquare = 4, kColumns = 3, kRows = 5;
   DigitSet set{count, kSide, kSide, {}, {}};
   for (int64_t i = 0; i < count; ++i) {
@@ -143,9 +153,9 @@ DigitSet draw_digits(int64_t count, uint64_t seed) {
     set.labels.push_back(uint8_t(digit));
     for (int y = 0; y < kSide; ++y) {
       for (int x = 0; x < kSide; ++x) {
-        const int row = (y - top + kSide) / kSquare - kSide / kSquare, column = (x - left + kSide) / kSquare - kSide / kSquare;
-        const bool inside = row >= 0 && row < kRows && column >= 0 && column < kColumns;
-        const bool ink = inside && (kFont[digit] >> (kRows * kColumns - 1 - row * kColumns - column) & 1) != 0;
+        const bool inside = y >= top && x >= left && y < top + kRows * kSquare && x < left + kColumns * kSquare;
+        const int square = (y - top) / kSquare * kColumns + (x - left) / kSquare;  // row by row, the first is the highest bit
+        const bool ink = inside && (kFont[digit] >> (kRows * kColumns - 1 - square) & 1) != 0;
         set.pixels.push_back(uint8_t(ink ? random.uniform_int(120, 256) : random.uniform_int(0, 140)));
       }
     }

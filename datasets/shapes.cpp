@@ -84,7 +84,8 @@ int centered(int noise, int amplitude) { return (noise - 32640) * amplitude / 65
 
 class Scene {
  public:
-  Scene(Random random, int side, const ShapesDifficulty& difficulty) : random_(random), side_(side), difficulty_(difficulty) {
+  Scene(Random random, int side, const ShapesDifficulty& difficulty)
+      : random_(random), side_(side), difficulty_(difficulty) {
     sample_.image.height = sample_.image.width = sample_.labels.height = sample_.labels.width = side;
     color_.resize(size_t(side) * side);
     sample_.labels.labels.assign(size_t(side) * side, kBackground);
@@ -328,11 +329,11 @@ std::array<uint8_t, 256> labels_as_written(const std::string& wrong) {
     for (int c = kBackground; c <= kTwin; ++c) written[size_t(c)] = uint8_t(c + 1);
   } else if (wrong == "binary") {
     for (int c = kRegion; c <= kTwin; ++c) written[size_t(c)] = 255;
-  } else if (wrong == "swapped") {  // the classes whose colours in the palette lie nearest to each other's with red and blue exchanged
+  } else if (wrong == "swapped") {  // where the palette's nearest colour lies once red and blue are exchanged
     std::swap(written[kSquare], written[kTwin]);
     std::swap(written[kTriangle], written[kStroke]);
   } else if (!wrong.empty()) {
-    throw UsageError("there are no wrong labels '" + wrong + "'", "data.wrong_labels", "use shift, binary or swapped, or nothing");
+    throw UsageError("there are no wrong labels '" + wrong + "'", "data.wrong_labels", "use shift, binary, swapped or nothing");
   }
   return written;
 }
@@ -353,7 +354,8 @@ ShapesDataset::ShapesDataset(uint64_t seed, const std::string& split, int64_t si
               {{90, 90, 90}, {60, 160, 75}, {200, 70, 190}, {225, 190, 50}, {70, 90, 210}, {230, 60, 40}, {240, 240, 240},
                {60, 200, 210}}),
       seed_(seed), split_(split), split_tag_(tag_of(split)), side_(size), count_(count),
-      difficulty_(options.difficulty), written_(labels_as_written(options.wrong_labels)), mapper_(options.label_map, num_classes()) {
+      difficulty_(options.difficulty), written_(labels_as_written(options.wrong_labels)),
+      mapper_(options.label_map, num_classes()) {
   check_difficulty(difficulty_);
   if (size < 64 || size > 256) {
     throw UsageError("the shapes' side must be 64 to 256 pixels, not " + std::to_string(size), "data.size", "use 96");

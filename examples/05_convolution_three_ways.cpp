@@ -94,7 +94,7 @@ double compare(const char* name, const std::function<Tensor()>& way, const Tenso
 }
 
 void draw_edges(const std::string& path) {
-  const Image picture = ShapesDataset(kShapesSeed, "val", 192, 1).load(0).image;
+  const Image picture = ShapesDataset(kShapesSeed, "val", 160, 1).load(0).image;
   const int64_t side = picture.height;
   Tensor gray = Tensor::zeros({1, side, side, 1});
   for (int64_t i = 0; i < gray.numel(); ++i) {

@@ -15,7 +15,7 @@
 // accuracy. The picture shows scene, truth, prediction for three scenes. Look at it before the numbers: thin strokes
 // come out fat or broken, because the network works on a quarter of the pixels.
 //
-// Exercise: take the pooling out (and the Upsample). Strokes get better, discs and regions worse. Why?
+// Exercise: take the pooling out (and the Upsample). Strokes get much better, discs and twins much worse. Why?
 #include <cstdio>
 
 #include "autograd/node.h"
@@ -66,7 +66,7 @@ double overfit_one_batch(const Batch& batch, int64_t num_classes) {
   build(net, num_classes);
   const auto optimizer = make_optimizer(optimizer_parameters(net), {.type = "adamw"});
   Step step;
-  for (int i = 1; i <= 150; ++i) {
+  for (int i = 1; i <= 100; ++i) {
     step = train_step(net, *optimizer, batch, 1e-2);
     report(i, step);
   }
@@ -106,7 +106,7 @@ int main(int argc, char** argv) {
   std::printf("learning four pictures by heart\n");
   const double by_heart = overfit_one_batch(four.next(), scenes.num_classes());
 
-  constexpr int kSteps = 300;
+  constexpr int kSteps = 200;
   std::printf("learning from %d batches of eight\n", kSteps);
   const InitRandom weights(1);
   Sequential net;
@@ -120,7 +120,7 @@ int main(int argc, char** argv) {
   }
   const SegmentationMetrics metrics = evaluate(net, unseen, pipeline, folder + "/08_first_segmenter.png");
   std::printf("%s", to_table(metrics).c_str());
-  const bool ok = by_heart > 0.95 && metrics.miou > 0.35;
+  const bool ok = by_heart > 0.95 && metrics.miou > 0.6;
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
 }
