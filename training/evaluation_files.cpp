@@ -25,7 +25,9 @@ std::string name_of(const Dataset& dataset, int64_t index) {
 }  // namespace
 
 EvaluationFiles::EvaluationFiles(const Dataset& dataset, fs::path folder, int64_t shown)
-    : dataset_(dataset), folder_(std::move(folder)), shown_(size_t(std::clamp<int64_t>(dataset.size() / 2, 0, shown))),
+    : dataset_(dataset),
+      folder_(std::move(folder)),
+      shown_(size_t(std::clamp<int64_t>(dataset.size() / 2, 0, shown))),
       confusion_(size_t(dataset.num_classes() * dataset.num_classes())) {}
 
 // Ties go to the earlier picture, whatever the order of the calls.
@@ -43,10 +45,10 @@ void EvaluationFiles::add(int64_t index, const Tensor& labels, const Tensor& pre
   keep(worst_, pictures_.back(), false, labels, predictions);
 }
 
-void EvaluationFiles::keep(std::vector<Kept>& kept, const Picture& picture, bool best, const Tensor& labels, const Tensor& predictions) const {
-  const auto place = std::find_if(kept.begin(), kept.end(), [&](const Kept& other) {
-    return best ? better(picture, other.picture) : better(other.picture, picture);
-  });
+void EvaluationFiles::keep(std::vector<Kept>& kept, const Picture& picture, bool best, const Tensor& labels,
+                           const Tensor& predictions) const {
+  const auto place = std::find_if(
+      kept.begin(), kept.end(), [&](const Kept& other) { return best ? better(picture, other.picture) : better(other.picture, picture); });
   if (size_t(place - kept.begin()) >= shown_) return;
   const int64_t height = labels.size(0), width = labels.size(1);
   kept.insert(place, {picture, {height, width, labels.to_vector<uint8_t>()}, {height, width, predictions.to_vector<uint8_t>()}});
@@ -59,7 +61,8 @@ void EvaluationFiles::draw(const char* kind, const std::vector<Kept>& kept) cons
     const Image image = dataset_.load(one.picture.index).image;
     const auto color = [&](const LabelMap& map) { return colorize(map, dataset_.palette(), dataset_.ignore_index()); };
     write_png(folder_ / fmt::format("{}_{}_{:04d}.png", kind, rank + 1, one.picture.index),
-              side_by_side({image, color(one.labels), color(one.predictions), error_map(image, one.labels, one.predictions, dataset_.ignore_index())}));
+              side_by_side({image, color(one.labels), color(one.predictions),
+                            error_map(image, one.labels, one.predictions, dataset_.ignore_index())}));
   }
 }
 
@@ -81,7 +84,9 @@ void EvaluationFiles::write() const {
   write_text_atomically(folder_ / "confusion.csv", text);
   text = "index,name,miou,accuracy\n";
   for (const Picture& picture : pictures_) {
-    text += csv_line({std::to_string(picture.index), name_of(dataset_, picture.index), csv_number(picture.miou), csv_number(picture.accuracy)}) + "\n";
+    text += csv_line(
+                {std::to_string(picture.index), name_of(dataset_, picture.index), csv_number(picture.miou), csv_number(picture.accuracy)}) +
+            "\n";
   }
   write_text_atomically(folder_ / "pictures.csv", text);
   draw("best", best_);

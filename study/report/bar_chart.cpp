@@ -34,7 +34,10 @@ Markup bar_chart(const BarChart& chart) {
     double end = x(0);
     if (std::isfinite(bar.value)) {
       const double other = x(bar.value);
-      row += element("rect", {{"x", number(std::min(end, other))}, {"y", number(y + 1)}, {"width", number(std::abs(other - end))}, {"height", number(kRow - 5)},
+      row += element("rect", {{"x", number(std::min(end, other))},
+                              {"y", number(y + 1)},
+                              {"width", number(std::abs(other - end))},
+                              {"height", number(kRow - 5)},
                               {"class", "mark fill" + std::to_string(bar.color)}});
       end = std::max(end, other);
     }

@@ -1,7 +1,7 @@
 #pragma once
-// Charts as <figure> with inline SVG, 360 units wide, so that they are read at their own size on a phone and stand in rows of three on a desk.
-// Each has a title, named axes with units, a legend, and its content in words for those who do not see it. Values that are NaN are left out; a
-// chart without a single value is a sentence saying so, never an empty frame.
+// Charts as <figure> with inline SVG, 360 units wide, so that they are read at their own size on a phone and stand in rows of three on a
+// desk. Each has a title, named axes with units, a legend, and its content in words for those who do not see it. Values that are NaN are
+// left out; a chart without a single value is a sentence saying so, never an empty frame.
 
 #include <limits>
 #include <optional>
@@ -17,14 +17,14 @@ inline constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 struct Axis {
   std::string name, unit;  // the unit may be empty: a count, or a ratio
   bool log = false;
-  bool whole = false;      // ticks at whole numbers only
+  bool whole = false;                                             // ticks at whole numbers only
   std::optional<double> low = std::nullopt, high = std::nullopt;  // included in the range
 };
 
 struct Series {
   std::string name;  // empty: not in the legend
   std::vector<double> x, y;
-  int color = 0;     // 0 .. 7
+  int color = 0;  // 0 .. 7
   bool dashed = false, line = true, marks = false;
 };
 
@@ -62,7 +62,7 @@ struct DotPlot {
     std::vector<double> values;  // one per row
     Mark mark = Mark::kDot;
     int color = 0;
-    bool connected = false;      // a thin line from row to row: the same seed
+    bool connected = false;  // a thin line from row to row: the same seed
   };
   std::vector<Group> groups;
   struct Interval {
@@ -72,18 +72,18 @@ struct DotPlot {
     int color = 0;
   };
   std::vector<Interval> intervals;
-  std::string thick_name, thin_name;    // of the intervals, in the legend
+  std::string thick_name, thin_name;          // of the intervals, in the legend
   std::optional<double> zero = std::nullopt;  // a line across all rows
 };
 Markup dot_plot(const DotPlot& plot);
 
 struct HeatMap {
   std::string title, caption;
-  Axis x, y, value;                      // value.log, or by its square root where `root`
-  std::vector<std::string> rows, columns;  // labels; as many as there are values, some may be empty
-  std::vector<std::vector<double>> values; // [row][column]
+  Axis x, y, value;                         // value.log, or by its square root where `root`
+  std::vector<std::string> rows, columns;   // labels; as many as there are values, some may be empty
+  std::vector<std::vector<double>> values;  // [row][column]
   bool root = false;
-  bool as_percent = false;               // the values are shares
+  bool as_percent = false;  // the values are shares
 };
 Markup heat_map(const HeatMap& map);
 

@@ -78,19 +78,22 @@ Markup dot_plot(const DotPlot& plot) {
     content += element("g", label);
     words += " " + plot.rows[i] + ":";
     for (const auto& group : plot.groups) {
-      if (i < group.values.size() && std::isfinite(group.values[i])) words += " " + group.name + (group.name.empty() ? "" : " ") + short_number(group.values[i]) + ",";
+      if (i < group.values.size() && std::isfinite(group.values[i]))
+        words += " " + group.name + (group.name.empty() ? "" : " ") + short_number(group.values[i]) + ",";
     }
     words.back() = words.back() == ',' ? '.' : words.back();
   }
   if (plot.zero) content += segment(x(*plot.zero), kTop, x(*plot.zero), bottom, "base");
   content += intervals_of(plot, at);
   for (const auto& group : plot.groups) {
-    if (group.connected) content += element("path", {{"d", connection(group, at)}, {"class", "line pale stroke" + std::to_string(group.color)}});
+    if (group.connected)
+      content += element("path", {{"d", connection(group, at)}, {"class", "line pale stroke" + std::to_string(group.color)}});
   }
   for (const auto& group : plot.groups) {
     for (size_t row = 0; row < std::min(group.values.size(), plot.rows.size()); ++row) {
       if (!x.shows(group.values[row])) continue;
-      const std::string words_here = plot.rows[row] + (group.name.empty() ? "" : ", " + group.name) + ": " + short_number(group.values[row]);
+      const std::string words_here =
+          plot.rows[row] + (group.name.empty() ? "" : ", " + group.name) + ": " + short_number(group.values[row]);
       content += element("g", tooltip(words_here) + mark(group.mark, x(group.values[row]), at.row(row), group.color));
     }
   }

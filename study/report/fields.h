@@ -1,5 +1,6 @@
 #pragma once
-// Reading JSON files that another version, or a damaged disk, may have written: absent is not an error, the wrong type is one that names the file.
+// Reading JSON files that another version, or a damaged disk, may have written: absent is not an error, the wrong type is one that names
+// the file.
 
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
@@ -12,14 +13,14 @@ namespace eq::report {
 class Fields {
  public:
   Fields(const nlohmann::json& object, std::string source);  // throws DataError unless it is an object
-  bool has(const char* key) const;            // present and not null
-  double number(const char* key) const;       // NaN when absent or null
-  std::string words(const char* key) const;   // empty when absent
-  bool flag(const char* key) const;           // false when absent
-  std::vector<double> numbers(const char* key) const;       // null: NaN
+  bool has(const char* key) const;                           // present and not null
+  double number(const char* key) const;                      // NaN when absent or null
+  std::string words(const char* key) const;                  // empty when absent
+  bool flag(const char* key) const;                          // false when absent
+  std::vector<double> numbers(const char* key) const;        // null: NaN
   std::vector<std::string> strings(const char* key) const;
   std::vector<Fields> objects(const char* key) const;
-  Fields object(const char* key) const;       // without any field when absent
+  Fields object(const char* key) const;  // without any field when absent
   const nlohmann::json& value() const { return *object_; }
   const std::string& source() const { return source_; }
 

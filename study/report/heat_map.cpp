@@ -10,8 +10,8 @@ namespace {
 
 using namespace svg;
 
-constexpr int kLevels = 24;            // of colour, where cells are drawn together
-constexpr size_t kCellsWithWords = 900;  // more cells than this have no numbers and no words of their own
+constexpr int kLevels = 24;                              // of colour, where cells are drawn together
+constexpr size_t kCellsWithWords = 900;                  // more cells than this have no numbers and no words of their own
 constexpr double kMostLabel = 112, kMostRowLabel = 150;  // the latter where rows and columns are different things
 
 // A value's place on the colour scale, 0 .. 1; NaN: not drawn.
@@ -56,7 +56,11 @@ Markup single_cells(const HeatMap& map, const Shade& shade, const Grid& grid) {
       if (std::isnan(share)) continue;
       const double x = grid.left + grid.width * double(c), y = grid.top + grid.height * double(r);
       Markup here = tooltip(map.rows[r] + " → " + map.columns[c] + ": " + written(map, value));
-      here += element("rect", {{"x", number(x)}, {"y", number(y)}, {"width", number(grid.width - 0.5)}, {"height", number(grid.height - 0.5)}, {"class", "heat"},
+      here += element("rect", {{"x", number(x)},
+                               {"y", number(y)},
+                               {"width", number(grid.width - 0.5)},
+                               {"height", number(grid.height - 0.5)},
+                               {"class", "heat"},
                                {"fill-opacity", opacity(share)}});
       if (map.as_percent && cell >= 12 && value >= 0.005) {
         const std::string css = std::string(cell < 17 ? "small fine" : "small") + (share > 0.55 ? " on-heat" : "");
@@ -80,7 +84,8 @@ Markup levelled_cells(const HeatMap& map, const Shade& shade, const Grid& grid) 
       const int level = std::isnan(share) ? -1 : std::min(kLevels - 1, int(share * kLevels));
       if (level == open) continue;
       const double x = grid.left + grid.width * double(c);
-      if (open >= 0) paths[size_t(open)] += fmt::format("M{} {}h{}v{}h{}z", number(begin), y, number(x - begin), number(grid.height), number(begin - x));
+      if (open >= 0)
+        paths[size_t(open)] += fmt::format("M{} {}h{}v{}h{}z", number(begin), y, number(x - begin), number(grid.height), number(begin - x));
       open = level;
       begin = x;
     }
@@ -100,7 +105,11 @@ Markup color_key(const HeatMap& map, const Shade& shade, double left, double y) 
   const double width = std::min(190.0, kWidth - left - 16), step = width / kSteps;
   Markup out;
   for (int i = 0; i < kSteps; ++i) {
-    out += element("rect", {{"x", number(left + step * i)}, {"y", number(y)}, {"width", number(step + 0.2)}, {"height", "9"}, {"class", "heat"},
+    out += element("rect", {{"x", number(left + step * i)},
+                            {"y", number(y)},
+                            {"width", number(step + 0.2)},
+                            {"height", "9"},
+                            {"class", "heat"},
                             {"fill-opacity", opacity(double(i) / (kSteps - 1))}});
   }
   Ticks ticks = shade.log ? log_ticks(shade.low, shade.high) : linear_ticks(shade.low, shade.high, 4);
@@ -149,7 +158,8 @@ Markup heat_map(const HeatMap& map) {
   Markup content = rows * columns <= kCellsWithWords ? single_cells(map, shade, grid) : levelled_cells(map, shade, grid);
   const size_t row_step = label_step(row_labels, grid.height, 11.5);
   for (size_t r = 0; r < rows; r += row_step) {
-    content += element("g", tooltip(map.rows[r]) + text_at(left - 5, grid.top + grid.height * (double(r) + 0.5) + 4, Anchor::kEnd, "", row_labels[r]));
+    content += element(
+        "g", tooltip(map.rows[r]) + text_at(left - 5, grid.top + grid.height * (double(r) + 0.5) + 4, Anchor::kEnd, "", row_labels[r]));
   }
   // Long column labels stand upright.
   const double widest = label_width(column_labels), level_room = square ? widest + 6 : 0;
@@ -166,11 +176,14 @@ Markup heat_map(const HeatMap& map) {
   }
   const double below = bottom + (upright ? widest + 8 : square ? 18 : 32);
   content += text_at(0, 12, Anchor::kStart, "axis-name", axis_title(map.y) + (square ? " ↓" : ""));
-  if (square) content += text_at(left, 28, Anchor::kStart, "axis-name", axis_title(map.x) + " →");
-  else content += text_at(left + grid.width * double(columns) / 2, bottom + 29, Anchor::kMiddle, "axis-name", axis_title(map.x));
+  if (square)
+    content += text_at(left, 28, Anchor::kStart, "axis-name", axis_title(map.x) + " →");
+  else
+    content += text_at(left + grid.width * double(columns) / 2, bottom + 29, Anchor::kMiddle, "axis-name", axis_title(map.x));
   content += color_key(map, shade, left, below + 20);
-  const std::string words = fmt::format("{} by {} and {}: {} rows, {} columns, values from {} to {}.", axis_title(map.value), axis_title(map.y), axis_title(map.x),
-                                        rows, columns, written(map, shade.low), written(map, shade.high));
+  const std::string words =
+      fmt::format("{} by {} and {}: {} rows, {} columns, values from {} to {}.", axis_title(map.value), axis_title(map.y),
+                  axis_title(map.x), rows, columns, written(map, shade.low), written(map, shade.high));
   return figure(map.title, map.caption, {}, {below + 48, content, words}, square && rows > 14);
 }
 

@@ -59,13 +59,20 @@ std::string escaped(std::string_view plain) {
     const size_t length = sequence_length(plain, at);
     const char c = plain[at];
     const bool control = length == 1 && (c == 127 || (c >= 0 && c < 32 && c != '\n' && c != '\t'));
-    if (length == 0 || control) out += kReplacement;
-    else if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '"') out += "&quot;";
-    else if (c == '\'') out += "&#39;";
-    else out += plain.substr(at, length);
+    if (length == 0 || control)
+      out += kReplacement;
+    else if (c == '&')
+      out += "&amp;";
+    else if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '"')
+      out += "&quot;";
+    else if (c == '\'')
+      out += "&#39;";
+    else
+      out += plain.substr(at, length);
     at += std::max<size_t>(1, length);
   }
   return out;
@@ -88,7 +95,8 @@ Cell cell(const std::string& words) { return {text(words), false}; }
 
 Markup table(const std::string& caption, const std::vector<std::string>& header, const std::vector<std::vector<Cell>>& rows) {
   const auto said_nothing = [&](size_t column) {
-    return column > 0 && std::all_of(rows.begin(), rows.end(), [&](const auto& row) { return column >= row.size() || row[column].content.html() == kDash; });
+    return column > 0 && std::all_of(rows.begin(), rows.end(),
+                                     [&](const auto& row) { return column >= row.size() || row[column].content.html() == kDash; });
   };
   const auto kind = [](const Cell& cell) {
     if (cell.numeric) return Attributes{{"class", "number"}};
@@ -99,7 +107,8 @@ Markup table(const std::string& caption, const std::vector<std::string>& header,
   Markup head, body;
   for (size_t i = 0; i < header.size(); ++i) {
     if (left_out[i]) continue;
-    Attributes attributes = rows.empty() || i >= rows.front().size() || !rows.front()[i].numeric ? Attributes{} : Attributes{{"class", "number"}};
+    Attributes attributes =
+        rows.empty() || i >= rows.front().size() || !rows.front()[i].numeric ? Attributes{} : Attributes{{"class", "number"}};
     attributes.emplace_back("scope", "col");
     head += element("th", attributes, text(header[i]));
   }
@@ -114,9 +123,11 @@ Markup table(const std::string& caption, const std::vector<std::string>& header,
     body += element("tr", line);
     body += Markup::literal("\n");
   }
-  const Markup above = caption.empty() ? Markup() : element("p", {{"class", "caption"}}, text(caption));  // outside, where it wraps instead of scrolling
+  const Markup above =
+      caption.empty() ? Markup() : element("p", {{"class", "caption"}}, text(caption));  // outside, where it wraps instead of scrolling
   const Markup inner = element("thead", element("tr", head)) + element("tbody", body);
-  const Attributes region = {{"class", "scroll"}, {"tabindex", "0"}, {"role", "region"}, {"aria-label", caption.empty() ? "table" : caption}};
+  const Attributes region = {
+      {"class", "scroll"}, {"tabindex", "0"}, {"role", "region"}, {"aria-label", caption.empty() ? "table" : caption}};
   return element("div", {{"class", "table"}}, above + element("div", region, element("table", inner)));
 }
 
@@ -137,6 +148,18 @@ Markup gallery(const std::vector<Markup>& figures) {
 
 Markup missing(const std::string& what, const std::string& remedy) {
   return element("p", {{"class", "missing"}}, element("strong", text("Not here: ")) + text(what + (remedy.empty() ? "" : " " + remedy)));
+}
+
+Markup command_line(const std::string& command) {
+  constexpr size_t kLongest = 36;  // longer words may be broken after all, or a phone would not hold them
+  Markup words;
+  for (size_t begin = 0; begin < command.size();) {
+    const size_t end = std::min(command.find(' ', begin), command.size());
+    const Markup word = text(command.substr(begin, end - begin));
+    words += text(begin > 0 ? " " : "") + (end - begin <= kLongest ? element("span", word) : word);
+    begin = end + 1;
+  }
+  return element("code", words);
 }
 
 Markup paragraph(const std::string& words) { return element("p", text(words)); }

@@ -35,7 +35,8 @@ struct Cell {
   Markup content;
   bool numeric = true;  // aligned to the right
 };
-// A table that scrolls by itself where the page is too narrow. The first column is a heading of its row. Columns without a value are left out.
+// A table that scrolls by itself where the page is too narrow. The first column is a heading of its row. Columns without a value are left
+// out.
 Markup table(const std::string& caption, const std::vector<std::string>& header, const std::vector<std::vector<Cell>>& rows);
 Cell cell(double value);  // three significant digits; a dash for NaN
 Cell cell(const std::string& words);
@@ -54,8 +55,9 @@ Markup gallery(const std::vector<Markup>& figures);
 // Says plainly what is missing and what would make it; stands where a figure would.
 Markup missing(const std::string& what, const std::string& remedy);
 Markup paragraph(const std::string& words);
+Markup command_line(const std::string& command);  // broken between its words only
 
 // The whole document: no script, nothing from elsewhere, and a policy in it that forbids both.
-std::string page(const std::string& title, const std::string& subtitle, const Markup& headline, const std::vector<Section>& sections);
+std::string page(const std::string& title, const Markup& subtitle, const Markup& headline, const std::vector<Section>& sections);
 
 }  // namespace eq::report

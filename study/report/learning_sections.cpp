@@ -26,8 +26,10 @@ Series series_of(const std::string& name, const std::vector<Row>& rows, int colo
 }
 
 Markup loss_chart(const RunFiles& run) {
-  LineChart chart{.title = "Loss", .caption = "Mean cross-entropy between records.", .x = kIterations, .y = {.name = "loss", .unit = "nats", .low = 0}};
-  const bool auxiliary = std::any_of(run.train.begin(), run.train.end(), [](const TrainRow& row) { return row.aux_loss != 0 && std::isfinite(row.aux_loss); });
+  LineChart chart{
+      .title = "Loss", .caption = "Mean cross-entropy between records.", .x = kIterations, .y = {.name = "loss", .unit = "nats", .low = 0}};
+  const bool auxiliary =
+      std::any_of(run.train.begin(), run.train.end(), [](const TrainRow& row) { return row.aux_loss != 0 && std::isfinite(row.aux_loss); });
   chart.series.push_back(series_of("total", run.train, 4, [](const TrainRow& row) { return row.loss; }));
   if (auxiliary) {
     chart.series.push_back(series_of("decode head", run.train, 0, [](const TrainRow& row) { return row.main_loss; }));
@@ -37,7 +39,10 @@ Markup loss_chart(const RunFiles& run) {
 }
 
 Markup accuracy_chart(const RunFiles& run) {
-  LineChart chart{.title = "Accuracy on the validation pictures", .caption = fmt::format("On {:.0f} pictures.", run.evaluations.back().pictures), .x = kIterations, .y = {.name = "share", .unit = "%", .low = 0, .high = 100}};
+  LineChart chart{.title = "Accuracy on the validation pictures",
+                  .caption = fmt::format("On {:.0f} pictures.", run.evaluations.back().pictures),
+                  .x = kIterations,
+                  .y = {.name = "share", .unit = "%", .low = 0, .high = 100}};
   chart.series = {series_of("mIoU", run.evaluations, 0, [](const EvaluationRow& row) { return 100 * row.miou; }),
                   series_of("mAcc", run.evaluations, 1, [](const EvaluationRow& row) { return 100 * row.macc; }),
                   series_of("aAcc", run.evaluations, 2, [](const EvaluationRow& row) { return 100 * row.aacc; })};
@@ -74,7 +79,8 @@ struct LayerMaps {
 LayerMaps layer_maps(const std::vector<const ProbeRecord*>& records) {
   LayerMaps maps;
   const std::vector<WeightRecord>& names = records.back()->layers;
-  for (maps.parts = 8; maps.parts > 1 && groups_of(names, maps.parts).size() > kMostRows; --maps.parts) {}
+  for (maps.parts = 8; maps.parts > 1 && groups_of(names, maps.parts).size() > kMostRows; --maps.parts) {
+  }
   maps.rows = groups_of(names, maps.parts);
   std::map<std::string, size_t> row_of;
   for (size_t i = 0; i < maps.rows.size(); ++i) row_of[maps.rows[i]] = i;
@@ -84,7 +90,9 @@ LayerMaps layer_maps(const std::vector<const ProbeRecord*>& records) {
   for (size_t c = 0; c < columns; ++c) {
     const ProbeRecord& record = *records[columns == 1 ? records.size() - 1 : c * (records.size() - 1) / (columns - 1)];
     maps.columns.push_back(std::to_string(record.iteration));
-    struct Sums { double grad = 0, weight = 0, update = 0; };
+    struct Sums {
+      double grad = 0, weight = 0, update = 0;
+    };
     std::vector<Sums> sums(maps.rows.size());
     for (const WeightRecord& layer : record.layers) {
       const auto row = row_of.find(prefix(layer.name, maps.parts));
@@ -122,19 +130,30 @@ Section learning_section(const RunFiles& run) {
   }
   std::vector<Markup> figures = {loss_chart(run)};
   if (run.evaluations.size() > 1) figures.push_back(accuracy_chart(run));
-  figures.push_back(line_chart({.title = "Learning rate", .caption = "Of the last step before each record.", .x = kIterations, .y = {.name = "learning rate", .low = 0},
+  figures.push_back(line_chart({.title = "Learning rate",
+                                .caption = "Of the last step before each record.",
+                                .x = kIterations,
+                                .y = {.name = "learning rate", .low = 0},
                                 .series = {series_of("", run.train, 0, [](const TrainRow& row) { return row.lr; })}}));
-  figures.push_back(line_chart({.title = "Gradient norm", .caption = "Of all parameters together, at the last step before each record.", .x = kIterations,
+  figures.push_back(line_chart({.title = "Gradient norm",
+                                .caption = "Of all parameters together, at the last step before each record.",
+                                .x = kIterations,
                                 .y = {.name = "gradient norm", .low = 0},
                                 .series = {series_of("", run.train, 0, [](const TrainRow& row) { return row.grad_norm; })}}));
-  figures.push_back(line_chart({.title = "Throughput", .caption = "Without evaluation.", .x = kIterations, .y = {.name = "pictures a second", .low = 0},
+  figures.push_back(line_chart({.title = "Throughput",
+                                .caption = "Without evaluation.",
+                                .x = kIterations,
+                                .y = {.name = "pictures a second", .low = 0},
                                 .series = {series_of("", run.train, 0, [](const TrainRow& row) { return row.images_per_second; })}}));
-  figures.push_back(line_chart({.title = "Waiting for data", .caption = "Share of the time in which training waited for the loader.", .x = kIterations,
+  figures.push_back(line_chart({.title = "Waiting for data",
+                                .caption = "Share of the time in which training waited for the loader.",
+                                .x = kIterations,
                                 .y = {.name = "waiting", .unit = "%", .low = 0, .high = 1},
                                 .series = {series_of("", run.train, 0, [](const TrainRow& row) { return 100 * row.data_wait; })}}));
   section.body = gallery(figures);
   if (run.evaluations.empty()) section.body += missing("no evaluation has been made yet.", "It follows the last iteration.");
-  if (run.evaluations.size() == 1) section.body += missing("mIoU over time: this run was evaluated once, at its end.", train_with("train.evaluate_every", "200"));
+  if (run.evaluations.size() == 1)
+    section.body += missing("mIoU over time: this run was evaluated once, at its end.", train_with("train.evaluate_every", "200"));
   return section;
 }
 
@@ -150,10 +169,18 @@ Section layers_section(const RunFiles& run) {
   }
   LayerMaps maps = layer_maps(records);
   for (std::string& row : maps.rows) row = short_layer_name(row);
-  const std::string caption = fmt::format("{} tensors in {} parts of the network, in the order of the forward pass; a part's norm is the root of the sum of squares. Colours are logarithmic.",
-                                          records.back()->layers.size(), maps.rows.size());
-  HeatMap grad{.title = "Gradient norm by layer and time", .caption = caption, .x = kIterations, .y = {.name = "layer"}, .value = {.name = "gradient norm", .log = true},
-               .rows = maps.rows, .columns = maps.columns, .values = maps.grad};
+  const std::string caption = fmt::format(
+      "{} tensors in {} parts of the network, in the order of the forward pass; a part's norm is the root of the sum of squares. Colours "
+      "are logarithmic.",
+      records.back()->layers.size(), maps.rows.size());
+  HeatMap grad{.title = "Gradient norm by layer and time",
+               .caption = caption,
+               .x = kIterations,
+               .y = {.name = "layer"},
+               .value = {.name = "gradient norm", .log = true},
+               .rows = maps.rows,
+               .columns = maps.columns,
+               .values = maps.grad};
   HeatMap update = grad;
   update.title = "Update over weight by layer and time";
   update.caption = "Norm of one step's update over the norm of the weights it changes.";
@@ -167,24 +194,27 @@ Section provenance_section(const RunFiles& run) {
   const Fields config(*run.config, (run.folder / "config.json").string());
   std::vector<std::vector<Cell>> rows;
   const auto add = [&](const std::string& name, const std::string& value) {
-    if (!value.empty()) rows.push_back({cell(name), cell(value)});
+    if (!value.empty() && value != "–") rows.push_back({cell(name), cell(value)});
   };
-  const auto whole = [](double value) { return std::isnan(value) ? std::string() : grouped(std::llround(value)); };
-  add("Seed", whole(config.number("seed")));
-  add("Data", config.object("data").words("type") + (config.object("data").words("root").empty() ? "" : ", " + config.object("data").words("root")));
+  add("Seed", whole_number(config.number("seed")));
+  add("Data", config.object("data").words("type") +
+                  (config.object("data").words("root").empty() ? "" : ", " + config.object("data").words("root")));
   if (run.summary) {
     const Fields summary(*run.summary, (run.folder / "summary.json").string());
     add("Version", "equiscale " + summary.words("library_version"));
     add("Device", summary.words("device"));
-    add("Threads", whole(summary.number("threads")));
+    add("Threads", whole_number(summary.number("threads")));
     add("SHA-256 of the weights", summary.words("weights_sha256"));
-    add("Memory of tensors, at most", fmt::format("{:.0f} MiB in training, {:.0f} MiB in evaluation", summary.number("peak_bytes") / 1048576, summary.number("eval_peak_bytes") / 1048576));
-    add("Pixels evaluated", whole(summary.number("pixels")) + ", and " + whole(summary.number("ignored_pixels")) + " not labelled");
+    add("Memory of tensors, at most", fmt::format("{:.0f} MiB in training, {:.0f} MiB in evaluation",
+                                                  summary.number("peak_bytes") / 1048576, summary.number("eval_peak_bytes") / 1048576));
+    add("Pixels evaluated",
+        whole_number(summary.number("pixels")) + ", and " + whole_number(summary.number("ignored_pixels")) + " not labelled");
   }
   Section section{"provenance", "Where it came from", {}};
   if (!run.summary) section.body += missing("summary.json: the run has not finished.", "Go on with --resume.");
   section.body += table("The same seed, data and version give the same weights, whatever the number of threads.", {"", ""}, rows);
-  section.body += element("details", element("summary", text("The whole configuration (config.json)")) + element("pre", element("code", text(run.config->dump(2)))));
+  section.body += element("details", element("summary", text("The whole configuration (config.json)")) +
+                                         element("pre", element("code", text(run.config->dump(2)))));
   return section;
 }
 

@@ -23,7 +23,8 @@ Points thinned(const Series& series) {
   const size_t count = std::min(series.x.size(), series.y.size());
   Points out;
   out.together = (count + kMostPoints - 1) / kMostPoints;
-  if (out.together <= 1) return {{series.x.begin(), series.x.begin() + std::ptrdiff_t(count)}, {series.y.begin(), series.y.begin() + std::ptrdiff_t(count)}, 1};
+  if (out.together <= 1)
+    return {{series.x.begin(), series.x.begin() + std::ptrdiff_t(count)}, {series.y.begin(), series.y.begin() + std::ptrdiff_t(count)}, 1};
   for (size_t begin = 0; begin < count; begin += out.together) {
     double x = 0, y = 0, finite = 0;
     for (size_t i = begin; i < std::min(count, begin + out.together); ++i) {
@@ -78,7 +79,8 @@ std::string words_of(const Points& points, const std::string& name) {
     high = std::max(high, y);
   }
   if (std::isnan(first)) return name + ": no values.";
-  return fmt::format("{}: from {} to {}, lowest {}, highest {}.", name, short_number(first), short_number(last), short_number(low), short_number(high));
+  return fmt::format("{}: from {} to {}, lowest {}, highest {}.", name, short_number(first), short_number(last), short_number(low),
+                     short_number(high));
 }
 
 }  // namespace
@@ -113,7 +115,8 @@ Markup line_chart(const LineChart& chart) {
     }
     if (marks) content += marks_of(points[i], series, i, x, y);
     if (series.name.empty()) continue;
-    legend.push_back({series.name, line_sample(series.color, series.dashed, series.line, marks ? mark(kShapes[i % std::size(kShapes)], 13, 6, series.color) : Markup())});
+    legend.push_back({series.name, line_sample(series.color, series.dashed, series.line,
+                                               marks ? mark(kShapes[i % std::size(kShapes)], 13, 6, series.color) : Markup())});
     words += fmt::format(" {}", words_of(points[i], series.name));
   }
   if (legend.size() == 1) legend.clear();  // the axis names it

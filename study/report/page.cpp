@@ -4,8 +4,8 @@
 namespace eq::report {
 namespace {
 
-// Series colours differ in lightness as well as in hue, so that they stay apart for colour-blind readers and in grey print; marks and dashes tell
-// them apart a second time. Each has a contrast of at least 3 to its background.
+// Series colours differ in lightness as well as in hue, so that they stay apart for colour-blind readers and in grey print; marks and
+// dashes tell them apart a second time. Each has a contrast of at least 3 to its background.
 constexpr const char* kStyle = R"css(
 :root {
   color-scheme: light dark;
@@ -78,6 +78,10 @@ svg .stroke7 { stroke: var(--s7); } svg .fill7 { fill: var(--s7); }
 .beside > figure { flex: 1 1 330px; max-width: 760px; }
 .beside > figure.wide { flex-basis: min(100%, 560px); }
 .beside > div { flex: 0 1 auto; min-width: 0; max-width: 100%; }
+.columns { columns: 2 500px; column-gap: 2.5rem; }
+.columns > div { break-inside: avoid; }
+.columns .words { min-width: 10rem; }
+.columns > div:first-child h3 { margin-top: 0.4rem; }
 .scroll { overflow-x: auto; margin: 0.2rem 0 0.9rem; }
 table { border-collapse: collapse; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
 .caption { font-size: 0.86rem; color: var(--soft); margin: 0.9rem 0 0; }
@@ -91,13 +95,16 @@ thead th { color: var(--soft); vertical-align: bottom; white-space: normal; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(46%, 180px), 1fr)); gap: 4px; }
 .panels span { display: block; font-size: 0.78rem; color: var(--soft); }
 .panels img { display: block; width: 100%; height: auto; }
+.panels img.small { image-rendering: pixelated; }
 .claims td, .claims th { white-space: normal; padding: 0.6rem 1.2rem 0.6rem 0; }
+.claims th:first-child { width: 10rem; }
 .claims td { min-width: 12rem; }
 .shown { margin: 0.9rem 0; }
 details { margin: 0.6rem 0; }
 summary { cursor: pointer; padding: 0.3rem 0; }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: 0.7rem; overflow-x: auto; font-size: 0.8rem; line-height: 1.4; }
 code { font-size: 0.9em; }
+code span { white-space: nowrap; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 @media (max-width: 600px) {
   svg .fine { display: none; }
@@ -119,13 +126,14 @@ code { font-size: 0.9em; }
 
 }  // namespace
 
-std::string page(const std::string& title, const std::string& subtitle, const Markup& headline, const std::vector<Section>& sections) {
+std::string page(const std::string& title, const Markup& subtitle, const Markup& headline, const std::vector<Section>& sections) {
   Markup contents, main;
   for (const Section& section : sections) {
     contents += element("a", {{"href", "#" + section.id}}, text(section.title));
-    main += Markup::literal("\n") + element("section", {{"id", section.id}}, element("h2", text(section.title)) + Markup::literal("\n") + section.body);
+    main += Markup::literal("\n") +
+            element("section", {{"id", section.id}}, element("h2", text(section.title)) + Markup::literal("\n") + section.body);
   }
-  const Markup header = element("h1", text(title)) + element("p", {{"class", "subtitle"}}, text(subtitle)) + headline +
+  const Markup header = element("h1", text(title)) + element("p", {{"class", "subtitle"}}, subtitle) + headline +
                         element("nav", {{"aria-label", "Contents"}}, contents);
   const Markup head = element("meta", {{"charset", "utf-8"}}) +
                       element("meta", {{"name", "viewport"}, {"content", "width=device-width, initial-scale=1"}}) +
@@ -133,8 +141,10 @@ std::string page(const std::string& title, const std::string& subtitle, const Ma
                                        {"content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:"}}) +
                       element("title", text(title)) + element("style", Markup::literal(kStyle));
   return "<!DOCTYPE html>\n" +
-         element("html", {{"lang", "en"}}, element("head", head) + Markup::literal("\n") +
-                                               element("body", element("header", header) + element("main", main))).html() + "\n";
+         element("html", {{"lang", "en"}},
+                 element("head", head) + Markup::literal("\n") + element("body", element("header", header) + element("main", main)))
+             .html() +
+         "\n";
 }
 
 }  // namespace eq::report

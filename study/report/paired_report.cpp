@@ -8,7 +8,6 @@
 #include "study/report/chart.h"
 #include "study/report/study_sections.h"
 #include "study/report/ticks.h"
-#include "training/run_log.h"
 
 namespace eq::report {
 namespace {
@@ -20,7 +19,9 @@ struct MetricText {
   double scale;
   int decimals;
 };
-constexpr MetricText kMetrics[] = {{"miou", "mIoU", "%", "points", 100, 2}, {"macc", "mAcc", "%", "points", 100, 2}, {"aacc", "aAcc", "%", "points", 100, 2},
+constexpr MetricText kMetrics[] = {{"miou", "mIoU", "%", "points", 100, 2},
+                                   {"macc", "mAcc", "%", "points", 100, 2},
+                                   {"aacc", "aAcc", "%", "points", 100, 2},
                                    {"loss_tail", "Training loss at the end", "nats", "nats", 1, 4}};
 
 struct RunRow {
@@ -54,14 +55,22 @@ Study read_study(const Fields& fields) {
   for (const Fields& arm : fields.objects("arms")) study.arms.push_back(arm.words("name"));
   study.seeds = fields.numbers("seeds");
   for (const Fields& r : fields.objects("runs")) {
-    RunRow row{r.words("arm"), r.words("folder"), r.words("weights_sha256"), r.words("shared_from"), r.number("seed"), r.number("seconds"), {}, r.numbers("per_class")};
+    RunRow row{r.words("arm"),
+               r.words("folder"),
+               r.words("weights_sha256"),
+               r.words("shared_from"),
+               r.number("seed"),
+               r.number("seconds"),
+               {},
+               r.numbers("per_class")};
     for (const MetricText& metric : kMetrics) row.metrics.push_back(r.number(metric.key));
     study.runs.push_back(std::move(row));
   }
   for (const Fields& c : fields.objects("comparisons")) {
-    study.comparisons.push_back({c.words("baseline"), c.words("arm"), c.words("metric"), c.words("words"), c.numbers("differences"), c.numbers("t_interval"),
-                                 c.numbers("bootstrap_interval"), c.number("mean"), c.number("std"), c.number("sign_test_p"), c.number("wins"), c.number("losses"),
-                                 c.number("ties"), c.number("seeds_to_settle_0.2")});
+    study.comparisons.push_back({c.words("baseline"), c.words("arm"), c.words("metric"), c.words("words"), c.numbers("differences"),
+                                 c.numbers("t_interval"), c.numbers("bootstrap_interval"), c.number("mean"), c.number("std"),
+                                 c.number("sign_test_p"), c.number("wins"), c.number("losses"), c.number("ties"),
+                                 c.number("seeds_to_settle_0.2")});
   }
   return study;
 }
@@ -76,8 +85,12 @@ double mean_of(const std::vector<double>& values) {
 
 Markup seeds_plot(const Study& study, size_t metric) {
   const MetricText& text_of = kMetrics[metric];
-  DotPlot plot{.title = std::string(text_of.name) + ", every seed", .caption = "A line joins the runs of one seed: same initial weights, same data order. The tick is the arm's mean.",
-               .row_name = "arm", .rows = study.arms, .value = {.name = text_of.name, .unit = text_of.unit}, .groups = {}};
+  DotPlot plot{.title = std::string(text_of.name) + ", every seed",
+               .caption = "A line joins the runs of one seed: same initial weights, same data order. The tick is the arm's mean.",
+               .row_name = "arm",
+               .rows = study.arms,
+               .value = {.name = text_of.name, .unit = text_of.unit},
+               .groups = {}};
   std::vector<double> means;
   for (const std::string& arm : study.arms) {
     std::vector<double> values;
@@ -102,9 +115,16 @@ Markup seeds_plot(const Study& study, size_t metric) {
 
 Markup differences_plot(const Study& study, size_t metric) {
   const MetricText& text_of = kMetrics[metric];
-  DotPlot plot{.title = std::string(text_of.name) + ", differences", .caption = "Where an interval crosses the line at 0, the seeds do not settle the difference.", .row_name = "difference",
-               .rows = {}, .value = {.name = text_of.name, .unit = text_of.difference_unit}, .groups = {}, .intervals = {},
-               .thick_name = "95 % interval (t)", .thin_name = "95 % interval (bootstrap)", .zero = 0};
+  DotPlot plot{.title = std::string(text_of.name) + ", differences",
+               .caption = "Where an interval crosses the line at 0, the seeds do not settle the difference.",
+               .row_name = "difference",
+               .rows = {},
+               .value = {.name = text_of.name, .unit = text_of.difference_unit},
+               .groups = {},
+               .intervals = {},
+               .thick_name = "95 % interval (t)",
+               .thin_name = "95 % interval (bootstrap)",
+               .zero = 0};
   DotPlot::Group means{"mean", {}, Mark::kDiamond, 1};
   std::vector<DotPlot::Group> seeds(study.seeds.size(), {"", {}, Mark::kRing, 0});
   if (!seeds.empty()) seeds[0].name = "a seed";
@@ -113,7 +133,8 @@ Markup differences_plot(const Study& study, size_t metric) {
     const size_t row = plot.rows.size();
     plot.rows.push_back(c.name());
     means.values.push_back(text_of.scale * c.mean);
-    for (size_t s = 0; s < seeds.size(); ++s) seeds[s].values.push_back(s < c.differences.size() ? text_of.scale * c.differences[s] : kNone);
+    for (size_t s = 0; s < seeds.size(); ++s)
+      seeds[s].values.push_back(s < c.differences.size() ? text_of.scale * c.differences[s] : kNone);
     if (c.t.size() == 2) plot.intervals.push_back({row, text_of.scale * c.t[0], text_of.scale * c.t[1], true, 1});
     if (c.bootstrap.size() == 2) plot.intervals.push_back({row, text_of.scale * c.bootstrap[0], text_of.scale * c.bootstrap[1], false, 1});
   }
@@ -123,7 +144,9 @@ Markup differences_plot(const Study& study, size_t metric) {
   return dot_plot(plot);
 }
 
-Cell shown(double value, const MetricText& metric) { return {text(std::isnan(value) ? "–" : fmt::format("{:.{}f}", metric.scale * value, metric.decimals))}; }
+Cell shown(double value, const MetricText& metric) {
+  return {text(std::isnan(value) ? "–" : fmt::format("{:.{}f}", metric.scale * value, metric.decimals))};
+}
 
 Cell shown(const std::vector<double>& interval, const MetricText& metric) {
   if (interval.size() != 2) return {text("–")};
@@ -135,12 +158,21 @@ Markup comparison_table(const Study& study) {
   for (const MetricText& metric : kMetrics) {
     for (const Comparison& c : study.comparisons) {
       if (c.metric != metric.key) continue;
-      rows.push_back({cell(c.name()), cell(std::string(metric.name) + ", " + metric.difference_unit), shown(c.mean, metric), shown(c.std, metric), shown(c.t, metric),
-                      shown(c.bootstrap, metric), cell(c.p),
-                      {text(fmt::format("{:.0f} / {:.0f} / {:.0f}", c.wins, c.losses, c.ties))}, {text(std::isnan(c.seeds) ? "–" : grouped(std::llround(c.seeds)))}});
+      rows.push_back({cell(c.name()),
+                      cell(std::string(metric.name) + ", " + metric.difference_unit),
+                      shown(c.mean, metric),
+                      shown(c.std, metric),
+                      shown(c.t, metric),
+                      shown(c.bootstrap, metric),
+                      cell(c.p),
+                      {text(fmt::format("{:.0f} / {:.0f} / {:.0f}", c.wins, c.losses, c.ties))},
+                      {text(whole_number(c.seeds))}});
     }
   }
-  return table("Differences over the seeds, with 95 % intervals of the mean", {"Difference", "Of", "Mean", "Std", "t interval", "Bootstrap interval", "Sign test p", "Better / worse / equal", "Seeds to settle 0.2 points"}, rows);
+  return table("Differences over the seeds, with 95 % intervals of the mean",
+               {"Difference", "Of", "Mean", "Std", "t interval", "Bootstrap interval", "Sign test p", "Better / worse / equal",
+                "Seeds to settle 0.2 points"},
+               rows);
 }
 
 // Mean difference of each class against the first comparison's baseline.
@@ -148,17 +180,23 @@ std::vector<Markup> class_figures(const Study& study, const std::vector<std::str
   std::vector<Markup> figures;
   for (const Comparison& c : study.comparisons) {
     if (c.metric != "miou") continue;
-    BarChart chart{.title = "IoU of each class: " + c.name(), .caption = "Mean over the seeds.", .rows = "class", .value = {.name = "difference in IoU", .unit = "points"}, .bars = {}};
+    BarChart chart{.title = "IoU of each class: " + c.name(),
+                   .caption = "Mean over the seeds.",
+                   .rows = "class",
+                   .value = {.name = "difference in IoU", .unit = "points"},
+                   .bars = {}};
     std::vector<std::vector<double>> differences;
     for (const double seed : study.seeds) {
       const RunRow *arm = study.find(c.arm, seed), *baseline = study.find(c.baseline, seed);
       if (arm == nullptr || baseline == nullptr) continue;
       differences.resize(std::max(differences.size(), std::min(arm->per_class.size(), baseline->per_class.size())));
-      for (size_t k = 0; k < std::min(arm->per_class.size(), baseline->per_class.size()); ++k) differences[k].push_back(100 * (arm->per_class[k] - baseline->per_class[k]));
+      for (size_t k = 0; k < std::min(arm->per_class.size(), baseline->per_class.size()); ++k)
+        differences[k].push_back(100 * (arm->per_class[k] - baseline->per_class[k]));
     }
     for (size_t k = 0; k < std::min<size_t>(differences.size(), 40); ++k) {
       const double mean = mean_of(differences[k]);
-      chart.bars.push_back({k < names.size() ? names[k] : fmt::format("class {}", k), mean, std::isnan(mean) ? "absent" : fmt::format("{:+.1f}", mean), mean < 0 ? 1 : 0});
+      chart.bars.push_back({k < names.size() ? names[k] : fmt::format("class {}", k), mean,
+                            std::isnan(mean) ? "absent" : fmt::format("{:+.1f}", mean), mean < 0 ? 1 : 0});
     }
     if (!chart.bars.empty()) figures.push_back(bar_chart(chart));
   }
@@ -174,7 +212,7 @@ Markup runs_table(const Study& study, const fs::path& folder) {
     const bool linked = !run.folder.empty() && fs::path(run.folder).is_relative() && fs::exists(folder / page);
     std::vector<Cell> row = {{linked ? element("a", {{"href", "./" + page.generic_string()}}, text(label)) : text(label), false}};
     for (size_t m = 0; m < std::size(kMetrics); ++m) row.push_back(shown(run.metrics[m], kMetrics[m]));
-    row.push_back({text(human_duration(run.seconds))});
+    row.push_back({text(duration(run.seconds))});
     row.push_back(cell(run.shared_from.empty() ? run.hash.substr(0, 12) : run.hash.substr(0, 12) + ", shared with " + run.shared_from));
     rows.push_back(std::move(row));
   }
@@ -185,10 +223,12 @@ std::string initial_words(const Fields& fields) {
   std::string different;
   const std::vector<Fields> all = fields.objects("initial_weights");
   for (const Fields& seed : all) {
-    if (!seed.flag("equal")) different += fmt::format("{}seed {:.0f} at {}", different.empty() ? "" : ", ", seed.number("seed"), seed.words("first_difference"));
+    if (!seed.flag("equal"))
+      different += fmt::format("{}seed {:.0f} at {}", different.empty() ? "" : ", ", seed.number("seed"), seed.words("first_difference"));
   }
   if (all.empty()) return "";
-  return different.empty() ? "The weights that the arms have in common start from the same values, for every seed." : "The arms start from different weights: " + different + ".";
+  return different.empty() ? "The weights that the arms have in common start from the same values, for every seed."
+                           : "The arms start from different weights: " + different + ".";
 }
 
 }  // namespace
@@ -215,7 +255,8 @@ std::vector<Section> paired_sections(const Fields& fields, const fs::path& folde
   results.body = gallery(seeds);
   differences.body = gallery(intervals) + comparison_table(study);
   std::vector<Section> sections = {words, results, differences};
-  if (const auto figures = class_figures(study, fields.strings("classes")); !figures.empty()) sections.push_back({"classes", "Classes", gallery(figures)});
+  if (const auto figures = class_figures(study, fields.strings("classes")); !figures.empty())
+    sections.push_back({"classes", "Classes", gallery(figures)});
   Section runs{"runs", "Runs and cost", {}};
   std::vector<std::vector<Cell>> arms;
   for (const Fields& arm : fields.objects("arms")) {
@@ -225,7 +266,8 @@ std::vector<Section> paired_sections(const Fields& fields, const fs::path& folde
   }
   const Fields cost = fields.object("cost");
   if (cost.has("cpu_seconds")) {
-    runs.body += paragraph(fmt::format("The study took {} of processor time and {} by the clock (h:mm:ss).", human_duration(cost.number("cpu_seconds")), human_duration(cost.number("wall_seconds"))));
+    runs.body += paragraph(fmt::format("The study took {} of processor time and {} by the clock (h:mm:ss).",
+                                       duration(cost.number("cpu_seconds")), duration(cost.number("wall_seconds"))));
   }
   runs.body += paragraph(initial_words(fields)) + table("The arms", {"Arm", "Settings"}, arms) + runs_table(study, folder);
   sections.push_back(std::move(runs));

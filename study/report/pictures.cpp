@@ -40,7 +40,11 @@ Image reduced(const Image& image, int64_t largest_width) {
 }
 
 Markup embedded(const Image& image, const std::string& description) {
-  return element("img", {{"src", "data:image/png;base64," + base64(encode_png(image))}, {"alt", description}, {"width", std::to_string(image.width)},
+  constexpr int64_t kSmall = 160;  // shown enlarged: as pixels, not blurred
+  return element("img", {{"class", image.width < kSmall ? "small" : "large"},
+                         {"src", "data:image/png;base64," + base64(encode_png(image))},
+                         {"alt", description},
+                         {"width", std::to_string(image.width)},
                          {"height", std::to_string(image.height)}});
 }
 

@@ -54,15 +54,24 @@ std::string anchor(size_t index) { return "head" + std::to_string(index + 1); }
 // Rows: branches of the site; one mark for each arm.
 Markup share_plot(const HeadSites& head, const std::string& site, bool first) {
   constexpr Mark kShapes[] = {Mark::kRing, Mark::kDot, Mark::kDiamond, Mark::kSquare, Mark::kTriangle};
-  DotPlot plot{.title = site, .caption = "", .row_name = "branch", .rows = {}, .value = {.name = "share of the fusion gradient", .unit = "%", .low = 0}, .groups = {}};
+  DotPlot plot{.title = site,
+               .caption = "",
+               .row_name = "branch",
+               .rows = {},
+               .value = {.name = "share of the fusion gradient", .unit = "%", .low = 0},
+               .groups = {}};
   for (size_t a = 0; a < head.arms.size(); ++a) {
     for (const SiteHistory& history : first ? head.arms[a].first() : head.arms[a].run) {
       const SiteRecord& record = first ? history.records.front() : history.records.back();
       if (record.site != site) continue;
-      DotPlot::Group group{fmt::format("{}: largest / smallest {:.2f}", head.arms[a].arm, record.grad_ratio), {}, kShapes[a % std::size(kShapes)], int(a % 8)};
+      DotPlot::Group group{fmt::format("{}: largest / smallest {:.2f}", head.arms[a].arm, record.grad_ratio),
+                           {},
+                           kShapes[a % std::size(kShapes)],
+                           int(a % 8)};
       if (plot.rows.empty()) {
         for (const BranchRecord& b : record.branches) plot.rows.push_back(b.name);
-        plot.caption = fmt::format("At iteration {:.0f}. Equal shares would be {:.0f} % each.", first ? history.iterations.front() : history.iterations.back(),
+        plot.caption = fmt::format("At iteration {:.0f}. Equal shares would be {:.0f} % each.",
+                                   first ? history.iterations.front() : history.iterations.back(),
                                    100.0 / double(std::max<size_t>(1, record.branches.size())));
       }
       for (const BranchRecord& b : record.branches) group.values.push_back(100 * b.weight_grad_share);
@@ -99,7 +108,8 @@ std::vector<Section> scale_sections(const Fields& study) {
         details += scale_table(record, site.align_corners, site_title(record) + ", " + at, {});
       }
       for (const SiteHistory& site : arm.run) details += element("h3", text(site_title(site.records.front()))) + scale_figures(site, {});
-      section.body += element("h3", text("Arm " + arm.arm)) + gallery(figures) + element("details", element("summary", text("All numbers of arm " + arm.arm)) + details);
+      section.body += element("h3", text("Arm " + arm.arm)) + gallery(figures) +
+                      element("details", element("summary", text("All numbers of arm " + arm.arm)) + details);
     }
     sections.push_back(std::move(section));
   }
@@ -124,7 +134,8 @@ std::vector<Section> gradient_sections(const Fields& study) {
     if (!end.empty()) section.body += element("h3", text("At the end")) + gallery(end);
     for (const ArmSites& arm : heads[h].arms) {
       Markup details;
-      for (const SiteHistory& site : arm.start) details += gradient_table(site.records.front(), site.records.front().site + ", before training");
+      for (const SiteHistory& site : arm.start)
+        details += gradient_table(site.records.front(), site.records.front().site + ", before training");
       for (const SiteHistory& site : arm.run) details += element("h3", text(site_title(site.records.front()))) + gradient_figures(site);
       section.body += element("details", element("summary", text("All numbers of arm " + arm.arm)) + details);
     }

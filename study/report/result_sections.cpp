@@ -14,11 +14,14 @@ namespace {
 
 constexpr size_t kBarsInAChart = 40;
 
-std::string class_name(const std::vector<std::string>& names, size_t index) { return index < names.size() ? names[index] : "class " + std::to_string(index); }
+std::string class_name(const std::vector<std::string>& names, size_t index) {
+  return index < names.size() ? names[index] : "class " + std::to_string(index);
+}
 
-Markup class_bars(const std::string& title, const std::string& caption, const std::string& value, const std::vector<ClassRow>& classes, int color,
-                  const char* without, double (*percentage)(const ClassRow&)) {
-  BarChart chart{.title = title, .caption = caption, .rows = "class", .value = {.name = value, .unit = "%", .low = 0, .high = 100}, .bars = {}};
+Markup class_bars(const std::string& title, const std::string& caption, const std::string& value, const std::vector<ClassRow>& classes,
+                  int color, const char* without, double (*percentage)(const ClassRow&)) {
+  BarChart chart{
+      .title = title, .caption = caption, .rows = "class", .value = {.name = value, .unit = "%", .low = 0, .high = 100}, .bars = {}};
   for (const ClassRow& c : classes) {
     const double share = percentage(c);
     chart.bars.push_back({c.name, share, std::isnan(share) ? without : fmt::format("{:.1f}", share), color});
@@ -37,10 +40,13 @@ std::vector<Markup> class_figures(std::vector<ClassRow> classes) {
     const size_t end = std::min(classes.size(), begin + kBarsInAChart);
     const std::vector<ClassRow> part(classes.begin() + std::ptrdiff_t(begin), classes.begin() + std::ptrdiff_t(end));
     const std::string places = classes.size() > kBarsInAChart ? fmt::format(", places {} to {}", begin + 1, end) : "";
-    figures.push_back(class_bars("IoU of each class" + places, "Intersection over union, the highest first.", "IoU", part, 0, "absent", [](const ClassRow& c) { return 100 * c.iou; }));
+    figures.push_back(class_bars("IoU of each class" + places, "Intersection over union, the highest first.", "IoU", part, 0, "absent",
+                                 [](const ClassRow& c) { return 100 * c.iou; }));
     if (!places.empty()) continue;
-    figures.push_back(class_bars("Found", "Of the pixels labelled so, how many are predicted so (recall).", "found", part, 2, "no labels", [](const ClassRow& c) { return 100 * c.acc; }));
-    figures.push_back(class_bars("Right", "Of the pixels predicted so, how many are labelled so (precision).", "right", part, 3, "never predicted", [](const ClassRow& c) { return 100 * c.precision; }));
+    figures.push_back(class_bars("Found", "Of the pixels labelled so, how many are predicted so (recall).", "found", part, 2, "no labels",
+                                 [](const ClassRow& c) { return 100 * c.acc; }));
+    figures.push_back(class_bars("Right", "Of the pixels predicted so, how many are labelled so (precision).", "right", part, 3,
+                                 "never predicted", [](const ClassRow& c) { return 100 * c.precision; }));
   }
   return figures;
 }
@@ -50,7 +56,8 @@ Markup class_table(const EvaluationRow& evaluation) {
   for (const ClassRow& c : evaluation.classes) pixels += c.pixels;
   std::vector<std::vector<Cell>> rows;
   for (const ClassRow& c : evaluation.classes) {
-    rows.push_back({cell(c.name), {text(percent(c.iou))}, {text(percent(c.acc))}, {text(percent(c.precision))}, {text(percent(c.pixels / pixels))}});
+    rows.push_back(
+        {cell(c.name), {text(percent(c.iou))}, {text(percent(c.acc))}, {text(percent(c.precision))}, {text(percent(c.pixels / pixels))}});
   }
   return table("In the data set's order. Found: labelled pixels that are predicted so; right: predicted pixels that are labelled so.",
                {"Class", "IoU", "Found", "Right", "Share of pixels"}, rows);
@@ -76,7 +83,10 @@ Markup mistakes_table(const Confusion& confusion) {
   std::vector<std::vector<Cell>> rows;
   for (size_t i = 0; i < std::min<size_t>(10, mistakes.size()); ++i) {
     const Mistake& m = mistakes[i];
-    rows.push_back({cell(class_name(confusion.names, m.label)), cell(class_name(confusion.names, m.prediction)), {text(percent(m.share))}, {text(percent(m.pixels / total, 2))}});
+    rows.push_back({cell(class_name(confusion.names, m.label)),
+                    cell(class_name(confusion.names, m.prediction)),
+                    {text(percent(m.share))},
+                    {text(percent(m.pixels / total, 2))}});
   }
   if (rows.empty()) return paragraph("No labelled pixel is wrong.");
   return table("The mistakes that cost the most pixels", {"Labelled", "Predicted", "of the label's pixels", "of all pixels"}, rows);
@@ -86,10 +96,13 @@ Markup shown_pictures(const RunFiles& run, const std::vector<ShownPicture>& show
   Markup all;
   for (const ShownPicture& one : shown) {
     const auto row = std::find_if(run.pictures.begin(), run.pictures.end(), [&](const PictureRow& p) { return p.index == one.index; });
-    const std::string name = row == run.pictures.end() ? fmt::format("picture {}", one.index) : row->name;
-    const std::string numbers = row == run.pictures.end() ? "" : fmt::format("mIoU {}, {} of the pixels right", percent(row->miou), percent(row->accuracy));
-    all += element("figure", {{"class", "shown"}}, element("figcaption", element("strong", text(name)) + text(numbers)) +
-                                                      panels(one.file, {"picture", "labels", "prediction", "errors in red"}, name));
+    const bool named = row != run.pictures.end() && row->name.find_first_not_of("0123456789") != std::string::npos;
+    const std::string name = named ? row->name : fmt::format("Picture {}", one.index);
+    const std::string numbers =
+        row == run.pictures.end() ? "" : fmt::format("mIoU {}, {} of the pixels right", percent(row->miou), percent(row->accuracy));
+    all += element("figure", {{"class", "shown"}},
+                   element("figcaption", element("strong", text(name)) + text(numbers)) +
+                       panels(one.file, {"picture", "labels", "prediction", "errors in red"}, name));
   }
   return all;
 }
@@ -118,9 +131,18 @@ Markup calibration_figures(const RunFiles& run) {
   }
   std::vector<Markup> figures;
   for (const std::string& site : sites) {
-    BarChart chart{.title = "Calibrated scale: " + site, .caption = "", .rows = "branch", .value = {.name = "standard deviation after resizing", .low = 0}, .bars = {}};
+    BarChart chart{.title = "Calibrated scale: " + site,
+                   .caption = "",
+                   .rows = "branch",
+                   .value = {.name = "standard deviation after resizing", .low = 0},
+                   .bars = {}};
     for (const Calibrated& c : run.calibrated) {
-      if (c.site == site) chart.bars.push_back({c.branch, c.std, short_number(c.std) + (c.floored ? ", raised to the floor" : c.equalized ? "" : ", left as it is"), c.equalized ? 0 : 4});
+      if (c.site == site)
+        chart.bars.push_back({c.branch, c.std,
+                              short_number(c.std) + (c.floored     ? ", raised to the floor"
+                                                     : c.equalized ? ""
+                                                                   : ", left as it is"),
+                              c.equalized ? 0 : 4});
     }
     figures.push_back(bar_chart(chart));
   }
@@ -128,8 +150,13 @@ Markup calibration_figures(const RunFiles& run) {
 }
 
 Markup ratio_chart(const std::vector<SiteHistory>& sites) {
-  LineChart chart{.title = "Imbalance of the fusion gradients", .caption = "Root mean square of the gradient per weight: that of the branch with the largest over that of the branch with the smallest. 1 is balance.",
-                  .x = {.name = "iteration", .whole = true, .low = 0}, .y = {.name = "largest / smallest", .log = true, .low = 1}, .series = {}};
+  LineChart chart{.title = "Imbalance of the fusion gradients",
+                  .caption =
+                      "Root mean square of the gradient per weight: that of the branch with the largest over that of the branch with the "
+                      "smallest. 1 is balance.",
+                  .x = {.name = "iteration", .whole = true, .low = 0},
+                  .y = {.name = "largest / smallest", .log = true, .low = 1},
+                  .series = {}};
   for (const SiteHistory& site : sites) {
     Series series{.name = site.records.back().site, .x = site.iterations, .color = int(chart.series.size() % 8)};
     for (const SiteRecord& record : site.records) series.y.push_back(record.grad_ratio);
@@ -147,8 +174,8 @@ Section classes_section(const RunFiles& run) {
     return section;
   }
   const EvaluationRow& last = run.evaluations.back();
-  section.body = gallery(class_figures(last.classes)) +
-                 element("details", element("summary", text("All numbers of the classes")) + class_table(last));
+  section.body =
+      gallery(class_figures(last.classes)) + element("details", element("summary", text("All numbers of the classes")) + class_table(last));
   return section;
 }
 
@@ -159,9 +186,18 @@ Section confusion_section(const RunFiles& run) {
     return section;
   }
   const Confusion& confusion = *run.confusion;
-  HeatMap map{.title = "Where the pixels of each class go", .caption = "Each row is a labelled class and adds up to 100 %; the diagonal is what was found. The colour follows the square root, so that small shares are seen.",
-              .x = {.name = "predicted"}, .y = {.name = "labelled"}, .value = {.name = "of the label's pixels", .unit = "%", .low = 0, .high = 1},
-              .rows = confusion.names, .columns = confusion.names, .values = confusion.counts, .root = true, .as_percent = true};
+  HeatMap map{.title = "Where the pixels of each class go",
+              .caption =
+                  "Each row is a labelled class and adds up to 100 %; the diagonal is what was found. The colour follows the square root, "
+                  "so that small shares are seen.",
+              .x = {.name = "predicted"},
+              .y = {.name = "labelled"},
+              .value = {.name = "of the label's pixels", .unit = "%", .low = 0, .high = 1},
+              .rows = confusion.names,
+              .columns = confusion.names,
+              .values = confusion.counts,
+              .root = true,
+              .as_percent = true};
   for (auto& row : map.values) {
     double sum = 0;
     for (const double count : row) sum += count;
@@ -174,19 +210,23 @@ Section confusion_section(const RunFiles& run) {
 Section pictures_section(const RunFiles& run) {
   Section section{"pictures", "Best and worst pictures", {}};
   if (run.best.empty() && run.worst.empty()) {
-    section.body = missing("eval/best_*.png and eval/worst_*.png.", "The trainer writes them after the last evaluation, unless train.overlays is 0 or there is only one picture.");
+    section.body = missing("eval/best_*.png and eval/worst_*.png.",
+                           "The trainer writes them after the last evaluation, unless train.overlays is 0 or there is only one picture.");
     return section;
   }
-  section.body = paragraph(fmt::format("By mean IoU over the classes in each picture, of {} validation pictures. Pixels without a label are cream.", run.pictures.size()));
+  section.body = paragraph(fmt::format(
+      "By mean IoU over the classes in each picture, of {} validation pictures. Pixels without a label are cream.", run.pictures.size()));
   if (!run.class_names.empty()) section.body += class_legend(run.class_names, run.palette);
-  section.body += element("h3", text("Best")) + shown_pictures(run, run.best) + element("h3", text("Worst")) + shown_pictures(run, run.worst);
+  section.body +=
+      element("h3", text("Best")) + shown_pictures(run, run.best) + element("h3", text("Worst")) + shown_pictures(run, run.worst);
   return section;
 }
 
 Section scales_section(const RunFiles& run) {
   Section section{"scales", "Scales where levels are fused", {}};
   if (!run.calibrated.empty() && run.probes.empty()) {
-    section.body += paragraph(fmt::format("Measured before training over {} batches, after resizing; the equalizers divide by these.", short_number(run.calibration_batches)));
+    section.body += paragraph(fmt::format("Measured before training over {} batches, after resizing; the equalizers divide by these.",
+                                          whole_number(run.calibration_batches)));
     section.body += calibration_figures(run);
   }
   if (run.probes.empty()) {
@@ -194,7 +234,9 @@ Section scales_section(const RunFiles& run) {
     return section;
   }
   Markup sums;
-  section.body += paragraph("Standard deviation over all values of a branch: as it arrives at the site, after bilinear resizing to the site's size, and as it enters the fusion layer.");
+  section.body += paragraph(
+      "Standard deviation over all values of a branch: as it arrives at the site, after bilinear resizing to the site's size, and as it "
+      "enters the fusion layer.");
   for (const SiteHistory& site : histories(run)) {
     const SiteRecord& last = site.records.back();
     (last.kind == "sum" ? sums : section.body) += element("h3", text(site_title(last))) + scale_figures(site, run.calibrated);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/csv.h"
@@ -27,7 +26,8 @@ void read_calibration(const fs::path& path, RunFiles& run) {
   const Fields fields(calibration, path.string());
   run.calibration_batches = fields.number("batches");
   for (const Fields& b : fields.objects("branches")) {
-    run.calibrated.push_back({b.words("site"), b.words("branch"), b.number("mean"), b.number("std"), b.flag("equalized"), b.flag("floored")});
+    run.calibrated.push_back(
+        {b.words("site"), b.words("branch"), b.number("mean"), b.number("std"), b.flag("equalized"), b.flag("floored")});
   }
 }
 
@@ -36,10 +36,13 @@ void read_metrics(const fs::path& path, RunFiles& run) {
     const Fields row(line, path.string());
     const double iteration = row.number("iteration");
     if (row.words("type") == "train") {
-      run.train.push_back({iteration, row.number("loss"), row.number("main_loss"), row.number("aux_loss"), row.number("lr"), row.number("grad_norm"),
-                           row.number("images_per_second"), row.number("data_wait"), row.number("memory_bytes"), row.number("seconds")});
+      run.train.push_back({iteration, row.number("loss"), row.number("main_loss"), row.number("aux_loss"), row.number("lr"),
+                           row.number("grad_norm"), row.number("images_per_second"), row.number("data_wait"), row.number("memory_bytes"),
+                           row.number("seconds")});
     } else if (row.words("type") == "evaluate") {
-      EvaluationRow evaluation{iteration, row.number("miou"), row.number("macc"), row.number("aacc"), row.number("pictures"), row.number("evaluation_seconds"), {}};
+      EvaluationRow evaluation{
+          iteration, row.number("miou"), row.number("macc"), row.number("aacc"), row.number("pictures"), row.number("evaluation_seconds"),
+          {}};
       for (const Fields& c : row.objects("per_class")) {
         evaluation.classes.push_back({c.words("name"), c.number("iou"), c.number("acc"), c.number("precision"), c.number("pixels")});
       }
@@ -52,7 +55,8 @@ void read_probes(const fs::path& path, RunFiles& run) {
   for (const json& line : read_json_lines(path)) {
     const Fields row(line, path.string());
     ProbeRecord probe;
-    probe.iteration = std::llround(std::clamp(row.number("iteration"), 0.0, 1e15));
+    const double iteration = row.number("iteration");
+    probe.iteration = iteration >= 0 && iteration < 1e15 ? int64_t(iteration) : 0;
     for (const Fields& site : row.objects("sites")) probe.sites.push_back(read_site(site));
     for (const Fields& layer : row.objects("layers")) {
       probe.layers.push_back({layer.words("name"), layer.number("grad"), layer.number("weight"), layer.number("update_ratio")});
@@ -67,7 +71,8 @@ std::vector<std::vector<std::string>> read_csv(const fs::path& path) {
   const std::string text = read_text(path, limits::kListFileBytes);
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
-    if (end > begin) rows.push_back(csv_fields(text.substr(begin, end - begin), path.string() + ", row " + std::to_string(rows.size() + 1)));
+    if (end > begin)
+      rows.push_back(csv_fields(text.substr(begin, end - begin), path.string() + ", row " + std::to_string(rows.size() + 1)));
     begin = end + 1;
   }
   return rows;
@@ -77,7 +82,8 @@ double csv_number(const std::string& field, const fs::path& path) {
   if (field.empty()) return kNone;
   double value = 0;
   const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), value);
-  if (error != std::errc() || end != field.data() + field.size()) throw DataError("a number was expected in a field", path.string(), kTry);
+  if (error != std::errc() || end != field.data() + field.size())
+    throw DataError("a number was expected in a field", path.string(), kTry);
   return value;
 }
 
@@ -86,9 +92,12 @@ std::optional<Confusion> read_confusion(const fs::path& path) {
   if (rows.empty()) return std::nullopt;
   Confusion confusion{rows[0], {}};
   const size_t classes = rows[0].size();
-  if (rows.size() != classes + 1 || classes > 256) throw DataError("the table is not one row and one column for each class", path.string(), kTry);
+  if (rows.size() != classes + 1 || classes > 256)
+    throw DataError("the table is not one row and one column for each class", path.string(), kTry);
   for (size_t r = 1; r < rows.size(); ++r) {
-    if (rows[r].size() != classes) throw DataError("row " + std::to_string(r + 1) + " has another number of fields", path.string(), kTry);
+    if (rows[r].size() != classes)
+      throw DataError("row " + std::to_string(r + 1) + " has another number of fields", path.string(),
+                      kTry);
     std::vector<double> counts;
     for (const std::string& field : rows[r]) counts.push_back(csv_number(field, path));
     confusion.counts.push_back(std::move(counts));
@@ -100,8 +109,11 @@ std::vector<PictureRow> read_pictures(const fs::path& path) {
   std::vector<PictureRow> pictures;
   const auto rows = read_csv(path);
   for (size_t r = 1; r < rows.size(); ++r) {
-    if (rows[r].size() != 4) throw DataError("row " + std::to_string(r + 1) + " does not have 4 fields", path.string(), kTry);
-    pictures.push_back({int64_t(csv_number(rows[r][0], path)), rows[r][1], csv_number(rows[r][2], path), csv_number(rows[r][3], path)});
+    if (rows[r].size() != 4)
+      throw DataError("row " + std::to_string(r + 1) + " does not have 4 fields", path.string(), kTry);
+    const double index = csv_number(rows[r][0], path);
+    pictures.push_back(
+        {index >= 0 && index < 1e15 ? int64_t(index) : -1, rows[r][1], csv_number(rows[r][2], path), csv_number(rows[r][3], path)});
   }
   return pictures;
 }

@@ -9,7 +9,6 @@
 #include "study/report/report.h"
 #include "study/report/run_sections.h"
 #include "study/report/ticks.h"
-#include "training/run_log.h"
 
 namespace eq {
 namespace report {
@@ -27,7 +26,8 @@ std::string network_words(const Fields& config) {
   const Fields model = config.object("model"), backbone = model.object("backbone");
   const double depth = backbone.number("depth");
   const std::string type = backbone.words("type");
-  return model.object("decode_head").words("type") + " head on " + type + (type == "resnet" && std::isfinite(depth) ? fmt::format("-{:.0f}", depth) : "");
+  return model.object("decode_head").words("type") + " head on " + type +
+         (type == "resnet" && std::isfinite(depth) ? fmt::format("-{:.0f}", depth) : "");
 }
 
 // "13.9 M"
@@ -46,10 +46,10 @@ Markup headline(const RunFiles& run, const Fields& config) {
     all.push_back({"mAcc", percent(last.macc, 2), "mean over classes"});
   }
   const double planned = config.object("train").number("iterations"), done = run.train.empty() ? 0 : run.train.back().iteration;
-  all.push_back({"Iterations", grouped(std::llround(done)), done < planned ? fmt::format("of {:.0f}: not finished", planned) : ""});
+  all.push_back({"Iterations", whole_number(done), done < planned ? fmt::format("of {:.0f}: not finished", planned) : ""});
   if (!run.train.empty()) {
     const TrainRow& last = run.train.back();
-    all.push_back({"Training time", human_duration(last.seconds), "h:mm:ss"});
+    all.push_back({"Training time", duration(last.seconds), "h:mm:ss"});
     if (run.summary) all.push_back({"Speed", short_number(Fields(*run.summary, "").number("images_per_second")), "pictures a second"});
   }
   all.push_back({"Equalizers", mode.empty() ? "off" : mode, equalizer_words(config)});
@@ -64,10 +64,11 @@ std::string folder_name(const fs::path& folder) {
 
 std::string run_page(const RunFiles& run) {
   const Fields config(*run.config, (run.folder / "config.json").string());
-  const std::string subtitle = fmt::format("Training run: {}, {} data, seed {:.0f}", network_words(config), config.object("data").words("type"), config.number("seed"));
-  return page(folder_name(run.folder), subtitle, headline(run, config),
-              {learning_section(run), classes_section(run), confusion_section(run), pictures_section(run), scales_section(run), gradients_section(run),
-               layers_section(run), provenance_section(run)});
+  const std::string subtitle = fmt::format("Training run: {}, {} data, seed {:.0f}", network_words(config),
+                                           config.object("data").words("type"), config.number("seed"));
+  return page(folder_name(run.folder), text(subtitle), headline(run, config),
+              {learning_section(run), classes_section(run), confusion_section(run), pictures_section(run), scales_section(run),
+               gradients_section(run), layers_section(run), provenance_section(run)});
 }
 
 }  // namespace

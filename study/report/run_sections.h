@@ -6,8 +6,8 @@
 
 namespace eq::report {
 
-Section learning_section(const RunFiles& run);    // loss, learning rate, mIoU, gradient norm, throughput
-Section classes_section(const RunFiles& run);     // per-class IoU, and how it came about
+Section learning_section(const RunFiles& run);  // loss, learning rate, mIoU, gradient norm, throughput
+Section classes_section(const RunFiles& run);   // per-class IoU, and how it came about
 Section confusion_section(const RunFiles& run);
 Section pictures_section(const RunFiles& run);    // the best and the worst, with errors
 Section scales_section(const RunFiles& run);      // of the branches that meet at fusion sites

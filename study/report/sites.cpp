@@ -59,7 +59,8 @@ std::vector<Series> branch_series(const SiteHistory& site, Value value) {
 }
 
 bool any_finite(const std::vector<Series>& all) {
-  return std::any_of(all.begin(), all.end(), [](const Series& s) { return std::any_of(s.y.begin(), s.y.end(), [](double v) { return std::isfinite(v); }); });
+  return std::any_of(all.begin(), all.end(),
+                     [](const Series& s) { return std::any_of(s.y.begin(), s.y.end(), [](double v) { return std::isfinite(v); }); });
 }
 
 const Axis kIterations{.name = "iteration", .whole = true, .low = 0};
@@ -67,7 +68,9 @@ const Axis kIterations{.name = "iteration", .whole = true, .low = 0};
 // Variance factors over time, with what white noise would keep as dashed guides.
 Markup factor_chart(const SiteHistory& site) {
   LineChart chart{.title = "Variance kept by resizing",
-                  .caption = "Variance after resizing over variance before. Dashed: white noise, that is, pixels without correlation; smooth features keep more.",
+                  .caption =
+                      "Variance after resizing over variance before. Dashed: white noise, that is, pixels without correlation; smooth "
+                      "features keep more.",
                   .x = kIterations,
                   .y = {.name = "variance kept", .unit = "1 = all", .low = 0, .high = 1},
                   .series = {}};
@@ -78,7 +81,8 @@ Markup factor_chart(const SiteHistory& site) {
     if (!branch.upsampled || !any_finite({measured[b]})) continue;
     const double white = white_noise_factor(site.records.back(), branch, site.align_corners);
     chart.series.push_back(measured[b]);
-    guides.push_back({.x = {site.iterations.front(), site.iterations.back()}, .y = {white, white}, .color = measured[b].color, .dashed = true});
+    guides.push_back(
+        {.x = {site.iterations.front(), site.iterations.back()}, .y = {white, white}, .color = measured[b].color, .dashed = true});
   }
   if (guides.empty()) return {};
   guides.front().name = "white noise";
@@ -87,14 +91,17 @@ Markup factor_chart(const SiteHistory& site) {
 }
 
 // Empty where no value was recorded.
-Markup over_time(const SiteHistory& site, const std::string& title, const std::string& caption, Axis y, double (*value)(const BranchRecord&)) {
+Markup over_time(const SiteHistory& site, const std::string& title, const std::string& caption, Axis y,
+                 double (*value)(const BranchRecord&)) {
   LineChart chart{.title = title, .caption = caption, .x = kIterations, .y = std::move(y), .series = branch_series(site, value)};
   return any_finite(chart.series) ? line_chart(chart) : Markup();
 }
 
 // Nothing is equalized.
 bool fused_as_resized(const SiteRecord& site) {
-  return std::all_of(site.branches.begin(), site.branches.end(), [](const BranchRecord& b) { return !std::isfinite(b.fused.std) || std::abs(b.fused.std - b.resized.std) <= 1e-6 * b.resized.std; });
+  return std::all_of(site.branches.begin(), site.branches.end(), [](const BranchRecord& b) {
+    return !std::isfinite(b.fused.std) || std::abs(b.fused.std - b.resized.std) <= 1e-6 * b.resized.std;
+  });
 }
 
 }  // namespace
@@ -118,7 +125,8 @@ SiteRecord read_site(const Fields& fields) {
 double white_noise_factor(const SiteRecord& site, const BranchRecord& branch, bool align_corners) {
   const auto usable = [](int64_t extent) { return extent >= 1 && extent <= kMaxResizeExtent; };
   if (!branch.upsampled || !usable(branch.height) || !usable(branch.width) || !usable(site.height) || !usable(site.width)) return kNone;
-  return bilinear_variance_factor(branch.height, site.height, align_corners) * bilinear_variance_factor(branch.width, site.width, align_corners);
+  return bilinear_variance_factor(branch.height, site.height, align_corners) *
+         bilinear_variance_factor(branch.width, site.width, align_corners);
 }
 
 Markup scale_snapshot(const SiteRecord& site, bool align_corners, const std::string& title, const std::string& caption) {
@@ -140,55 +148,88 @@ Markup scale_snapshot(const SiteRecord& site, bool align_corners, const std::str
 
 Markup scale_table(const SiteRecord& site, bool align_corners, const std::string& caption, const std::vector<Calibrated>& calibrated) {
   std::vector<std::vector<Cell>> rows;
+  const bool unchanged = fused_as_resized(site);
   for (const BranchRecord& b : site.branches) {
     const double total = b.within_image + b.between_images + b.between_channels;
     const auto part = [&](double variance) { return Cell{text(percent(variance / total, 0))}; };
-    const auto found = std::find_if(calibrated.begin(), calibrated.end(), [&](const Calibrated& c) { return c.site == site.site && c.branch == b.name; });
+    const auto found =
+        std::find_if(calibrated.begin(), calibrated.end(), [&](const Calibrated& c) { return c.site == site.site && c.branch == b.name; });
+    const double fused_mean = unchanged ? kNone : b.fused.mean, fused_std = unchanged ? kNone : b.fused.std;
     const bool constants = found != calibrated.end() && found->equalized;
-    rows.push_back({cell(b.name), {text(fmt::format("{}×{}", b.height, b.width))}, {text(std::to_string(b.channels))}, cell(b.resized.mean), cell(b.before.std),
-                    cell(b.resized.std), cell(b.fused.mean), cell(b.fused.std), cell(constants ? found->mean : kNone), cell(constants ? found->std : kNone),
-                    part(b.within_image), part(b.between_images), part(b.between_channels), cell(b.lag_one), cell(b.upsampled ? b.measured_factor : kNone),
-                    cell(b.upsampled ? b.predicted_factor : kNone), cell(white_noise_factor(site, b, align_corners))});
+    rows.push_back({cell(b.name),
+                    {text(fmt::format("{}×{}", b.height, b.width))},
+                    {text(std::to_string(b.channels))},
+                    cell(b.resized.mean),
+                    cell(b.before.std),
+                    cell(b.resized.std),
+                    cell(fused_mean),
+                    cell(fused_std),
+                    cell(constants ? found->mean : kNone),
+                    cell(constants ? found->std : kNone),
+                    part(b.within_image),
+                    part(b.between_images),
+                    part(b.between_channels),
+                    cell(b.lag_one),
+                    cell(b.upsampled ? b.measured_factor : kNone),
+                    cell(b.upsampled ? b.predicted_factor : kNone),
+                    cell(white_noise_factor(site, b, align_corners))});
   }
-  return table(caption, {"Branch", "Size", "Channels", "Mean", "Std arriving", "Std resized", "Mean fused", "Std fused", "Calibrated mean", "Calibrated std", "Within image",
-                         "Between images", "Between channels", "Lag-one correlation", "Variance kept", "Predicted from it", "White noise"}, rows);
+  return table(
+      caption,
+      {"Branch", "Size", "Channels", "Mean", "Std arriving", "Std resized", "Mean fused", "Std fused", "Calibrated mean", "Calibrated std",
+       "Within image", "Between images", "Between channels", "Lag-one correlation", "Variance kept", "Predicted from it", "White noise"},
+      rows);
 }
 
 Markup gradient_table(const SiteRecord& site, const std::string& caption) {
   std::vector<std::vector<Cell>> rows;
   for (const BranchRecord& b : site.branches) {
-    rows.push_back({cell(b.name), cell(b.weight_grad), cell(b.weight_grad_rms), {text(percent(b.weight_grad_share))}, cell(b.update_ratio), cell(b.input_grad), cell(b.fused.std)});
+    rows.push_back({cell(b.name),
+                    cell(b.weight_grad),
+                    cell(b.weight_grad_rms),
+                    {text(percent(b.weight_grad_share))},
+                    cell(b.update_ratio),
+                    cell(b.input_grad),
+                    cell(b.fused.std)});
   }
-  return table(caption, {"Branch", "Gradient of its weights", "Per weight (RMS)", "Share", "Update / weight", "Gradient arriving", "Std fused"}, rows);
+  return table(caption,
+               {"Branch", "Gradient of its weights", "Per weight (RMS)", "Share", "Update / weight", "Gradient arriving", "Std fused"},
+               rows);
 }
 
 Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& calibrated) {
   const SiteRecord& last = site.records.back();
   const auto at = [](double iteration) { return fmt::format("iteration {:.0f}", iteration); };
-  std::vector<Markup> figures = {scale_snapshot(site.records.front(), site.align_corners, "Scale of each branch, " + at(site.iterations.front()),
+  std::vector<Markup> figures = {scale_snapshot(site.records.front(), site.align_corners,
+                                                "Scale of each branch, " + at(site.iterations.front()),
                                                 "The green ticks are where resizing would leave white noise of the arriving scale.")};
   if (site.records.size() > 1) {
-    figures.push_back(scale_snapshot(last, site.align_corners, "Scale of each branch, " + at(site.iterations.back()), "The same, at the last record."));
+    figures.push_back(
+        scale_snapshot(last, site.align_corners, "Scale of each branch, " + at(site.iterations.back()), "The same, at the last record."));
     figures.push_back(factor_chart(site));
-    figures.push_back(over_time(site, "Scale as it arrives", "Before resizing.", {.name = "standard deviation", .low = 0}, [](const BranchRecord& b) { return b.before.std; }));
-    figures.push_back(over_time(site, "Scale after resizing", "What the site would fuse without equalizers.", {.name = "standard deviation", .low = 0},
-                                [](const BranchRecord& b) { return b.resized.std; }));
+    figures.push_back(over_time(site, "Scale as it arrives", "Before resizing.", {.name = "standard deviation", .low = 0},
+                                [](const BranchRecord& b) { return b.before.std; }));
+    figures.push_back(over_time(site, "Scale after resizing", "What the site would fuse without equalizers.",
+                                {.name = "standard deviation", .low = 0}, [](const BranchRecord& b) { return b.resized.std; }));
     if (!fused_as_resized(last)) {
-      figures.push_back(over_time(site, "Scale as fused", "After the equalizers: what the fusion layer gets.", {.name = "standard deviation", .low = 0},
-                                  [](const BranchRecord& b) { return b.fused.std; }));
+      figures.push_back(over_time(site, "Scale as fused", "After the equalizers: what the fusion layer gets.",
+                                  {.name = "standard deviation", .low = 0}, [](const BranchRecord& b) { return b.fused.std; }));
     }
   }
-  return gallery(figures) + scale_table(last, site.align_corners, "At " + at(site.iterations.back()) + ". Parts of the variance are those after resizing.", calibrated);
+  return gallery(figures) + scale_table(last, site.align_corners,
+                                        "At " + at(site.iterations.back()) + ". Parts of the variance are those after resizing.",
+                                        calibrated);
 }
 
 std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving) {
   std::vector<Markup> figures;
-  figures.push_back(over_time(site, "Share of the fusion gradient", "Norm of the gradient of each branch's slice of the fusion weight, over the sum of all.",
+  figures.push_back(over_time(site, "Share of the fusion gradient",
+                              "Norm of the gradient of each branch's slice of the fusion weight, over the sum of all.",
                               {.name = "share", .unit = "%", .low = 0}, [](const BranchRecord& b) { return 100 * b.weight_grad_share; }));
-  figures.push_back(over_time(site, "How far a step moves each slice", "Norm of the update over norm of the weight.", {.name = "update / weight", .log = true},
-                              [](const BranchRecord& b) { return b.update_ratio; }));
-  figures.push_back(over_time(site, title_of_arriving, "Norm at the branch's own size, before resizing.", {.name = "gradient norm", .log = true},
-                              [](const BranchRecord& b) { return b.input_grad; }));
+  figures.push_back(over_time(site, "How far a step moves each slice", "Norm of the update over norm of the weight.",
+                              {.name = "update / weight", .log = true}, [](const BranchRecord& b) { return b.update_ratio; }));
+  figures.push_back(over_time(site, title_of_arriving, "Norm at the branch's own size, before resizing.",
+                              {.name = "gradient norm", .log = true}, [](const BranchRecord& b) { return b.input_grad; }));
   std::erase_if(figures, [](const Markup& figure) { return figure.empty(); });
   return figures;
 }

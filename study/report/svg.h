@@ -10,12 +10,12 @@
 
 namespace eq::report::svg {
 
-inline constexpr double kWidth = 360;   // of a drawing, in its own units
+inline constexpr double kWidth = 360;  // of a drawing, in its own units
 inline constexpr double kTextSize = 11;
 
-std::string number(double value);       // two decimals at the most
-double text_width(std::string_view plain, double size = kTextSize);            // an upper estimate
-std::string shortened(const std::string& plain, double width);                 // cut with an ellipsis to fit
+std::string number(double value);                                    // two decimals at the most
+double text_width(std::string_view plain, double size = kTextSize);  // an upper estimate
+std::string shortened(const std::string& plain, double width);       // cut with an ellipsis to fit
 // At most two lines of that width, broken at a space, or else behind an underscore or a dot.
 std::vector<std::string> two_lines(const std::string& plain, double width);
 std::string axis_title(const Axis& axis, const std::string& multiplier = "");  // "learning rate (×10⁻³)"
@@ -23,8 +23,8 @@ std::string axis_title(const Axis& axis, const std::string& multiplier = "");  /
 // Maps values to positions.
 class Scale {
  public:
-  // The range of `values` (those that are not finite, and on a log axis not positive, do not count), widened to the axis' own limits and, when
-  // linear, to its ticks. empty() when no value counts.
+  // The range of `values` (those that are not finite, and on a log axis not positive, do not count), widened to the axis' own limits and,
+  // when linear, to its ticks. empty() when no value counts.
   Scale(const Axis& axis, const std::vector<double>& values, double from, double to, int wanted_ticks);
   bool empty() const { return empty_; }
   bool shows(double value) const;
@@ -63,7 +63,8 @@ struct Drawing {
   Markup content;
   std::string words;  // the content in words
 };
-Markup figure(const std::string& title, const std::string& caption, const std::vector<LegendEntry>& legend, const Drawing& drawing, bool wide = false);
+Markup figure(const std::string& title, const std::string& caption, const std::vector<LegendEntry>& legend, const Drawing& drawing,
+              bool wide = false);
 Markup nothing_to_show(const std::string& title);
 
 }  // namespace eq::report::svg

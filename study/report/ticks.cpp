@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "training/run_log.h"
+
 namespace eq::report {
 namespace {
 
 constexpr const char* kThinSpace = "\u202f";  // does not break
+constexpr const char* kDash = "–";
 
 std::string superscript(int exponent) {
   constexpr const char* kDigits[] = {"⁰", "¹", "²", "³", "⁴", "⁵", "⁶", "⁷", "⁸", "⁹"};
@@ -80,8 +83,9 @@ Ticks log_ticks(double low, double high) {
     ticks.at.push_back(value);
     ticks.labels.push_back(label);
   };
-  const std::vector<int> digits = decades < 0.7 ? std::vector<int>{1, 2, 3, 4, 5, 6, 7, 8, 9}
-                                  : decades < 2.5 ? std::vector<int>{1, 2, 5} : std::vector<int>{1};
+  const std::vector<int> digits = decades < 0.7   ? std::vector<int>{1, 2, 3, 4, 5, 6, 7, 8, 9}
+                                  : decades < 2.5 ? std::vector<int>{1, 2, 5}
+                                                  : std::vector<int>{1};
   for (int exponent = first; exponent <= last; ++exponent) {
     if (digits.size() == 1 && (exponent - first) % every != 0) continue;
     for (const int digit : digits) {
@@ -105,7 +109,7 @@ std::string grouped(long long value) {
 }
 
 std::string short_number(double value) {
-  if (std::isnan(value)) return "–";
+  if (std::isnan(value)) return kDash;
   if (std::isinf(value)) return value > 0 ? "∞" : "−∞";
   const double size = std::abs(value);
   if (size == 0) return "0";
@@ -118,8 +122,12 @@ std::string short_number(double value) {
   return sign + fmt::format("{:.{}f}", size, 2 - exponent);
 }
 
+std::string whole_number(double value) { return std::abs(value) < 9e18 ? grouped(std::llround(value)) : kDash; }
+
+std::string duration(double seconds) { return std::isnan(seconds) ? kDash : human_duration(seconds); }
+
 std::string percent(double fraction, int decimals) {
-  if (std::isnan(fraction)) return "–";
+  if (std::isnan(fraction)) return kDash;
   return fmt::format("{:.{}f}{}%", 100 * fraction, decimals, kThinSpace);
 }
 

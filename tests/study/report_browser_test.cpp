@@ -63,7 +63,8 @@ document.body.append(result);
 )js";
 
 // A page with one fault of each kind, to prove that they would be seen.
-constexpr const char* kBroken = R"html(<!DOCTYPE html><body style="margin:0"><div style="width:500px">wide</div><script></script><img src="gone.png">
+constexpr const char* kBroken =
+    R"html(<!DOCTYPE html><body style="margin:0"><div style="width:500px">wide</div><script></script><img src="gone.png">
 <figure class="chart"><figcaption>no strong title</figcaption><svg viewBox="0 0 100 50" width="300"><text class="axis-name" x="5" y="20">lonely</text>
 <text x="7" y="21">over it</text><text x="95" y="40">far outside</text></svg></figure>)html";
 
@@ -91,13 +92,21 @@ struct Pages {
     json classes = json::array();
     std::string names, rows;
     for (int64_t k = 0; k < count; ++k) {
-      classes.push_back({{"name", "traffic light " + std::to_string(k)}, {"iou", k % 7 == 6 ? json(nullptr) : json(1.0 / double(k + 1))}, {"acc", 0.5}, {"precision", 0.5}, {"pixels", 100}});
+      classes.push_back({{"name", "traffic light " + std::to_string(k)},
+                         {"iou", k % 7 == 6 ? json(nullptr) : json(1.0 / double(k + 1))},
+                         {"acc", 0.5},
+                         {"precision", 0.5},
+                         {"pixels", 100}});
       names += (k > 0 ? "," : "") + classes.back()["name"].get<std::string>();
       for (int64_t j = 0; j < count; ++j) rows += (j > 0 ? "," : "") + std::to_string(j == k ? 900 : (j * k) % 5);
       rows += "\n";
     }
     write_file(run / "eval" / "confusion.csv", names + "\n" + rows);
-    write_file(run / "metrics.jsonl", read_file(run / "metrics.jsonl") + json({{"type", "evaluate"}, {"iteration", 6}, {"miou", 0.1}, {"macc", 0.2}, {"aacc", 0.3}, {"per_class", classes}}).dump() + "\n");
+    write_file(
+        run / "metrics.jsonl",
+        read_file(run / "metrics.jsonl") +
+            json({{"type", "evaluate"}, {"iteration", 6}, {"miou", 0.1}, {"macc", 0.2}, {"aacc", 0.3}, {"per_class", classes}}).dump() +
+            "\n");
   }
 };
 
@@ -122,16 +131,18 @@ TEST_CASE("a browser shows every page whole, at 1280 and at 390 pixels", "[repor
   std::string frames;
   for (const fs::path& file : pages.files) {
     for (const int width : {1280, 390}) {
-      frames += "<iframe width=" + std::to_string(width) + " height=900 style=\"border:0\" title=\"" + file.parent_path().filename().string() + " at " + std::to_string(width) +
-                "\" srcdoc=\"" + report::escaped(read_file(file)) + "\"></iframe>\n";
+      frames += "<iframe width=" + std::to_string(width) + " height=900 style=\"border:0\" title=\"" +
+                file.parent_path().filename().string() + " at " + std::to_string(width) + "\" srcdoc=\"" +
+                report::escaped(read_file(file)) + "\"></iframe>\n";
     }
   }
   frames += "<iframe width=390 height=900 style=\"border:0\" title=\"broken\" srcdoc=\"" + report::escaped(kBroken) + "\"></iframe>\n";
   const fs::path wrapper = pages.temporary.path() / "frames.html";
   write_file(wrapper, "<!DOCTYPE html><meta charset=utf-8><body>" + frames + "<script>onload = () => {" + kMeasure + "}</script>");
-  const CommandResult shown = run_command("(HOME=" + pages.temporary.path().string() + " timeout 100 " + chromium +
-                                          " --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars --virtual-time-budget=20000 --user-data-dir=" +
-                                          (pages.temporary.path() / "profile").string() + " --dump-dom file://" + wrapper.string() + " 2>/dev/null)");
+  const CommandResult shown = run_command(
+      "(HOME=" + pages.temporary.path().string() + " timeout 100 " + chromium +
+      " --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars --virtual-time-budget=20000 --user-data-dir=" +
+      (pages.temporary.path() / "profile").string() + " --dump-dom file://" + wrapper.string() + " 2>/dev/null)");
   const std::string open = "<pre id=\"result\">";
   const size_t begin = shown.output.find(open), end = shown.output.find("</pre>", begin);
   INFO(shown.output.substr(0, 2000));
@@ -143,7 +154,8 @@ TEST_CASE("a browser shows every page whole, at 1280 and at 390 pixels", "[repor
   CHECK(std::stoi(line) > 200);  // charts that were looked at
   while (std::getline(lines, line)) (line.starts_with("broken: ") ? of_broken : of_pages) += line + "\n";
   CHECK(of_pages == "");
-  for (const char* fault : {"500 wide", "refers to &lt;img", "no policy", "a script", "does not show", "no title", "no text alternative", "axes without names", "leaves the drawing", "touch"}) {
+  for (const char* fault : {"500 wide", "refers to &lt;img", "no policy", "a script", "does not show", "no title", "no text alternative",
+                            "axes without names", "leaves the drawing", "touch"}) {
     CHECK_THAT(of_broken, Catch::Contains(fault));
   }
 }

@@ -23,8 +23,12 @@ size_t count_of(const std::string& text, const std::string& word) {
 }
 
 LineChart two_lines() {
-  return {.title = "A <title>", .caption = "Caption & more", .x = {.name = "iteration", .whole = true}, .y = {.name = "loss", .unit = "nats"},
-          .series = {{.name = "one", .x = {0, 10, 20}, .y = {2, 1, kNone}}, {.name = "two\"", .x = {0, 10, 20}, .y = {1, 0.5, 0.25}, .color = 1, .dashed = true}}};
+  return {.title = "A <title>",
+          .caption = "Caption & more",
+          .x = {.name = "iteration", .whole = true},
+          .y = {.name = "loss", .unit = "nats"},
+          .series = {{.name = "one", .x = {0, 10, 20}, .y = {2, 1, kNone}},
+                     {.name = "two\"", .x = {0, 10, 20}, .y = {1, 0.5, 0.25}, .color = 1, .dashed = true}}};
 }
 
 }  // namespace
@@ -34,8 +38,9 @@ TEST_CASE("nothing reaches a page unescaped", "[report]") {
   CHECK(escaped("Straße 道 🚗\n") == "Straße 道 🚗\n");
   const std::string broken = "\xEF\xBF\xBD";
   CHECK(escaped(std::string("a\0b", 3)) == "a" + broken + "b");
-  CHECK(escaped("\x80" "x") == broken + "x");
-  CHECK(escaped("\xC0\xAF") == broken + broken);          // overlong
+  CHECK(escaped("\x80"
+                "x") == broken + "x");
+  CHECK(escaped("\xC0\xAF") == broken + broken);               // overlong
   CHECK(escaped("\xED\xA0\x80") == broken + broken + broken);  // a surrogate
   CHECK(escaped("\xF0\x9F\x9A") == broken + broken + broken);  // cut off
   CHECK(element("p", {{"title", "\"><b>"}}, text("<b>")).html() == "<p title=\"&quot;&gt;&lt;b&gt;\">&lt;b&gt;</p>");
@@ -55,7 +60,15 @@ TEST_CASE("ticks are round numbers that enclose the data", "[report]") {
   CHECK(small.multiplier == "×10⁻⁵");
   CHECK(small.labels == std::vector<std::string>{"0", "2", "4", "6"});
   // Whatever the range: some ticks, ascending, around the data.
-  for (const auto& [low, high] : {std::pair{5.0, 5.0}, {0.0, 0.0}, {-3.0, -3.0}, {1e300, 1.5e300}, {1e-300, 2e-300}, {3.0, -3.0}, {0.3, 0.300001}, {NAN, 1.0}, {0.0, INFINITY}}) {
+  for (const auto& [low, high] : {std::pair{5.0, 5.0},
+                                  {0.0, 0.0},
+                                  {-3.0, -3.0},
+                                  {1e300, 1.5e300},
+                                  {1e-300, 2e-300},
+                                  {3.0, -3.0},
+                                  {0.3, 0.300001},
+                                  {NAN, 1.0},
+                                  {0.0, INFINITY}}) {
     CAPTURE(low, high);
     const Ticks ticks = linear_ticks(low, high, 5);
     REQUIRE(ticks.at.size() >= 2);
@@ -88,7 +101,8 @@ TEST_CASE("numbers are written for people", "[report]") {
 
 TEST_CASE("a line chart says what it shows", "[report]") {
   const std::string html = line_chart(two_lines()).html();
-  CHECK_THAT(html, Contains("<figcaption><strong>A &lt;title&gt;</strong>Caption &amp; more") && Contains("<title>A &lt;title&gt;</title>"));
+  CHECK_THAT(html,
+             Contains("<figcaption><strong>A &lt;title&gt;</strong>Caption &amp; more") && Contains("<title>A &lt;title&gt;</title>"));
   CHECK_THAT(html, Contains(">iteration</text>") && Contains(">loss (nats)</text>") && Contains("two&quot;"));
   CHECK_THAT(html, Contains("<desc>loss (nats) over iteration. one: from 2.00 to 1.00, lowest 1.00, highest 2.00."));
   CHECK(count_of(html, "class=\"axis-name\"") == 2);
@@ -102,9 +116,12 @@ TEST_CASE("a chart without a value is a sentence", "[report]") {
   for (Series& series : lines.series) series.y = {kNone, -1, 0};
   CHECK_THAT(line_chart(lines).html(), Contains("class=\"missing\"") && !Contains("<svg"));
   CHECK_THAT(line_chart({.title = "t", .caption = "", .x = {}, .y = {}, .series = {}}).html(), Contains("missing") && !Contains("<svg"));
-  CHECK_THAT(bar_chart({.title = "t", .caption = "", .rows = "class", .value = {}, .bars = {{"a", kNone, "absent"}}}).html(), Contains("missing"));
-  CHECK_THAT(dot_plot({.title = "t", .caption = "", .row_name = "arm", .rows = {"a"}, .value = {}, .groups = {{"", {kNone}}}}).html(), Contains("missing"));
-  CHECK_THAT(heat_map({.title = "t", .caption = "", .x = {}, .y = {}, .value = {}, .rows = {}, .columns = {}, .values = {}}).html(), Contains("missing"));
+  CHECK_THAT(bar_chart({.title = "t", .caption = "", .rows = "class", .value = {}, .bars = {{"a", kNone, "absent"}}}).html(),
+             Contains("missing"));
+  CHECK_THAT(dot_plot({.title = "t", .caption = "", .row_name = "arm", .rows = {"a"}, .value = {}, .groups = {{"", {kNone}}}}).html(),
+             Contains("missing"));
+  CHECK_THAT(heat_map({.title = "t", .caption = "", .x = {}, .y = {}, .value = {}, .rows = {}, .columns = {}, .values = {}}).html(),
+             Contains("missing"));
 }
 
 TEST_CASE("long series are thinned by means, and the caption says so", "[report]") {
@@ -119,18 +136,41 @@ TEST_CASE("long series are thinned by means, and the caption says so", "[report]
 }
 
 TEST_CASE("bars, dots and heat maps name their axes and every value", "[report]") {
-  const std::string bars = bar_chart({.title = "IoU", .caption = "", .rows = "class", .value = {.name = "IoU", .unit = "%", .low = 0, .high = 100},
-                                      .bars = {{"<script>", 40, "40.0"}, {"a class with a very long name indeed", 90, "90.0"}, {"gone", kNone, "absent"}}}).html();
-  CHECK_THAT(bars, Contains("&lt;script&gt;") && Contains("IoU (%)") && Contains(">class</text>") && Contains("…") && Contains("a class with a very long name indeed: 90.0"));
+  const std::string bars =
+      bar_chart({.title = "IoU",
+                 .caption = "",
+                 .rows = "class",
+                 .value = {.name = "IoU", .unit = "%", .low = 0, .high = 100},
+                 .bars = {{"<script>", 40, "40.0"}, {"a class with a very long name indeed", 90, "90.0"}, {"gone", kNone, "absent"}}})
+          .html();
+  CHECK_THAT(bars, Contains("&lt;script&gt;") && Contains("IoU (%)") && Contains(">class</text>") && Contains("…") &&
+                       Contains("a class with a very long name indeed: 90.0"));
   CHECK_THAT(bars, Contains(">absent</text>"));
   CHECK(count_of(bars, "<rect") == 2);
 
-  const std::string dots = dot_plot({.title = "mIoU", .caption = "", .row_name = "arm", .rows = {"off", "on"}, .value = {.name = "mIoU", .unit = "%"},
-                                     .groups = {{"seed 0", {58, 58.5}, Mark::kDot, 0, true}}, .intervals = {{1, 57, 59, true, 1}}, .thick_name = "t", .thin_name = "", .zero = 58}).html();
+  const std::string dots = dot_plot({.title = "mIoU",
+                                     .caption = "",
+                                     .row_name = "arm",
+                                     .rows = {"off", "on"},
+                                     .value = {.name = "mIoU", .unit = "%"},
+                                     .groups = {{"seed 0", {58, 58.5}, Mark::kDot, 0, true}},
+                                     .intervals = {{1, 57, 59, true, 1}},
+                                     .thick_name = "t",
+                                     .thin_name = "",
+                                     .zero = 58})
+                               .html();
   CHECK_THAT(dots, Contains("mIoU (%)") && Contains(">arm</text>") && Contains("on, seed 0: 58.5"));
 
-  const HeatMap confusion{.title = "Confusion", .caption = "", .x = {.name = "predicted"}, .y = {.name = "labelled"}, .value = {.name = "share", .unit = "%"},
-                          .rows = {"a", "b"}, .columns = {"a", "b"}, .values = {{0.9, 0.1}, {0, 1}}, .root = true, .as_percent = true};
+  const HeatMap confusion{.title = "Confusion",
+                          .caption = "",
+                          .x = {.name = "predicted"},
+                          .y = {.name = "labelled"},
+                          .value = {.name = "share", .unit = "%"},
+                          .rows = {"a", "b"},
+                          .columns = {"a", "b"},
+                          .values = {{0.9, 0.1}, {0, 1}},
+                          .root = true,
+                          .as_percent = true};
   const std::string heat = heat_map(confusion).html();
   CHECK_THAT(heat, Contains("predicted →") && Contains("labelled ↓") && Contains("share (%)") && Contains("a → b: 10.0"));
   // 150 classes: no words for each cell, but still a readable size, and fewer labels.

@@ -27,12 +27,24 @@ inline json sample_site(const std::string& name, double age, bool equalized, con
     largest = std::max(largest, gradient);
     smallest = std::min(smallest, gradient);
     const double variance = resized * resized;
-    json branch = {{"name", branch_prefix + std::to_string(i)}, {"channels", 128}, {"height", 64 >> i}, {"width", 64 >> i}, {"upsampled", i > 0},
+    json branch = {{"name", branch_prefix + std::to_string(i)},
+                   {"channels", 128},
+                   {"height", 64 >> i},
+                   {"width", 64 >> i},
+                   {"upsampled", i > 0},
                    {"before", {{"mean", 0.4}, {"std", before}}},
-                   {"resized", {{"mean", 0.4}, {"std", resized}, {"within_image", 0.8 * variance}, {"between_images", 0.05 * variance}, {"between_channels", 0.15 * variance}}},
+                   {"resized",
+                    {{"mean", 0.4},
+                     {"std", resized},
+                     {"within_image", 0.8 * variance},
+                     {"between_images", 0.05 * variance},
+                     {"between_channels", 0.15 * variance}}},
                    {"fused", {{"mean", equalized ? 0.0 : 0.4}, {"std", equalized ? 1 + 0.1 * age * i : resized}}},
-                   {"weight_grad_rms", 1e-4 * gradient}, {"update_ratio", 1e-3 * gradient}, {"input_grad", 0.02 * std::pow(2, i)}};
-    for (const char* key : {"lag_one", "predicted_factor", "measured_factor"}) branch[key] = i == 0 ? json(1.0) : json(key[0] == 'l' ? 0.6 : kept);
+                   {"weight_grad_rms", 1e-4 * gradient},
+                   {"update_ratio", 1e-3 * gradient},
+                   {"input_grad", 0.02 * std::pow(2, i)}};
+    for (const char* key : {"lag_one", "predicted_factor", "measured_factor"})
+      branch[key] = i == 0 ? json(1.0) : json(key[0] == 'l' ? 0.6 : kept);
     site["branches"].push_back(branch);
   }
   for (size_t i = 0; i < gradients.size(); ++i) {
@@ -51,13 +63,17 @@ inline std::string sample_probes(int records, int every, bool layers) {
     sum["kind"] = "sum";
     sum["grad_ratio"] = nullptr;
     for (json& branch : sum["branches"]) branch["weight_grad"] = branch["weight_grad_share"] = branch["update_ratio"] = nullptr;
-    json row = {{"iteration", r * every}, {"sites", {sample_site("decode_head.ppm_fusion", age, true, "pool "), sample_site("decode_head.fpn_fusion", age, true), sum}}};
+    json row = {
+        {"iteration", r * every},
+        {"sites", {sample_site("decode_head.ppm_fusion", age, true, "pool "), sample_site("decode_head.fpn_fusion", age, true), sum}}};
     if (layers) {
       row["layers"] = json::array();
-      for (const char* part : {"backbone.stem.0", "backbone.layer1.0.conv1", "backbone.layer1.0.conv2", "backbone.layer2.0.conv1", "backbone.layer3.0.conv1",
-                               "backbone.layer4.0.conv1", "decode_head.lateral_convs.0.conv", "decode_head.fpn_bottleneck.conv", "decode_head.conv_seg"}) {
+      for (const char* part :
+           {"backbone.stem.0", "backbone.layer1.0.conv1", "backbone.layer1.0.conv2", "backbone.layer2.0.conv1", "backbone.layer3.0.conv1",
+            "backbone.layer4.0.conv1", "decode_head.lateral_convs.0.conv", "decode_head.fpn_bottleneck.conv", "decode_head.conv_seg"}) {
         const double size = std::exp(-2 * age + noise(row["layers"].size()));
-        row["layers"].push_back({{"name", std::string(part) + ".weight"}, {"grad", 0.1 * size}, {"weight", 3.0}, {"update_ratio", 1e-3 * size}});
+        row["layers"].push_back(
+            {{"name", std::string(part) + ".weight"}, {"grad", 0.1 * size}, {"weight", 3.0}, {"update_ratio", 1e-3 * size}});
       }
     }
     lines += row.dump() + "\n";
@@ -73,18 +89,31 @@ inline json sample_theory() {
       const double predicted = 0.4444 + 0.1 / (ratio * ratio), z = noise(checks.size(), 3);
       const bool pass = std::abs(z) < 2;
       failed += !pass;
-      checks.push_back({{"name", name}, {"setting", "ratio " + std::to_string(ratio) + ", 64 cells"}, {"predicted", predicted}, {"measured", predicted + 0.0004 * z},
-                        {"standard_error", 0.0004}, {"z", z}, {"pass", pass}});
+      checks.push_back({{"name", name},
+                        {"setting", "ratio " + std::to_string(ratio) + ", 64 cells"},
+                        {"predicted", predicted},
+                        {"measured", predicted + 0.0004 * z},
+                        {"standard_error", 0.0004},
+                        {"z", z},
+                        {"pass", pass}});
     }
   }
-  checks.push_back({{"name", "single pictures"}, {"setting", "no picture gains variance"}, {"predicted", 1.0}, {"measured", 0.98}, {"standard_error", 0.0}, {"z", 0.0},
-                    {"at_most", true}, {"pass", true}});
+  checks.push_back({{"name", "single pictures"},
+                    {"setting", "no picture gains variance"},
+                    {"predicted", 1.0},
+                    {"measured", 0.98},
+                    {"standard_error", 0.0},
+                    {"z", 0.0},
+                    {"at_most", true},
+                    {"pass", true}});
   json white = json::array();
-  for (const auto& [ratio, kept] : {std::pair{2, 0.3943}, {4, 0.4342}, {8, 0.4445}}) {
-    for (int i = 1; i < 9; ++i) white.push_back({{"ratio", ratio}, {"variance", i / 9.0}, {"before", i / 9.0}, {"after", kept * i / 9.0}});
+  for (int i = 1; i < 9; ++i) {
+    for (const auto& [ratio, kept] : {std::pair{2, 0.3943}, {4, 0.4342}, {8, 0.4445}})
+      white.push_back({{"ratio", ratio}, {"variance", i / 9.0}, {"before", i / 9.0}, {"after", kept * i / 9.0}});
   }
   const size_t count = checks.size();
-  return {{"kind", "theory"}, {"command", "equiscale study theory"}, {"version", "0.1.0"}, {"seconds", 75.0}, {"checks", checks}, {"white_noise", white}, {"passed", count - size_t(failed)}, {"failed", failed}};
+  return {{"kind", "theory"},     {"command", "equiscale study theory"}, {"version", "0.1.0"}, {"seconds", 75.0}, {"checks", checks},
+          {"white_noise", white}, {"passed", count - size_t(failed)},    {"failed", failed}};
 }
 
 inline json sample_probe_study(const std::string& kind) {
@@ -92,13 +121,21 @@ inline json sample_probe_study(const std::string& kind) {
   for (const char* head : {"uper", "sep_aspp"}) {
     for (const char* arm : {"off", "explicit"}) {
       for (int iteration : {-1, 0, 100, 200}) {
-        records.push_back({{"head", head}, {"arm", arm}, {"source", iteration < 0 ? "first step" : "run"}, {"iteration", std::max(0, iteration)},
-                           {"sites", {sample_site("decode_head.ppm_fusion", iteration / 200.0, std::string(arm) != "off", "pool "),
-                                      sample_site("decode_head.fpn_fusion", iteration / 200.0, std::string(arm) != "off")}}});
+        records.push_back({{"head", head},
+                           {"arm", arm},
+                           {"source", iteration < 0 ? "first step" : "run"},
+                           {"iteration", std::max(0, iteration)},
+                           {"sites",
+                            {sample_site("decode_head.ppm_fusion", iteration / 200.0, std::string(arm) != "off", "pool "),
+                             sample_site("decode_head.fpn_fusion", iteration / 200.0, std::string(arm) != "off")}}});
       }
     }
   }
-  return {{"kind", kind}, {"command", "equiscale study " + kind + " recipes/camvid.json"}, {"version", "0.1.0"}, {"seconds", 300.0}, {"records", records}};
+  return {{"kind", kind},
+          {"command", "equiscale study " + kind + " recipes/camvid.json"},
+          {"version", "0.1.0"},
+          {"seconds", 300.0},
+          {"records", records}};
 }
 
 inline json sample_paired(const std::vector<std::string>& names = {"off", "explicit", "folded_normalised"}) {
@@ -112,8 +149,17 @@ inline json sample_paired(const std::vector<std::string>& names = {"off", "expli
       miou[a].push_back(value);
       json classes = json::array();
       for (int k = 0; k < 11; ++k) classes.push_back(value + 0.03 * noise(uint64_t(k) + 50 * a, 4));
-      runs.push_back({{"arm", names[a]}, {"seed", seed}, {"folder", names[a] + "/seed" + std::to_string(seed)}, {"miou", value}, {"macc", value + 0.1}, {"aacc", value + 0.25},
-                      {"per_class", classes}, {"loss_tail", 0.7 - value / 4}, {"seconds", 812.0}, {"weights_sha256", std::string(64, 'a')}, {"shared_from", nullptr}});
+      runs.push_back({{"arm", names[a]},
+                      {"seed", seed},
+                      {"folder", names[a] + "/seed" + std::to_string(seed)},
+                      {"miou", value},
+                      {"macc", value + 0.1},
+                      {"aacc", value + 0.25},
+                      {"per_class", classes},
+                      {"loss_tail", 0.7 - value / 4},
+                      {"seconds", 812.0},
+                      {"weights_sha256", std::string(64, 'a')},
+                      {"shared_from", nullptr}});
     }
     if (a == 0) continue;
     for (const char* metric : {"miou", "macc", "aacc", "loss_tail"}) {
@@ -123,23 +169,47 @@ inline json sample_paired(const std::vector<std::string>& names = {"off", "expli
         differences.push_back((metric[0] == 'l' ? -0.25 : 1) * (miou[a][s] - miou[0][s]));
         mean += differences.back() / double(seeds.size());
       }
-      comparisons.push_back({{"baseline", names[0]}, {"arm", names[a]}, {"metric", metric}, {"differences", differences}, {"mean", mean}, {"std", 0.0026},
-                             {"t_interval", {mean - 0.0032, mean + 0.0032}}, {"bootstrap_interval", {mean - 0.0021, mean + 0.0022}}, {"sign_test_p", 0.375}, {"wins", 4},
-                             {"losses", 1}, {"ties", 0}, {"seeds_to_settle_0.2", 17},
-                             {"words", names[a] + " against " + names[0] + ": the interval covers zero; 17 seeds would settle a difference of 0.2 points."}});
+      comparisons.push_back(
+          {{"baseline", names[0]},
+           {"arm", names[a]},
+           {"metric", metric},
+           {"differences", differences},
+           {"mean", mean},
+           {"std", 0.0026},
+           {"t_interval", {mean - 0.0032, mean + 0.0032}},
+           {"bootstrap_interval", {mean - 0.0021, mean + 0.0022}},
+           {"sign_test_p", 0.375},
+           {"wins", 4},
+           {"losses", 1},
+           {"ties", 0},
+           {"seeds_to_settle_0.2", 17},
+           {"words", names[a] + " against " + names[0] + ": the interval covers zero; 17 seeds would settle a difference of 0.2 points."}});
     }
   }
-  return {{"kind", "run"}, {"command", "equiscale study run recipes/camvid.json --arms off,explicit,folded_normalised --seeds 5"}, {"version", "0.1.0"}, {"seconds", 12180.0},
-          {"config", {{"seed", 0}}}, {"arms", arms}, {"seeds", seeds}, {"classes", {"sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"}},
-          {"initial_weights", {{{"seed", 0}, {"equal", true}}}}, {"runs", runs}, {"comparisons", comparisons}, {"cost", {{"cpu_seconds", 24000.0}, {"wall_seconds", 12180.0}}}};
+  return {{"kind", "run"},
+          {"command", "equiscale study run recipes/camvid.json --arms off,explicit,folded_normalised --seeds 5"},
+          {"version", "0.1.0"},
+          {"seconds", 12180.0},
+          {"config", {{"seed", 0}}},
+          {"arms", arms},
+          {"seeds", seeds},
+          {"classes", {"sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"}},
+          {"initial_weights", {{{"seed", 0}, {"equal", true}}}},
+          {"runs", runs},
+          {"comparisons", comparisons},
+          {"cost", {{"cpu_seconds", 24000.0}, {"wall_seconds", 12180.0}}}};
 }
 
 inline json sample_claims() {
   json claims = json::array();
   for (const char* verdict : {"holds", "does not hold", "not settled", "not measured"}) {
-    claims.push_back({{"claim", std::string("Bilinear upsampling shrinks variance (a claim whose verdict is: ") + verdict + ")"}, {"source", "Theorem 3.2"},
-                      {"measurement", "0.3943 of the variance is left at ratio 2, 0.4342 at 4, 0.4445 at 8; every check agrees with its closed form within three standard errors."},
-                      {"verdict", verdict}, {"evidence", "equiscale study theory"}});
+    claims.push_back({{"claim", std::string("Bilinear upsampling shrinks variance (a claim whose verdict is: ") + verdict + ")"},
+                      {"source", "Theorem 3.2"},
+                      {"measurement",
+                       "0.3943 of the variance is left at ratio 2, 0.4342 at 4, 0.4445 at 8; every check agrees with its closed form "
+                       "within three standard errors."},
+                      {"verdict", verdict},
+                      {"evidence", "equiscale study theory"}});
   }
   return {{"kind", "claims"}, {"command", "equiscale study claims"}, {"version", "0.1.0"}, {"seconds", 3.0}, {"claims", claims}};
 }

@@ -61,9 +61,10 @@ TEST_CASE("a run's report has all its parts", "[report]") {
   for (const char* id : {"learning", "classes", "confusion", "pictures", "scales", "gradients", "layers", "provenance"}) {
     CHECK_THAT(html, Contains("<section id=\"" + std::string(id) + "\">") && Contains("href=\"#" + std::string(id) + "\""));
   }
-  for (const char* title : {"Loss", "Learning rate", "Gradient norm", "Throughput", "Accuracy on the validation pictures", "IoU of each class", "Where the pixels of each class go",
-                            "Variance kept by resizing", "Scale as fused", "Share of the fusion gradient", "Imbalance of the fusion gradients",
-                            "Gradient norm by layer and time", "Update over weight by layer and time"}) {
+  for (const char* title :
+       {"Loss", "Learning rate", "Gradient norm", "Throughput", "Accuracy on the validation pictures", "IoU of each class",
+        "Where the pixels of each class go", "Variance kept by resizing", "Scale as fused", "Share of the fusion gradient",
+        "Imbalance of the fusion gradients", "Gradient norm by layer and time", "Update over weight by layer and time"}) {
     CHECK_THAT(html, Contains("<strong>" + std::string(title) + "</strong>"));
   }
   CHECK_THAT(html, !Contains("Not here: "));
@@ -82,7 +83,8 @@ TEST_CASE("what is missing is said, with the key that would make it", "[report]"
   for (const char* name : {"eval", "checkpoint", "overlays", "summary.json", "calibration.json"}) fs::remove_all(run / name);
   std::string html = report_of(run);
   check_self_contained(html);
-  CHECK_THAT(html, Contains("Not here: ") && Contains("eval/confusion.csv") && Contains("train.overlays") && Contains("probes.every=50") && Contains("probes.layers=true") && Contains("--resume"));
+  CHECK_THAT(html, Contains("Not here: ") && Contains("eval/confusion.csv") && Contains("train.overlays") && Contains("probes.every=50") &&
+                       Contains("probes.layers=true") && Contains("--resume"));
   write_file(run / "metrics.jsonl", "");
   html = report_of(run);
   CHECK_THAT(html, Contains("metrics.jsonl has no training record yet") && Contains("no evaluation has been made yet"));
@@ -107,8 +109,10 @@ TEST_CASE("damaged files are named, and a killed run's last line is passed over"
       CHECK_THAT(error.where(), Contains(where));
       CHECK_FALSE(error.try_this().empty());
     }
-    if (before.empty()) fs::remove(run / file);
-    else write_file(run / file, before);
+    if (before.empty())
+      fs::remove(run / file);
+    else
+      write_file(run / file, before);
   };
   refuses("metrics.jsonl", "nonsense\n" + metrics, "metrics.jsonl, row 1");
   refuses("metrics.jsonl", "[1]\n", "metrics.jsonl");
@@ -117,7 +121,10 @@ TEST_CASE("damaged files are named, and a killed run's last line is passed over"
   refuses("config.json", R"({"model": 3})", "config.json");
   refuses("summary.json", "[]", "summary.json");
   refuses("calibration.json", R"({"branches": {}})", "calibration.json");
-  refuses("probes.jsonl", R"({"iteration": 1, "sites": [{"branches": 3}]})" "\n", "probes.jsonl");
+  refuses("probes.jsonl",
+          R"({"iteration": 1, "sites": [{"branches": 3}]})"
+          "\n",
+          "probes.jsonl");
   refuses("eval/confusion.csv", "a,b\n1,2\n", "confusion.csv");
   refuses("eval/confusion.csv", "a,b\n1,2\n1,x\n", "confusion.csv");
   refuses("eval/pictures.csv", "index,name,miou,accuracy\n1,\"a\n", "pictures.csv");
@@ -134,7 +141,8 @@ TEST_CASE("hostile names stay text", "[report]") {
   TemporaryFolder folder;
   const fs::path run = copy_of_run(folder);
   const std::string evil = "<script>alert(1)</script>\"'";
-  json evaluation = {{"type", "evaluate"}, {"iteration", 6}, {"miou", 0.5}, {"per_class", {{{"name", evil}, {"iou", 0.5}, {"pixels", 10}}}}};
+  json evaluation = {
+      {"type", "evaluate"}, {"iteration", 6}, {"miou", 0.5}, {"per_class", {{{"name", evil}, {"iou", 0.5}, {"pixels", 10}}}}};
   write_file(run / "metrics.jsonl", evaluation.dump() + "\n");
   write_file(run / "eval" / "confusion.csv", "\"<script>alert(1)</script>\"\"'\",b\n5,0\n1,4\n");
   write_file(run / "eval" / "pictures.csv", "index,name,miou,accuracy\n0,<img src=x onerror=alert(1)>,0.5,0.5\n");
@@ -164,17 +172,20 @@ TEST_CASE("every kind of study has its page", "[report]") {
     check_self_contained(html);
     return html;
   };
-  CHECK_THAT(page(sample_theory()), Contains("Measured against predicted") && Contains("Checks that agree") && Contains("✓ agrees") && Contains("≤ 1.0000") && Contains("ratio 4"));
+  CHECK_THAT(page(sample_theory()), Contains("Measured against predicted") && Contains("Checks that agree") &&
+                                        Contains("title=\"agrees\">✓<") && Contains("≤ 1.0000") && Contains("ratio 4"));
   CHECK_THAT(page(sample_probe_study("scales")), Contains("Scale of each branch") && Contains("Arm explicit") && Contains("white noise"));
   CHECK_THAT(page(sample_probe_study("gradients")), Contains("share of the fusion gradient") && Contains("off: largest / smallest"));
-  CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("start from the same values") && Contains("bicyclist") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
+  CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("start from the same values") &&
+                                        Contains("bicyclist") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
   fs::create_directories(folder.path() / "pages" / "theory");
   write_file(folder.path() / "pages" / "theory" / "report.html", "");
   fs::create_directories(folder.path() / "pages" / "claims");
   json claims = sample_claims();
   claims["claims"][0]["evidence"] = "theory/study.json, gone/study.json";
   write_file(folder.path() / "pages" / "claims" / "study.json", claims.dump());
-  CHECK_THAT(report_of(folder.path() / "pages" / "claims"), Contains("<a href=\"../theory/report.html\">theory/study.json</a>, gone/study.json<"));
+  CHECK_THAT(report_of(folder.path() / "pages" / "claims"),
+             Contains("<a href=\"../theory/report.html\">theory/study.json</a>, gone/study.json<"));
   CHECK_THAT(page(sample_claims()), Contains("✓ holds") && Contains("✗ does not hold") && Contains("Theorem 3.2"));
   // Empty ones say what would fill them.
   for (const char* kind : {"theory", "scales", "gradients", "run", "claims"}) CHECK_THAT(page({{"kind", kind}}), Contains("Not here: "));
