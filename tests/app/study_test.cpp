@@ -80,8 +80,8 @@ TEST_CASE("a study does not overwrite one of another kind", "[app]") {
   write_file(config, tiny_recipe());
   fs::create_directories(out);
   write_file(out + "/study.json", R"({"kind": "run"})");
-  for (const std::string& command : {"study theory --samples 65536", ("study scales " + config), ("study gradients " + config), ("study claims " + out)}) {
-    check_error(equiscale(command + " --out " + out), 2, "run");
+  for (const std::string& study : {std::string("theory --samples 65536"), "scales " + config, "gradients " + config, "claims " + out}) {
+    check_error(equiscale("study " + study + " --out " + out), 2, "run");
   }
   write_file(out + "/study.json", R"({"kind": "theory"})");
   check_error(equiscale("study run " + config + " --out " + out), 2, "theory");
