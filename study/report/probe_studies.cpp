@@ -7,6 +7,7 @@
 #include "study/report/chart.h"
 #include "study/report/sites.h"
 #include "study/report/study_sections.h"
+#include "study/report/ticks.h"
 
 namespace eq::report {
 namespace {
@@ -64,7 +65,7 @@ Markup share_plot(const HeadSites& head, const std::string& site, bool first) {
     for (const SiteHistory& history : first ? head.arms[a].first() : head.arms[a].run) {
       const SiteRecord& record = first ? history.records.front() : history.records.back();
       if (record.site != site) continue;
-      DotPlot::Group group{fmt::format("{}: largest / smallest {:.2f}", head.arms[a].arm, record.grad_ratio),
+      DotPlot::Group group{head.arms[a].arm + ": largest / smallest " + short_number(record.grad_ratio),
                            {},
                            kShapes[a % std::size(kShapes)],
                            int(a % 8)};
