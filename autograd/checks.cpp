@@ -3,6 +3,7 @@
 namespace eq::check {
 
 void floating(const char* op, Argument argument) {
+  set_current_operator(op);
   if (!argument.tensor.defined()) {
     throw UsageError(std::string(op) + ": " + argument.name + " has no value", op, "pass a defined tensor");
   }
@@ -12,22 +13,33 @@ void floating(const char* op, Argument argument) {
   }
 }
 
+namespace {
+
+void companion(const char* op, const Argument& first, DType type, const Argument& other) {
+  if (!other.tensor.defined()) return;
+  if (other.tensor.dtype() != type) {
+    throw DTypeError(std::string(op) + ": " + other.name + " is " + describe(other.tensor) + ", but " + first.name + " is " +
+                         describe(first.tensor) + (type == first.tensor.dtype() ? "" : std::string(", beside which it must be ") + name_of(type)),
+                     op, "convert one of them: x.to(DType)");
+  }
+  if (other.tensor.device() != first.tensor.device()) {
+    throw DeviceError(std::string(op) + ": " + other.name + " is on " + to_string(other.tensor.device()) + ", but " + first.name +
+                          " is on " + to_string(first.tensor.device()),
+                      op, "move one of them: x.to(Device)");
+  }
+}
+
+}  // namespace
+
 void alike(const char* op, std::initializer_list<Argument> arguments) {
   const Argument& first = *arguments.begin();
   floating(op, first);
-  for (const Argument& other : arguments) {
-    if (!other.tensor.defined()) continue;
-    if (other.tensor.dtype() != first.tensor.dtype()) {
-      throw DTypeError(std::string(op) + ": " + other.name + " is " + describe(other.tensor) + ", but " + first.name + " is " +
-                           describe(first.tensor),
-                       op, "convert one of them: x.to(DType)");
-    }
-    if (other.tensor.device() != first.tensor.device()) {
-      throw DeviceError(std::string(op) + ": " + other.name + " is on " + to_string(other.tensor.device()) + ", but " +
-                            first.name + " is on " + to_string(first.tensor.device()),
-                        op, "move one of them: x.to(Device)");
-    }
-  }
+  for (const Argument& other : arguments) companion(op, first, first.tensor.dtype(), other);
+}
+
+void parameters(const char* op, Argument x, std::initializer_list<Argument> arguments) {
+  floating(op, x);
+  for (const Argument& other : arguments) companion(op, x, parameter_type(x.tensor.dtype()), other);
 }
 
 void rank(const char* op, Argument argument, int rank) {

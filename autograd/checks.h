@@ -16,6 +16,8 @@ struct Argument {
 
 // All defined arguments are floating, of one type and on one device; the first must be defined.
 void alike(const char* op, std::initializer_list<Argument> arguments);
+// The same for what accompanies `x`: parameters and statistics, which are float32 beside bfloat16 values.
+void parameters(const char* op, Argument x, std::initializer_list<Argument> arguments);
 void floating(const char* op, Argument argument);
 void rank(const char* op, Argument argument, int rank);
 void rank_at_least(const char* op, Argument argument, int rank);

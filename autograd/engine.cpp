@@ -101,6 +101,7 @@ class Walk {
       throw AutogradError("the graph was already freed by an earlier backward()", node.name(),
                           "call backward(grad, retain_graph = true) the first time to run it twice");
     }
+    set_current_operator(node.name());
     TensorList input_grads = node.backward(grads);
     if (!retain_graph_ && !node.edges().empty()) node.release_saved();
     return input_grads;

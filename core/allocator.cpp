@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/cuda_device.h"
 #include "core/errors.h"
 
 namespace eq {
@@ -95,7 +96,8 @@ void* CachingAllocator::allocate(size_t requested) {
   }
   if (block == nullptr) {
     throw OutOfMemoryError(
-        "no memory for " + mebibytes(requested) + " on " + to_string(device_),
+        "no memory for " + mebibytes(requested) + " on " + to_string(device_) +
+            (current_operator()[0] != 0 ? std::string(" in ") + current_operator() : ""),
         to_string(device_) + ": " + mebibytes(stats_.active_bytes) + " active, " + mebibytes(stats_.cached_bytes) +
             " cached, limit " + (limit_ == 0 ? "none" : mebibytes(limit_)),
         "a smaller batch (train.batch_size) or crop, or sliding-window evaluation (--slide)");
@@ -171,8 +173,22 @@ void CachingAllocator::set_guards(bool on) {
 }
 
 CachingAllocator& allocator(Device device) {
-  if (device.is_cuda()) throw DeviceError("this build has no CUDA backend", to_string(device), "use the cpu device");
-  static auto* host = new CachingAllocator(Device::cpu(), host_memory());  // never destroyed: tensors may be static
+  // Never destroyed: tensors may be static.
+  if (device.is_cuda()) {
+    if constexpr (kBuiltWithCuda) {
+      static std::mutex mutex;
+      static auto* devices = new std::map<int, std::unique_ptr<CachingAllocator>>;
+      std::lock_guard lock(mutex);
+      std::unique_ptr<CachingAllocator>& entry = (*devices)[device.index];
+      if (!entry) {
+        check_exists(device);
+        entry = std::make_unique<CachingAllocator>(device, cuda::memory(device.index));
+      }
+      return *entry;
+    }
+    check_exists(device);
+  }
+  static auto* host = new CachingAllocator(Device::cpu(), host_memory());
   return *host;
 }
 

@@ -1,11 +1,26 @@
 #include "core/device.h"
 
+#include "core/cuda_device.h"
 #include "core/errors.h"
 
 namespace eq {
 
 std::string to_string(Device device) {
   return device.is_cpu() ? "cpu" : "cuda:" + std::to_string(device.index);
+}
+
+void check_exists(Device device) {
+  if (device.is_cpu()) return;
+  if constexpr (kBuiltWithCuda) {
+    const int count = cuda::device_count();
+    if (device.index >= 0 && device.index < count) return;
+    if (count == 0) throw DeviceError(cuda::trouble(), "device " + to_string(device), "use --device cpu");
+    throw DeviceError("there is no " + to_string(device) + ": this machine has " + std::to_string(count) + " CUDA device" + (count > 1 ? "s" : ""),
+                      "device " + to_string(device), "use cuda:0" + (count > 1 ? " to cuda:" + std::to_string(count - 1) : ""));
+  } else {
+    throw DeviceError("this build has no CUDA backend", "device " + to_string(device),
+                      "use --device cpu, or build with the CUDA toolkit: cmake -DEQ_CUDA=ON");
+  }
 }
 
 Device Device::parse(const std::string& text) {
@@ -16,7 +31,21 @@ Device Device::parse(const std::string& text) {
   if (!looks_like_cuda) {
     throw UsageError("there is no device called '" + text + "'", "--device", "use cpu, cuda or cuda:<index>");
   }
-  throw DeviceError("this build has no CUDA backend", "device " + text, "use --device cpu");
+  const Device device = cuda(text == "cuda" ? 0 : std::stoi(text.substr(5)));
+  check_exists(device);
+  return device;
 }
+
+void synchronize(Device device) {
+  if constexpr (kBuiltWithCuda) {
+    if (device.is_cuda()) cuda::synchronize(device.index);
+  }
+}
+
+namespace {
+thread_local const char* running_operator = "";
+}
+void set_current_operator(const char* name) { running_operator = name; }
+const char* current_operator() { return running_operator; }
 
 }  // namespace eq

@@ -18,6 +18,7 @@ struct Device {
   int index = 0;
 
   static Device cpu() { return {}; }
+  static Device cuda(int index = 0) { return {Kind::kCuda, index}; }
   // "cpu", "cuda" or "cuda:1". Throws UsageError for anything else and DeviceError for a device this build or
   // machine does not have.
   static Device parse(const std::string& text);
@@ -28,5 +29,12 @@ struct Device {
 };
 
 std::string to_string(Device device);  // "cpu", "cuda:0"
+void check_exists(Device device);      // throws DeviceError saying why this build or machine does not have it
+void synchronize(Device device);       // waits for the work queued on it (a CPU has none); throws DeviceError if that failed
+
+// The operator that is running on this thread, for the message of an out-of-memory error; a string that lives forever.
+// The argument checks and the engine set it.
+void set_current_operator(const char* name);
+const char* current_operator();
 
 }  // namespace eq

@@ -3,9 +3,42 @@
 #include <cstdio>
 
 #include "core/allocator.h"
-#include "core/parallel.h"
+#include "core/cuda_device.h"
+#include "core/kernels/assign.h"
 
 namespace eq {
+namespace {
+
+void check_alike(const char* op, const Tensor& a, const Tensor& b) {
+  if (!(a.shape() == b.shape()) || a.dtype() != b.dtype()) {
+    throw ShapeError(std::string(op) + " needs two tensors alike, not " + describe(a) + " and " + describe(b), op,
+                     "the shapes and types must be equal");
+  }
+}
+
+void check_on_one_device(const char* op, const Tensor& a, const Tensor& b) {
+  if (a.device() == b.device()) return;
+  throw DeviceError(std::string(op) + " needs two tensors on one device, not " + describe(a) + " and " + describe(b), op,
+                    "move one of them: x.to(Device)");
+}
+
+// Bytes from one tensor to another of the same size, wherever they are.
+void copy_values(const Tensor& from, const Tensor& to) {
+  if constexpr (kBuiltWithCuda) {
+    void* target = to.raw_data();
+    const void* source = from.raw_data();
+    const Device target_device = to.device(), source_device = from.device();
+    if (target_device.is_cuda() && source_device.is_cpu()) return cuda::copy_to_device(target, source, from.bytes(), target_device.index);
+    if (target_device.is_cpu() && source_device.is_cuda()) return cuda::copy_to_host(target, source, from.bytes(), source_device.index);
+    if (target_device != source_device) {
+      return cuda::copy_between_devices(target, target_device.index, source, source_device.index, from.bytes());
+    }
+    if (target_device.is_cuda()) return cuda::copy_on_device(target, source, from.bytes(), target_device.index);
+  }
+  std::memmove(to.raw_data(), from.raw_data(), from.bytes());
+}
+
+}  // namespace
 
 Storage::Storage(size_t bytes, Device device)
     : bytes_(bytes), device_(device), data_(allocator(device).allocate(bytes)) {}
@@ -58,7 +91,8 @@ double Tensor::value_at(int64_t index) const {
     throw ShapeError("there is no element " + std::to_string(index) + " in " + describe(*this), "Tensor::value_at",
                      "indices run from 0 to numel() - 1");
   }
-  return dispatch_all(dtype(), [&]<typename T>() { return double(data<T>()[index]); });
+  const Tensor one = alias({}, index).to(Device::cpu());
+  return dispatch_all(dtype(), [&]<typename T>() { return double(*one.data<T>()); });
 }
 
 double Tensor::item() const {
@@ -88,55 +122,35 @@ Tensor Tensor::alias(const Shape& shape, int64_t offset) const {
 
 Tensor Tensor::clone() const {
   Tensor result = empty_like(*this);
-  std::memcpy(result.raw_data(), raw_data(), bytes());
+  copy_values(*this, result);
   return result;
 }
 
 Tensor Tensor::to(DType wanted) const {
   if (wanted == dtype()) return *this;
   Tensor result = empty(shape(), wanted, device());
-  dispatch_all(dtype(), [&]<typename From>() {
-    dispatch_all(wanted, [&]<typename To>() {
-      const From* in = data<From>();
-      To* out = result.data<To>();
-      parallel_for(numel(), 1 << 16, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) out[i] = static_cast<To>(in[i]);
-      });
-    });
-  });
+  EQ_RUN(device(), convert(*this, result));
   return result;
 }
 
 Tensor Tensor::to(Device wanted) const {
   if (wanted == device()) return *this;
-  throw DeviceError("this build has no CUDA backend", "Tensor::to(" + to_string(wanted) + ")", "use the cpu device");
+  Tensor result = empty(shape(), dtype(), wanted);
+  copy_values(*this, result);
+  return result;
 }
 
 Tensor& Tensor::fill_(double value) {
   check_in_place("fill_");
-  dispatch_all(dtype(), [&]<typename T>() {
-    T* out = data<T>();
-    parallel_for(numel(), 1 << 16, [&](int64_t begin, int64_t end) { std::fill(out + begin, out + end, T(value)); });
-  });
+  EQ_RUN(device(), fill(*this, value));
   bump_version();
   return *this;
 }
 
-namespace {
-
-void check_alike(const char* op, const Tensor& a, const Tensor& b) {
-  if (!(a.shape() == b.shape()) || a.dtype() != b.dtype() || a.device() != b.device()) {
-    throw ShapeError(std::string(op) + " needs two tensors alike, not " + describe(a) + " and " + describe(b), op,
-                     "the shapes, types and devices must be equal");
-  }
-}
-
-}  // namespace
-
 Tensor& Tensor::copy_(const Tensor& source) {
   check_in_place("copy_");
   check_alike("copy_", *this, source);
-  std::memmove(raw_data(), source.raw_data(), bytes());
+  copy_values(source, *this);
   bump_version();
   return *this;
 }
@@ -144,26 +158,15 @@ Tensor& Tensor::copy_(const Tensor& source) {
 Tensor& Tensor::add_(const Tensor& other, double scale) {
   check_in_place("add_");
   check_alike("add_", *this, other);
-  dispatch_floating(dtype(), "add_", [&]<typename T>() {
-    T* out = data<T>();
-    const T* in = other.data<T>();
-    const T factor = T(scale);
-    parallel_for(numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] += factor * in[i];
-    });
-  });
+  check_on_one_device("add_", *this, other);
+  EQ_RUN(device(), add_scaled(*this, other, scale));
   bump_version();
   return *this;
 }
 
 Tensor& Tensor::mul_(double factor) {
   check_in_place("mul_");
-  dispatch_floating(dtype(), "mul_", [&]<typename T>() {
-    T* out = data<T>();
-    parallel_for(numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] *= T(factor);
-    });
-  });
+  EQ_RUN(device(), scale_by(*this, factor));
   bump_version();
   return *this;
 }
@@ -177,9 +180,10 @@ std::string to_string(const Tensor& tensor, int64_t limit) {
   std::string text = describe(tensor);
   if (!tensor.defined()) return text;
   text += " {";
+  const Tensor here = tensor.to(Device::cpu());
   for (int64_t i = 0; i < std::min(limit, tensor.numel()); ++i) {
     char value[32];
-    std::snprintf(value, sizeof value, "%s%.6g", i > 0 ? ", " : "", tensor.value_at(i));
+    std::snprintf(value, sizeof value, "%s%.6g", i > 0 ? ", " : "", here.value_at(i));
     text += value;
   }
   return text + (tensor.numel() > limit ? ", ...}" : "}");

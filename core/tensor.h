@@ -75,7 +75,10 @@ class Tensor {
   T* data() const;
   void* raw_data() const;  // host or device pointer, untyped
   template <class T>
-  std::vector<T> to_vector() const { return std::vector<T>(data<T>(), data<T>() + numel()); }
+  std::vector<T> to_vector() const {  // from any device
+    const Tensor here = to(Device::cpu());
+    return std::vector<T>(here.data<T>(), here.data<T>() + numel());
+  }
   double item() const;                   // the one value of a one-element tensor of any type; throws ShapeError
   double value_at(int64_t index) const;  // element `index` in memory order, of any type; slow; throws ShapeError
 
@@ -88,7 +91,7 @@ class Tensor {
   // In-place changes. They bump the version; on a leaf that requires gradients, and on the result of a recorded
   // operator, they throw AutogradError unless gradients are off (NoGradGuard).
   Tensor& fill_(double value);
-  Tensor& copy_(const Tensor& source);                  // same shape and dtype; throws otherwise
+  Tensor& copy_(const Tensor& source);                  // same shape and dtype, any device; throws otherwise
   Tensor& add_(const Tensor& other, double scale = 1);  // this += scale * other, same shape and dtype
   Tensor& mul_(double factor);
   void bump_version() const { impl().storage->bump_version(); }  // for kernels that write through data()

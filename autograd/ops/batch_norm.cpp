@@ -14,8 +14,8 @@ struct BatchNormBackward final : Node {
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = needs(0) ? Tensor::empty_like(x_.get()) : Tensor();
     Tensor grad_gamma = Tensor::empty_like(mean_.get()), grad_beta = Tensor::empty_like(mean_.get());
-    cpu::batch_norm_backward(grads[0], x_.get(), gamma_.get(), beta_.get(), mean_.get(), inv_std_.get(), relu_, training_,
-                             grad_x, grad_gamma, grad_beta);
+    EQ_RUN(grads[0].device(), batch_norm_backward(grads[0], x_.get(), gamma_.get(), beta_.get(), mean_.get(), inv_std_.get(), relu_,
+                                                  training_, grad_x, grad_gamma, grad_beta));
     return {grad_x, needs(1) ? grad_gamma : Tensor(), needs(2) ? grad_beta : Tensor()};
   }
 
@@ -25,8 +25,8 @@ struct BatchNormBackward final : Node {
 
 void check_arguments(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
                      const Tensor& running_var, const BatchNormOptions& options) {
-  check::alike("batch_norm", {{"x", x}, {"gamma", gamma}, {"beta", beta}, {"running_mean", running_mean},
-                              {"running_var", running_var}});
+  check::parameters("batch_norm", {"x", x},
+                    {{"gamma", gamma}, {"beta", beta}, {"running_mean", running_mean}, {"running_var", running_var}});
   check::rank_at_least("batch_norm", {"x", x}, 1);
   const Shape channels = {x.size(-1)};
   check::that(channels[0] > 0, "batch_norm", "x has no channels", "features are [..., C] with C at least 1");
@@ -58,20 +58,21 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tens
                   const BatchNormOptions& options) {
   check_arguments(x, gamma, beta, running_mean, running_var, options);
   const int64_t channels = x.size(-1);
-  Tensor mean, inv_std = Tensor::empty({channels}, x.dtype(), x.device());
+  Tensor mean, inv_std = Tensor::empty({channels}, parameter_type(x.dtype()), x.device());
   if (options.training) {
     mean = Tensor::empty_like(inv_std);
     Tensor biased_var = Tensor::empty_like(inv_std);
-    cpu::batch_norm_statistics(x, mean, inv_std, biased_var, options.eps);
+    EQ_RUN(x.device(), batch_norm_statistics(x, mean, inv_std, biased_var, options.eps));
     if (options.update_running) {
-      cpu::batch_norm_update_running(mean, biased_var, x.numel() / channels, options.momentum, running_mean, running_var);
+      const int64_t count = x.numel() / channels;
+      EQ_RUN(mean.device(), batch_norm_update_running(mean, biased_var, count, options.momentum, running_mean, running_var));
     }
   } else {
     mean = running_mean.clone();  // a later training step may change the running one before this backward
-    cpu::batch_norm_inverse_std(running_var, options.eps, inv_std);
+    EQ_RUN(running_var.device(), batch_norm_inverse_std(running_var, options.eps, inv_std));
   }
   Tensor y = Tensor::empty_like(x);
-  cpu::batch_norm_forward(x, gamma, beta, mean, inv_std, options.relu, y);
+  EQ_RUN(x.device(), batch_norm_forward(x, gamma, beta, mean, inv_std, options.relu, y));
   record<BatchNormBackward>(y, {x, gamma, beta}, x, gamma, beta, mean, inv_std, options);
   return y;
 }

@@ -22,7 +22,7 @@ struct ConcatBackward final : Node {
     for (size_t i = 0; i < shapes_.size(); ++i) {
       if (needs(int(i))) {
         grad_inputs[i] = Tensor::empty(shapes_[i], grads[0].dtype(), grads[0].device());
-        cpu::slice_forward(grads[0], grad_inputs[i], axis_, begin);
+        EQ_RUN(grads[0].device(), slice_forward(grads[0], grad_inputs[i], axis_, begin));
       }
       begin += shapes_[i][axis_];
     }
@@ -60,7 +60,7 @@ Tensor concat(const std::vector<Tensor>& inputs, int axis) {
     shape.set(axis, shape[axis] + inputs[i].size(axis));
   }
   Tensor y = Tensor::empty(shape, inputs[0].dtype(), inputs[0].device());
-  cpu::concat_forward(inputs, y, axis);
+  EQ_RUN(y.device(), concat_forward(inputs, y, axis));
   record<ConcatBackward>(y, inputs, inputs, axis);
   return y;
 }

@@ -23,15 +23,15 @@ struct Conv2dBackward final : Node {
     Tensor grad_x, grad_weight, grad_bias;
     if (needs(0)) {
       grad_x = Tensor::empty(x_shape_, weight.dtype(), weight.device());
-      cpu::conv2d_backward_input(grad_y, weight, grad_x, options_);
+      EQ_RUN(grad_y.device(), conv2d_backward_input(grad_y, weight, grad_x, options_));
     }
     if (needs(1)) {
       grad_weight = Tensor::empty_like(weight);
-      cpu::conv2d_backward_weight(grad_y, x_.get(), grad_weight, options_);
+      EQ_RUN(grad_y.device(), conv2d_backward_weight(grad_y, x_.get(), grad_weight, options_));
     }
     if (needs(2)) {
       grad_bias = Tensor::empty(bias_shape_, weight.dtype(), weight.device());
-      cpu::conv2d_backward_bias(grad_y, grad_bias);
+      EQ_RUN(grad_y.device(), conv2d_backward_bias(grad_y, grad_bias));
     }
     return {grad_x, grad_weight, grad_bias};
   }
@@ -99,7 +99,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const C
                   " with its padding",
               "use a larger picture, more padding or less dilation");
   Tensor y = Tensor::empty({x.size(0), out_h, out_w, weight.size(0)}, x.dtype(), x.device());
-  cpu::conv2d_forward(x, weight, bias, y, options);
+  EQ_RUN(x.device(), conv2d_forward(x, weight, bias, y, options));
   record<Conv2dBackward>(y, {x, weight, bias}, x, weight, bias, options);
   return y;
 }

@@ -1,6 +1,7 @@
 #include "autograd/checks.h"
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "core/kernels/elementwise.h"
 
 namespace eq {
 namespace {
@@ -10,10 +11,10 @@ struct CrossEntropyBackward final : Node {
   explicit CrossEntropyBackward(const Tensor& grad_logits) : Node("cross_entropy"), grad_logits_(save(grad_logits)) {}
 
   TensorList backward(const TensorList& grads) override {
-    const double factor = grads[0].item();
-    if (factor == 1) return {grad_logits_.get()};
-    Tensor scaled = Tensor::empty_like(grad_logits_.get());
-    cpu::cross_entropy_scale(grad_logits_.get(), factor, scaled);
+    const Tensor &factor = grads[0], &grad_logits = grad_logits_.get();
+    if (factor.device().is_cpu() && factor.item() == 1) return {grad_logits};  // on a GPU a look would wait for it
+    Tensor scaled = Tensor::empty_like(grad_logits);
+    EQ_RUN(factor.device(), binary_forward(BinaryOp::mul, grad_logits, factor, scaled));
     return {scaled};
   }
 
@@ -52,7 +53,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntr
   const bool wanted = grad_enabled() && logits.requires_grad();
   Tensor loss = Tensor::empty({}, logits.dtype(), logits.device());
   Tensor grad_logits = wanted ? Tensor::empty_like(logits) : Tensor();
-  cpu::cross_entropy(logits, labels, options, loss, grad_logits);
+  EQ_RUN(logits.device(), cross_entropy(logits, labels, options, loss, grad_logits));
   record<CrossEntropyBackward>(loss, {logits}, grad_logits);
   return loss;
 }

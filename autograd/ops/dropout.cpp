@@ -7,24 +7,31 @@
 namespace eq {
 namespace {
 
-using Kernel = void (*)(const Tensor& x, double p, uint64_t seed, uint64_t stream, Tensor& y);
+// The map, and its own adjoint. `channels`: whole channels of an image together.
+void apply_mask(bool channels, const Tensor& x, double p, uint64_t seed, uint64_t stream, Tensor& y) {
+  if (channels) {
+    EQ_RUN(x.device(), channel_dropout(x, p, seed, stream, y));
+  } else {
+    EQ_RUN(x.device(), dropout(x, p, seed, stream, y));
+  }
+}
 
 struct DropoutBackward final : Node {
-  DropoutBackward(const char* name, Kernel kernel, double p, uint64_t seed, uint64_t stream)
-      : Node(name), kernel_(kernel), p_(p), seed_(seed), stream_(stream) {}
+  DropoutBackward(const char* name, bool channels, double p, uint64_t seed, uint64_t stream)
+      : Node(name), channels_(channels), p_(p), seed_(seed), stream_(stream) {}
 
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty_like(grads[0]);
-    kernel_(grads[0], p_, seed_, stream_, grad_x);
+    apply_mask(channels_, grads[0], p_, seed_, stream_, grad_x);
     return {grad_x};
   }
 
-  Kernel kernel_;
+  bool channels_;
   double p_;
   uint64_t seed_, stream_;
 };
 
-Tensor dropout_of(const Tensor& x, double p, uint64_t seed, uint64_t stream, const char* op, Kernel kernel) {
+Tensor dropout_of(const Tensor& x, double p, uint64_t seed, uint64_t stream, const char* op, bool channels) {
   check::floating(op, {"x", x});
   if (!(p >= 0 && p < 1)) {
     throw UsageError(std::string(op) + ": the probability of a zero must be at least 0 and below 1, not " + std::to_string(p), op,
@@ -32,21 +39,21 @@ Tensor dropout_of(const Tensor& x, double p, uint64_t seed, uint64_t stream, con
   }
   if (p == 0) return x;
   Tensor y = Tensor::empty_like(x);
-  kernel(x, p, seed, stream, y);
-  record<DropoutBackward>(y, {x}, op, kernel, p, seed, stream);
+  apply_mask(channels, x, p, seed, stream, y);
+  record<DropoutBackward>(y, {x}, op, channels, p, seed, stream);
   return y;
 }
 
 }  // namespace
 
 Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream) {
-  return dropout_of(x, p, seed, stream, "dropout", cpu::dropout);
+  return dropout_of(x, p, seed, stream, "dropout", false);
 }
 
 Tensor channel_dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream) {
   check::floating("channel_dropout", {"x", x});
   check::rank_at_least("channel_dropout", {"x", x}, 2);
-  return dropout_of(x, p, seed, stream, "channel_dropout", cpu::channel_dropout);
+  return dropout_of(x, p, seed, stream, "channel_dropout", true);
 }
 
 }  // namespace eq

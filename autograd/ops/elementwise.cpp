@@ -45,7 +45,7 @@ struct UnaryBackward final : Node {
     const Tensor &x = x_.get(), &y = y_.get();
     // A gradient that nobody else holds is overwritten: one array less to touch.
     Tensor grad_x = grads[0].is_unique() ? grads[0] : Tensor::empty_like(grads[0]);
-    cpu::unary_backward(op_, grads[0], x, y, p_, q_, grad_x);
+    EQ_RUN(grads[0].device(), unary_backward(op_, grads[0], x, y, p_, q_, grad_x));
     return {grad_x};
   }
 
@@ -58,7 +58,7 @@ Tensor unary(UnaryOp op, const Tensor& x, double p = 0, double q = 0) {
   const Kept kept = kept_by(op);
   check::floating(kept.name, {"x", x});
   Tensor y = Tensor::empty_like(x);
-  cpu::unary_forward(op, x, p, q, y);
+  EQ_RUN(x.device(), unary_forward(op, x, p, q, y));
   record<UnaryBackward>(y, {x}, op, kept, x, y, p, q);
   return y;
 }
@@ -80,9 +80,9 @@ struct BinaryBackward final : Node {
       Tensor grad = grads[0];
       if (!passes_through(op_, argument)) {
         grad = Tensor::empty_like(grads[0]);
-        cpu::binary_backward(op_, argument, grads[0], a, b, grad);
+        EQ_RUN(grads[0].device(), binary_backward(op_, argument, grads[0], a, b, grad));
       }
-      result[argument] = cpu::sum_to(grad, argument == 0 ? shape_a_ : shape_b_);
+      result[argument] = sum_to(grad, argument == 0 ? shape_a_ : shape_b_);
     }
     return result;
   }
@@ -97,7 +97,7 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b) {
   check::floating(kept.name, {"b", b});
   check::alike(kept.name, {{"a", a}, {"b", b}});
   Tensor y = Tensor::empty(broadcast_shapes(a.shape(), b.shape(), kept.name), a.dtype(), a.device());
-  cpu::binary_forward(op, a, b, y);
+  EQ_RUN(a.device(), binary_forward(op, a, b, y));
   record<BinaryBackward>(y, {a, b}, op, kept, a, b);
   return y;
 }

@@ -31,7 +31,7 @@ struct FuseLevelsBackward final : Node {
     for (size_t i = 0; i < shapes_.size(); ++i) {
       if (needs(int(i))) grad_branches[i] = Tensor::empty(shapes_[i], grads[0].dtype(), grads[0].device());
     }
-    cpu::fuse_levels_backward(grads[0], channels_, grad_branches, options);
+    EQ_RUN(grads[0].device(), fuse_levels_backward(grads[0], channels_, grad_branches, options));
     return grad_branches;
   }
   bool align_corners_;
@@ -51,7 +51,7 @@ void check_constants(const char* name, const std::vector<Tensor>& constants, con
   for (size_t i = 0; i < constants.size(); ++i) {
     if (!constants[i].defined()) continue;
     const std::string label = std::string(name) + "[" + std::to_string(i) + "]";
-    check::alike(kOp, {{"the branch", branches[i]}, {label.c_str(), constants[i]}});
+    check::parameters(kOp, {"the branch", branches[i]}, {{label.c_str(), constants[i]}});
     const int64_t channels = branches[i].size(3);
     if (constants[i].shape() == Shape{1}) continue;
     check::shape(kOp, {label.c_str(), constants[i]}, {channels}, "[1] or [" + std::to_string(channels) + "]");
@@ -82,12 +82,12 @@ Tensor fuse_levels(const std::vector<Tensor>& branches, const FuseLevelsOptions&
                      kOp, "give 0 or more of each");
   }
   if (options.border.defined()) {
-    check::alike(kOp, {{"branches[0]", branches[0]}, {"border", options.border}});
+    check::parameters(kOp, {"branches[0]", branches[0]}, {{"border", options.border}});
     check::shape(kOp, {"border", options.border}, {channels}, "[" + std::to_string(channels) + "], one value per channel of all branches");
   }
   Tensor y = Tensor::empty({branches[0].size(0), options.out_h + 2 * options.pad_h, options.out_w + 2 * options.pad_w, channels},
                            branches[0].dtype(), branches[0].device());
-  cpu::fuse_levels_forward(branches, y, options);
+  EQ_RUN(y.device(), fuse_levels_forward(branches, y, options));
   record<FuseLevelsBackward>(y, branches, branches, options);
   return y;
 }

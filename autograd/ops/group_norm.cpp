@@ -14,8 +14,9 @@ struct GroupNormBackward final : Node {
   TensorList backward(const TensorList& grads) override {
     const Tensor& x = x_.get();
     Tensor grad_x = needs(0) ? Tensor::empty_like(x) : Tensor();
-    Tensor grad_gamma = Tensor::empty({x.size(-1)}, x.dtype(), x.device()), grad_beta = Tensor::empty_like(grad_gamma);
-    cpu::group_norm_backward(grads[0], x, groups_, gamma_.get(), mean_.get(), inv_std_.get(), grad_x, grad_gamma, grad_beta);
+    Tensor grad_gamma = Tensor::empty({x.size(-1)}, parameter_type(x.dtype()), x.device()), grad_beta = Tensor::empty_like(grad_gamma);
+    EQ_RUN(grads[0].device(), group_norm_backward(grads[0], x, groups_, gamma_.get(), mean_.get(), inv_std_.get(), grad_x,
+                                                  grad_gamma, grad_beta));
     return {grad_x, needs(1) ? grad_gamma : Tensor(), needs(2) ? grad_beta : Tensor()};
   }
 
@@ -26,7 +27,7 @@ struct GroupNormBackward final : Node {
 }  // namespace
 
 Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& gamma, const Tensor& beta, double eps) {
-  check::alike("group_norm", {{"x", x}, {"gamma", gamma}, {"beta", beta}});
+  check::parameters("group_norm", {"x", x}, {{"gamma", gamma}, {"beta", beta}});
   check::rank_at_least("group_norm", {"x", x}, 2);
   const Shape channels = {x.size(-1)};
   check::that(groups > 0 && channels[0] > 0 && channels[0] % groups == 0, "group_norm",
@@ -35,9 +36,9 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& gamma, const Te
   if (gamma.defined()) check::shape("group_norm", {"gamma", gamma}, channels, "[C] = " + to_string(channels));
   if (beta.defined()) check::shape("group_norm", {"beta", beta}, channels, "[C] = " + to_string(channels));
 
-  Tensor y = Tensor::empty_like(x), mean = Tensor::empty({x.size(0), groups}, x.dtype(), x.device());
+  Tensor y = Tensor::empty_like(x), mean = Tensor::empty({x.size(0), groups}, parameter_type(x.dtype()), x.device());
   Tensor inv_std = Tensor::empty_like(mean);
-  cpu::group_norm_forward(x, groups, gamma, beta, eps, y, mean, inv_std);
+  EQ_RUN(x.device(), group_norm_forward(x, groups, gamma, beta, eps, y, mean, inv_std));
   record<GroupNormBackward>(y, {x, gamma, beta}, x, groups, gamma, mean, inv_std);
   return y;
 }

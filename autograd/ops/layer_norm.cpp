@@ -13,11 +13,13 @@ struct LayerNormBackward final : Node {
 
   TensorList backward(const TensorList& grads) override {
     const Tensor& x = x_.get();
-    auto wanted = [&](int input, const Shape& shape) {
-      return needs(input) ? Tensor::empty(shape, x.dtype(), x.device()) : Tensor();
+    auto wanted = [&](int input, const Shape& shape, DType dtype) {
+      return needs(input) ? Tensor::empty(shape, dtype, x.device()) : Tensor();
     };
-    Tensor grad_x = wanted(0, x.shape()), grad_gamma = wanted(1, {x.size(-1)}), grad_beta = wanted(2, {x.size(-1)});
-    cpu::layer_norm_backward(grads[0], x, gamma_.get(), mean_.get(), inv_std_.get(), grad_x, grad_gamma, grad_beta);
+    const DType type = parameter_type(x.dtype());
+    Tensor grad_x = wanted(0, x.shape(), x.dtype()), grad_gamma = wanted(1, {x.size(-1)}, type), grad_beta = wanted(2, {x.size(-1)}, type);
+    EQ_RUN(grads[0].device(), layer_norm_backward(grads[0], x, gamma_.get(), mean_.get(), inv_std_.get(), grad_x,
+                                                  grad_gamma, grad_beta));
     return {grad_x, grad_gamma, grad_beta};
   }
 
@@ -27,16 +29,16 @@ struct LayerNormBackward final : Node {
 }  // namespace
 
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps) {
-  check::alike("layer_norm", {{"x", x}, {"gamma", gamma}, {"beta", beta}});
+  check::parameters("layer_norm", {"x", x}, {{"gamma", gamma}, {"beta", beta}});
   check::rank_at_least("layer_norm", {"x", x}, 1);
   const Shape channels = {x.size(-1)};
   check::that(channels[0] > 0, "layer_norm", "the last axis of x is empty", "features are [..., C] with C at least 1");
   if (gamma.defined()) check::shape("layer_norm", {"gamma", gamma}, channels, "[C] = " + to_string(channels));
   if (beta.defined()) check::shape("layer_norm", {"beta", beta}, channels, "[C] = " + to_string(channels));
 
-  Tensor y = Tensor::empty_like(x), mean = Tensor::empty({x.numel() / channels[0]}, x.dtype(), x.device());
+  Tensor y = Tensor::empty_like(x), mean = Tensor::empty({x.numel() / channels[0]}, parameter_type(x.dtype()), x.device());
   Tensor inv_std = Tensor::empty_like(mean);
-  cpu::layer_norm_forward(x, gamma, beta, eps, y, mean, inv_std);
+  EQ_RUN(x.device(), layer_norm_forward(x, gamma, beta, eps, y, mean, inv_std));
   record<LayerNormBackward>(y, {x, gamma, beta}, x, gamma, mean, inv_std);
   return y;
 }

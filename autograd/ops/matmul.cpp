@@ -13,7 +13,7 @@ Tensor product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpos
   const int64_t rows = matrix_extents(a.shape(), transpose_a).rows,
                 columns = matrix_extents(b.shape(), transpose_b).columns;
   Tensor y = Tensor::empty(stacked_shape(batch, rows, columns), a.dtype(), a.device());
-  cpu::matmul(a, transpose_a, b, transpose_b, y);
+  EQ_RUN(a.device(), matmul(a, transpose_a, b, transpose_b, y));
   return y;
 }
 
@@ -29,12 +29,12 @@ struct MatmulBackward final : Node {
     const Tensor &a = a_.get(), &b = b_.get(), &grad = grads[0];
     const Shape batch = batch_shape(grad.shape());
     TensorList result(2);
-    if (needs(0)) result[0] = cpu::sum_to(product(grad, false, b, true, batch), a.shape());
+    if (needs(0)) result[0] = sum_to(product(grad, false, b, true, batch), a.shape());
     if (needs(1)) {
       // One matrix b for the whole stack of a: its gradient is one product over all rows.
       const bool one_matrix = batch_shape(b.shape()).numel() == 1 && batch_shape(a.shape()).numel() == batch.numel();
       result[1] = one_matrix ? product(as_rows(a), true, as_rows(grad), false, {}).alias(b.shape())
-                             : cpu::sum_to(product(a, true, grad, false, batch), b.shape());
+                             : sum_to(product(a, true, grad, false, batch), b.shape());
     }
     return result;
   }
@@ -49,7 +49,7 @@ struct LinearBackward final : Node {
     TensorList result(3);
     if (needs(0)) result[0] = product(grad, false, weight, false, {}).alias(x.shape());
     if (needs(1)) result[1] = product(grad, true, as_rows(x), false, {});
-    if (needs(2)) result[2] = cpu::sum_to(grad, {weight.size(0)});
+    if (needs(2)) result[2] = sum_to(grad, {weight.size(0)});
     return result;
   }
   SavedTensor &x_, &weight_;
@@ -83,7 +83,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Shape shape = x.shape();
   shape.set(x.rank() - 1, weight.size(0));
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
-  cpu::linear(x, weight, bias, y);
+  EQ_RUN(x.device(), linear(x, weight, bias, y));
   record<LinearBackward>(y, {x, weight, bias}, x, weight);
   return y;
 }

@@ -16,7 +16,7 @@ struct Pad2dBackward final : Node {
   Pad2dBackward(const Shape& shape, int64_t top, int64_t left) : Node(kOp), shape_(shape), top_(top), left_(left) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
-    cpu::pad2d_forward(grads[0], grad_x, -top_, -left_, 0);
+    EQ_RUN(grads[0].device(), pad2d_forward(grads[0], grad_x, -top_, -left_, 0));
     return {grad_x};
   }
   Shape shape_;
@@ -37,7 +37,7 @@ Tensor pad2d(const Tensor& x, int64_t top, int64_t bottom, int64_t left, int64_t
                      kOp, "crop less: at least one row and one column must remain, and amounts are at most 2^31");
   }
   Tensor y = Tensor::empty({x.size(0), out_h, out_w, x.size(3)}, x.dtype(), x.device());
-  cpu::pad2d_forward(x, y, top, left, value);
+  EQ_RUN(x.device(), pad2d_forward(x, y, top, left, value));
   record<Pad2dBackward>(y, {x}, x.shape(), top, left);
   return y;
 }

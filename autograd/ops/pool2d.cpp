@@ -15,7 +15,7 @@ struct MaxPool2dBackward final : Node {
       : Node("max_pool2d"), shape_(shape), indices_(save(indices)), options_(options) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
-    cpu::max_pool2d_backward(grads[0], indices_.get(), grad_x, options_);
+    EQ_RUN(grads[0].device(), max_pool2d_backward(grads[0], indices_.get(), grad_x, options_));
     return {grad_x};
   }
   Shape shape_;
@@ -27,7 +27,7 @@ struct AvgPool2dBackward final : Node {
   AvgPool2dBackward(const Shape& shape, const Pool2dOptions& options) : Node("avg_pool2d"), shape_(shape), options_(options) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
-    cpu::avg_pool2d_backward(grads[0], grad_x, options_);
+    EQ_RUN(grads[0].device(), avg_pool2d_backward(grads[0], grad_x, options_));
     return {grad_x};
   }
   Shape shape_;
@@ -38,7 +38,7 @@ struct AdaptiveAvgPool2dBackward final : Node {
   explicit AdaptiveAvgPool2dBackward(const Shape& shape) : Node("adaptive_avg_pool2d"), shape_(shape) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
-    cpu::adaptive_avg_pool2d_backward(grads[0], grad_x);
+    EQ_RUN(grads[0].device(), adaptive_avg_pool2d_backward(grads[0], grad_x));
     return {grad_x};
   }
   Shape shape_;
@@ -80,14 +80,14 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   }
   Tensor indices;
   if (grad_enabled() && x.requires_grad()) indices = Tensor::empty(y.shape(), DType::kInt32, x.device());
-  cpu::max_pool2d_forward(x, y, indices, options);
+  EQ_RUN(x.device(), max_pool2d_forward(x, y, indices, options));
   record<MaxPool2dBackward>(y, {x}, x.shape(), indices, options);
   return y;
 }
 
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options) {
   Tensor y = Tensor::empty(pooled_shape("avg_pool2d", x, options), x.dtype(), x.device());
-  cpu::avg_pool2d_forward(x, y, options);
+  EQ_RUN(x.device(), avg_pool2d_forward(x, y, options));
   record<AvgPool2dBackward>(y, {x}, x.shape(), options);
   return y;
 }
@@ -98,7 +98,7 @@ Tensor adaptive_avg_pool2d(const Tensor& x, int64_t out_h, int64_t out_w) {
   check::rank(kOp, {"x", x}, 4);
   check::sides(kOp, x, out_h, out_w, kMaxPoolExtent);
   Tensor y = Tensor::empty(check::with_sides(x.shape(), out_h, out_w), x.dtype(), x.device());
-  cpu::adaptive_avg_pool2d_forward(x, y);
+  EQ_RUN(x.device(), adaptive_avg_pool2d_forward(x, y));
   record<AdaptiveAvgPool2dBackward>(y, {x}, x.shape());
   return y;
 }

@@ -16,11 +16,11 @@ struct SumBackward final : Node {
     Tensor grad = grads[0].alias(kept_);
     if (factor_ != 1) {
       Tensor scaled = Tensor::empty_like(grad);
-      cpu::unary_forward(UnaryOp::mul_number, grad, factor_, 0, scaled);
+      EQ_RUN(grad.device(), unary_forward(UnaryOp::mul_number, grad, factor_, 0, scaled));
       grad = scaled;
     }
     Tensor grad_x = Tensor::empty(shape_, grad.dtype(), grad.device());
-    cpu::expand(grad, grad_x);
+    EQ_RUN(grad.device(), expand(grad, grad_x));
     return {grad_x};
   }
   Shape shape_, kept_;
@@ -29,7 +29,7 @@ struct SumBackward final : Node {
 
 Tensor scaled_sum(const char* op, const Tensor& x, AxisMask axes, double factor, bool keepdim) {
   Tensor y = Tensor::empty(reduced_shape(x.shape(), axes, keepdim), x.dtype(), x.device());
-  cpu::sum(x, axes, factor, y);
+  EQ_RUN(x.device(), sum(x, axes, factor, y));
   record<SumBackward>(y, {x}, op, x.shape(), axes, factor);
   return y;
 }
@@ -40,7 +40,7 @@ struct VarBackward final : Node {
   TensorList backward(const TensorList& grads) override {
     const Tensor &x = x_.get(), &mean = mean_.get();
     Tensor grad_x = Tensor::empty_like(x);
-    cpu::variance_backward(grads[0], x, axes_, mean, divisor_, grad_x);
+    EQ_RUN(grads[0].device(), variance_backward(grads[0], x, axes_, mean, divisor_, grad_x));
     return {grad_x};
   }
   AxisMask axes_;
@@ -53,7 +53,7 @@ struct MaxBackward final : Node {
       : Node("max"), shape_(shape), axis_(axis), index_(save(index)) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
-    cpu::max_backward(grads[0], index_.get(), axis_, grad_x);
+    EQ_RUN(grads[0].device(), max_backward(grads[0], index_.get(), axis_, grad_x));
     return {grad_x};
   }
   Shape shape_;
@@ -72,7 +72,7 @@ Tensor find_max(const char* op, const Tensor& x, int axis, bool keepdim, Tensor*
   const Shape shape = reduced_shape(x.shape(), mask, keepdim);
   Tensor index = Tensor::empty(shape, DType::kInt64, x.device()), y;
   if (values != nullptr) y = Tensor::empty(shape, x.dtype(), x.device());
-  cpu::max(x, wrapped, y, index);
+  EQ_RUN(x.device(), max(x, wrapped, y, index));
   if (values != nullptr) {
     record<MaxBackward>(y, {x}, x.shape(), index, wrapped);
     *values = y;
@@ -105,7 +105,7 @@ Tensor var(const Tensor& x, const std::vector<int>& axes, bool unbiased, bool ke
               unbiased ? "the unbiased variance needs two" : "the variance of nothing does not exist");
   Tensor y = Tensor::empty(reduced_shape(x.shape(), mask, keepdim), x.dtype(), x.device());
   Tensor mean = Tensor::empty(y.shape(), DType::kFloat64, x.device());
-  cpu::variance(x, mask, double(divisor), y, mean);
+  EQ_RUN(x.device(), variance(x, mask, double(divisor), y, mean));
   record<VarBackward>(y, {x}, x, mean, mask, double(divisor));
   return y;
 }

@@ -12,7 +12,7 @@ struct ResizeBilinearBackward final : Node {
       : Node("resize_bilinear"), shape_(shape), align_corners_(align_corners) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
-    cpu::resize_bilinear_backward(grads[0], grad_x, align_corners_);
+    EQ_RUN(grads[0].device(), resize_bilinear_backward(grads[0], grad_x, align_corners_));
     return {grad_x};
   }
   Shape shape_;
@@ -23,7 +23,7 @@ struct ResizeNearestBackward final : Node {
   explicit ResizeNearestBackward(const Shape& shape) : Node("resize_nearest"), shape_(shape) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
-    cpu::resize_nearest_backward(grads[0], grad_x);
+    EQ_RUN(grads[0].device(), resize_nearest_backward(grads[0], grad_x));
     return {grad_x};
   }
   Shape shape_;
@@ -37,7 +37,7 @@ Tensor resize_bilinear(const Tensor& x, int64_t out_h, int64_t out_w, bool align
   check::rank(kOp, {"x", x}, 4);
   check::sides(kOp, x, out_h, out_w, kMaxResizeExtent);
   Tensor y = Tensor::empty(check::with_sides(x.shape(), out_h, out_w), x.dtype(), x.device());
-  cpu::resize_bilinear_forward(x, y, align_corners);
+  EQ_RUN(x.device(), resize_bilinear_forward(x, y, align_corners));
   record<ResizeBilinearBackward>(y, {x}, x.shape(), align_corners);
   return y;
 }
@@ -48,7 +48,7 @@ Tensor resize_nearest(const Tensor& x, int64_t out_h, int64_t out_w) {
   check::rank(kOp, {"x", x}, 4);
   check::sides(kOp, x, out_h, out_w, kMaxResizeExtent);
   Tensor y = Tensor::empty(check::with_sides(x.shape(), out_h, out_w), x.dtype(), x.device());
-  cpu::resize_nearest_forward(x, y);
+  EQ_RUN(x.device(), resize_nearest_forward(x, y));
   record<ResizeNearestBackward>(y, {x}, x.shape());
   return y;
 }

@@ -24,7 +24,7 @@ struct PermuteBackward final : Node {
       : Node("permute"), shape_(shape), inverse_(inverse_permutation(axes)) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
-    cpu::permute(grads[0], inverse_, grad_x);
+    EQ_RUN(grads[0].device(), permute(grads[0], inverse_, grad_x));
     return {grad_x};
   }
   Shape shape_;
@@ -33,7 +33,7 @@ struct PermuteBackward final : Node {
 
 struct ExpandBackward final : Node {
   explicit ExpandBackward(const Shape& shape) : Node("expand"), shape_(shape) {}
-  TensorList backward(const TensorList& grads) override { return {cpu::sum_to(grads[0], shape_)}; }
+  TensorList backward(const TensorList& grads) override { return {sum_to(grads[0], shape_)}; }
   Shape shape_;
 };
 
@@ -79,7 +79,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& axes) {
   std::vector<int> order;
   for (const int axis : axes) order.push_back(x.shape().normalized(axis));
   Tensor y = Tensor::empty(permuted_shape(x.shape(), order), x.dtype(), x.device());
-  cpu::permute(x, order, y);
+  EQ_RUN(x.device(), permute(x, order, y));
   record<PermuteBackward>(y, {x}, x.shape(), order);
   return y;
 }
@@ -100,7 +100,7 @@ Tensor expand(const Tensor& x, const Shape& shape) {
               to_string(x.shape()) + " does not broadcast to " + to_string(shape),
               "extents must be equal, or 1 in x, counted from the last axis");
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
-  cpu::expand(x, y);
+  EQ_RUN(x.device(), expand(x, y));
   record<ExpandBackward>(y, {x}, x.shape());
   return y;
 }

@@ -15,7 +15,7 @@ struct SliceBackward final : Node {
   SliceBackward(const Shape& shape, int axis, int64_t begin) : Node(kOp), shape_(shape), axis_(axis), begin_(begin) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
-    cpu::slice_backward(grads[0], grad_x, axis_, begin_);
+    EQ_RUN(grads[0].device(), slice_backward(grads[0], grad_x, axis_, begin_));
     return {grad_x};
   }
   Shape shape_;
@@ -41,7 +41,7 @@ Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
     y = x.alias(shape, begin * x.shape().product(1, x.rank()));
   } else {
     y = Tensor::empty(shape, x.dtype(), x.device());
-    cpu::slice_forward(x, y, axis, begin);
+    EQ_RUN(x.device(), slice_forward(x, y, axis, begin));
   }
   record<SliceBackward>(y, {x}, x.shape(), axis, begin);
   return y;

@@ -12,7 +12,7 @@ struct SoftmaxBackward final : Node {
 
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty_like(y_.get());
-    cpu::softmax_backward(grads[0], y_.get(), logarithm_, grad_x);
+    EQ_RUN(grads[0].device(), softmax_backward(grads[0], y_.get(), logarithm_, grad_x));
     return {grad_x};
   }
 
@@ -25,7 +25,7 @@ Tensor softmax_of(const Tensor& x, bool logarithm, const char* op) {
   check::rank_at_least(op, {"x", x}, 1);
   check::that(x.size(-1) > 0, op, "the last axis of x is empty", "there must be at least one class");
   Tensor y = Tensor::empty_like(x);
-  cpu::softmax_forward(x, logarithm, y);
+  EQ_RUN(x.device(), softmax_forward(x, logarithm, y));
   record<SoftmaxBackward>(y, {x}, op, y, logarithm);
   return y;
 }

@@ -10,11 +10,12 @@
 //   Eval adjoint: grad_x = gamma/sqrt(var+eps) * g.
 // The ReLU mask is recomputed from x, so y need not be saved.
 //
-// Shapes: x [..., C]; gamma, beta [C] or undefined (1 and 0); running_mean, running_var [C].
+// Shapes: x [..., C]; gamma, beta [C] or undefined (1 and 0), of parameter_type(x's type); running_mean, running_var [C].
 // Statistics are summed in double over fixed chunks added in order: the same bits for any thread count. Each chunk sums
 // around an origin of its own, so that means far larger than the deviation cost no accuracy.
 // Passes over memory: forward two (statistics; apply), backward two (sums; apply), in eval one each.
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -28,8 +29,8 @@ struct BatchNormOptions {
   const char* layer = "";      // named in errors: a channel with a single value cannot be normalised in training
 };
 
-namespace cpu {
-// Writes mean and inverse standard deviation of each channel into `mean`, `inv_std` ([C], x's type).
+EQ_KERNELS(
+// Writes mean and inverse standard deviation of each channel into `mean`, `inv_std` ([C], parameter_type(x's type)).
 void batch_norm_statistics(const Tensor& x, Tensor& mean, Tensor& inv_std, Tensor& biased_var, double eps);
 void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
                         bool relu, Tensor& y);
@@ -41,5 +42,5 @@ void batch_norm_inverse_std(const Tensor& var, double eps, Tensor& inv_std);
 // grad_gamma and grad_beta are always computed; grad_x may be undefined (not wanted).
 void batch_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                          const Tensor& inv_std, bool relu, bool training, Tensor& grad_x, Tensor& grad_gamma, Tensor& grad_beta);
-}  // namespace cpu
+)
 }  // namespace eq

@@ -7,10 +7,13 @@
 
 #include <vector>
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
-namespace eq::cpu {
+namespace eq {
 
+EQ_KERNELS(
 void concat_forward(const std::vector<Tensor>& inputs, Tensor& y, int axis);
+)
 
-}  // namespace eq::cpu
+}  // namespace eq

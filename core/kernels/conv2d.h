@@ -10,6 +10,7 @@
 // Accuracy: float32 sums of K = kh*kw*I/groups terms, about 1e-7 * sqrt(K) of the output's rms.
 // Determinism: every task owns its outputs; weight gradients add fixed chunks in order. Same bits for any thread count.
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -32,10 +33,10 @@ constexpr int64_t conv_output_size(int64_t in, int64_t kernel, int64_t stride, i
   return room < 0 ? 0 : room / stride + 1;
 }
 
-namespace cpu {
+EQ_KERNELS(
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& options);
 void conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x, const Conv2dOptions& options);
 void conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& options);
 void conv2d_backward_bias(const Tensor& grad_y, Tensor& grad_bias);
-}  // namespace cpu
+)
 }  // namespace eq

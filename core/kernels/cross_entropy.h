@@ -8,10 +8,12 @@
 //   grad_z = (softmax(z) - onehot(label)) * w[label] * grad_loss / denominator, 0 where ignored.
 //
 // Shapes: logits [..., C], labels [...] uint8, int32 or int64 (class indices, or ignore_index), class_weights [C] or undefined.
-// A label outside [0, C) that is not ignore_index throws DataError with its value and position, before any gradient.
+// A label outside [0, C) that is not ignore_index throws DataError with its value and position, before any gradient; on a GPU
+// the position counts as ignored, and the error comes with the next copy of a value to the host.
 // Labels are checked in a pass of their own, then logits are read once and the gradient is written once. The loss of no
 // position at all is 0. Sums in double over fixed chunks in order: the same bits for any thread count.
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -23,11 +25,9 @@ struct CrossEntropyOptions {
   Reduction reduction = Reduction::kMeanAll;
 };
 
-namespace cpu {
+EQ_KERNELS(
 // Writes the loss (scalar, logits' type) and, if grad_logits is defined, d loss / d logits.
 void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options, Tensor& loss,
                    Tensor& grad_logits);
-// scaled = factor * grad_logits: the chain rule's factor, once backward knows it.
-void cross_entropy_scale(const Tensor& grad_logits, double factor, Tensor& scaled);
-}  // namespace cpu
+)
 }  // namespace eq

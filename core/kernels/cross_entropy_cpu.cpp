@@ -124,14 +124,4 @@ void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntrop
   });
 }
 
-void cross_entropy_scale(const Tensor& grad_logits, double factor, Tensor& scaled) {
-  dispatch_floating(grad_logits.dtype(), "cross_entropy", [&]<typename T>() {
-    const T *in = grad_logits.data<T>(), f = T(factor);
-    T* out = scaled.data<T>();
-    parallel_for(grad_logits.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] = f * in[i];
-    });
-  });
-}
-
 }  // namespace eq::cpu

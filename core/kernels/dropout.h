@@ -9,11 +9,14 @@
 // Shapes: x [...] (dropout) or [N, ..., C] (channel_dropout); y the same. 0 <= p < 1. One pass over memory.
 // A zeroed NaN is 0. uniform_at has 24 bits, so p acts as the next multiple of 2^-24.
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
-namespace eq::cpu {
+namespace eq {
 
+EQ_KERNELS(
 void dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream, Tensor& y);
 void channel_dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream, Tensor& y);
+)
 
-}  // namespace eq::cpu
+}  // namespace eq

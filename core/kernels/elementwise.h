@@ -17,6 +17,7 @@
 #include <limits>
 
 #include "core/kernels/scalar.h"
+#include "core/backend.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -201,7 +202,7 @@ void for_each_run(const BroadcastPlan& plan, int64_t begin, int64_t end, Fn&& fn
   }
 }
 
-namespace cpu {
+EQ_KERNELS(
 // y of x's shape; may be x itself.
 void unary_forward(UnaryOp op, const Tensor& x, double p, double q, Tensor& y);
 // x or y may be undefined where the formula does not read it. grad_x may be grad_y itself.
@@ -211,5 +212,5 @@ void binary_forward(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y);
 // grad_y times the derivative by the first (`argument` 0) or second (1) argument, in the shape of the result: not yet
 // summed. a and b may be undefined where the formula reads nothing.
 void binary_backward(BinaryOp op, int argument, const Tensor& grad_y, const Tensor& a, const Tensor& b, Tensor& grad);
-}  // namespace cpu
+)
 }  // namespace eq

@@ -10,10 +10,11 @@
 // other values than zero reads it and pads nothing itself.
 //
 // Shapes: x_i [N,h_i,w_i,C_i]; y [N, out_h + 2 pad_h, out_w + 2 pad_w, sum C_i]; shift_i, scale_i [C_i] or [1] or undefined
-// (0 and 1); border [sum C_i] or undefined (0).
+// (0 and 1); border [sum C_i] or undefined (0); these of parameter_type(x's type).
 
 #include <vector>
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -26,10 +27,10 @@ struct FuseLevelsOptions {
   Tensor border;
 };
 
-namespace cpu {
+EQ_KERNELS(
 void fuse_levels_forward(const std::vector<Tensor>& branches, Tensor& y, const FuseLevelsOptions& options);
 // grad_branches[i] undefined: not wanted; hence `channels`, the C_i of every branch.
 void fuse_levels_backward(const Tensor& grad_y, const std::vector<int64_t>& channels, std::vector<Tensor>& grad_branches,
                           const FuseLevelsOptions& options);
-}  // namespace cpu
+)
 }  // namespace eq

@@ -7,19 +7,22 @@
 //     grad_x = inv_std_ng * (h - mean(h) - xhat * mean(h * xhat)),
 //     grad_gamma_c = sum of g * xhat over images and positions, grad_beta_c = sum of g.
 //
-// Shapes: x [N, ..., C], C a multiple of groups; gamma, beta [C] or undefined (1 and 0); mean, inv_std [N, groups].
+// Shapes: x [N, ..., C], C a multiple of groups; gamma, beta [C] or undefined (1 and 0), of parameter_type(x's type); mean, inv_std [N, groups].
 // One group is layer norm over whole images, C groups are instance norm. A group of one value gives beta.
 // Passes over memory: two forward (statistics; apply), two backward (sums; apply). Sums in double over fixed chunks in order.
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
-namespace eq::cpu {
+namespace eq {
 
-// mean and inv_std: [N, groups], x's type.
+EQ_KERNELS(
+// mean and inv_std: [N, groups], parameter_type(x's type).
 void group_norm_forward(const Tensor& x, int64_t groups, const Tensor& gamma, const Tensor& beta, double eps, Tensor& y,
                         Tensor& mean, Tensor& inv_std);
 // grad_gamma and grad_beta are always computed; grad_x may be undefined (not wanted).
 void group_norm_backward(const Tensor& grad_y, const Tensor& x, int64_t groups, const Tensor& gamma, const Tensor& mean,
                          const Tensor& inv_std, Tensor& grad_x, Tensor& grad_gamma, Tensor& grad_beta);
+)
 
-}  // namespace eq::cpu
+}  // namespace eq

@@ -6,19 +6,22 @@
 //     grad_x_c = inv_std * (h_c - mean(h) - xhat_c * mean(h * xhat))
 //     grad_gamma_c = sum over rows of g_c * xhat_c, grad_beta_c = sum over rows of g_c.
 //
-// Shapes: x [..., C]; gamma, beta [C] or undefined (1 and 0); mean and inv_std: one value per row.
+// Shapes: x [..., C]; gamma, beta [C] or undefined (1 and 0), of parameter_type(x's type); mean and inv_std: one value per row.
 // Forward and backward each pass over memory once. A row's variance is summed around its mean; sums over rows run in
 // double over fixed chunks in order: the same bits for any thread count.
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
-namespace eq::cpu {
+namespace eq {
 
-// mean and inv_std: [numel / C], x's type.
+EQ_KERNELS(
+// mean and inv_std: [numel / C], parameter_type(x's type).
 void layer_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps, Tensor& y, Tensor& mean,
                         Tensor& inv_std);
 // Each gradient may be undefined (not wanted).
 void layer_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& gamma, const Tensor& mean, const Tensor& inv_std,
                          Tensor& grad_x, Tensor& grad_gamma, Tensor& grad_beta);
+)
 
-}  // namespace eq::cpu
+}  // namespace eq

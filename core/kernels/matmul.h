@@ -10,6 +10,7 @@
 // Determinism: tiles of the result, and chunks of a long K added in order, follow from the shapes alone; the blocking
 // inside a tile from fixed cache sizes. Same bits for any thread count.
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -33,11 +34,14 @@ inline Shape stacked_shape(const Shape& batch, int64_t rows, int64_t columns) {
   return Shape(extents);
 }
 
-namespace cpu {
+EQ_KERNELS(
 // y[.., M, N] = op(a) * op(b), op(v) = v or v^T. y's batch axes are the broadcast of a's and b's; all have rank >= 2.
 void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, Tensor& y);
 // x [M, I], weight [O, I], bias [O] or undefined, y [M, O]; any shapes with these element counts and last axes.
 void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y);
+)
+
+namespace cpu {
 // Makes Eigen block its products for fixed cache sizes instead of those this machine reports: the blocking decides the
 // order of sums. Any kernel that uses Eigen's products calls this first; all but the first call cost nothing.
 void fix_product_blocking();

@@ -5,11 +5,14 @@
 //   The adjoint is pad2d with every amount negated and the value 0.
 // float32 and float64.
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
-namespace eq::cpu {
+namespace eq {
 
+EQ_KERNELS(
 // The bottom and right amounts follow from the shapes.
 void pad2d_forward(const Tensor& x, Tensor& y, int64_t top, int64_t left, double value);
+)
 
-}  // namespace eq::cpu
+}  // namespace eq

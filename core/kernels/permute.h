@@ -8,6 +8,7 @@
 
 #include <vector>
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -25,8 +26,8 @@ inline std::vector<int> inverse_permutation(const std::vector<int>& axes) {
   return inverse;
 }
 
-namespace cpu {
+EQ_KERNELS(
 void permute(const Tensor& x, const std::vector<int>& axes, Tensor& y);
 void expand(const Tensor& x, Tensor& y);  // x broadcasts to y's shape
-}  // namespace cpu
+)
 }  // namespace eq

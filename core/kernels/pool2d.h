@@ -12,6 +12,7 @@
 // contain it, in a fixed order; the same bits for any thread count.
 
 #include "core/host_device.h"
+#include "core/backend.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -41,7 +42,7 @@ EQ_HOST_DEVICE constexpr int64_t pool_output_size(int64_t in, int64_t kernel, in
 EQ_HOST_DEVICE constexpr int64_t adaptive_bin_begin(int64_t bin, int64_t in, int64_t out) { return bin * in / out; }
 EQ_HOST_DEVICE constexpr int64_t adaptive_bin_end(int64_t bin, int64_t in, int64_t out) { return ((bin + 1) * in + out - 1) / out; }
 
-namespace cpu {
+EQ_KERNELS(
 // indices: int32, y's shape, h*W+w of the maximum; undefined: not wanted.
 void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& indices, const Pool2dOptions& options);
 void max_pool2d_backward(const Tensor& grad_y, const Tensor& indices, Tensor& grad_x, const Pool2dOptions& options);
@@ -49,5 +50,5 @@ void avg_pool2d_forward(const Tensor& x, Tensor& y, const Pool2dOptions& options
 void avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x, const Pool2dOptions& options);
 void adaptive_avg_pool2d_forward(const Tensor& x, Tensor& y);
 void adaptive_avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x);
-}  // namespace cpu
+)
 }  // namespace eq

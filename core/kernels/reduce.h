@@ -14,6 +14,7 @@
 
 #include <vector>
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -65,7 +66,7 @@ inline AxisMask broadcast_axes(const Shape& target, const Shape& shape) {
   return mask;
 }
 
-namespace cpu {
+EQ_KERNELS(
 // Outputs have the reduced shape, with or without the axes of one element.
 void sum(const Tensor& x, AxisMask axes, double factor, Tensor& y);
 void variance(const Tensor& x, AxisMask axes, double divisor, Tensor& y, Tensor& mean);  // mean: float64
@@ -73,7 +74,13 @@ void variance_backward(const Tensor& grad_y, const Tensor& x, AxisMask axes, con
                        Tensor& grad_x);
 void max(const Tensor& x, int axis, Tensor& y, Tensor& index);  // y may be undefined; index: int64
 void max_backward(const Tensor& grad_y, const Tensor& index, int axis, Tensor& grad_x);
+)
+
 // x itself, or its sum over the axes along which a tensor of shape `target` was repeated: the adjoint of broadcasting.
-Tensor sum_to(const Tensor& x, const Shape& target);
-}  // namespace cpu
+inline Tensor sum_to(const Tensor& x, const Shape& target) {
+  if (x.shape() == target) return x;
+  Tensor result = Tensor::empty(target, x.dtype(), x.device());
+  EQ_RUN(x.device(), sum(x, broadcast_axes(target, x.shape()), 1, result));
+  return result;
+}
 }  // namespace eq

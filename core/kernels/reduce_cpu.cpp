@@ -277,11 +277,4 @@ void max_backward(const Tensor& grad_y, const Tensor& index, int axis, Tensor& g
   });
 }
 
-Tensor sum_to(const Tensor& x, const Shape& target) {
-  if (x.shape() == target) return x;
-  Tensor y = Tensor::empty(target, x.dtype(), x.device());
-  sum(x, broadcast_axes(target, x.shape()), 1, y);
-  return y;
-}
-
 }  // namespace eq::cpu

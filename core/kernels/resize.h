@@ -18,6 +18,7 @@
 // Determinism: each task owns its outputs; the same bits for any thread count.
 
 #include "core/host_device.h"
+#include "core/backend.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -51,11 +52,11 @@ EQ_HOST_DEVICE constexpr int64_t nearest_source(int64_t position, int64_t in, in
 // First position that reads `cell` or a later one: cell i is read by [nearest_begin(i), nearest_begin(i + 1)).
 EQ_HOST_DEVICE constexpr int64_t nearest_begin(int64_t cell, int64_t in, int64_t out) { return (cell * out + in - 1) / in; }
 
-namespace cpu {
+EQ_KERNELS(
 // The sizes are those of x and y (grad_x and grad_y); all must be at least 1 where there are elements.
 void resize_bilinear_forward(const Tensor& x, Tensor& y, bool align_corners);
 void resize_bilinear_backward(const Tensor& grad_y, Tensor& grad_x, bool align_corners);
 void resize_nearest_forward(const Tensor& x, Tensor& y);
 void resize_nearest_backward(const Tensor& grad_y, Tensor& grad_x);
-}  // namespace cpu
+)
 }  // namespace eq

@@ -5,12 +5,15 @@
 // Any element type. Along axis 0 the operator makes a view and calls no kernel forward: in-place changes of either are seen in
 // the other. Also the adjoint of concat.
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
-namespace eq::cpu {
+namespace eq {
 
+EQ_KERNELS(
 // The extents along `axis` are y's: [begin, begin + y.size(axis)).
 void slice_forward(const Tensor& x, Tensor& y, int axis, int64_t begin);
 void slice_backward(const Tensor& grad_y, Tensor& grad_x, int axis, int64_t begin);
+)
 
-}  // namespace eq::cpu
+}  // namespace eq

@@ -8,11 +8,14 @@
 // Shapes: x [..., C], C at least 1; y the same. One pass over memory each way (two arrays read in backward). A row with a
 // NaN, or with infinity as its maximum, gives NaN. Each row is computed the same way whatever its place and the number of threads.
 
+#include "core/backend.h"
 #include "core/tensor.h"
 
-namespace eq::cpu {
+namespace eq {
 
+EQ_KERNELS(
 void softmax_forward(const Tensor& x, bool logarithm, Tensor& y);
 void softmax_backward(const Tensor& grad_y, const Tensor& y, bool logarithm, Tensor& grad_x);
+)
 
-}  // namespace eq::cpu
+}  // namespace eq

@@ -1,0 +1,27 @@
+#pragma once
+// What core needs of a CUDA device. Implemented in cuda/device.cu; a build without CUDA refers to none of it.
+// Work on a device is queued on one stream and runs in the order of the calls; so is memory that is freed and used again.
+
+#include <cstddef>
+#include <string>
+
+namespace eq {
+struct RawMemory;
+}
+
+namespace eq::cuda {
+
+int device_count();          // 0 where there is no GPU or no usable driver
+std::string trouble();       // why device_count() is 0, in words: no driver, a driver older than the toolkit, no GPU
+std::string describe_device(int index);  // "NVIDIA H200, compute capability 9.0, 140.4 GiB"
+RawMemory memory(int index);             // cudaMalloc and cudaFree
+
+// Copies of `bytes` between host and device, in the order of the device's other work. copy_to_device returns as soon as the host memory
+// may be changed; copy_to_host when the values have arrived.
+void copy_to_device(void* to, const void* from, size_t bytes, int index);
+void copy_to_host(void* to, const void* from, size_t bytes, int index);
+void copy_on_device(void* to, const void* from, size_t bytes, int index);
+void copy_between_devices(void* to, int to_index, const void* from, int from_index, size_t bytes);
+void synchronize(int index);  // waits for everything queued; throws DeviceError if a kernel failed
+
+}  // namespace eq::cuda

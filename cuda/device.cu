@@ -1,0 +1,207 @@
+#include "cuda/device.h"
+
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/allocator.h"
+#include "cuda/handle.h"
+#include "cuda/launch.h"
+
+namespace eq::cuda {
+
+void fail(const std::string& words, const char* call, const char* file, int line) {
+  cudaGetLastError();  // forget it: the next call reports its own
+  throw DeviceError("CUDA: " + words, std::string(call) + (line > 0 ? ", " + std::string(file) + ":" + std::to_string(line) : ""),
+                    "run compute-sanitizer on the command, or set CUDA_LAUNCH_BLOCKING=1 to find the kernel");
+}
+
+namespace {
+
+struct Probe {
+  int count = 0;
+  std::string trouble;
+};
+
+// Looked at once: devices do not come and go.
+const Probe& probe() {
+  static const Probe result = [] {
+    Probe probe;
+    const cudaError_t status = cudaGetDeviceCount(&probe.count);
+    if (status == cudaSuccess && probe.count > 0) return probe;
+    probe.count = 0;
+    cudaGetLastError();
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    const auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
+    if (driver == 0) {
+      probe.trouble = "this machine has no CUDA driver";
+    } else if (driver < runtime) {
+      probe.trouble = "the CUDA driver (" + version(driver) + ") is older than the toolkit this was built with (" + version(runtime) + ")";
+    } else {
+      probe.trouble = "this machine has no CUDA device" + (status == cudaSuccess ? std::string() : ": " + std::string(cudaGetErrorString(status)));
+    }
+    return probe;
+  }();
+  return result;
+}
+
+using Event = Handle<cudaEvent_t, cudaEventDestroy>;
+
+// Page-locked host memory that uploads pass through, so that the host can go on at once. Two buffers take turns; each waits
+// for its own last copy.
+struct Staging {
+  void* memory = nullptr;
+  size_t bytes = 0;
+  Event done;
+};
+
+struct PendingReport {
+  Tensor cell;
+  std::function<void(int64_t)> report;
+};
+
+struct DeviceState {
+  explicit DeviceState(int index) : index(index) {
+    EQ_CUDA_CHECK(cudaSetDevice(index));
+    EQ_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    EQ_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, index));
+    for (Staging& buffer : staging) EQ_CUDA_CHECK(cudaEventCreateWithFlags(buffer.done.receive(), cudaEventDisableTiming));
+  }
+  int index;
+  cudaStream_t stream = nullptr;
+  int multiprocessors = 1;
+  std::mutex mutex;  // of what follows
+  Staging staging[2];
+  int turn = 0;
+  std::vector<PendingReport> reports;
+};
+
+// Never destroyed: tensors may be static.
+DeviceState& state_of(int index) {
+  static std::mutex mutex;
+  static auto* states = new std::map<int, std::unique_ptr<DeviceState>>;
+  std::lock_guard lock(mutex);
+  std::unique_ptr<DeviceState>& state = (*states)[index];
+  if (!state) {
+    check_exists(Device::cuda(index));
+    state = std::make_unique<DeviceState>(index);
+  }
+  EQ_CUDA_CHECK(cudaSetDevice(index));
+  return *state;
+}
+
+// Uploads above this go through the staging buffer piece by piece.
+constexpr size_t kStagingBytes = size_t{32} << 20;
+
+void look_at_reports(DeviceState& state) {
+  std::vector<PendingReport> reports;
+  {
+    std::lock_guard lock(state.mutex);
+    reports.swap(state.reports);
+  }
+  for (const PendingReport& pending : reports) {
+    int64_t value = -1;
+    EQ_CUDA_CHECK(cudaMemcpyAsync(&value, pending.cell.raw_data(), sizeof value, cudaMemcpyDeviceToHost, state.stream));
+    EQ_CUDA_CHECK(cudaStreamSynchronize(state.stream));
+    if (value >= 0) pending.report(value);
+  }
+}
+
+}  // namespace
+
+int device_count() { return probe().count; }
+std::string trouble() { return probe().trouble; }
+
+std::string describe_device(int index) {
+  cudaDeviceProp properties;
+  EQ_CUDA_CHECK(cudaGetDeviceProperties(&properties, index));
+  char text[512];
+  std::snprintf(text, sizeof text, "%s, compute capability %d.%d, %.1f GiB", properties.name, properties.major, properties.minor,
+                double(properties.totalGlobalMem) / double(1 << 30));
+  return text;
+}
+
+cudaStream_t stream_of(Device device) { return state_of(device.index).stream; }
+int multiprocessors(Device device) { return state_of(device.index).multiprocessors; }
+
+RawMemory memory(int index) {
+  return {[index](size_t bytes) -> void* {
+            state_of(index);  // makes it current
+            void* block = nullptr;
+            if (cudaMalloc(&block, bytes) == cudaSuccess) return block;
+            cudaGetLastError();
+            return nullptr;
+          },
+          [index](void* block) {
+            // What was queued before may still use it: cudaFree waits for that.
+            state_of(index);
+            cudaFree(block);
+          }};
+}
+
+void copy_to_device(void* to, const void* from, size_t bytes, int index) {
+  DeviceState& state = state_of(index);
+  std::lock_guard lock(state.mutex);
+  for (size_t done = 0; done < bytes;) {
+    const size_t piece = std::min(bytes - done, kStagingBytes);
+    Staging& buffer = state.staging[state.turn];
+    state.turn = 1 - state.turn;
+    EQ_CUDA_CHECK(cudaEventSynchronize(buffer.done.get()));
+    if (buffer.bytes < piece) {
+      if (buffer.memory != nullptr) EQ_CUDA_CHECK(cudaFreeHost(buffer.memory));
+      buffer.memory = nullptr, buffer.bytes = 0;
+      EQ_CUDA_CHECK(cudaMallocHost(&buffer.memory, piece));
+      buffer.bytes = piece;
+    }
+    std::memcpy(buffer.memory, static_cast<const char*>(from) + done, piece);
+    EQ_CUDA_CHECK(cudaMemcpyAsync(static_cast<char*>(to) + done, buffer.memory, piece, cudaMemcpyHostToDevice, state.stream));
+    EQ_CUDA_CHECK(cudaEventRecord(buffer.done.get(), state.stream));
+    done += piece;
+  }
+}
+
+void copy_to_host(void* to, const void* from, size_t bytes, int index) {
+  DeviceState& state = state_of(index);
+  if (bytes > 0) EQ_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, state.stream));
+  EQ_CUDA_CHECK(cudaStreamSynchronize(state.stream));
+  look_at_reports(state);
+}
+
+void copy_on_device(void* to, const void* from, size_t bytes, int index) {
+  DeviceState& state = state_of(index);
+  if (bytes > 0 && to != from) EQ_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, state.stream));
+}
+
+void copy_between_devices(void* to, int to_index, const void* from, int from_index, size_t bytes) {
+  synchronize(from_index);
+  DeviceState& state = state_of(to_index);
+  if (bytes > 0) EQ_CUDA_CHECK(cudaMemcpyPeerAsync(to, to_index, from, from_index, bytes, state.stream));
+  synchronize(to_index);
+}
+
+void synchronize(int index) {
+  DeviceState& state = state_of(index);
+  EQ_CUDA_CHECK(cudaStreamSynchronize(state.stream));
+  look_at_reports(state);
+}
+
+void report_later(const Tensor& cell, std::function<void(int64_t)> report) {
+  DeviceState& state = state_of(cell.device().index);
+  std::lock_guard lock(state.mutex);
+  state.reports.push_back({cell, std::move(report)});
+}
+
+unsigned blocks_for(int64_t count, int64_t size) {
+  const int64_t blocks = (count + size - 1) / size;
+  if (blocks > 0x7fffffff) {
+    throw UsageError("a kernel over " + std::to_string(count) + " items has more blocks than a grid can hold", "CUDA", "use a smaller batch");
+  }
+  return unsigned(blocks);
+}
+
+}  // namespace eq::cuda

@@ -1,0 +1,73 @@
+#pragma once
+// Starting kernels on a device's stream. Under EQ_CUDA=SIMULATED the same kernels run on the host (cuda/simulated/).
+//
+//   for_each(device, "relu", count, Body{...});                        body(i) for each i, in no order: no communication
+//   launch(device, "block_sum", {blocks, threads}, kernel<T>, a, b);   a __global__ function; its parameters are converted
+//
+// Determinism: no atomics; whoever sums across threads does it in a fixed tree (cuda/block.h).
+
+#include "core/host_device.h"
+#include "cuda/device.h"
+
+#ifdef EQ_CUDA_SIMULATED
+#include "cuda/simulated/run.h"
+#endif
+
+namespace eq::cuda {
+
+struct Grid {
+  dim3 blocks, threads;
+  size_t shared_bytes = 0;  // dynamic shared memory: shared_memory<T>() in the kernel
+};
+
+// Blocks of `size` that cover `count` items. Throws UsageError above 2^31 - 1, the limit of a grid.
+unsigned blocks_for(int64_t count, int64_t size);
+
+#ifdef EQ_CUDA_SIMULATED
+template <class T>
+T* shared_memory() { return reinterpret_cast<T*>(simulated::shared_memory()); }
+#elif defined(__CUDACC__)
+extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];
+template <class T>
+__device__ T* shared_memory() { return reinterpret_cast<T*>(dynamic_shared_memory); }
+#endif
+
+template <class... Parameters, class... Arguments>
+void launch(Device device, const char* name, const Grid& grid, void (*kernel)(Parameters...), const Arguments&... arguments) {
+  if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
+  [[maybe_unused]] cudaStream_t stream = stream_of(device);
+#ifdef EQ_CUDA_SIMULATED
+  (void)name;
+  simulated::run(grid.blocks, grid.threads, grid.shared_bytes, [&] { kernel(Parameters(arguments)...); });
+#elif defined(__CUDACC__)
+  constexpr size_t kUnasked = 48 << 10;  // more must be asked for
+  if (grid.shared_bytes > kUnasked) {
+    EQ_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(grid.shared_bytes)));
+  }
+  kernel<<<grid.blocks, grid.threads, grid.shared_bytes, stream>>>(Parameters(arguments)...);
+  check(cudaGetLastError(), name, "a kernel's launch", 0);
+#endif
+}
+
+#if defined(__CUDACC__) || defined(EQ_CUDA_SIMULATED)
+constexpr int kThreads = 256;
+
+template <class Body>
+__global__ void for_each_kernel(int64_t count, Body body) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < count) body(i);
+}
+
+template <class Body>
+void for_each(Device device, const char* name, int64_t count, const Body& body) {
+  if (count == 0) return;
+#ifdef EQ_CUDA_SIMULATED
+  (void)device, (void)name;
+  simulated::for_each(count, body);  // no fibers: the threads do not meet
+#else
+  launch(device, name, Grid{blocks_for(count, kThreads), kThreads}, for_each_kernel<Body>, count, body);
+#endif
+}
+#endif
+
+}  // namespace eq::cuda

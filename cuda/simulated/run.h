@@ -1,0 +1,32 @@
+#pragma once
+// Runs kernels on the host, thread by thread: each thread of a block is a fiber that goes on until it meets a barrier. Slow and exact.
+//
+// Between barriers the threads of a block, and the blocks of a grid, run one after another, in one of several orders. A kernel without
+// races gives the same bits in every order; the tests compare them (Order). A barrier that some threads miss ends the program
+// with a message. Dynamic shared memory begins as NaNs.
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <functional>
+
+namespace eq::cuda::simulated {
+
+enum class Order { kForward, kBackward, kShuffled };
+void set_order(Order order);
+Order order();
+
+void run(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()>& kernel);
+unsigned char* shared_memory();
+
+// Items that do not communicate.
+template <class Body>
+void for_each(int64_t count, const Body& body) {
+  if (order() == Order::kForward) {
+    for (int64_t i = 0; i < count; ++i) body(i);
+  } else {
+    for (int64_t i = count - 1; i >= 0; --i) body(i);
+  }
+}
+
+}  // namespace eq::cuda::simulated

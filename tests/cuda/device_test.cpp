@@ -1,0 +1,87 @@
+#include "autograd/functional.h"
+#include "core/allocator.h"
+#include "cuda/parity.h"
+
+using namespace eq;
+using namespace eq::test;
+using Catch::Matchers::Contains;
+
+TEST_CASE("cuda: tensors travel and come back with the same bits", "[cuda][device]") {
+  EQ_NEED_CUDA();
+  for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16}) {
+    const Tensor x = random_tensor({3, 5, 7}, 1).to(dtype);
+    const Tensor there = x.to(Device::cuda());
+    CHECK(there.device() == Device::cuda());
+    CHECK(bit_equal(there.to(Device::cpu()), x));
+    CHECK(bit_equal(there.clone().to(Device::cpu()), x));
+    CHECK(there.value_at(11) == x.value_at(11));
+  }
+  const Tensor large = random_tensor({6, 1 << 20}, 2, DType::kFloat64);  // more than one piece of the staging buffers
+  CHECK(bit_equal(large.to(Device::cuda()).to(Device::cpu()), large));
+  const Tensor empty = Tensor::empty({0, 3}).to(Device::cuda());
+  CHECK(empty.to(Device::cpu()).shape() == Shape{0, 3});
+}
+
+TEST_CASE("cuda: a tensor changes in place and converts", "[cuda][device]") {
+  EQ_NEED_CUDA();
+  Tensor x = Tensor::full({5}, 1.5, DType::kFloat32, Device::cuda());
+  x.add_(Tensor::full({5}, 2, DType::kFloat32, Device::cuda()), 0.25).mul_(3);
+  CHECK(x.to_vector<float>() == std::vector<float>(5, 6));
+  CHECK(x.to(DType::kInt64).to_vector<int64_t>() == std::vector<int64_t>(5, 6));
+  CHECK(x.fill_(-1).to(DType::kBFloat16).to(DType::kFloat64).to_vector<double>() == std::vector<double>(5, -1));
+  CHECK(Tensor::zeros({2}).copy_(x.alias({2})).to_vector<float>() == std::vector<float>(2, -1));
+  CHECK(Tensor::full({}, 3, DType::kFloat64, Device::cuda()).item() == 3);
+}
+
+TEST_CASE("cuda: tensors on two devices in one operator are refused by name", "[cuda][device]") {
+  EQ_NEED_CUDA();
+  const Tensor here = random_tensor({2, 3}, 1, DType::kFloat32), there = here.to(Device::cuda());
+  auto message = [](auto&& fn) -> std::string {
+    try {
+      fn();
+    } catch (const DeviceError& error) {
+      return error.what_happened();
+    }
+    return "nothing was thrown";
+  };
+  CHECK_THAT(message([&] { add(there, here); }), Contains("b is on cpu") && Contains("a is on cuda:0"));
+  CHECK_THAT(message([&] { linear(there, here); }), Contains("weight is on cpu") && Contains("x is on cuda:0"));
+  CHECK_THAT(message([&] { there.clone().add_(here); }), Contains("cpu") && Contains("cuda:0"));
+  CHECK_THAT(message([&] { there.data<float>(); }), Contains("cuda:0"));
+}
+
+TEST_CASE("cuda: a device that does not exist", "[cuda][device]") {
+  EQ_NEED_CUDA();
+  CHECK(Device::parse("cuda") == Device::cuda(0));
+  CHECK_THROWS_WITH(Device::parse("cuda:77"), Contains("cuda:77"));
+  CHECK_THROWS_AS(Tensor::empty({2}, DType::kFloat32, Device::cuda(77)), DeviceError);
+}
+
+TEST_CASE("cuda: out of memory names device, amounts and operator, and the run can go on", "[cuda][device]") {
+  EQ_NEED_CUDA();
+  CachingAllocator& memory = allocator(Device::cuda());
+  memory.release_cached();
+  const Tensor x = Tensor::full({64, 1024}, 1, DType::kFloat32, Device::cuda());
+  memory.set_limit(memory.stats().active_bytes + (100 << 10));
+  try {
+    relu(x);
+    FAIL("the limit was not kept");
+  } catch (const OutOfMemoryError& error) {
+    CHECK_THAT(error.what_happened(), Contains("256.0 KiB") || Contains("0.2 MiB") || Contains("0.3 MiB"));
+    CHECK_THAT(error.what_happened(), Contains("cuda:0") && Contains("relu"));
+    CHECK_THAT(error.where(), Contains("active") && Contains("limit"));
+  }
+  CHECK(relu(x.alias({16, 1024})).value_at(5) == 1);  // a smaller one fits
+  memory.set_limit(0);
+  CHECK(relu(x).value_at(65535) == 1);
+}
+
+TEST_CASE("cuda: bfloat16 rounds to nearest even, on host and device alike", "[cuda][device]") {
+  const float values[] = {1.f, 1.00390625f, 1.01171875f, -3.1415926f, 3.3895e38f, 1e-40f, 0.f, -0.f, INFINITY};
+  const uint16_t bits[] = {0x3f80, 0x3f80, 0x3f82, 0xc049, 0x7f7f, 0x0001, 0x0000, 0x8000, 0x7f80};
+  for (size_t i = 0; i < std::size(values); ++i) CHECK(bfloat16(values[i]).bits == bits[i]);
+  CHECK(std::isnan(float(bfloat16(NAN))));
+  EQ_NEED_CUDA();
+  const Tensor x = random_tensor({1000}, 3, DType::kFloat32);
+  CHECK(bit_equal(x.to(Device::cuda()).to(DType::kBFloat16).to(Device::cpu()), x.to(DType::kBFloat16)));
+}
