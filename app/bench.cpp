@@ -93,12 +93,15 @@ void add_bench(CLI::App& app) {
       train_seconds = time_each(options->steps, [&](int64_t i) { step.run(i, [&] { return batch; }); });
       model.zero_grad();
     }
-    const size_t train_peak = allocator().stats().peak_bytes;
+    const size_t train_peak = allocator(model.device()).stats().peak_bytes;
     if (!options->no_inference) {
       model.eval();
-      inference_seconds = time_each(options->steps, [&](int64_t) { model.predict(batch.images); });
+      inference_seconds = time_each(options->steps, [&](int64_t) {
+        model.predict(batch.images);
+        synchronize(model.device());
+      });
     }
-    fmt::print("{} pictures of {} x {}, {} threads\n", options->batch, options->size, options->size, num_threads());
+    fmt::print("{} pictures of {} x {}, {}, {} threads\n", options->batch, options->size, options->size, to_string(model.device()), num_threads());
     if (!train_seconds.empty()) {
       fmt::print("training step  median {:.4f} s  best {:.4f} s\n", median(train_seconds), *std::min_element(train_seconds.begin(), train_seconds.end()));
     }
@@ -109,7 +112,7 @@ void add_bench(CLI::App& app) {
     if (!options->json.empty()) {
       const nlohmann::json result = {{"train_step_seconds", train_seconds}, {"inference_seconds", inference_seconds},
                                      {"peak_rss_bytes", peak_rss_bytes()}, {"peak_tensor_bytes", train_peak},
-                                     {"batch_size", options->batch}, {"size", options->size}, {"threads", num_threads()}};
+                                     {"batch_size", options->batch}, {"size", options->size}, {"threads", num_threads()}, {"device", to_string(model.device())}};
       write_text_atomically(options->json, result.dump(2) + "\n");
     }
   });

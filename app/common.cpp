@@ -21,7 +21,7 @@ void MachineOptions::add_to(CLI::App* command) {
 }
 
 void MachineOptions::apply() const {
-  Device::parse(device);
+  set_compute_device(Device::parse(device));
   if (threads != 0) set_num_threads(threads);
 }
 

@@ -7,6 +7,7 @@
 #include "app/common.h"
 #include "autograd/functional.h"
 #include "autograd/gradcheck.h"
+#include "core/cuda_device.h"
 #include "core/device.h"
 #include "core/limits.h"
 #include "core/parallel.h"
@@ -67,6 +68,18 @@ std::vector<SelfTest> self_tests() {
   };
 }
 
+// What was built in, and what of it this machine has.
+std::string cuda_words() {
+  if constexpr (kBuiltWithCuda) {
+    if (cuda::device_count() == 0) return "built in; " + cuda::trouble();
+    std::string words = "built in";
+    for (int i = 0; i < cuda::device_count(); ++i) words += "; " + to_string(Device::cuda(i)) + " is " + cuda::describe_device(i);
+    return words;
+  } else {
+    return "not built in: cmake -DEQ_CUDA=ON, with nvcc on the path";
+  }
+}
+
 nlohmann::json facts() {
   return {
       {"version", EQ_VERSION},
@@ -74,7 +87,7 @@ nlohmann::json facts() {
       {"cpu", cpu_model()},
       {"threads", num_threads()},
       {"memory_bytes", total_memory()},
-      {"cuda", kBuiltWithCuda ? "built in" : "not built in: there is no GPU backend in this version"},
+      {"cuda", cuda_words()},
       {"pictures_in", "JPEG, PNG, PNM, BMP, TGA"},
       {"limits",
        {{"picture_side", limits::kPictureSide}, {"picture_pixels", limits::kPicturePixels}, {"picture_file_bytes", limits::kPictureFileBytes},

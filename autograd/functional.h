@@ -67,6 +67,9 @@ Tensor var(const Tensor& x, const std::vector<int>& axes = {}, bool unbiased = t
 Tensor max(const Tensor& x, int axis, bool keepdim = false);  // the gradient goes to the first maximum; NaN wins
 Tensor argmax(const Tensor& x, int axis);                     // int64, the first maximum; not differentiable
 
+// --- type ---
+Tensor cast(const Tensor& x, DType dtype);  // between floating types; the gradient is cast back. x itself if nothing changes
+
 // --- shape ---
 Tensor reshape(const Tensor& x, const Shape& shape);          // a view
 Tensor reshape(const Tensor& x, const std::vector<int64_t>& extents);  // one of them may be -1

@@ -43,6 +43,15 @@ void synchronize(Device device) {
 }
 
 namespace {
+Device chosen = Device::cpu();
+}
+Device compute_device() { return chosen; }
+void set_compute_device(Device device) {
+  check_exists(device);
+  chosen = device;
+}
+
+namespace {
 thread_local const char* running_operator = "";
 }
 void set_current_operator(const char* name) { running_operator = name; }

@@ -32,6 +32,10 @@ std::string to_string(Device device);  // "cpu", "cuda:0"
 void check_exists(Device device);      // throws DeviceError saying why this build or machine does not have it
 void synchronize(Device device);       // waits for the work queued on it (a CPU has none); throws DeviceError if that failed
 
+// Where networks are built: the command's --device. Of the process, like the number of threads; at the start the CPU.
+Device compute_device();
+void set_compute_device(Device device);  // throws DeviceError where there is no such device
+
 // The operator that is running on this thread, for the message of an out-of-memory error; a string that lives forever.
 // The argument checks and the engine set it.
 void set_current_operator(const char* name);

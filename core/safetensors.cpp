@@ -48,6 +48,7 @@ const char* file_type_of(DType dtype) {
     case DType::kInt32: return "I32";
     case DType::kInt64: return "I64";
     case DType::kUInt8: return "U8";
+    case DType::kBFloat16: return "BF16";
     case DType::kBool: break;
   }
   return "BOOL";

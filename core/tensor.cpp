@@ -140,6 +140,14 @@ Tensor Tensor::to(Device wanted) const {
   return result;
 }
 
+void Tensor::move_to(Device wanted) {
+  if (wanted == device()) return;
+  const Tensor moved = to(wanted);
+  impl().storage = moved.impl().storage;
+  impl().offset = 0;
+  if (autograd_slot() != nullptr) set_grad({});
+}
+
 Tensor& Tensor::fill_(double value) {
   check_in_place("fill_");
   EQ_RUN(device(), fill(*this, value));

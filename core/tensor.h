@@ -88,6 +88,9 @@ class Tensor {
   Tensor clone() const;             // a copy with memory of its own
   Tensor to(DType dtype) const;     // converted copy (itself if nothing changes)
   Tensor to(Device device) const;   // copy on another device (itself if nothing changes)
+  // Takes the values of every handle of this tensor to another device; its gradient is dropped. For parameters and buffers:
+  // whoever holds a handle follows. Views made before stay where they are.
+  void move_to(Device device);
   // In-place changes. They bump the version; on a leaf that requires gradients, and on the result of a recorded
   // operator, they throw AutogradError unless gradients are off (NoGradGuard).
   Tensor& fill_(double value);

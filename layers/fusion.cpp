@@ -35,12 +35,24 @@ void check_options(const EqualizerOptions& options, const FusionLayer& fusion) {
   }
 }
 
+// Changes the values of `y`, wherever they are, on the host: edit(T* values).
+template <class Edit>
+void edit_on_host(Tensor y, const Edit& edit) {
+  NoGradGuard no_grad;
+  const Tensor here = y.to(Device::cpu());
+  dispatch_floating(here.dtype(), "fold", [&]<typename T>() { edit(here.data<T>()); });
+  if (y.device().is_cpu()) {
+    y.bump_version();
+  } else {
+    y.copy_(here);
+  }
+}
+
 // y += values, in the type of y.
 void add_to(const Tensor& y, const std::vector<double>& values) {
-  dispatch_floating(y.dtype(), "fold", [&]<typename T>() {
-    for (size_t i = 0; i < values.size(); ++i) y.data<T>()[i] = T(double(y.data<T>()[i]) + values[i]);
+  edit_on_host(y, [&]<typename T>(T* out) {
+    for (size_t i = 0; i < values.size(); ++i) out[i] = T(double(out[i]) + values[i]);
   });
-  y.bump_version();
 }
 
 // A branch's constants, one per channel; the identity where there are none.
@@ -126,7 +138,7 @@ Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, i
     fuse.scale.push_back(constant ? constant->inverse_std() : Tensor());
     // What is affine with constants over the picture commutes with the resizing, and is cheaper before it.
     if (branch.equalizer && !constant) inputs[i] = (*branch.equalizer)(inputs[i]);
-    if (shares.defined()) inputs[i] = mul(inputs[i], slice(shares, 0, int64_t(i), int64_t(i) + 1));
+    if (shares.defined()) inputs[i] = mul(inputs[i], cast(slice(shares, 0, int64_t(i), int64_t(i) + 1), inputs[i].dtype()));
     if (branch.norm) {
       const bool fits = inputs[i].size(1) == out_h && inputs[i].size(2) == out_w;
       inputs[i] = (*branch.norm)(fits ? inputs[i] : resize_bilinear(inputs[i], out_h, out_w, align_corners_));
@@ -155,10 +167,9 @@ void FusionSite::set_constants(const std::vector<BranchConstants>& constants) {
   }
   if (!folds(options_)) return;
   if (unit_.defined()) {
-    dispatch_floating(unit_.dtype(), "unit", [&]<typename T>() {
-      for (size_t i = 0; i < inverse.size(); ++i) unit_.data<T>()[i] = T(1 / inverse[i]);
+    edit_on_host(unit_, [&]<typename T>(T* out) {
+      for (size_t i = 0; i < inverse.size(); ++i) out[i] = T(1 / inverse[i]);
     });
-    unit_.bump_version();
   }
   if (options_.mode == "folded_normalised") {
     const double common = std::exp(log_sum / double(branches_.size()));
@@ -198,7 +209,7 @@ void FusionSite::pad_by_itself() {
   pad_h_ = fusion_.conv->options().pad_top;
   pad_w_ = fusion_.conv->options().pad_left;
   fusion_.conv->set_padding(0, 0);
-  border_ = register_buffer("border", Tensor::zeros({total_channels()}, fusion_.conv->weight().dtype()));
+  border_ = register_buffer("border", Tensor::zeros({total_channels()}, fusion_.conv->weight().dtype(), fusion_.conv->weight().device()));
 }
 
 // W (x - mean) / std = (W / std) x - sum (W / std) mean, with the sum over all taps because the border holds the mean.
@@ -208,8 +219,7 @@ void FusionSite::absorb(const std::vector<double>& mean, const std::vector<doubl
   const int64_t out = weight.size(0), taps = weight.size(1) * weight.size(2), in = weight.size(3);
   const int64_t per_group = out / fusion_.conv->options().groups;
   std::vector<double> shift(size_t(out), 0.0);
-  dispatch_floating(weight.dtype(), "fold", [&]<typename T>() {
-    T* value = weight.data<T>();
+  edit_on_host(weight, [&]<typename T>(T* value) {
     for (int64_t o = 0; o < out; ++o) {
       for (int64_t t = 0; t < taps; ++t) {
         for (int64_t i = 0; i < in; ++i, ++value) {
@@ -220,7 +230,6 @@ void FusionSite::absorb(const std::vector<double>& mean, const std::vector<doubl
       }
     }
   });
-  weight.bump_version();
   border_.copy_(Tensor::from<double>(mean, {total_channels()}).to(border_.dtype()));
   if (fusion_.conv->bias().defined()) {
     for (double& value : shift) value = -value;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <tuple>
 
+#include "autograd/functional.h"
 #include "autograd/node.h"
 
 namespace eq {
@@ -14,6 +15,10 @@ Conv2dOptions kernel_options(const Conv2dLayerOptions& layer) {
 }
 
 std::string number(int64_t value) { return std::to_string(value); }
+
+Tensor in_type_of(const Tensor& x, const Tensor& parameter) {
+  return parameter.defined() && x.dtype() == DType::kBFloat16 ? cast(parameter, x.dtype()) : parameter;
+}
 
 // Before and after an axis, so that its output has ceil(in / stride) places.
 std::pair<int64_t, int64_t> same_padding(int64_t in, int64_t kernel, int64_t stride, int64_t dilation) {
@@ -37,11 +42,13 @@ Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptio
 }
 
 Tensor Conv2d::forward(const Tensor& x) {
-  if (!same_ || x.rank() != 4) return conv2d(x, weight_, bias_, options_);
+  // Parameters are float32; beside bfloat16 features they are cast for the product.
+  const Tensor weight = in_type_of(x, weight_), bias = in_type_of(x, bias_);
+  if (!same_ || x.rank() != 4) return conv2d(x, weight, bias, options_);
   Conv2dOptions padded = options_;
   std::tie(padded.pad_top, padded.pad_bottom) = same_padding(x.size(1), weight_.size(1), options_.stride_h, options_.dilation_h);
   std::tie(padded.pad_left, padded.pad_right) = same_padding(x.size(2), weight_.size(2), options_.stride_w, options_.dilation_w);
-  return conv2d(x, weight_, bias_, padded);
+  return conv2d(x, weight, bias, padded);
 }
 
 void Conv2d::set_padding(int64_t rows, int64_t columns) {
@@ -73,6 +80,8 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool bias) {
     bias_ = register_parameter("bias", values);
   }
 }
+
+Tensor Linear::forward(const Tensor& x) { return linear(x, in_type_of(x, weight_), in_type_of(x, bias_)); }
 
 int64_t Linear::macs(const Tensor&, const Tensor& output) const { return output.numel() * weight_.size(1); }
 

@@ -42,7 +42,7 @@ class Conv2d : public Layer {
 class Linear : public Layer {
  public:
   Linear(int64_t in_features, int64_t out_features, bool bias = true);
-  Tensor forward(const Tensor& x) override { return linear(x, weight_, bias_); }
+  Tensor forward(const Tensor& x) override;
   int64_t macs(const Tensor& input, const Tensor& output) const override;
   std::string description() const override;
 

@@ -81,6 +81,19 @@ int64_t Module::parameter_count() const {
   return total;
 }
 
+void Module::to(Device device) {
+  for (const auto& list : {named_parameters(), named_buffers()}) {
+    for (const NamedTensor& entry : list) {
+      if (is_floating(entry.tensor.dtype())) Tensor(entry.tensor).move_to(device);
+    }
+  }
+}
+
+Device Module::device() const {
+  const std::vector<Tensor> all = parameters();
+  return all.empty() ? Device::cpu() : all[0].device();
+}
+
 void Module::train(bool on) {
   for (const NamedModule& entry : named_modules()) entry.module->training_ = on;
 }
@@ -93,7 +106,7 @@ std::map<std::string, Tensor> Module::state_dict() const {
   NoGradGuard no_grad;
   std::map<std::string, Tensor> state;
   for (const auto& list : {named_parameters(), named_buffers()}) {
-    for (const NamedTensor& entry : list) state[entry.name] = to_file_layout(entry.tensor, entry.layout).detach();
+    for (const NamedTensor& entry : list) state[entry.name] = to_file_layout(entry.tensor.detach().to(Device::cpu()), entry.layout);
   }
   return state;
 }

@@ -49,12 +49,16 @@ class Module {
   std::vector<Tensor> parameters() const;
   int64_t parameter_count() const;
 
+  // Takes parameters and floating buffers to a device, in place; counters stay on the host. Do it before optimizers are made.
+  void to(Device device);
+  Device device() const;  // of the first parameter; the CPU where there is none
+
   bool is_training() const { return training_; }
   void train(bool on = true);  // of the whole tree
   void eval() { train(false); }
   void zero_grad();
 
-  // Parameters and buffers under PyTorch's names and layouts (copies where the layout differs).
+  // Parameters and buffers under PyTorch's names and layouts, on the host (copies where layout or device differ).
   std::map<std::string, Tensor> state_dict() const;
   struct LoadReport {
     std::vector<std::string> loaded, missing, unexpected, mismatched;  // mismatched: "name: file [19], model [8]"

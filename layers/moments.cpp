@@ -2,13 +2,37 @@
 
 #include <algorithm>
 
+#include "autograd/functional.h"
+#include "autograd/node.h"
 #include "core/parallel.h"
 
 namespace eq {
+namespace {
+
+// The same by the device's own reductions; only the results travel.
+std::vector<Moments> moments_on_device(const Tensor& x, int64_t begin, int64_t end) {
+  NoGradGuard no_grad;
+  const int64_t channels = x.size(-1), rows = x.numel() / channels;
+  Tensor part = slice(x.alias({rows, channels}), 1, begin, end);
+  if (part.dtype() == DType::kBFloat16) part = part.to(DType::kFloat32);
+  const auto means = mean(part, {0}).to(DType::kFloat64).to_vector<double>();
+  const auto variances = var(part, {0}, false).to(DType::kFloat64).to_vector<double>();
+  std::vector<Moments> moments;
+  for (size_t c = 0; c < means.size(); ++c) moments.push_back({rows, means[c], variances[c] * double(rows)});
+  return moments;
+}
+
+}  // namespace
+
+Tensor host_values(const Tensor& x) {
+  const Tensor here = x.to(Device::cpu());
+  return here.dtype() == DType::kBFloat16 ? here.to(DType::kFloat32) : here;
+}
 
 std::vector<Moments> channel_moments(const Tensor& x, int64_t begin, int64_t end) {
   const int64_t channels = x.size(-1), width = end - begin, rows = channels == 0 ? 0 : x.numel() / channels;
   constexpr int64_t kRows = 1024;
+  if (x.device().is_cuda() && rows > 0) return moments_on_device(x, begin, end);
   return dispatch_floating(x.dtype(), "channel_moments", [&]<typename T>() {
     const T* data = x.data<T>() + begin;
     return parallel_reduce(

@@ -25,6 +25,9 @@ struct Moments {
   double standard_deviation() const { return std::sqrt(variance()); }
 };
 
+// x on the host, bfloat16 as float32: for code that looks at values one by one.
+Tensor host_values(const Tensor& x);
+
 // Of each channel in [begin, end) of the last axis of `x`, in a fixed order of summation.
 std::vector<Moments> channel_moments(const Tensor& x, int64_t begin, int64_t end);
 Moments pooled(const std::vector<Moments>& channels);  // of all values together

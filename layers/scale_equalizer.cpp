@@ -39,7 +39,7 @@ Tensor ScaleEqualizer::inverse_std() const {
   return reciprocal(std_);
 }
 
-Tensor ScaleEqualizer::forward(const Tensor& x) { return mul(sub(x, mean_), inverse_std()); }
+Tensor ScaleEqualizer::forward(const Tensor& x) { return mul(sub(x, cast(mean_, x.dtype())), cast(inverse_std(), x.dtype())); }
 
 void ScaleEqualizer::set(const BranchConstants& constants) {
   assign(mean_, constants.mean, path());
@@ -56,7 +56,7 @@ LearnableEqualizer::LearnableEqualizer(int64_t channels, const EqualizerOptions&
   scale_ = register_parameter("scale", Tensor::full({count}, 1, init::dtype()));
 }
 
-Tensor LearnableEqualizer::forward(const Tensor& x) { return mul(sub(x, shift_), scale_); }
+Tensor LearnableEqualizer::forward(const Tensor& x) { return mul(sub(x, cast(shift_, x.dtype())), cast(scale_, x.dtype())); }
 
 void LearnableEqualizer::set(const BranchConstants& constants) {
   NoGradGuard no_grad;
@@ -76,7 +76,7 @@ BranchConstants LearnableEqualizer::get() const {
 L2Norm::L2Norm(int64_t channels)
     : gain_(register_parameter("weight", Tensor::full({channels}, std::sqrt(double(channels)), init::dtype()))) {}
 
-Tensor L2Norm::forward(const Tensor& x) { return mul(mul(x, rsqrt(sum(square(x), {-1}, true) + 1e-10)), gain_); }
+Tensor L2Norm::forward(const Tensor& x) { return mul(mul(x, rsqrt(sum(square(x), {-1}, true) + 1e-10)), cast(gain_, x.dtype())); }
 
 std::string L2Norm::description() const { return "L2Norm " + std::to_string(gain_.numel()); }
 

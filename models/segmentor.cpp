@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/nearest.h"
 #include "models/backbones/hrnet.h"
@@ -87,16 +88,28 @@ EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options) 
   if (!options.backbone.pretrained.empty()) {
     pretrained_note_ = load_pretrained(*backbone_, options.backbone.pretrained, options.backbone.load_mode);
   }
+  to(compute_device());
+}
+
+void EncoderDecoder::set_precision(DType features) {
+  const bool bf16 = features == DType::kBFloat16;
+  if (!bf16 && features != DType::kFloat32) throw UsageError(std::string("networks are not trained in ") + name_of(features), "train.precision", "use float32 or bf16");
+  if (bf16 && device().is_cpu()) throw UsageError("bfloat16 is for GPUs", "train.precision", "use float32 here, or --device cuda");
+  precision_ = features;
 }
 
 SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
   if (images.rank() != 4 || images.size(3) != 3) {
     throw ShapeError("the network takes pictures [N,H,W,3], not " + describe(images), "EncoderDecoder", "normalise and batch the pictures first");
   }
-  const std::vector<Tensor> levels = backbone_->forward(images);
+  Tensor input = images.to(device());
+  const bool reduced = is_training() && precision_ == DType::kBFloat16;
+  if (reduced) input = cast(input, precision_);
+  const auto full = [&](const Tensor& scores) { return reduced ? cast(scores, DType::kFloat32) : scores; };
+  const std::vector<Tensor> levels = backbone_->forward(input);
   SegmentorOutput output;
-  output.logits = decode_head_->forward(levels);
-  if (auxiliary_head_ && is_training()) output.aux_logits = auxiliary_head_->forward(levels);
+  output.logits = full(decode_head_->forward(levels));
+  if (auxiliary_head_ && is_training()) output.aux_logits = full(auxiliary_head_->forward(levels));
   return output;
 }
 

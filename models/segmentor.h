@@ -33,10 +33,11 @@ struct SegmentorOutput {
 
 class EncoderDecoder : public Module {
  public:
-  // Weights drawn from InitRandom (throws UsageError for unknown names, with the nearest known one).
+  // On compute_device(), with weights drawn from InitRandom (throws UsageError for unknown names, with the nearest known one).
   // With pretrained weights for the backbone where the options name a file (models/pretrained.h).
   explicit EncoderDecoder(const ModelOptions& options);
 
+  // Pictures of any device; they are taken to the network's.
   SegmentorOutput forward(const Tensor& images);
   // Scores resized to the pictures' size, [N,H,W,K]; no gradient.
   Tensor predict(const Tensor& images);
@@ -44,6 +45,10 @@ class EncoderDecoder : public Module {
   void set_step(uint64_t seed, uint64_t step);
 
   const ModelOptions& options() const { return options_; }
+  // While training, features between the pictures and the scores are of this type: float32, or bfloat16 on a GPU. Parameters, statistics,
+  // scores and losses are not affected. Throws UsageError for another type, and for bfloat16 on the CPU.
+  void set_precision(DType features);
+
   bool align_corners() const { return options_.align_corners; }
   const std::string& pretrained_note() const { return pretrained_note_; }  // what was loaded, in a line; empty: nothing
 
@@ -53,6 +58,7 @@ class EncoderDecoder : public Module {
   Backbone* backbone_;
   Head* decode_head_;
   Head* auxiliary_head_ = nullptr;
+  DType precision_ = DType::kFloat32;
 };
 
 }  // namespace eq

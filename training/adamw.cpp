@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "core/kernels/optimizer_step.h"
 #include "training/optimizer.h"
 
 namespace eq {
@@ -21,24 +22,30 @@ class AdamW final : public Optimizer {
   void update(const Step& step, double* value, const double* grad, double* const* slots, int64_t count) const override {
     run(step, value, grad, slots, count);
   }
+  void update_on_device(const Step& step, const OptimizerParameter& parameter, const Tensor& grad, const std::vector<Tensor>& slots) const override {
+    if constexpr (kBuiltWithCuda) {
+      dispatch_floating(grad.dtype(), "adamw", [&]<typename T>() {
+        cuda::adamw_step(formula<T>(step), grad, parameter.unit, parameter.groups, parameter.tensor, slots[0], slots[1]);
+      });
+    }
+  }
   double weight_decay() const override { return weight_decay_; }
 
  private:
   template <class T>
-  void run(const Step& step, T* __restrict value, const T* __restrict grad, T* const* slots, int64_t count) const {
+  AdamWUpdate<T> formula(const Step& step) const {
     const double correction1 = 1 - std::pow(beta1_, double(step.number));
     const double correction2 = 1 - std::pow(beta2_, double(step.number));
-    const T keep = T(1 - step.lr * step.weight_decay), rate = T(step.lr / correction1), scale = T(step.grad_scale);
-    const T root = T(1 / std::sqrt(correction2)), eps = T(eps_);
-    const T new1 = T(1 - beta1_), beta2 = T(beta2_), new2 = T(1 - beta2_);
+    return {.keep = T(1 - step.lr * step.weight_decay), .rate = T(step.lr / correction1), .scale = T(step.grad_scale),
+            .root = T(1 / std::sqrt(correction2)), .eps = T(eps_), .new1 = T(1 - beta1_), .beta2 = T(beta2_), .new2 = T(1 - beta2_)};
+  }
+
+  template <class T>
+  void run(const Step& step, T* __restrict value, const T* __restrict grad, T* const* slots, int64_t count) const {
+    const AdamWUpdate<T> apply = formula<T>(step);
     T* __restrict mean = slots[0];
     T* __restrict square = slots[1];
-    for (int64_t i = 0; i < count; ++i) {
-      const T g = grad[i] * scale;
-      mean[i] += (g - mean[i]) * new1;
-      square[i] = square[i] * beta2 + new2 * g * g;
-      value[i] = value[i] * keep - rate * mean[i] / (std::sqrt(square[i]) * root + eps);
-    }
+    for (int64_t i = 0; i < count; ++i) apply(value[i], grad[i], mean[i], square[i]);
   }
 
   double beta1_, beta2_, eps_, weight_decay_;

@@ -30,7 +30,10 @@ std::map<std::string, std::string> tensor_sums(const TensorMap& tensors) {
   std::vector<std::string> sums(tensors.size());
   for (const auto& entry : tensors) values.push_back(&entry.second);
   parallel_for(int64_t(values.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) sums[size_t(i)] = sha256_hex(values[size_t(i)]->raw_data(), values[size_t(i)]->bytes());
+    for (int64_t i = begin; i < end; ++i) {
+      const Tensor value = values[size_t(i)]->to(Device::cpu());
+      sums[size_t(i)] = sha256_hex(value.raw_data(), value.bytes());
+    }
   });
   std::map<std::string, std::string> result;
   size_t i = 0;

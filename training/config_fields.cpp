@@ -203,6 +203,7 @@ void visit_train(Fields& f, TrainOptions& o) {
   f.number("ema", o.ema, 0, 0.9999999);
   f.number("aux_weight", o.aux_weight, 0);
   f.numbers("class_weights", o.class_weights, 0, Fields::kInfinity);
+  f.text("precision", o.precision, {"float32", "bf16"});
   f.text("reduction", o.reduction, {"mean_all", "mean_valid"});
   f.integer("log_every", o.log_every, 1);
   f.integer("evaluate_every", o.evaluate_every, 0);

@@ -1,10 +1,9 @@
 #include "training/ema.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "autograd/node.h"
 #include "core/errors.h"
-#include "core/parallel.h"
 
 namespace eq {
 
@@ -20,32 +19,25 @@ Ema::Ema(Module& model, double decay) : decay_(decay) {
 void Ema::update(int64_t step) {
   const double decay = std::min(decay_, (1.0 + double(step)) / (10.0 + double(step)));
   for (Entry& entry : entries_) {
-    if (!is_floating(entry.value.dtype())) {
-      std::memcpy(entry.average.raw_data(), entry.value.raw_data(), entry.value.bytes());
-      continue;
+    if (is_floating(entry.value.dtype())) {
+      entry.average.mul_(decay).add_(entry.value, 1 - decay);
+    } else {
+      entry.average.copy_(entry.value);
     }
-    dispatch_floating(entry.value.dtype(), "ema", [&]<class T>() {
-      const T* value = entry.value.template data<T>();
-      T* average = entry.average.template data<T>();
-      const T share = T(1 - decay);
-      parallel_for(entry.value.numel(), 65536, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) average[i] += share * (value[i] - average[i]);
-      });
-    });
   }
 }
 
 void Ema::swap() {
+  NoGradGuard no_grad;
   for (Entry& entry : entries_) {
-    auto* a = static_cast<uint8_t*>(entry.value.raw_data());
-    auto* b = static_cast<uint8_t*>(entry.average.raw_data());
-    std::swap_ranges(a, a + entry.value.bytes(), b);
-    entry.value.bump_version();
+    const Tensor value = entry.value.clone();
+    entry.value.copy_(entry.average);
+    entry.average.copy_(value);
   }
 }
 
 void Ema::take_from_model() {
-  for (Entry& entry : entries_) std::memcpy(entry.average.raw_data(), entry.value.raw_data(), entry.value.bytes());
+  for (Entry& entry : entries_) entry.average.copy_(entry.value);
 }
 
 }  // namespace eq

@@ -28,7 +28,8 @@ class EvalMode {
   bool was_training_;
 };
 
-void check_finite(const Tensor& logits) {
+void check_finite(const Tensor& scores) {
+  const Tensor logits = scores.to(Device::cpu());  // before they are resized: few
   const int finite = dispatch_floating(logits.dtype(), "evaluation", [&]<class T>() {
     const T* values = logits.template data<T>();
     return parallel_reduce(
@@ -110,7 +111,7 @@ Tensor slide_scores(EncoderDecoder& model, const Tensor& images, const EvaluateO
     for (size_t begin = 0; begin < windows.size(); begin += size_t(options.batch_size)) {
       const size_t end = std::min(windows.size(), begin + size_t(options.batch_size));
       const std::vector<Window> part(windows.begin() + int64_t(begin), windows.begin() + int64_t(end));
-      const Tensor scores = whole_scores(model, cut_windows(images, n, part));
+      const Tensor scores = whole_scores(model, cut_windows(images, n, part)).to(Device::cpu());
       if (!sums.defined()) sums = Tensor::zeros({count, height, width, scores.size(3)}, scores.dtype());
       dispatch_floating(scores.dtype(), "slide", [&]<class T>() { add_windows<T>(scores, part, n, sums); });
     }
@@ -178,7 +179,7 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
   const auto start = std::chrono::steady_clock::now();
   EvalMode mode(model);
   NoGradGuard no_grad;
-  allocator().reset_peak();
+  allocator(model.device()).reset_peak();
   ConfusionMatrix matrix(dataset.num_classes(), dataset.ignore_index());
   EvalResult result;
   const int64_t total = request.limit > 0 ? std::min(request.limit, dataset.size()) : dataset.size();
@@ -230,7 +231,7 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
   }
   run_group();
   result.metrics = matrix.metrics(dataset.class_names());
-  result.peak_bytes = allocator().stats().peak_bytes;
+  result.peak_bytes = allocator(model.device()).stats().peak_bytes;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }

@@ -38,7 +38,7 @@ PredictionDifference compare_predictions(TrainedModel& a, TrainedModel& b, const
     const Tensor scores = a.model->predict(image), others = b.model->predict(image);
     const Tensor largest = max(reshape(abs(sub(scores, others)), {-1}), 0);
     difference.largest = std::max(difference.largest, largest.item());
-    const Tensor classes = argmax(scores, -1), other_classes = argmax(others, -1);
+    const Tensor classes = argmax(scores, -1).to(Device::cpu()), other_classes = argmax(others, -1).to(Device::cpu());
     for (int64_t k = 0; k < classes.numel(); ++k) difference.changed_pixels += classes.data<int64_t>()[k] != other_classes.data<int64_t>()[k];
     difference.pixels += classes.numel();
     difference.pictures += 1;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "autograd/functional.h"
 #include "core/errors.h"
 #include "core/parallel.h"
 
@@ -126,6 +127,7 @@ Tensor argmax_classes(const Tensor& logits) {
   if (logits.rank() < 1 || logits.size(-1) < 1 || logits.size(-1) > 256) {
     throw ShapeError("scores " + describe(logits) + " have no last axis of 1 to 256 classes", "argmax_classes", "give [..., classes]");
   }
+  if (logits.device().is_cuda()) return argmax(logits, -1).to(DType::kUInt8).to(Device::cpu());
   const int64_t classes = logits.size(-1), positions = logits.numel() / classes;
   Shape shape(std::span<const int64_t>(logits.shape().begin(), size_t(logits.rank() - 1)));
   Tensor result = Tensor::empty(shape, DType::kUInt8);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/errors.h"
+#include "core/kernels/optimizer_step.h"
 #include "core/nearest.h"
 #include "core/parallel.h"
 
@@ -87,7 +88,7 @@ Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<std
                        "register integer values as buffers");
     }
     for (auto& slot : slots_) slot.push_back(Tensor::zeros_like(tensor));
-    for (int64_t begin = 0; begin < tensor.numel(); begin += kGrain) {
+    for (int64_t begin = 0; begin < tensor.numel() && tensor.device().is_cpu(); begin += kGrain) {
       ranges_.push_back({i, begin, std::min(begin + kGrain, tensor.numel())});
     }
   }
@@ -108,13 +109,22 @@ void Optimizer::step(double lr, double grad_scale) {
     }
   }
   ++steps_;
+  const auto step_of = [&](const OptimizerParameter& parameter) {
+    return Step{lr * parameter.lr_mult, weight_decay() * parameter.decay_mult, grad_scale, steps_};
+  };
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!grads[i].defined() || parameters_[i].tensor.device().is_cpu()) continue;
+    std::vector<Tensor> slots;
+    for (const auto& slot : slots_) slots.push_back(slot[i]);
+    update_on_device(step_of(parameters_[i]), parameters_[i], grads[i], slots);
+  }
   parallel_for(int64_t(ranges_.size()), 1, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; ++r) {
       const Range& range = ranges_[r];
       const OptimizerParameter& parameter = parameters_[range.parameter];
       const Tensor& grad = grads[range.parameter];
       if (!grad.defined()) continue;
-      const Step step{lr * parameter.lr_mult, weight_decay() * parameter.decay_mult, grad_scale, steps_};
+      const Step step = step_of(parameter);
       dispatch_floating(grad.dtype(), "optimizer step", [&]<class T>() {
         const int64_t count = range.end - range.begin;
         std::vector<T*> slots(slots_.size());
@@ -194,6 +204,26 @@ std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parame
   throw UsageError("there is no optimizer '" + options.type + "'", "optimizer.type", known_names_hint(options.type, names));
 }
 
+namespace {
+
+// One number per gradient on its device, then one look at all of them: the only time the host waits.
+double squares_on_devices(const std::vector<std::pair<const OptimizerParameter*, Tensor>>& grads) {
+  double total = 0;
+  if constexpr (kBuiltWithCuda) {
+    if (grads.empty()) return 0;
+    const Tensor sums = Tensor::empty({int64_t(grads.size())}, DType::kFloat64, grads[0].second.device());
+    for (size_t i = 0; i < grads.size(); ++i) {
+      cuda::sum_of_squares(grads[i].second, grads[i].first->unit, grads[i].first->groups, sums, int64_t(i));
+    }
+    for (const double sum : sums.to_vector<double>()) total += sum;
+  } else {
+    (void)grads;
+  }
+  return total;
+}
+
+}  // namespace
+
 GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, double loss) {
   struct Piece {
     const OptimizerParameter* parameter;
@@ -203,9 +233,14 @@ GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, do
   std::vector<Tensor> grads;
   grads.reserve(parameters.size());
   std::vector<Piece> pieces;
+  std::vector<std::pair<const OptimizerParameter*, Tensor>> on_devices;
   for (const OptimizerParameter& parameter : parameters) {
     Tensor grad = parameter.tensor.grad();
     if (!grad.defined()) continue;
+    if (grad.device().is_cuda()) {
+      on_devices.emplace_back(&parameter, std::move(grad));
+      continue;
+    }
     grads.push_back(std::move(grad));
     for (int64_t begin = 0; begin < grads.back().numel(); begin += kGrain) {
       pieces.push_back({&parameter, &grads.back(), begin, std::min(begin + kGrain, grads.back().numel())});
@@ -224,7 +259,7 @@ GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, do
         return total;
       },
       std::plus<double>());
-  const double norm = std::sqrt(squares);
+  const double norm = std::sqrt(squares + squares_on_devices(on_devices));
   return {norm, std::isfinite(norm) && std::isfinite(loss)};
 }
 

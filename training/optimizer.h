@@ -61,6 +61,8 @@ class Optimizer {
   // The update of one contiguous range; slots[i] is the range of slot i.
   virtual void update(const Step& step, float* value, const float* grad, float* const* slots, int64_t count) const = 0;
   virtual void update(const Step& step, double* value, const double* grad, double* const* slots, int64_t count) const = 0;
+  // The update of a whole parameter on a CUDA device; slots[i] is that of slot i.
+  virtual void update_on_device(const Step& step, const OptimizerParameter& parameter, const Tensor& grad, const std::vector<Tensor>& slots) const = 0;
   virtual double weight_decay() const = 0;
 
  private:

@@ -43,6 +43,7 @@ struct TrainOptions {
   double ema = 0;             // decay of the averaged weights; 0: none
   double aux_weight = 0.4;    // of the auxiliary head's loss
   std::vector<double> class_weights;      // one per class; empty: all 1
+  std::string precision = "float32";      // of features in training: "float32", "bf16" (EncoderDecoder::set_precision)
   std::string reduction = "mean_all";     // "mean_all", "mean_valid" (core/kernels/cross_entropy.h)
   int64_t log_every = 10;         // iterations between progress lines
   int64_t evaluate_every = 0;     // 0: only at the end

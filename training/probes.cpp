@@ -11,7 +11,8 @@
 namespace eq {
 namespace {
 
-double norm(const Tensor& x) {
+double norm(const Tensor& values) {
+  const Tensor x = host_values(values);
   return std::sqrt(dispatch_floating(x.dtype(), "norm", [&]<typename T>() {
     const T* data = x.data<T>();
     return parallel_reduce(
@@ -70,7 +71,8 @@ struct LagOne {
 };
 
 // Correlation of neighbours about the mean of their channel and picture, over all of them; 0 where there are no neighbours.
-LagOne lag_one(const Tensor& x, const std::vector<std::vector<Moments>>& pictures) {
+LagOne lag_one(const Tensor& features, const std::vector<std::vector<Moments>>& pictures) {
+  const Tensor x = host_values(features);
   const int64_t h = x.size(1), w = x.size(2), c = x.size(3);
   struct Sums {
     double rows = 0, columns = 0;
@@ -134,7 +136,8 @@ struct SliceNorm {
 };
 
 // Over the weights that read input channels [begin, end) of a convolution with weight [O,kh,kw,I/groups].
-SliceNorm slice_norm(const Tensor& values, int64_t groups, int64_t begin, int64_t end) {
+SliceNorm slice_norm(const Tensor& weight, int64_t groups, int64_t begin, int64_t end) {
+  const Tensor values = host_values(weight);
   const int64_t in = values.size(3), taps = values.size(1) * values.size(2), per_group = values.size(0) / groups;
   double squares = 0;
   int64_t count = 0;

@@ -120,6 +120,7 @@ std::string summary_json(const Config& config, const TrainResult& result, int64_
   summary["weights_sha256"] = result.weights_sha256;
   summary["seed"] = config.seed;
   summary["threads"] = num_threads();
+  summary["device"] = to_string(compute_device());
   summary["equalizer"] = config.model.equalizer.mode;
   summary["library_version"] = EQ_VERSION;
   summary["per_class"] = per_class;

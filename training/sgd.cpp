@@ -1,3 +1,4 @@
+#include "core/kernels/optimizer_step.h"
 #include "training/optimizer.h"
 
 namespace eq {
@@ -18,30 +19,31 @@ class Sgd final : public Optimizer {
   void update(const Step& step, double* value, const double* grad, double* const* slots, int64_t count) const override {
     run(step, value, grad, slots, count);
   }
+  void update_on_device(const Step& step, const OptimizerParameter& parameter, const Tensor& grad, const std::vector<Tensor>& slots) const override {
+    if constexpr (kBuiltWithCuda) {
+      dispatch_floating(grad.dtype(), "sgd", [&]<typename T>() {
+        cuda::sgd_step(formula<T>(step), grad, parameter.unit, parameter.groups, parameter.tensor, momentum_ == 0 ? Tensor() : slots[0]);
+      });
+    }
+  }
   double weight_decay() const override { return weight_decay_; }
 
  private:
+  template <class T>
+  SgdUpdate<T> formula(const Step& step) const {
+    return {T(step.lr), T(step.weight_decay), T(step.grad_scale), T(momentum_), nesterov_};
+  }
+
   // The buffer starts at zero, so the first step leaves the plain gradient in it, as PyTorch's does.
   template <class T>
   void run(const Step& step, T* __restrict value, const T* __restrict grad, T* const* slots, int64_t count) const {
-    const T lr = T(step.lr), decay = T(step.weight_decay), scale = T(step.grad_scale), momentum = T(momentum_);
+    const SgdUpdate<T> apply = formula<T>(step);
     if (momentum_ == 0) {
-      for (int64_t i = 0; i < count; ++i) value[i] -= lr * (grad[i] * scale + decay * value[i]);
+      for (int64_t i = 0; i < count; ++i) apply(value[i], grad[i]);
       return;
     }
     T* __restrict buffer = slots[0];
-    if (nesterov_) {
-      for (int64_t i = 0; i < count; ++i) {
-        const T g = grad[i] * scale + decay * value[i];
-        buffer[i] = momentum * buffer[i] + g;
-        value[i] -= lr * (g + momentum * buffer[i]);
-      }
-    } else {
-      for (int64_t i = 0; i < count; ++i) {
-        buffer[i] = momentum * buffer[i] + (grad[i] * scale + decay * value[i]);
-        value[i] -= lr * buffer[i];
-      }
-    }
+    for (int64_t i = 0; i < count; ++i) apply(value[i], grad[i], buffer[i]);
   }
 
   double momentum_;

@@ -8,6 +8,7 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/errors.h"
+#include "layers/moments.h"
 
 namespace eq {
 namespace {
@@ -24,9 +25,10 @@ std::string first_lines(const std::vector<std::string>& names) {
 NonFiniteReport::LayerValues look_at(const Layer& layer, const Tensor& output) {
   NonFiniteReport::LayerValues values{layer.path(), layer.description()};
   double sum = 0;
-  dispatch_floating(output.dtype(), "finite check", [&]<class T>() {
-    const T* data = output.template data<T>();
-    for (int64_t i = 0; i < output.numel(); ++i) {
+  const Tensor here = host_values(output);
+  dispatch_floating(here.dtype(), "finite check", [&]<class T>() {
+    const T* data = here.template data<T>();
+    for (int64_t i = 0; i < here.numel(); ++i) {
       const double magnitude = std::abs(double(data[i]));
       if (!std::isfinite(magnitude)) {
         ++values.bad;
@@ -61,22 +63,24 @@ TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
       throw UsageError(fmt::format("there are {} class weights for {} classes", weights.size(), model.options().num_classes),
                        "train.class_weights", "give one for each class, or none");
     }
-    cross_entropy_.class_weights = Tensor::from<double>(weights, {int64_t(weights.size())}).to(model.parameters().at(0).dtype());
+    cross_entropy_.class_weights = Tensor::from<double>(weights, {int64_t(weights.size())}).to(model.parameters().at(0).dtype()).to(model.device());
   }
   cross_entropy_.reduction =
       options_.reduction == "mean_valid" ? CrossEntropyOptions::Reduction::kMeanValid : CrossEntropyOptions::Reduction::kMeanAll;
+  model.set_precision(options_.precision == "bf16" ? DType::kBFloat16 : DType::kFloat32);
   if (options_.ema > 0) ema_ = std::make_unique<Ema>(model, options_.ema);
 }
 
 TrainStep::Losses TrainStep::forward(const Batch& batch, int64_t pass) {
   model_.set_step(seed_, uint64_t(pass));
   const SegmentorOutput output = model_.forward(batch.images);
-  const int64_t height = batch.labels.size(1), width = batch.labels.size(2);
+  const Tensor labels = batch.labels.to(output.logits.device());
+  const int64_t height = labels.size(1), width = labels.size(2);
   Losses losses;
-  losses.main = cross_entropy(resize_bilinear(output.logits, height, width, model_.align_corners()), batch.labels, cross_entropy_);
+  losses.main = cross_entropy(resize_bilinear(output.logits, height, width, model_.align_corners()), labels, cross_entropy_);
   losses.total = losses.main;
   if (output.aux_logits.defined()) {
-    losses.aux = cross_entropy(resize_bilinear(output.aux_logits, height, width, model_.align_corners()), batch.labels, cross_entropy_);
+    losses.aux = cross_entropy(resize_bilinear(output.aux_logits, height, width, model_.align_corners()), labels, cross_entropy_);
     losses.total = losses.main + options_.aux_weight * losses.aux;
   }
   return losses;
@@ -93,12 +97,12 @@ StepReport TrainStep::run(int64_t iteration, const std::function<Batch()>& next_
     batch = next_batch();
     if (observer && i == 0) observer->before_forward(batch);
     const Losses losses = forward(batch, pass);
-    const double loss = losses.total.item();
+    (options_.accumulate == 1 ? losses.total : losses.total * share).backward();
+    const double loss = losses.total.item();  // a GPU is waited for here and at the norm of the gradients, nowhere else
     if (!std::isfinite(loss)) explain(batch, iteration, pass, loss, 0);
     report.loss += share * loss;
     report.main_loss += share * losses.main.item();
     if (losses.aux.defined()) report.aux_loss += share * losses.aux.item();
-    (options_.accumulate == 1 ? losses.total : losses.total * share).backward();
   }
   const GradientNorm gradient = gradient_norm(optimizer_->parameters(), report.loss);
   report.grad_norm = gradient.norm;

@@ -99,8 +99,8 @@ ModelCard Run::card() const {
 }
 
 void Run::start_or_restore() {
-  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {} threads, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
-                        config_.data.type, config_.model.num_classes, model_->parameter_count(), num_threads(), config_.seed));
+  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {} threads, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
+                        config_.data.type, config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), num_threads(), config_.seed));
   if (!checkpoint_) {
     say_what_was_loaded();
     if (request_.resume) log_->say("no checkpoint in " + request_.out.string() + " yet: starting from the beginning");
@@ -152,7 +152,7 @@ void Run::report_progress(bool last_of_interval) {
                     .grad_norm = interval_.last.grad_norm,
                     .images_per_second = images / std::max(1e-9, interval_.seconds),
                     .data_wait = interval_.wait / std::max(1e-9, interval_.seconds),
-                    .memory_bytes = allocator().stats().peak_bytes,
+                    .memory_bytes = allocator(model_->device()).stats().peak_bytes,
                     .seconds = seconds(),
                     .eta_seconds = step_seconds_ / double(std::max<int64_t>(1, done)) * double(config_.train.iterations - iteration_)};
   if (!last_of_interval) return log_->glance(progress);
@@ -163,7 +163,7 @@ void Run::report_progress(bool last_of_interval) {
 void Run::loop() {
   const TrainOptions& options = config_.train;
   loader_->seek(iteration_ * options.accumulate);
-  allocator().reset_peak();
+  allocator(model_->device()).reset_peak();
   while (iteration_ < options.iterations) {
     const double begin = now_seconds(), waited = loader_->data_wait_seconds();
     const std::unique_ptr<Probe> probe = probes_->probe(*model_, iteration_, options.iterations);
@@ -189,7 +189,7 @@ void Run::loop() {
 }
 
 void Run::evaluate_now(bool last) {
-  result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator().stats().peak_bytes);
+  result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator(model_->device()).stats().peak_bytes);
   const EmaScope averaged(step_->ema());
   EvalRequest request{.options = config_.evaluate, .pipeline = config_.pipeline};
   request.stop = [this] { return stopping(); };
@@ -203,7 +203,7 @@ void Run::evaluate_now(bool last) {
   }
   log_->say(fmt::format("evaluating {} pictures after iteration {}", val_set_->size(), iteration_));
   const EvalResult evaluation = evaluate(*model_, *val_set_, request);
-  allocator().reset_peak();
+  allocator(model_->device()).reset_peak();
   result_.eval_peak_bytes = std::max(result_.eval_peak_bytes, evaluation.peak_bytes);
   if (evaluation.stopped) return;
   result_.metrics = evaluation.metrics;
@@ -244,7 +244,7 @@ TrainResult Run::train_and_evaluate() {
   }
   stopped |= stopping();
   if (!stopped || iteration_ > first_iteration_) save();
-  result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator().stats().peak_bytes);
+  result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator(model_->device()).stats().peak_bytes);
   if (!stopped) {
     evaluate_now(true);
     stopped = stopping();
@@ -271,11 +271,11 @@ TrainResult Run::train_and_evaluate() {
 TrainResult Run::try_out() {
   log_ = std::make_unique<RunLog>(fs::path(), request_.log, -1);
   say_what_was_loaded();
-  allocator().reset_peak();
+  allocator(model_->device()).reset_peak();
   const double begin = now_seconds();
   step_->run(0, [&] { return loader_->next(); });
   const double step_seconds = now_seconds() - begin;
-  result_.train_peak_bytes = allocator().stats().peak_bytes;
+  result_.train_peak_bytes = allocator(model_->device()).stats().peak_bytes;
   const EvalResult evaluation = evaluate(*model_, *val_set_, {.options = config_.evaluate, .pipeline = config_.pipeline, .limit = 1});
   result_.eval_peak_bytes = evaluation.peak_bytes;
   constexpr double kMega = 1 << 20;
