@@ -1,0 +1,187 @@
+#include "autograd/functional.h"
+#include "autograd/node.h"
+#include "core/allocator.h"
+#include "cuda/parity.h"
+#include "layers/calibration.h"
+#include "layers/moments.h"
+#include "training/checkpoint.h"
+#include "training/evaluator.h"
+#include "training/optimizer.h"
+#include "training/tiny.h"
+
+using namespace eq;
+using namespace eq::test;
+using Catch::Matchers::Contains;
+
+namespace {
+
+// Networks built in this scope live on the GPU.
+struct OnCuda {
+  OnCuda() { set_compute_device(Device::cuda()); }
+  ~OnCuda() { set_compute_device(Device::cpu()); }
+};
+
+std::vector<double> losses_of(const std::vector<std::string>& settings, int64_t steps, StepSetup* keep = nullptr) {
+  StepSetup own(settings);
+  StepSetup& setup = keep != nullptr ? *keep : own;
+  std::vector<double> losses;
+  for (int64_t i = 0; i < steps; ++i) {
+    const StepReport report = setup.run(i);
+    losses.push_back(report.loss);
+    losses.push_back(report.grad_norm);
+  }
+  return losses;
+}
+
+std::string message_of(const std::function<void()>& fn) {
+  try {
+    fn();
+  } catch (const Error& error) {
+    return std::string(error.what_happened()) + " | " + error.try_this();
+  }
+  return "nothing was thrown";
+}
+
+// Random updates on both devices: the same values, state and norms.
+void check_optimizer(const OptimizerOptions& options, bool units) {
+  for (const DType dtype : {DType::kFloat64, DType::kFloat32}) {
+    std::vector<OptimizerParameter> here = {{"weight", random_leaf({6, 3, 3, 5}, 1, dtype)}, {"bias", random_leaf({40001}, 2, dtype)}}, there;
+    if (units) here[0].unit = Tensor::from<double>({0.5, 2, 1, 3, 0.25}, {5}).to(dtype);
+    for (const OptimizerParameter& parameter : here) {
+      there.push_back(parameter);
+      there.back().tensor = parameter.tensor.detach().to(Device::cuda()).set_requires_grad();
+      if (parameter.unit.defined()) there.back().unit = parameter.unit.to(Device::cuda());
+    }
+    const auto a = make_optimizer(here, options), b = make_optimizer(there, options);
+    const double tolerance = dtype == DType::kFloat64 ? 1e-12 : 1e-5;
+    for (uint64_t step = 0; step < 3; ++step) {
+      for (size_t i = 0; i < here.size(); ++i) {
+        const Tensor grad = random_tensor(here[i].tensor.shape(), 10 * step + i, dtype);
+        here[i].tensor.set_grad(grad);
+        there[i].tensor.set_grad(grad.to(Device::cuda()));
+      }
+      CHECK(gradient_norm(there).norm == Approx(gradient_norm(here).norm).epsilon(1e-12));
+      a->step(0.1, 0.5);
+      b->step(0.1, 0.5);
+      for (size_t i = 0; i < here.size(); ++i) check_close(there[i].tensor.to(Device::cpu()), here[i].tensor, tolerance);
+    }
+    const auto state_a = a->state(), state_b = b->state();
+    for (const auto& [name, value] : state_a) check_close(state_b.at(name).to(Device::cpu()).to(DType::kFloat64), value.to(DType::kFloat64), tolerance);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("cuda: optimizers step as on the CPU", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  check_optimizer({.type = "sgd", .momentum = 0}, false);
+  check_optimizer({.type = "sgd", .momentum = 0.9, .weight_decay = 0.01}, true);
+  check_optimizer({.type = "sgd", .momentum = 0.9, .nesterov = true}, false);
+  check_optimizer({.type = "adamw", .weight_decay = 0.05}, true);
+}
+
+TEST_CASE("cuda: a network trains as on the CPU, and twice to the same bits", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  const std::vector<double> here = losses_of({}, 3);
+  const OnCuda scope;
+  const std::vector<double> there = losses_of({}, 3), again = losses_of({}, 3);
+  CHECK(there == again);
+  for (size_t i = 0; i < here.size(); ++i) {
+    INFO("number " << i << ": loss and norm of gradients in turn");
+    CHECK(there[i] == Approx(here[i]).epsilon(2e-3));  // float32 through ReLU and batch norm amplifies other orders of summation
+  }
+}
+
+TEST_CASE("cuda: in bfloat16 a network takes nearly the same steps, with float32 weights", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  const OnCuda scope;
+  const std::vector<double> full = losses_of({}, 2);
+  StepSetup setup({"train.precision=bf16"});
+  const std::vector<double> reduced = losses_of({}, 2, &setup);
+  CHECK(reduced[0] == Approx(full[0]).epsilon(0.02));
+  CHECK(reduced[2] == Approx(full[2]).epsilon(0.05));
+  CHECK(reduced[0] != full[0]);
+  for (const Tensor& parameter : setup.model->parameters()) CHECK(parameter.dtype() == DType::kFloat32);
+  set_compute_device(Device::cpu());
+  CHECK_THAT(message_of([] { StepSetup refused({"train.precision=bf16"}); }), Contains("bfloat16") && Contains("--device cuda"));
+}
+
+TEST_CASE("cuda: equalizers are measured and applied as on the CPU", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  auto calibrate = [](StepSetup& setup) {
+    setup.loader->seek(0);
+    return calibrate_equalizers(*setup.model, [&](int64_t) { setup.model->forward(setup.loader->next().images); });
+  };
+  for (const char* mode : {"equalizer.mode=explicit", "equalizer.mode=folded_lr"}) {
+    StepSetup here({mode});
+    const CalibrationReport expected = calibrate(here);
+    const OnCuda scope;
+    StepSetup there({mode});
+    const CalibrationReport actual = calibrate(there);
+    REQUIRE(actual.branches.size() == expected.branches.size());
+    for (size_t i = 0; i < expected.branches.size(); ++i) {
+      CHECK(actual.branches[i].mean == Approx(expected.branches[i].mean).margin(1e-4));
+      CHECK(actual.branches[i].std == Approx(expected.branches[i].std).epsilon(1e-3));
+    }
+    CHECK(there.run(0).loss == Approx(here.run(0).loss).epsilon(2e-3));
+  }
+}
+
+TEST_CASE("cuda: weights and optimizer state move between devices", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  TemporaryFolder folder;
+  std::map<std::string, Tensor> saved;
+  {
+    const OnCuda scope;
+    StepSetup there;
+    there.run(0);
+    ModelCard card;
+    card.config = to_json_text(there.config);
+    card.class_names = there.dataset->class_names();
+    card.palette = there.dataset->palette();
+    saved = there.model->state_dict();
+    for (const auto& [name, tensor] : saved) CHECK(tensor.device().is_cpu());
+    save_checkpoint(folder.path() / "checkpoint", {.card = card, .model = saved, .optimizer = there.step->optimizer().state()});
+  }
+  const Checkpoint checkpoint = load_checkpoint(folder.path() / "checkpoint");
+  StepSetup here;
+  load_weights(*here.model, checkpoint.model, "checkpoint");
+  here.step->optimizer().load_state(checkpoint.optimizer, "checkpoint");
+  for (const auto& [name, tensor] : here.model->state_dict()) CHECK(bit_equal(tensor, saved.at(name)));
+  const OnCuda scope;
+  StepSetup back;
+  load_weights(*back.model, checkpoint.model, "checkpoint");
+  back.step->optimizer().load_state(checkpoint.optimizer, "checkpoint");
+  back.loader->seek(1);
+  here.loader->seek(1);
+  CHECK(back.run(1).loss == Approx(here.run(1).loss).epsilon(2e-3));
+}
+
+TEST_CASE("cuda: predictions agree with the CPU's", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  StepSetup here;
+  const std::unique_ptr<Dataset> val = make_dataset(here.config.data, "val");
+  here.config.evaluate.crop = {48, 48};
+  here.config.evaluate.stride = {32, 32};
+  for (const char* mode : {"whole", "slide"}) {
+    here.config.evaluate.mode = mode;
+    const EvalRequest request{.options = here.config.evaluate, .pipeline = here.config.pipeline, .limit = 2};
+    const EvalResult expected = evaluate(*here.model, *val, request);
+    const OnCuda scope;
+    StepSetup there;
+    const EvalResult actual = evaluate(*there.model, *val, request);
+    CHECK(actual.metrics.aacc == Approx(expected.metrics.aacc).margin(0.01));
+  }
+}
+
+TEST_CASE("cuda: moments of channels are those of the host", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  const Tensor x = add(random_tensor({3, 5, 7, 12}, 4, DType::kFloat32), 3.0);
+  const auto expected = channel_moments(x, 2, 9), actual = channel_moments(x.to(Device::cuda()), 2, 9);
+  REQUIRE(actual.size() == 7);
+  for (size_t c = 0; c < 7; ++c) {
+    CHECK(actual[c].count == expected[c].count);
+    CHECK(actual[c].mean == Approx(expected[c].mean).epsilon(1e-6));
+    CHECK(actual[c].standard_deviation() == Approx(expected[c].standard_deviation()).epsilon(1e-5));
+  }
+}
