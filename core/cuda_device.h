@@ -11,6 +11,10 @@ struct RawMemory;
 
 namespace eq::cuda {
 
+// Why there is no device, in words: `driver` and `runtime` are versions as CUDA gives them (13000 is 13.0), 0 for no driver; `reason` is
+// the runtime's own word, empty where it only counted none.
+std::string trouble_words(int driver, int runtime, const std::string& reason);
+
 int device_count();          // 0 where there is no GPU or no usable driver
 std::string trouble();       // why device_count() is 0, in words: no driver, a driver older than the toolkit, no GPU
 std::string describe_device(int index);  // "NVIDIA H200, compute capability 9.0, 140.4 GiB"

@@ -9,12 +9,21 @@ std::string to_string(Device device) {
   return device.is_cpu() ? "cpu" : "cuda:" + std::to_string(device.index);
 }
 
+std::string cuda::trouble_words(int driver, int runtime, const std::string& reason) {
+  const auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
+  if (driver == 0) return "this machine has no CUDA driver";
+  if (driver < runtime) return "the CUDA driver (" + version(driver) + ") is older than the toolkit this was built with (" + version(runtime) + ")";
+  return "this machine has no CUDA device" + (reason.empty() ? reason : ": " + reason);
+}
+
 void check_exists(Device device) {
   if (device.is_cpu()) return;
   if constexpr (kBuiltWithCuda) {
     const int count = cuda::device_count();
     if (device.index >= 0 && device.index < count) return;
-    if (count == 0) throw DeviceError(cuda::trouble(), "device " + to_string(device), "use --device cpu");
+    if (count == 0) {
+      throw DeviceError(cuda::trouble(), "device " + to_string(device), "use --device cpu; `nvidia-smi` shows driver and devices, a newer driver runs older toolkits");
+    }
     throw DeviceError("there is no " + to_string(device) + ": this machine has " + std::to_string(count) + " CUDA device" + (count > 1 ? "s" : ""),
                       "device " + to_string(device), "use cuda:0" + (count > 1 ? " to cuda:" + std::to_string(count - 1) : ""));
   } else {

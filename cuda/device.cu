@@ -37,14 +37,7 @@ const Probe& probe() {
     int driver = 0, runtime = 0;
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
-    const auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
-    if (driver == 0) {
-      probe.trouble = "this machine has no CUDA driver";
-    } else if (driver < runtime) {
-      probe.trouble = "the CUDA driver (" + version(driver) + ") is older than the toolkit this was built with (" + version(runtime) + ")";
-    } else {
-      probe.trouble = "this machine has no CUDA device" + (status == cudaSuccess ? std::string() : ": " + std::string(cudaGetErrorString(status)));
-    }
+    probe.trouble = trouble_words(driver, runtime, status == cudaSuccess ? "" : cudaGetErrorString(status));
     return probe;
   }();
   return result;

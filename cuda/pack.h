@@ -6,6 +6,14 @@
 #include "core/dtype.h"
 #include "core/host_device.h"
 
+// Before a loop: repeat its body `n` times, so that the loads of several rounds are on their way together.
+#ifdef __CUDACC__
+#define EQ_PRAGMA(text) _Pragma(#text)
+#define EQ_UNROLL(n) EQ_PRAGMA(unroll n)
+#else
+#define EQ_UNROLL(n)
+#endif
+
 namespace eq::cuda {
 
 template <class T, int N>

@@ -57,6 +57,14 @@ TEST_CASE("cuda: a device that does not exist", "[cuda][device]") {
   CHECK_THROWS_AS(Tensor::empty({2}, DType::kFloat32, Device::cuda(77)), DeviceError);
 }
 
+TEST_CASE("cuda: why there is no device is said in words", "[cuda][device]") {
+  CHECK(cuda::trouble_words(0, 13000, "no driver") == "this machine has no CUDA driver");
+  CHECK(cuda::trouble_words(12040, 13000, "insufficient") == "the CUDA driver (12.4) is older than the toolkit this was built with (13.0)");
+  CHECK(cuda::trouble_words(13000, 13000, "no CUDA-capable device is detected") ==
+        "this machine has no CUDA device: no CUDA-capable device is detected");
+  CHECK(cuda::trouble_words(13000, 13000, "") == "this machine has no CUDA device");
+}
+
 TEST_CASE("cuda: out of memory names device, amounts and operator, and the run can go on", "[cuda][device]") {
   EQ_NEED_CUDA();
   CachingAllocator& memory = allocator(Device::cuda());

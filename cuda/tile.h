@@ -1,0 +1,53 @@
+#pragma once
+// A block of kThreads as a grid over rows of channels: `lanes` neighbouring packs of a row, `height` rows at a time.
+// Thread i has lane i % lanes and row i / lanes; a few are left over where lanes does not divide kThreads.
+
+#include <algorithm>
+
+#include "cuda/launch.h"
+#include "cuda/pack.h"
+
+namespace eq::cuda {
+
+struct Tile {
+  int lanes, height, columns;  // `columns` blocks side by side cover a row
+};
+
+// For rows of `packs` packs of `width` values. 256 bytes side by side are enough for memory; where there are few rows, wider.
+inline Tile tile_of(int64_t packs, int width, int64_t rows) {
+  const int64_t most = std::clamp<int64_t>(kThreads / std::max<int64_t>(1, rows), width == 1 ? 32 : 16, kThreads);
+  const int64_t columns = (packs + most - 1) / most, lanes = (packs + columns - 1) / columns;
+  return {int(lanes), int(kThreads / lanes), int(columns)};
+}
+
+// Shared memory of sum_columns<N>, for Grid.
+template <int N>
+constexpr size_t kColumnBytes = size_t(2) * N * kThreads * sizeof(double);
+
+// Sums a and b over the rows y < height of the block in a fixed tree; the threads of y = 0 have the sums. Every thread of the block calls
+// this, with zeros where it has nothing to add.
+template <int N>
+__device__ inline void sum_columns(double (&a)[N], double (&b)[N], int lanes, int height, int y) {
+  double* shared = shared_memory<double>();  // [2 N, threads]
+  for (int left = height; left > 1;) {
+    const int half = (left + 1) / 2;
+    __syncthreads();  // an earlier round is still being read
+    if (y >= half && y < left) {
+      for (int i = 0; i < N; ++i) {
+        shared[i * kThreads + threadIdx.x] = a[i];
+        shared[(N + i) * kThreads + threadIdx.x] = b[i];
+      }
+    }
+    __syncthreads();
+    if (y + half < left) {
+      const double* other = shared + threadIdx.x + half * lanes;
+      for (int i = 0; i < N; ++i) {
+        a[i] += other[i * kThreads];
+        b[i] += other[(N + i) * kThreads];
+      }
+    }
+    left = half;
+  }
+}
+
+}  // namespace eq::cuda
