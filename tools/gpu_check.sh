@@ -1,0 +1,339 @@
+#!/usr/bin/env bash
+# Builds the CUDA backend on a machine with a GPU, and checks and measures it there, in under 9 minutes.
+#   tools/gpu_check.sh --out DIR [--build DIR] [--seconds 530] [--only "build tests"] [--simulated]
+# Writes DIR/summary.md (rewritten after each step), build.txt, tests.txt, kernels.md, kernels.json, demo.txt, train.txt, sanitizer.txt.
+# Exit status 0 only if every step that ran passed. A step past its seconds is cut: what it has written stays.
+# Needs the CUDA toolkit, g++ and CMake; neither network nor root. The other libraries may come from a folder made by tools/gpu_deps.sh
+# (EQ_DEPS_DIR). cuDNN is taken from the toolkit, from CUDNN_ROOT or from a Python package; so are nvcc and cuBLAS where there is no toolkit.
+# --simulated runs the same steps on the host at tiny sizes: that this script works.
+# Other settings: EQ_DEMO_ITERATIONS (700), EQ_PYTHON (python3), EQ_CMAKE_ARGUMENTS (more of them).
+set -uo pipefail
+
+self=$(realpath "$0")
+step_to_run=""
+while [ $# -gt 0 ]; do
+  case $1 in
+    --out) EQ_OUT=${2:?}; shift 2 ;;
+    --build) EQ_BUILD=${2:?}; shift 2 ;;
+    --seconds) EQ_SECONDS=${2:?}; shift 2 ;;
+    --only) EQ_ONLY=${2:?}; shift 2 ;;
+    --simulated) EQ_SIMULATED=1; shift ;;
+    --step) step_to_run=${2:?}; shift 2 ;;  # one step, in a process of its own: that timeout can end it
+    *) sed -n '2,11s/^# \{0,1\}//p' "$self" >&2; exit 2 ;;
+  esac
+done
+[ -n "${EQ_OUT:-}" ] || { sed -n '2,11s/^# \{0,1\}//p' "$self" >&2; exit 2; }
+export EQ_SIMULATED=${EQ_SIMULATED:-0} EQ_PYTHON=${EQ_PYTHON:-python3}
+mkdir -p "$EQ_OUT"
+EQ_OUT=$(realpath "$EQ_OUT")
+[ -z "${EQ_DEPS_DIR:-}" ] || EQ_DEPS_DIR=$(realpath "$EQ_DEPS_DIR")
+cd "$(dirname "$self")/.." || exit
+EQ_BUILD=$(realpath -m "${EQ_BUILD:-build-gpu}")
+work=$EQ_BUILD/check  # what need not be kept
+mkdir -p "$work"
+export EQ_OUT EQ_BUILD EQ_DEPS_DIR=${EQ_DEPS_DIR:-}
+
+note() { printf '%s\n' "$*" >"$work/$step_to_run.note"; }  # the step's line in the summary
+skip() { note "$*"; exit 77; }
+fail() { note "$*"; exit 1; }
+simulated() { [ "$EQ_SIMULATED" = 1 ]; }
+
+# --- where things are -------------------------------------------------------------------------------------------------------------------
+
+# Folders named nvidia in the Python's packages.
+python_nvidia() {
+  "$EQ_PYTHON" -c 'import os, sys
+for p in sys.path:
+    p = os.path.join(p, "nvidia")
+    if os.path.isdir(p): print(p)' 2>/dev/null
+}
+first_in() {  # first_in NAME FOLDER...: the first file of that name (a pattern)
+  local name=$1
+  shift
+  [ $# -eq 0 ] || find -L "$@" -name "$name" -print -quit 2>/dev/null
+}
+find_nvcc() {
+  local candidate
+  for candidate in "${CUDACXX:-}" "$(command -v nvcc)" "${CUDA_PATH:-/usr/local/cuda}/bin/nvcc" /usr/local/cuda*/bin/nvcc; do
+    [ -z "$candidate" ] || [ ! -x "$candidate" ] || { realpath "$candidate"; return; }
+  done
+  mapfile -t packages < <(python_nvidia)
+  first_in nvcc "${packages[@]}"
+}
+# The programs' libraries. Set for our own programs only: PyTorch brings others.
+ours() { LD_LIBRARY_PATH=$(cat "$work/library_path" 2>/dev/null):${LD_LIBRARY_PATH:-} OMP_WAIT_POLICY=passive "$@"; }
+
+# --- the steps --------------------------------------------------------------------------------------------------------------------------
+
+facts() {
+  {
+    echo "- date: $(date -u '+%Y-%m-%d %H:%M UTC')"
+    echo "- commit: $(git rev-parse HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ', with changes')"
+    echo "- GPU: $(nvidia-smi --query-gpu=name,compute_cap,memory.total,driver_version,clocks.max.sm,clocks.max.memory,power.limit --format=csv,noheader 2>&1)"
+    echo "- nvcc: $(nvcc=$(find_nvcc); [ -n "$nvcc" ] && "$nvcc" --version | tail -2 | tr '\n' ' ' || echo none)"
+    echo "- host: $(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(. /etc/os-release && echo "$PRETTY_NAME")"
+    echo "- tools: $(cmake --version | head -1), $(g++ --version | head -1), ninja $(ninja --version 2>&1), $("$EQ_PYTHON" --version 2>&1)"
+    if simulated; then echo "- **simulated on the host: nothing below says anything about a GPU**"; fi
+  } >"$work/facts.md" 2>&1
+  if ! simulated && ! nvidia-smi --query-gpu=compute_cap --format=csv,noheader >/dev/null 2>&1; then
+    fail "nvidia-smi finds no GPU"
+  fi
+  note "see above"
+}
+
+build() {
+  local arguments=(-DCMAKE_BUILD_TYPE=Release -DEQ_BUILD_TESTS=ON -DEQ_BUILD_BENCHMARKS=ON -DCMAKE_POLICY_VERSION_MINIMUM=3.5) libraries=()
+  command -v ninja >/dev/null && arguments+=(-G Ninja)
+  if [ -n "$EQ_DEPS_DIR" ]; then
+    local arch
+    arch=$(basename "$(ls -d "$EQ_DEPS_DIR"/lib/*-linux-gnu | head -1)")
+    arguments+=("-DCMAKE_PREFIX_PATH=$EQ_DEPS_DIR" "-DCMAKE_LIBRARY_ARCHITECTURE=$arch")
+    libraries+=("$EQ_DEPS_DIR/lib/$arch" "$EQ_DEPS_DIR/lib")
+  fi
+  if simulated; then
+    arguments+=(-DEQ_CUDA=SIMULATED)
+  else
+    local nvcc capability toolkit packages found
+    nvcc=$(find_nvcc)
+    [ -n "$nvcc" ] || fail "there is no nvcc on the PATH, in /usr/local/cuda or in a Python package"
+    toolkit=$(dirname "$(dirname "$nvcc")")
+    mapfile -t packages < <(python_nvidia)
+    capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d '. ')
+    arguments+=(-DEQ_CUDA=ON "-DCMAKE_CUDA_COMPILER=$nvcc" "-DCMAKE_CUDA_ARCHITECTURES=$capability-real")
+    libraries+=("$toolkit/lib64" "$toolkit/lib")
+    # cuBLAS of a Python package has no name without a version, and CMake looks for one.
+    if [ -z "$(first_in 'libcublas.so' "$toolkit"/lib* "$toolkit"/targets)" ]; then
+      found=$(first_in 'libcublas.so.1*' "${packages[@]}")
+      [ -n "$found" ] || fail "there is no cuBLAS in $toolkit or in a Python package"
+      mkdir -p "$work/links"
+      ln -sf "$found" "$work/links/libcublas.so"
+      ln -sf "$(dirname "$found")/$(basename "$found" | sed s/cublas/cublasLt/)" "$work/links/libcublasLt.so"
+      arguments+=("-DCUDA_cublas_LIBRARY=$work/links/libcublas.so" "-DCUDA_cublasLt_LIBRARY=$work/links/libcublasLt.so")
+      libraries+=("$(dirname "$found")")
+    fi
+    if [ -z "$(first_in cublas_v2.h "$toolkit"/include "$toolkit"/targets)" ]; then
+      found=$(first_in cublas_v2.h "${packages[@]}")
+      [ -z "$found" ] || export CPATH=$(dirname "$found")${CPATH:+:$CPATH}
+    fi
+    # The toolkit's cuDNN is found by CMake.
+    if [ -z "${CUDNN_ROOT:-}" ] && [ -z "$(first_in cudnn.h "$toolkit"/include "$toolkit"/targets /usr/include)" ]; then
+      found=$(first_in cudnn.h "${packages[@]}")
+      [ -z "$found" ] || CUDNN_ROOT=$(dirname "$(dirname "$found")")
+    fi
+    if [ -n "${CUDNN_ROOT:-}" ]; then
+      arguments+=("-DCUDNN_ROOT=$CUDNN_ROOT")
+      libraries+=("$CUDNN_ROOT/lib" "$CUDNN_ROOT/lib64")
+    fi
+  fi
+  (IFS=:; echo "${libraries[*]}") >"$work/library_path"
+  set -x
+  # shellcheck disable=SC2086
+  cmake -S . -B "$EQ_BUILD" "${arguments[@]}" ${EQ_CMAKE_ARGUMENTS:-} || fail "CMake failed: build.txt"
+  cmake --build "$EQ_BUILD" --parallel "${EQ_JOBS:-$(nproc)}" --target test_cuda cuda_bench equiscale_app || fail "the build failed: build.txt"
+  set +x
+  ours "$EQ_BUILD/equiscale" doctor || fail "equiscale doctor failed: build.txt"
+  note "$(ours "$EQ_BUILD/equiscale" doctor | sed -n 's/^ *cuda  *//p'), $(sed -n 's/^-- CUDA backend: //p' "$EQ_OUT/build.txt" | tail -1)"
+}
+
+# The names and totals of a run of Catch, without its times.
+outcome() { sed -nE 's/^[0-9.]+ s: //p; /^(All tests passed|test cases:|assertions:|No tests ran)/p' "$1" | sort; }
+
+tests() {
+  local what="[cuda]" failed=0
+  simulated && what=${EQ_SIMULATED_TESTS:-"[device]"}
+  ours "$EQ_BUILD/test_cuda" "$what" -d yes >"$EQ_OUT/tests.txt" 2>&1 || failed=1
+  local totals
+  totals=$(grep -E '^(All tests passed|test cases:|No tests ran)' "$EQ_OUT/tests.txt" | tail -1)
+  note "$totals; second run cut"
+  grep -q 'SKIPPED' "$EQ_OUT/tests.txt" && fail "tests were skipped: tests.txt"
+  [ -n "$totals" ] || fail "the program ended before its totals: tests.txt"
+  # Once more, in another order of the tests.
+  ours "$EQ_BUILD/test_cuda" "$what" -d yes --order rand --rng-seed 2 >"$work/again.txt" 2>&1 || failed=1
+  local same="second run, in another order: the same"
+  if ! cmp -s <(outcome "$EQ_OUT/tests.txt") <(outcome "$work/again.txt"); then
+    same="**second run, in another order, ended otherwise**: the end of tests.txt"
+    failed=1
+    { echo; echo "--- second run ---"; cat "$work/again.txt"; } >>"$EQ_OUT/tests.txt"
+  fi
+  note "$totals; $same"
+  return $failed
+}
+
+kernels() {
+  local arguments=(--json "$EQ_OUT/kernels.json") status
+  simulated && arguments+=(--smoke)
+  ours "$EQ_BUILD/cuda_bench" "${arguments[@]}" >"$EQ_OUT/kernels.md" 2>&1
+  status=$?
+  note "$(grep -c '^|' "$EQ_OUT/kernels.md") rows in kernels.md"
+  [ $status -eq 0 ] || fail "cuda_bench ended with status $status: kernels.md"
+}
+
+# "0.8072 0.8070": mIoU without and with equalizers, from the log of a demo.
+miou_of() { sed -nE 's/^mIoU without equalizers ([0-9.]+), with equalizers ([0-9.]+).*/\1 \2/p' "$1"; }
+
+demo() {
+  local iterations=${EQ_DEMO_ITERATIONS:-700} small=() names=(cpu cuda cuda_bf16) name
+  simulated && iterations=${EQ_DEMO_ITERATIONS:-2} && small=(--set train.batch_size=2 --set "pipeline.crop=[32,32]" --set data.size=64 --set data.val_images=2
+    --set equalizer.batches=1 --set model.backbone.width=8 --set model.decode_head.channels=8 --set model.auxiliary_head.channels=8)
+  rm -rf "$work"/demo_*
+  train_one() {  # name, device, more
+    local name=$1 device=$2 start=$SECONDS
+    shift 2
+    ours "$EQ_BUILD/equiscale" demo --out "$work/demo_$name" --device "$device" --set "train.iterations=$iterations" "${small[@]}" "$@" >"$work/demo_$name.log" 2>&1
+    echo "$? $((SECONDS - start))" >"$work/demo_$name.end"
+  }
+  # The CPU beside the GPU: neither is timed here.
+  train_one cpu cpu --threads $(($(nproc) > 4 ? $(nproc) - 3 : $(nproc))) &
+  { train_one cuda cuda --threads 2; train_one cuda_bf16 cuda --threads 2 --set train.precision=bf16; } &
+  show() {
+    {
+      echo "equiscale demo, $iterations iterations; mIoU without and with equalizers"
+      for name in "${names[@]}"; do
+        printf '%-10s %s  (status and seconds: %s)\n' "$name" "$(miou_of "$work/demo_$name.log" 2>/dev/null)" "$(cat "$work/demo_$name.end" 2>/dev/null || echo running)"
+      done
+      for name in "${names[@]}"; do echo; echo "--- $name ---"; cat "$work/demo_$name.log" 2>/dev/null; done
+    } >"$EQ_OUT/demo.txt"
+  }
+  while [ -n "$(jobs -r)" ]; do
+    sleep 2
+    show
+    note "so far, mIoU without and with equalizers: $(for name in "${names[@]}"; do echo "$name $(miou_of "$work/demo_$name.log" 2>/dev/null)"; done | paste -sd';')"
+  done
+  show
+  local seen="" failed=0
+  for name in "${names[@]}"; do
+    [ -n "$(miou_of "$work/demo_$name.log")" ] || { failed=1; seen+="**$name did not finish**; "; continue; }
+    seen+="$name $(miou_of "$work/demo_$name.log"); "
+    if ! paste -d' ' <(miou_of "$work/demo_cpu.log") <(miou_of "$work/demo_$name.log") |
+      awk '{ for (i = 1; i <= 2; ++i) { d = $i - $(i + 2); if (d > 0.02 || d < -0.02) exit 1 } if (NF != 4) exit 1 }'; then
+      failed=1
+      seen+="**not within 0.02 of the CPU's**; "
+    fi
+  done
+  note "mIoU without and with equalizers: ${seen}bound 0.02"
+  return $failed
+}
+
+train() {
+  local wrapper=$work/equiscale failed=0 seen=""
+  printf '#!/bin/sh\nLD_LIBRARY_PATH=%s:$LD_LIBRARY_PATH exec %s "$@"\n' "$(cat "$work/library_path" 2>/dev/null)" "$EQ_BUILD/equiscale" >"$wrapper"
+  chmod +x "$wrapper"
+  local runs=("benchmarks/upernet_resnet50.json 512 8 bf16" "recipes/camvid_upernet_resnet18.json 256 8 bf16"
+    "benchmarks/upernet_resnet50.json 512 8 float32" "recipes/camvid_upernet_resnet18.json 256 8 float32") steps=20
+  simulated && runs=("recipes/shapes_upernet_resnet18.json 32 1 bf16") steps=1
+  local torch=0
+  "$EQ_PYTHON" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null && torch=1
+  : >"$EQ_OUT/train.txt"
+  for line in "${runs[@]}"; do
+    read -r config size batch precision <<<"$line"
+    echo "== $line ==" >>"$EQ_OUT/train.txt"
+    if [ $torch = 1 ]; then
+      "$EQ_PYTHON" benchmarks/train_step.py --equiscale "$wrapper" --config "$config" --size "$size" --batch "$batch" --classes 11 --threads 4 \
+        --device cuda --precision "$precision" --rounds 1 --steps $steps >"$work/train.log" 2>&1 || failed=1
+    else
+      "$wrapper" bench train "$config" --size "$size" --batch "$batch" --steps $steps --device cuda --set "train.precision=$precision" >"$work/train.log" 2>&1 || failed=1
+    fi
+    cat "$work/train.log" >>"$EQ_OUT/train.txt"
+    seen+="$(basename "$config" .json) $size $precision: $(sed -n 's/^training step  *//p' "$work/train.log"); "
+    note "${seen}"
+  done
+  [ $torch = 1 ] || { echo "beside PyTorch: skipped, torch with CUDA cannot be imported" >>"$EQ_OUT/train.txt"; seen+="PyTorch skipped: torch with CUDA cannot be imported"; }
+  note "$seen"
+  return $failed
+}
+
+sanitizer() {
+  local tool=${EQ_SANITIZER:-$(command -v compute-sanitizer)} each=$((EQ_STEP_SECONDS / 4 - 1)) seen="" failed=0 status
+  [ -n "$tool" ] || tool=$(dirname "$(find_nvcc)")/compute-sanitizer
+  [ -x "$tool" ] || skip "there is no compute-sanitizer"
+  # What step `tests` ran in under a second, without training (cuBLAS and cuDNN many times over), shortest first.
+  sed -nE 's/^([0-9.]+) s: (.*)/\1 \2/p' "$EQ_OUT/tests.txt" 2>/dev/null | awk '$1 < 1' | sort -n | cut -d' ' -f2- | sort -u >"$work/short.txt"
+  sed -nE 's/^([0-9.]+) s: (.*)/\1\t\2/p' "$EQ_OUT/tests.txt" 2>/dev/null | sort -n | cut -f2 | grep -Fxf "$work/short.txt" |
+    grep -vF -f <(ours "$EQ_BUILD/test_cuda" "[training]" --list-test-names-only) >"$work/names.txt"
+  [ -s "$work/names.txt" ] || skip "there are no short tests in tests.txt"
+  : >"$EQ_OUT/sanitizer.txt"
+  for check in memcheck racecheck synccheck initcheck; do
+    echo "== $check ==" >>"$EQ_OUT/sanitizer.txt"
+    ours timeout -k 2 $each "$tool" --tool $check --error-exitcode 9 --report-api-errors no "$EQ_BUILD/test_cuda" -f "$work/names.txt" -d yes --order decl >"$work/$check.log" 2>&1
+    status=$?
+    { grep -E '^=+ ' "$work/$check.log" | head -60; outcome "$work/$check.log"; } >>"$EQ_OUT/sanitizer.txt"
+    local done_tests
+    done_tests="$(grep -cE '^[0-9.]+ s: ' "$work/$check.log") of $(grep -c . "$work/names.txt") tests"
+    # ERROR SUMMARY (memcheck, synccheck, initcheck) or RACECHECK SUMMARY; a run that was cut has none, but its reports.
+    if grep -qE '^=+ (ERROR|RACECHECK) SUMMARY: 0 ' "$work/$check.log" && [ $status -eq 0 ]; then
+      seen+="$check clean ($done_tests); "
+    elif [ $status -eq 124 ] || [ $status -eq 137 ]; then
+      if grep -qE '^=+ (Error|Warning|Invalid|Uninitialized|Barrier|Race|Potential|Misaligned|Program hit)' "$work/$check.log"; then failed=1; seen+="**$check reports errors**, cut after $done_tests; "; else seen+="$check cut after $done_tests, nothing reported; "; fi
+    else
+      failed=1
+      seen+="**$check: status $status**, $(grep -E 'SUMMARY' "$work/$check.log" | tail -1); "
+    fi
+    note "$seen"
+  done
+  return $failed
+}
+
+if [ -n "$step_to_run" ]; then
+  case $step_to_run in
+    build) build >"$EQ_OUT/build.txt" 2>&1 ;;
+    *) "$step_to_run" ;;
+  esac
+  exit
+fi
+
+# --- all of them, one after the other ---------------------------------------------------------------------------------------------------
+
+whole=${EQ_SECONDS:-530}
+only=${EQ_ONLY:-facts build tests kernels demo train sanitizer}
+rows=() status_of_all=0 built=1
+summary() {
+  {
+    echo "# Check on a GPU"
+    echo
+    cat "$work/facts.md" 2>/dev/null
+    echo
+    echo "| step | result | seconds | seen |"
+    echo "|---|---|---:|---|"
+    printf '%s\n' "${rows[@]}"
+    if [ -s "$EQ_OUT/train.txt" ]; then printf '\n## Training\n\n```\n'; cat "$EQ_OUT/train.txt"; echo '```'; fi
+    if [ -s "$EQ_OUT/tests.txt" ] && grep -q FAILED "$EQ_OUT/tests.txt"; then
+      printf '\n## Tests that failed\n\n```\n'; grep -B12 -A6 FAILED "$EQ_OUT/tests.txt" | head -150; echo '```'
+    fi
+    if [ -s "$EQ_OUT/kernels.md" ]; then printf '\n## Kernels\n\n'; cat "$EQ_OUT/kernels.md"; fi
+  } >"$EQ_OUT/summary.new"
+  mv "$EQ_OUT/summary.new" "$EQ_OUT/summary.md"
+}
+step() {  # name, seconds at most
+  local name=$1 limit=$2 start=$SECONDS result status
+  case " $only facts " in *" $name "*) ;; *) return ;; esac
+  [ $((whole - SECONDS)) -ge "$limit" ] || limit=$((whole - SECONDS))
+  rm -f "$work/$name.note"
+  if [ $built = 0 ]; then
+    rows+=("| $name | not run | 0 | nothing was built |")
+  elif [ "$limit" -lt 5 ]; then
+    rows+=("| $name | cut | 0 | no time was left |")
+  else
+    EQ_STEP_SECONDS=$limit timeout -k 3 "$limit" bash "$self" --out "$EQ_OUT" --build "$EQ_BUILD" --step "$name"
+    status=$?
+    case $status in
+      0) result=pass ;;
+      77) result=skipped ;;
+      124 | 137) result="cut"; status_of_all=1 ;;
+      *) result="**fail**"; status_of_all=1 ;;
+    esac
+    rows+=("| $name | $result | $((SECONDS - start)) | $(tr '\n|' ' /' 2>/dev/null <"$work/$name.note") |")
+    case $name/$result in facts/*fail* | build/*fail* | build/cut) built=0 ;; esac
+  fi
+  echo "${rows[-1]}"
+  summary
+}
+rm -f "$EQ_OUT"/{build,tests,demo,train,sanitizer}.txt "$EQ_OUT"/kernels.{md,json}
+step facts 15
+step build 230
+step tests 80
+step kernels 80
+step demo 120
+step train 100
+step sanitizer 160
+echo "$EQ_OUT/summary.md"
+exit $status_of_all
