@@ -34,7 +34,10 @@ void run(const Tensor& bias, Tensor& y) {
     T* to = data<T>(y);
     with_pack<T>(
         channels,
-        [&]<int width>() { for_each(y.device(), "bias", y.numel() / width, Bias<T, width, add>{from, to, channels / width}); }, from, to);
+        [&]<int width>() {
+          for_each(y.device(), "bias", y.numel() / width, Bias<T, width, add>{from, to, channels / width});
+        },
+        from, to);
   });
 }
 

@@ -35,7 +35,8 @@ std::string describe_convolution() {
   if (convolution_backend() == ConvolutionBackend::kOwn || !has_cudnn()) return "own kernels";
   const int64_t version = cudnn_version();
   const std::string types = prefers_cudnn(DType::kFloat64) ? "bfloat16, float32 and float64" : "bfloat16 and float32";
-  return "cuDNN " + std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + " for " + types + ", own kernels elsewhere";
+  return "cuDNN " + std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + " for " + types +
+         ", own kernels elsewhere";
 }
 
 }  // namespace eq::cuda

@@ -27,7 +27,8 @@ static void check(cudnnStatus_t status, const char* call, const char* file, int 
   if (status == CUDNN_STATUS_SUCCESS) return;
   char details[512] = "";
   cudnnGetLastErrorString(details, sizeof details);
-  fail(std::string("cuDNN: ") + cudnnGetErrorString(status) + (details[0] == '\0' ? "" : std::string("; ") + details), call, file, line);
+  fail(std::string("cuDNN: ") + cudnnGetErrorString(status) + (details[0] == '\0' ? "" : std::string("; ") + details), call,
+       file, line);
 }
 
 namespace {
@@ -56,14 +57,18 @@ bool describe(Pass pass, const Tensor& x, const Tensor& weight, const Tensor& y,
   for (const int64_t option : {o.stride_h, o.stride_w, o.pad_top, o.pad_left, o.dilation_h, o.dilation_w}) {
     if (option > 0x7fff) return false;  // far from any network, and from overflow in sums of ints
   }
-  // cuDNN pads both ends alike. Where our padding at the far end differs but no window reaches the difference, it is the same.
+  // cuDNN pads both ends alike. That is the same where our padding at the far end differs but no window reaches so far.
   const int64_t rows = conv_output_size(x.size(1), weight.size(1), o.stride_h, o.dilation_h, o.pad_top, o.pad_top);
   const int64_t columns = conv_output_size(x.size(2), weight.size(2), o.stride_w, o.dilation_w, o.pad_left, o.pad_left);
   if (rows != y.size(1) || columns != y.size(2)) return false;
-  problem = {pass, x.dtype(), x.dtype() == DType::kFloat32 && allow_tf32(),
-             int(x.size(0)), int(x.size(1)), int(x.size(2)), int(x.size(3)),
-             int(weight.size(0)), int(weight.size(1)), int(weight.size(2)), int(y.size(1)), int(y.size(2)),
-             int(o.stride_h), int(o.stride_w), int(o.pad_top), int(o.pad_left), int(o.dilation_h), int(o.dilation_w), int(o.groups)};
+  problem.pass = pass, problem.dtype = x.dtype(), problem.tf32 = x.dtype() == DType::kFloat32 && allow_tf32();
+  problem.n = int(x.size(0)), problem.h = int(x.size(1)), problem.w = int(x.size(2)), problem.in = int(x.size(3));
+  problem.out = int(weight.size(0)), problem.kh = int(weight.size(1)), problem.kw = int(weight.size(2));
+  problem.p = int(y.size(1)), problem.q = int(y.size(2));
+  problem.stride_h = int(o.stride_h), problem.stride_w = int(o.stride_w);
+  problem.pad_h = int(o.pad_top), problem.pad_w = int(o.pad_left);
+  problem.dilation_h = int(o.dilation_h), problem.dilation_w = int(o.dilation_w);
+  problem.groups = int(o.groups);
   return true;
 }
 
@@ -115,9 +120,10 @@ bool declined(cudnnStatus_t status) {
   return category == CUDNN_STATUS_BAD_PARAM || category == CUDNN_STATUS_NOT_SUPPORTED;
 }
 
-// Takes the first, by cuDNN's estimate fastest, algorithm that is deterministic, computes as asked and fits the workspace. The estimate is a
-// function of the problem, nothing is timed: the choice is the same in each run.
-//   query(count, &returned, results) lists them; workspace_of(algorithm, &bytes) is asked once the descriptor has the algorithm's arithmetic.
+// Takes the first, by cuDNN's estimate fastest, algorithm that is deterministic, computes as asked and fits the workspace.
+// The estimate is a function of the problem, nothing is timed: the choice is the same in each run.
+//   query(count, &returned, results) lists them; workspace_of(algorithm, &bytes) is asked once the descriptor has the
+//   algorithm's arithmetic.
 template <class Performance, class Query, class WorkspaceOf>
 void choose_algorithm(const Problem& problem, Plan& plan, Query&& query, WorkspaceOf&& workspace_of) {
   Performance results[kMostAlgorithms];
@@ -174,7 +180,8 @@ void choose_algorithm(cudnnHandle_t handle, const Problem& problem, Plan& plan) 
 
 Plan make_plan(cudnnHandle_t handle, const Problem& c) {
   Plan plan;
-  const cudnnDataType_t type = type_of(c.dtype), arithmetic = c.dtype == DType::kFloat64 ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT;
+  const cudnnDataType_t type = type_of(c.dtype),
+                        arithmetic = c.dtype == DType::kFloat64 ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT;
   EQ_CUDA_CHECK(cudnnCreateTensorDescriptor(plan.x.receive()));
   EQ_CUDA_CHECK(cudnnSetTensor4dDescriptor(plan.x.get(), CUDNN_TENSOR_NHWC, type, c.n, c.in, c.h, c.w));
   EQ_CUDA_CHECK(cudnnCreateTensorDescriptor(plan.y.receive()));
@@ -182,8 +189,8 @@ Plan make_plan(cudnnHandle_t handle, const Problem& c) {
   EQ_CUDA_CHECK(cudnnCreateFilterDescriptor(plan.weight.receive()));
   EQ_CUDA_CHECK(cudnnSetFilter4dDescriptor(plan.weight.get(), type, CUDNN_TENSOR_NHWC, c.out, c.in / c.groups, c.kh, c.kw));
   EQ_CUDA_CHECK(cudnnCreateConvolutionDescriptor(plan.convolution.receive()));
-  EQ_CUDA_CHECK(cudnnSetConvolution2dDescriptor(plan.convolution.get(), c.pad_h, c.pad_w, c.stride_h, c.stride_w, c.dilation_h, c.dilation_w,
-                                                CUDNN_CROSS_CORRELATION, arithmetic));
+  EQ_CUDA_CHECK(cudnnSetConvolution2dDescriptor(plan.convolution.get(), c.pad_h, c.pad_w, c.stride_h, c.stride_w,
+                                                c.dilation_h, c.dilation_w, CUDNN_CROSS_CORRELATION, arithmetic));
   EQ_CUDA_CHECK(cudnnSetConvolutionGroupCount(plan.convolution.get(), c.groups));
   EQ_CUDA_CHECK(cudnnSetConvolutionMathType(plan.convolution.get(), math_of(c)));
   choose_algorithm(handle, c, plan);
@@ -208,8 +215,9 @@ bool run(Device device, const Problem& problem, Launch&& launch) {
   const float one32 = 1, zero32 = 0;
   const double one64 = 1, zero64 = 0;
   const bool in64 = problem.dtype == DType::kFloat64;
-  const cudnnStatus_t status = launch(library.handle.get(), plan, plan.workspace > 0 ? workspace.raw_data() : nullptr,
-                                      in64 ? static_cast<const void*>(&one64) : &one32, in64 ? static_cast<const void*>(&zero64) : &zero32);
+  const cudnnStatus_t status =
+      launch(library.handle.get(), plan, plan.workspace > 0 ? workspace.raw_data() : nullptr,
+             in64 ? static_cast<const void*>(&one64) : &one32, in64 ? static_cast<const void*>(&zero64) : &zero32);
   if (declined(status)) {  // found out only now; nothing was queued
     plan.usable = false;
     return false;
@@ -225,30 +233,36 @@ int64_t cudnn_version() { return int64_t(cudnnGetVersion()); }
 bool cudnn_conv2d_forward(const Tensor& x, const Tensor& weight, Tensor& y, const Conv2dOptions& options) {
   Problem problem;
   if (!describe(Pass::kForward, x, weight, y, options, problem)) return false;
-  return run(x.device(), problem, [&](cudnnHandle_t handle, const Plan& plan, void* workspace, const void* alpha, const void* beta) {
-    return cudnnConvolutionForward(handle, alpha, plan.x.get(), x.raw_data(), plan.weight.get(), weight.raw_data(), plan.convolution.get(),
-                                   cudnnConvolutionFwdAlgo_t(plan.algorithm), workspace, plan.workspace, beta, plan.y.get(), y.raw_data());
-  });
+  return run(x.device(), problem,
+             [&](cudnnHandle_t handle, const Plan& plan, void* workspace, const void* alpha, const void* beta) {
+               return cudnnConvolutionForward(
+                   handle, alpha, plan.x.get(), x.raw_data(), plan.weight.get(), weight.raw_data(), plan.convolution.get(),
+                   cudnnConvolutionFwdAlgo_t(plan.algorithm), workspace, plan.workspace, beta, plan.y.get(), y.raw_data());
+             });
 }
 
 bool cudnn_conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x, const Conv2dOptions& options) {
   Problem problem;
   if (!describe(Pass::kBackwardInput, grad_x, weight, grad_y, options, problem)) return false;
-  return run(grad_y.device(), problem, [&](cudnnHandle_t handle, const Plan& plan, void* workspace, const void* alpha, const void* beta) {
-    return cudnnConvolutionBackwardData(handle, alpha, plan.weight.get(), weight.raw_data(), plan.y.get(), grad_y.raw_data(),
-                                        plan.convolution.get(), cudnnConvolutionBwdDataAlgo_t(plan.algorithm), workspace, plan.workspace,
-                                        beta, plan.x.get(), grad_x.raw_data());
-  });
+  return run(grad_y.device(), problem,
+             [&](cudnnHandle_t handle, const Plan& plan, void* workspace, const void* alpha, const void* beta) {
+               return cudnnConvolutionBackwardData(handle, alpha, plan.weight.get(), weight.raw_data(), plan.y.get(),
+                                                   grad_y.raw_data(), plan.convolution.get(),
+                                                   cudnnConvolutionBwdDataAlgo_t(plan.algorithm), workspace, plan.workspace,
+                                                   beta, plan.x.get(), grad_x.raw_data());
+             });
 }
 
 bool cudnn_conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& options) {
   Problem problem;
   if (!describe(Pass::kBackwardWeight, x, grad_weight, grad_y, options, problem)) return false;
-  return run(grad_y.device(), problem, [&](cudnnHandle_t handle, const Plan& plan, void* workspace, const void* alpha, const void* beta) {
-    return cudnnConvolutionBackwardFilter(handle, alpha, plan.x.get(), x.raw_data(), plan.y.get(), grad_y.raw_data(), plan.convolution.get(),
-                                          cudnnConvolutionBwdFilterAlgo_t(plan.algorithm), workspace, plan.workspace, beta,
-                                          plan.weight.get(), grad_weight.raw_data());
-  });
+  return run(grad_y.device(), problem,
+             [&](cudnnHandle_t handle, const Plan& plan, void* workspace, const void* alpha, const void* beta) {
+               return cudnnConvolutionBackwardFilter(handle, alpha, plan.x.get(), x.raw_data(), plan.y.get(),
+                                                     grad_y.raw_data(), plan.convolution.get(),
+                                                     cudnnConvolutionBwdFilterAlgo_t(plan.algorithm), workspace,
+                                                     plan.workspace, beta, plan.weight.get(), grad_weight.raw_data());
+             });
 }
 
 }  // namespace eq::cuda

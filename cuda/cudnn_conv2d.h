@@ -1,9 +1,10 @@
 #pragma once
-// Convolution through cuDNN 9, for cuda/kernels/conv2d_cuda.cu. Layouts are the card's (core/kernels/conv2d.h); they are cuDNN's NHWC layouts.
+// Convolution through cuDNN 9, for cuda/kernels/conv2d_cuda.cu. Layouts are the card's (core/kernels/conv2d.h); they are
+// cuDNN's NHWC layouts.
 //
-// Each function queues the work and returns true, or does nothing and returns false where cuDNN cannot: padding that is not symmetric, an empty
-// or very large tensor, no deterministic algorithm within the workspace, a build without cuDNN. The answer follows from types, shapes, options
-// and the TF32 switch alone. The bias is the caller's.
+// Each function queues the work and returns true, or does nothing and returns false where cuDNN cannot: padding that is not
+// symmetric, an empty or very large tensor, no deterministic algorithm within the workspace, a build without cuDNN. The
+// answer follows from types, shapes, options and the TF32 switch alone. The bias is the caller's.
 
 #include "core/kernels/conv2d.h"
 

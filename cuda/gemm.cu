@@ -33,7 +33,8 @@ struct Library {
     EQ_CUDA_CHECK(cublasSetWorkspace(handle.get(), workspace.raw_data(), size_t(kWorkspaceBytes)));
     EQ_CUDA_CHECK(cublasSetAtomicsMode(handle.get(), CUBLAS_ATOMICS_NOT_ALLOWED));
     // The parts of a split sum are kept in float32, not in the type of the result.
-    EQ_CUDA_CHECK(cublasSetMathMode(handle.get(), cublasMath_t(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
+    EQ_CUDA_CHECK(cublasSetMathMode(handle.get(),
+                                    cublasMath_t(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
   }
   cudaStream_t stream;
   Tensor workspace;
@@ -64,8 +65,9 @@ cublasComputeType_t arithmetic_of(DType dtype) {
 void check_types(const Tensor& a, const Tensor& b, const Tensor& c) {
   const bool known = a.dtype() == DType::kFloat32 || a.dtype() == DType::kFloat64 || a.dtype() == DType::kBFloat16;
   if (!known || b.dtype() != a.dtype() || (c.dtype() != a.dtype() && c.dtype() != parameter_type(a.dtype()))) {
-    throw DTypeError(std::string("a product of ") + name_of(a.dtype()) + " and " + name_of(b.dtype()) + " into " + name_of(c.dtype()),
-                     "cuda::gemm", "both factors must be of one floating type");
+    throw DTypeError(
+        std::string("a product of ") + name_of(a.dtype()) + " and " + name_of(b.dtype()) + " into " + name_of(c.dtype()),
+        "cuda::gemm", "both factors must be of one floating type");
   }
 }
 
@@ -99,21 +101,22 @@ void gemm(const Gemm& p, const Tensor& a, const Tensor& b, Tensor& c) {
   const double one64 = 1, beta64 = p.accumulate ? 1 : 0;
   const float one32 = 1, beta32 = p.accumulate ? 1 : 0;
   const bool in64 = a.dtype() == DType::kFloat64;
-  const void *alpha = in64 ? static_cast<const void*>(&one64) : &one32, *beta = in64 ? static_cast<const void*>(&beta64) : &beta32;
+  const void *alpha = in64 ? static_cast<const void*>(&one64) : &one32,
+             *beta = in64 ? static_cast<const void*>(&beta64) : &beta32;
   Library& library = library_of(c.device());
   std::lock_guard lock(library.mutex);
   if (p.batch == 1) {
     EQ_CUDA_CHECK(cublasGemmEx_64(library.handle.get(), op_b, op_a, p.n, p.m, p.k, alpha, place(b, p.offset_b), type, row_b,
-                                  place(a, p.offset_a), type, row_a, beta, place(c, p.offset_c), type_c, p.n,
-                                  arithmetic, CUBLAS_GEMM_DEFAULT));
+                                  place(a, p.offset_a), type, row_a, beta, place(c, p.offset_c), type_c, p.n, arithmetic,
+                                  CUBLAS_GEMM_DEFAULT));
     return;
   }
   for (int64_t first = 0; first < p.batch; first += kLargestBatch) {
-    EQ_CUDA_CHECK(cublasGemmStridedBatchedEx_64(
-        library.handle.get(), op_b, op_a, p.n, p.m, p.k, alpha, place(b, p.offset_b + first * p.stride_b), type, row_b, p.stride_b,
-        place(a, p.offset_a + first * p.stride_a), type, row_a, p.stride_a, beta,
-        place(c, p.offset_c + first * p.stride_c), type_c, p.n, p.stride_c,
-        std::min(kLargestBatch, p.batch - first), arithmetic, CUBLAS_GEMM_DEFAULT));
+    EQ_CUDA_CHECK(cublasGemmStridedBatchedEx_64(library.handle.get(), op_b, op_a, p.n, p.m, p.k, alpha,
+                                                place(b, p.offset_b + first * p.stride_b), type, row_b, p.stride_b,
+                                                place(a, p.offset_a + first * p.stride_a), type, row_a, p.stride_a, beta,
+                                                place(c, p.offset_c + first * p.stride_c), type_c, p.n, p.stride_c,
+                                                std::min(kLargestBatch, p.batch - first), arithmetic, CUBLAS_GEMM_DEFAULT));
   }
 }
 

@@ -1,9 +1,9 @@
 // Who convolves (set_convolution_backend): cuDNN where it is chosen and can, else
-//   - cuBLAS for 1x1 filters at stride 1 without padding and groups: over pixels as rows that is a plain product, which the tiles of own_conv2d
-//     could only do again;
+//   - cuBLAS for 1x1 filters at stride 1 without padding and groups: over pixels as rows that is a plain product, which
+//     own tiles could only do again;
 //   - the project's own kernels for everything else.
-// A bias is added by the own kernels as they store, laid down before a product (one rounding), and added in a pass behind cuDNN, where bfloat16
-// rounds twice.
+// A bias is added by the own kernels as they store, laid down before a product (one rounding), and added in a pass behind
+// cuDNN, where bfloat16 rounds twice.
 
 #include "core/kernels/conv2d.h"
 
@@ -33,7 +33,8 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, T
   }
   if (is_product(weight, options)) {
     if (bias.defined()) write_bias(bias, y);
-    gemm({.m = pixels(x), .n = weight.size(0), .k = x.size(3), .transpose_b = true, .accumulate = bias.defined()}, x, weight, y);
+    gemm({.m = pixels(x), .n = weight.size(0), .k = x.size(3), .transpose_b = true, .accumulate = bias.defined()}, x, weight,
+         y);
     return;
   }
   own_conv2d_forward(x, weight, bias, y, options);

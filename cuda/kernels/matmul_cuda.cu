@@ -1,5 +1,5 @@
-// Products by cuda/gemm.h. A broadcast batch is one strided call along its longest axis, repeated along the others; where all matrices of a
-// meet one b they are a single tall matrix. A bias is laid down first and accumulated onto: one rounding.
+// Products by cuda/gemm.h. A broadcast batch is one strided call along its longest axis, repeated along the others; where
+// all matrices of a meet one b they are a single tall matrix. A bias is laid down first and accumulated onto: one rounding.
 
 #include "core/kernels/matmul.h"
 
@@ -12,7 +12,8 @@ namespace eq::cuda {
 void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, Tensor& y) {
   const MatrixExtents left = matrix_extents(a.shape(), transpose_a), right = matrix_extents(b.shape(), transpose_b);
   const Shape batch = batch_shape(y.shape());
-  Gemm product{.m = left.rows, .n = right.columns, .k = left.columns, .transpose_a = transpose_a, .transpose_b = transpose_b};
+  Gemm product{
+      .m = left.rows, .n = right.columns, .k = left.columns, .transpose_a = transpose_a, .transpose_b = transpose_b};
   if (y.numel() == 0) return;
   if (batch_shape(b.shape()).numel() == 1 && !transpose_a && batch_shape(a.shape()).numel() == batch.numel()) {
     product.m *= batch.numel();

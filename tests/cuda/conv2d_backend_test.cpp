@@ -64,7 +64,8 @@ TEST_CASE("cuda: the convolution's backend is chosen and described", "[cuda][con
       CHECK_THAT(choose(cuda::ConvolutionBackend::kCudnn), Contains("cuDNN 9.") && Contains("float64"));
       CHECK_THAT(choose(cuda::ConvolutionBackend::kAuto), Contains("for bfloat16 and float32, own kernels elsewhere"));
     } else {
-      CHECK_THROWS_WITH(cuda::set_convolution_backend(cuda::ConvolutionBackend::kCudnn), Contains("cuDNN") && Contains("EQ_CUDNN"));
+      CHECK_THROWS_WITH(cuda::set_convolution_backend(cuda::ConvolutionBackend::kCudnn),
+                        Contains("cuDNN") && Contains("EQ_CUDNN"));
       CHECK(choose(cuda::ConvolutionBackend::kAuto) == "own kernels");
     }
   }
@@ -83,7 +84,9 @@ TEST_CASE("cuda: 1x1 convolutions as matrix products", "[cuda][conv2d_backend]")
   };
   for (const cases::Conv2dCase& c : products) {
     check_parity(c.name, [&](const auto& in) { return conv2d(in[0], in[1], in[2], c.options); },
-                 {{random_tensor(c.x_shape(), 1)}, {random_tensor(c.weight_shape(), 2)}, {c.bias ? random_tensor({c.out}, 3) : Tensor()}});
+                 {{random_tensor(c.x_shape(), 1)},
+                  {random_tensor(c.weight_shape(), 2)},
+                  {c.bias ? random_tensor({c.out}, 3) : Tensor()}});
   }
 }
 
@@ -118,7 +121,8 @@ TEST_CASE("cuda: cuDNN takes what it can and declines the rest", "[cuda][conv2d_
     int taken[3] = {}, all = 0;
     for (const cases::Conv2dCase& c : cases::kConv2dSmall) {
       const std::vector<Tensor> in = arguments(c, DType::kBFloat16);
-      Tensor y = Tensor::empty(c.y_shape(), DType::kBFloat16, Device::cuda()), grad_x = in[0].detach().clone(), grad_w = in[1].detach().clone();
+      Tensor y = Tensor::empty(c.y_shape(), DType::kBFloat16, Device::cuda()), grad_x = in[0].detach().clone(),
+             grad_w = in[1].detach().clone();
       y.fill_(1);
       const bool forward = cuda::cudnn_conv2d_forward(in[0], in[1], y, c.options);
       const bool backward_input = cuda::cudnn_conv2d_backward_input(y, in[1], grad_x, c.options);
@@ -127,7 +131,7 @@ TEST_CASE("cuda: cuDNN takes what it can and declines the rest", "[cuda][conv2d_
       if (std::string(c.name) == "3x3 exact blocks") CHECK((forward && backward_input && backward_weight));
       if (std::string(c.name) == "5x3 uneven") CHECK_FALSE((forward || backward_input || backward_weight));
     }
-    WARN("bfloat16, of " << all << " shapes cuDNN took forward " << taken[0] << ", backward input " << taken[1] << ", backward weight "
-                         << taken[2]);
+    WARN("bfloat16, of " << all << " shapes cuDNN took forward " << taken[0] << ", backward input " << taken[1]
+                         << ", backward weight " << taken[2]);
   }
 }

@@ -16,10 +16,9 @@ void check_matmul(const cases::MatmulCase& c) {
 }
 
 void check_linear(const cases::LinearCase& c) {
-  check_parity(to_string(c.x) + " to " + std::to_string(c.out), [](const auto& in) { return linear(in[0], in[1], in[2]); },
-               {{random_tensor(c.x, 3)},
-                {random_tensor({c.out, c.x.at(-1)}, 4)},
-                {c.bias ? random_tensor({c.out}, 5) : Tensor()}});
+  check_parity(
+      to_string(c.x) + " to " + std::to_string(c.out), [](const auto& in) { return linear(in[0], in[1], in[2]); },
+      {{random_tensor(c.x, 3)}, {random_tensor({c.out, c.x.at(-1)}, 4)}, {c.bias ? random_tensor({c.out}, 5) : Tensor()}});
 }
 
 }  // namespace
@@ -56,7 +55,8 @@ TEST_CASE("cuda: the product takes transposed operands as they lie", "[cuda][mat
     for (const bool ta : {false, true}) {
       for (const bool tb : {false, true}) {
         Tensor y = Tensor::full({2, 37, 45}, NAN, DType::kFloat64, Device::cuda());
-        cuda::matmul((ta ? transpose(a, 1, 2) : a).to(Device::cuda()), ta, (tb ? transpose(b, 1, 2) : b).to(Device::cuda()), tb, y);
+        cuda::matmul((ta ? transpose(a, 1, 2) : a).to(Device::cuda()), ta, (tb ? transpose(b, 1, 2) : b).to(Device::cuda()),
+                     tb, y);
         check_close(y.to(Device::cpu()), expected, 1e-14);
       }
     }
