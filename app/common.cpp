@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "core/cuda_device.h"
 #include "core/device.h"
 #include "core/parallel.h"
 
@@ -17,11 +18,22 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void MachineOptions::add_to(CLI::App* command) {
   command->add_option("--device", device, "cpu, cuda or cuda:<index>")->capture_default_str();
+  command->add_option("--convolution", convolution, "On a GPU: auto (cuDNN where built in and able), own or cudnn")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "own", "cudnn"}));
+  command->add_flag("--tf32", tf32, "On a GPU: float32 products with factors of 10 bits; faster");
   command->add_option("--threads", threads, "Threads that compute; 0: one per core. Results do not depend on it")->capture_default_str();
 }
 
 void MachineOptions::apply() const {
   set_compute_device(Device::parse(device));
+  if constexpr (kBuiltWithCuda) {
+    using cuda::ConvolutionBackend;
+    cuda::set_allow_tf32(tf32);
+    cuda::set_convolution_backend(convolution == "own"     ? ConvolutionBackend::kOwn
+                                  : convolution == "cudnn" ? ConvolutionBackend::kCudnn
+                                                           : ConvolutionBackend::kAuto);
+  }
   if (threads != 0) set_num_threads(threads);
 }
 

@@ -26,9 +26,11 @@ void add_study(CLI::App& app);
 // A subcommand whose help ends with an example.
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& what_it_does, const std::string& example);
 
-// --device, --threads, applied by apply().
+// --device, --threads, --convolution, --tf32, applied by apply().
 struct MachineOptions {
   std::string device = "cpu";
+  std::string convolution = "auto";
+  bool tf32 = false;
   int threads = 0;  // 0: one per core
   void add_to(CLI::App* command);
   void apply() const;  // throws UsageError or DeviceError

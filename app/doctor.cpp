@@ -80,6 +80,14 @@ std::string cuda_words() {
   }
 }
 
+std::string convolution_words() {
+  if constexpr (kBuiltWithCuda) {
+    return "own kernels on the CPU; on GPUs " + cuda::describe_convolution();
+  } else {
+    return "own kernels";
+  }
+}
+
 nlohmann::json facts() {
   return {
       {"version", EQ_VERSION},
@@ -88,6 +96,7 @@ nlohmann::json facts() {
       {"threads", num_threads()},
       {"memory_bytes", total_memory()},
       {"cuda", cuda_words()},
+      {"convolution", convolution_words()},
       {"pictures_in", "JPEG, PNG, PNM, BMP, TGA"},
       {"limits",
        {{"picture_side", limits::kPictureSide}, {"picture_pixels", limits::kPicturePixels}, {"picture_file_bytes", limits::kPictureFileBytes},
@@ -118,7 +127,7 @@ void add_doctor(CLI::App& app) {
       print_json(report);
     } else {
       fmt::print("equiscale {}\n", report["version"].get<std::string>());
-      for (const char* key : {"compiler", "cpu", "cuda", "pictures_in"}) fmt::print("  {:<12} {}\n", key, report[key].get<std::string>());
+      for (const char* key : {"compiler", "cpu", "cuda", "convolution", "pictures_in"}) fmt::print("  {:<12} {}\n", key, report[key].get<std::string>());
       fmt::print("  {:<12} {}\n  {:<12} {}\n", "threads", num_threads(), "memory", human_bytes(total_memory()));
       fmt::print("limits on files\n");
       for (const auto& [name, value] : report["limits"].items()) fmt::print("  {:<26} {}\n", name, value.dump());

@@ -28,4 +28,18 @@ void copy_on_device(void* to, const void* from, size_t bytes, int index);
 void copy_between_devices(void* to, int to_index, const void* from, int from_index, size_t bytes);
 void synchronize(int index);  // waits for everything queued; throws DeviceError if a kernel failed
 
+// Matrix products of float32 values, and their convolutions through cuDNN, round the factors to TF32 (10 bits of precision)
+// from now on: several times as fast. Process-wide, off at first. Implemented in cuda/gemm.cu.
+void set_allow_tf32(bool allow);
+bool allow_tf32();
+
+// Who convolves. kAuto: cuDNN for bfloat16 and float32 where it is built in and has a deterministic kernel, the project's
+// own kernels elsewhere; kOwn: never cuDNN; kCudnn: cuDNN for every type where it can. Process-wide. Implemented in
+// cuda/conv2d_backend.cu.
+enum class ConvolutionBackend { kAuto, kOwn, kCudnn };
+void set_convolution_backend(ConvolutionBackend backend);  // throws UsageError: kCudnn in a build without cuDNN
+ConvolutionBackend convolution_backend();
+bool has_cudnn();                    // this build can call it
+std::string describe_convolution();  // "own kernels"; "cuDNN 9.19 for bfloat16 and float32, own kernels elsewhere"
+
 }  // namespace eq::cuda

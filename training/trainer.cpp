@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/allocator.h"
+#include "core/cuda_device.h"
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/parallel.h"
@@ -101,6 +102,11 @@ ModelCard Run::card() const {
 void Run::start_or_restore() {
   log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {} threads, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
                         config_.data.type, config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), num_threads(), config_.seed));
+  if constexpr (kBuiltWithCuda) {
+    if (model_->device().is_cuda()) {
+      log_->say(cuda::describe_device(model_->device().index) + "; convolutions by " + cuda::describe_convolution() + "; precision " + config_.train.precision);
+    }
+  }
   if (!checkpoint_) {
     say_what_was_loaded();
     if (request_.resume) log_->say("no checkpoint in " + request_.out.string() + " yet: starting from the beginning");
