@@ -9,7 +9,7 @@ all of them. A process does untimed steps first; the medians over all rounds are
 the loss are the recipe's, the pictures are noise, everything is float32. Without --equiscale only PyTorch is measured.
 
 On a GPU (--device cuda) PyTorch runs eagerly in channels_last only, with cudnn.benchmark, and in float32 without TF32, as equiscale does;
---precision bf16 is autocast there and train.precision=bf16 here. Both sides copy the pictures from the host in each step: equiscale
+--precision bf16 is autocast there and train.precision=bf16 here; inference is in float32 on both sides. Both sides copy the pictures from the host in each step: equiscale
 from pageable memory, PyTorch from page-locked memory, as its loaders give them. Memory is that of tensors on the GPU, of training.
 
 Peak memory on the CPU is the high-water mark of resident memory (VmHWM) of the whole process; what PyTorch has resident once it is
@@ -103,7 +103,7 @@ def run_torch(arguments):
         return loss.item()
 
     def inference():
-        with torch.inference_mode(), autocast():
+        with torch.inference_mode():
             model.predict(on_device(images))
         if on_gpu:
             torch.cuda.synchronize()
