@@ -1,8 +1,8 @@
-// Rates of the CUDA kernels at the sizes of UPerNet-ResNet-50 on crops of 512 x 512, batch 8, in float32 and bfloat16: GB/s beside the
-// device's own copy for kernels bound by memory, TFLOP/s beside cuBLAS for convolutions, ours and cuDNN's.
+// Rates of the CUDA kernels at the sizes of UPerNet-ResNet-50 on crops of 512 x 512, batch 8, in float32 and bfloat16: GB/s
+// beside the device's own copy for kernels bound by memory, TFLOP/s beside cuBLAS for convolutions, ours and cuDNN's.
 //   build/cuda_bench [--filter TEXT] [--batch N] [--json FILE] [--smoke]
-// The first rows are the device's own; each row is printed as soon as it is measured. Times of kernels under about 10 us are those of
-// launching them.
+// The first rows are the device's own; each row is printed as soon as it is measured. Times of kernels under about 10 us are
+// those of launching them.
 
 #include <fmt/format.h>
 
@@ -38,27 +38,39 @@ struct Sizes {
   int64_t batch;
   int64_t side(int64_t pixels) const { return smoke ? std::max<int64_t>(2, pixels / 32) : pixels; }
   int64_t channels(int64_t count) const { return smoke && count > 32 ? std::max<int64_t>(8, count / 32) : count; }
-  Shape features(int64_t pixels, int64_t count) const { return {smoke ? 1 : batch, side(pixels), side(pixels), channels(count)}; }
+  Shape features(int64_t pixels, int64_t count) const {
+    return {smoke ? 1 : batch, side(pixels), side(pixels), channels(count)};
+  }
 };
 
 double bytes_of(const Shape& shape, DType type) { return double(shape.numel()) * double(size_of(type)); }
 Tensor like(const Shape& shape, DType type) { return Tensor::empty(shape, type, Device::cuda()); }
-Tensor vector_of(int64_t count) { return random_values({count}, DType::kFloat32); }
+Tensor vector_of(int64_t count) { return values({count}, DType::kFloat32); }
 
 void measure_device(Rates& rates) {
   const bool smoke = rates.settings().smoke;
   const int64_t count = smoke ? 4096 : int64_t{1} << 28;
-  rates.measure({.family = "device", .kernel = "copy", .size = fmt::format("{} MiB", count * 4 >> 20), .by = "runtime", .bytes = 8.0 * double(count)}, [&] {
-    const Tensor from = random_values({count}, DType::kFloat32), to = Tensor::empty_like(from);
-    return [=] { cuda::copy_on_device(to.raw_data(), from.raw_data(), from.bytes(), 0); };
-  });
+  rates.measure({.family = "device",
+                 .kernel = "copy",
+                 .size = fmt::format("{} MiB", count * 4 >> 20),
+                 .by = "runtime",
+                 .bytes = 8.0 * double(count)},
+                [&] {
+                  const Tensor from = values({count}, DType::kFloat32), to = Tensor::empty_like(from);
+                  return [=] { cuda::copy_on_device(to.raw_data(), from.raw_data(), from.bytes(), 0); };
+                });
   const int64_t n = smoke ? 16 : 8192;
   for (const DType type : kTypes) {
     const double extent = double(n);
-    rates.measure({.family = "device", .kernel = "matrix product", .size = fmt::format("{} x {} x {}", n, n, n), .by = "cuBLAS", .type = type,
-                   .bytes = 3 * extent * extent * double(size_of(type)), .flops = 2 * extent * extent * extent},
+    rates.measure({.family = "device",
+                   .kernel = "matrix product",
+                   .size = fmt::format("{} x {} x {}", n, n, n),
+                   .by = "cuBLAS",
+                   .type = type,
+                   .bytes = 3 * extent * extent * double(size_of(type)),
+                   .flops = 2 * extent * extent * extent},
                   [=] {
-                    const Tensor a = random_values({n, n}, type), b = random_values({n, n}, type);
+                    const Tensor a = values({n, n}, type), b = values({n, n}, type);
                     return [=, y = Tensor::empty_like(a)]() mutable { cuda::matmul(a, false, b, false, y); };
                   });
   }
@@ -68,14 +80,16 @@ void measure_elementwise(Rates& rates, const Sizes& sizes, DType type) {
   const Shape shape = sizes.features(128, 256);
   const double once = bytes_of(shape, type);
   const auto row = [&](const char* kernel, double bytes) {
-    return Rate{.family = "elementwise", .kernel = kernel, .size = to_string(shape), .by = "own", .type = type, .bytes = bytes};
+    return Rate{.family = "elementwise", .kernel = kernel, .size = to_string(shape), .type = type, .bytes = bytes};
   };
-  const auto x = [=] { return random_values(shape, type); };
+  const auto x = [=] { return values(shape, type); };
   rates.measure(row("relu", 2 * once), [=] {
     return [a = x(), y = like(shape, type)]() mutable { cuda::unary_forward(UnaryOp::relu, a, 0, 0, y); };
   });
   rates.measure(row("relu backward", 3 * once), [=] {
-    return [g = x(), y = x(), grad = like(shape, type)]() mutable { cuda::unary_backward(UnaryOp::relu, g, {}, y, 0, 0, grad); };
+    return [g = x(), y = x(), grad = like(shape, type)]() mutable {
+      cuda::unary_backward(UnaryOp::relu, g, {}, y, 0, 0, grad);
+    };
   });
   rates.measure(row("gelu", 2 * once), [=] {
     return [a = x(), y = like(shape, type)]() mutable { cuda::unary_forward(UnaryOp::gelu, a, 0, 0, y); };
@@ -84,41 +98,44 @@ void measure_elementwise(Rates& rates, const Sizes& sizes, DType type) {
     return [a = x(), b = x(), y = like(shape, type)]() mutable { cuda::binary_forward(BinaryOp::add, a, b, y); };
   });
   rates.measure(row("add, one value per channel", 2 * once), [=] {
-    return [a = x(), b = random_values({shape.at(-1)}, type), y = like(shape, type)]() mutable { cuda::binary_forward(BinaryOp::add, a, b, y); };
+    return [a = x(), b = values({shape.at(-1)}, type), y = like(shape, type)]() mutable {
+      cuda::binary_forward(BinaryOp::add, a, b, y);
+    };
   });
-  rates.measure(row("add in place", 3 * once), [=] {
-    return [a = x(), b = x()]() mutable { cuda::add_scaled(a, b, 1); };
-  });
-  rates.measure(row("dropout", 2 * once), [=] {
-    return [a = x(), y = like(shape, type)]() mutable { cuda::dropout(a, 0.1, 1, 2, y); };
-  });
+  rates.measure(row("add in place", 3 * once), [=] { return [a = x(), b = x()]() mutable { cuda::add_scaled(a, b, 1); }; });
+  rates.measure(row("dropout", 2 * once),
+                [=] { return [a = x(), y = like(shape, type)]() mutable { cuda::dropout(a, 0.1, 1, 2, y); }; });
   const DType other = type == DType::kFloat32 ? DType::kBFloat16 : DType::kFloat32;
-  rates.measure({.family = "cast", .kernel = fmt::format("to {}", name_of(other)), .size = to_string(shape), .by = "own", .type = type,
+  rates.measure({.family = "cast",
+                 .kernel = fmt::format("to {}", name_of(other)),
+                 .size = to_string(shape),
+                 .type = type,
                  .bytes = once + bytes_of(shape, other)},
                 [=] { return [a = x(), y = like(shape, other)]() mutable { cuda::convert(a, y); }; });
 }
 
 void measure_batch_norm(Rates& rates, const Sizes& sizes, DType type) {
-  for (const Shape& shape : {sizes.features(256, 64), sizes.features(128, 256), sizes.features(128, 512), sizes.features(16, 2048)}) {
+  for (const Shape& shape :
+       {sizes.features(256, 64), sizes.features(128, 256), sizes.features(128, 512), sizes.features(16, 2048)}) {
     const int64_t channels = shape.at(-1);
     const double once = bytes_of(shape, type);
     const auto row = [&](std::string kernel, double bytes) {
-      return Rate{.family = "batch norm", .kernel = kernel, .size = to_string(shape), .by = "own", .type = type, .bytes = bytes};
+      return Rate{.family = "batch norm", .kernel = kernel, .size = to_string(shape), .type = type, .bytes = bytes};
     };
     rates.measure(row("statistics", once), [=] {
-      return [x = random_values(shape, type), a = vector_of(channels), b = vector_of(channels), c = vector_of(channels)]() mutable {
+      return [x = values(shape, type), a = vector_of(channels), b = vector_of(channels), c = vector_of(channels)]() mutable {
         cuda::batch_norm_statistics(x, a, b, c, 1e-5);
       };
     });
     for (const bool relu : {false, true}) {
       const std::string with = relu ? ", relu" : "";
       rates.measure(row("apply" + with, 2 * once), [=] {
-        return [=, x = random_values(shape, type), y = like(shape, type), a = vector_of(channels)]() mutable {
+        return [=, x = values(shape, type), y = like(shape, type), a = vector_of(channels)]() mutable {
           cuda::batch_norm_forward(x, a, a, a, a, relu, y);
         };
       });
       rates.measure(row("backward" + with, 5 * once), [=] {
-        return [=, x = random_values(shape, type), g = random_values(shape, type), grad = like(shape, type), a = vector_of(channels),
+        return [=, x = values(shape, type), g = values(shape, type), grad = like(shape, type), a = vector_of(channels),
                 grad_gamma = vector_of(channels), grad_beta = vector_of(channels)]() mutable {
           cuda::batch_norm_backward(g, x, a, a, a, a, relu, true, grad, grad_gamma, grad_beta);
         };
@@ -132,28 +149,29 @@ void measure_other_norms(Rates& rates, const Sizes& sizes, DType type) {
     const int64_t channels = shape.at(-1), rows = shape.numel() / channels;
     const double once = bytes_of(shape, type);
     const auto row = [&](const char* family, const char* kernel, double bytes) {
-      return Rate{.family = family, .kernel = kernel, .size = to_string(shape), .by = "own", .type = type, .bytes = bytes};
+      return Rate{.family = family, .kernel = kernel, .size = to_string(shape), .type = type, .bytes = bytes};
     };
     rates.measure(row("layer norm", "forward", 2 * once), [=] {
-      return [x = random_values(shape, type), y = like(shape, type), a = vector_of(channels), mean = vector_of(rows), inv_std = vector_of(rows)]() mutable {
-        cuda::layer_norm_forward(x, a, a, 1e-6, y, mean, inv_std);
-      };
+      return [x = values(shape, type), y = like(shape, type), a = vector_of(channels), mean = vector_of(rows),
+              inv_std = vector_of(rows)]() mutable { cuda::layer_norm_forward(x, a, a, 1e-6, y, mean, inv_std); };
     });
     rates.measure(row("layer norm", "backward", 3 * once), [=] {
-      return [x = random_values(shape, type), g = random_values(shape, type), grad = like(shape, type), a = vector_of(channels), b = vector_of(channels),
-              c = vector_of(channels), mean = vector_of(rows), inv_std = vector_of(rows)]() mutable {
-        cuda::layer_norm_backward(g, x, a, mean, inv_std, grad, b, c);
-      };
+      return [x = values(shape, type), g = values(shape, type), grad = like(shape, type), a = vector_of(channels),
+              b = vector_of(channels), c = vector_of(channels), mean = vector_of(rows),
+              inv_std = vector_of(rows)]() mutable { cuda::layer_norm_backward(g, x, a, mean, inv_std, grad, b, c); };
     });
     const int64_t groups = channels % 32 == 0 ? 32 : 1;
     const Shape statistics = {shape[0], groups};
     rates.measure(row("group norm", "forward", 3 * once), [=] {
-      return [=, x = random_values(shape, type), y = like(shape, type), a = vector_of(channels), mean = like(statistics, DType::kFloat32),
-              inv_std = like(statistics, DType::kFloat32)]() mutable { cuda::group_norm_forward(x, groups, a, a, 1e-5, y, mean, inv_std); };
+      return [=, x = values(shape, type), y = like(shape, type), a = vector_of(channels),
+              mean = like(statistics, DType::kFloat32), inv_std = like(statistics, DType::kFloat32)]() mutable {
+        cuda::group_norm_forward(x, groups, a, a, 1e-5, y, mean, inv_std);
+      };
     });
     rates.measure(row("group norm", "backward", 5 * once), [=] {
-      return [=, x = random_values(shape, type), g = random_values(shape, type), grad = like(shape, type), a = vector_of(channels), b = vector_of(channels),
-              c = vector_of(channels), mean = random_values(statistics, DType::kFloat32), inv_std = random_values(statistics, DType::kFloat32)]() mutable {
+      return [=, x = values(shape, type), g = values(shape, type), grad = like(shape, type), a = vector_of(channels),
+              b = vector_of(channels), c = vector_of(channels), mean = values(statistics, DType::kFloat32),
+              inv_std = values(statistics, DType::kFloat32)]() mutable {
         cuda::group_norm_backward(g, x, groups, a, mean, inv_std, grad, b, c);
       };
     });
@@ -161,17 +179,21 @@ void measure_other_norms(Rates& rates, const Sizes& sizes, DType type) {
 }
 
 void measure_resizing(Rates& rates, const Sizes& sizes, DType type) {
-  const std::pair<Shape, Shape> pairs[] = {{sizes.features(64, 512), sizes.features(128, 512)}, {sizes.features(128, kClasses), sizes.features(512, kClasses)}};
+  const std::pair<Shape, Shape> pairs[] = {{sizes.features(64, 512), sizes.features(128, 512)},
+                                           {sizes.features(128, kClasses), sizes.features(512, kClasses)}};
   for (const auto& [small, large] : pairs) {
-    const Rate row{.family = "bilinear", .size = to_string(small) + " to " + to_string(large), .by = "own", .type = type,
+    const Rate row{.family = "bilinear",
+                   .size = to_string(small) + " to " + to_string(large),
+                   .type = type,
                    .bytes = bytes_of(small, type) + bytes_of(large, type)};
     Rate forward = row, backward = row;
     forward.kernel = "forward", backward.kernel = "backward";
     rates.measure(forward, [=, small = small, large = large] {
-      return [x = random_values(small, type), y = like(large, type)]() mutable { cuda::resize_bilinear_forward(x, y, false); };
+      return [x = values(small, type), y = like(large, type)]() mutable { cuda::resize_bilinear_forward(x, y, false); };
     });
     rates.measure(backward, [=, small = small, large = large] {
-      return [g = random_values(large, type), grad = like(small, type)]() mutable { cuda::resize_bilinear_backward(g, grad, false); };
+      return
+          [g = values(large, type), grad = like(small, type)]() mutable { cuda::resize_bilinear_backward(g, grad, false); };
     });
   }
 }
@@ -182,7 +204,8 @@ void measure_fusion(Rates& rates, const Sizes& sizes, DType type) {
   for (const int64_t side : {128, 64, 32, 16}) shapes.push_back(sizes.features(side, 512));
   const int64_t channels = shapes[0].at(-1);
   const Shape whole = {shapes[0][0], shapes[0][1], shapes[0][2], 4 * channels};
-  Rate row{.family = "fuse_levels", .kernel = "forward", .size = to_string(whole), .by = "own", .type = type, .bytes = bytes_of(whole, type)};
+  Rate row{
+      .family = "fuse_levels", .kernel = "forward", .size = to_string(whole), .type = type, .bytes = bytes_of(whole, type)};
   for (const Shape& shape : shapes) row.bytes += bytes_of(shape, type);
   const auto options = [=] {
     FuseLevelsOptions options{.out_h = whole[1], .out_w = whole[2]};
@@ -191,19 +214,22 @@ void measure_fusion(Rates& rates, const Sizes& sizes, DType type) {
   };
   rates.measure(row, [=] {
     std::vector<Tensor> branches;
-    for (const Shape& shape : shapes) branches.push_back(random_values(shape, type));
+    for (const Shape& shape : shapes) branches.push_back(values(shape, type));
     return [=, y = like(whole, type), o = options()]() mutable { cuda::fuse_levels_forward(branches, y, o); };
   });
   row.kernel = "backward";
   rates.measure(row, [=] {
     std::vector<Tensor> grads;
     for (const Shape& shape : shapes) grads.push_back(like(shape, type));
-    return [=, g = random_values(whole, type), o = options()]() mutable { cuda::fuse_levels_backward(g, {channels, channels, channels, channels}, grads, o); };
+    return [=, g = values(whole, type), o = options()]() mutable {
+      cuda::fuse_levels_backward(g, {channels, channels, channels, channels}, grads, o);
+    };
   });
-  Rate concat{.family = "concat", .kernel = "forward", .size = to_string(whole), .by = "own", .type = type, .bytes = 2 * bytes_of(whole, type)};
+  Rate concat{
+      .family = "concat", .kernel = "forward", .size = to_string(whole), .type = type, .bytes = 2 * bytes_of(whole, type)};
   rates.measure(concat, [=] {
     std::vector<Tensor> inputs;
-    for (int i = 0; i < 4; ++i) inputs.push_back(random_values(shapes[0], type));
+    for (int i = 0; i < 4; ++i) inputs.push_back(values(shapes[0], type));
     return [=, y = like(whole, type)]() mutable { cuda::concat_forward(inputs, y, 3); };
   });
 }
@@ -212,9 +238,9 @@ void measure_losses(Rates& rates, const Sizes& sizes, DType type) {
   const Shape shape = sizes.features(512, kClasses);
   const double once = bytes_of(shape, type);
   const int64_t positions = shape.numel() / kClasses;
-  Rate row{.family = "softmax", .kernel = "forward", .size = to_string(shape), .by = "own", .type = type, .bytes = 2 * once};
+  Rate row{.family = "softmax", .kernel = "forward", .size = to_string(shape), .type = type, .bytes = 2 * once};
   rates.measure(row, [=] {
-    return [x = random_values(shape, type), y = like(shape, type)]() mutable { cuda::softmax_forward(x, false, y); };
+    return [x = values(shape, type), y = like(shape, type)]() mutable { cuda::softmax_forward(x, false, y); };
   });
   row.kernel = "cross entropy and gradient";
   row.bytes = 2 * once + 2 * double(positions);  // labels are checked in a pass of their own
@@ -222,7 +248,9 @@ void measure_losses(Rates& rates, const Sizes& sizes, DType type) {
   for (int64_t i = 0; i < positions; ++i) labels.data<uint8_t>()[i] = i % 97 == 0 ? 255 : uint8_t(i * 7 % kClasses);
   labels = labels.to(Device::cuda());
   rates.measure(row, [=] {
-    return [=, x = random_values(shape, type), grad = like(shape, type), loss = like({}, type)]() mutable { cuda::cross_entropy(x, labels, {}, loss, grad); };
+    return [=, x = values(shape, type), grad = like(shape, type), loss = like({}, type)]() mutable {
+      cuda::cross_entropy(x, labels, {}, loss, grad);
+    };
   });
 }
 
@@ -231,33 +259,36 @@ void measure_pooling_and_sums(Rates& rates, const Sizes& sizes, DType type) {
   const Shape in = sizes.features(256, 64);
   const auto pooled = [](int64_t side) { return pool_output_size(side, 3, 2, 1, false); };
   const Shape out = {in[0], pooled(in[1]), pooled(in[2]), in[3]};
-  Rate row{.family = "pooling", .kernel = "max 3x3/2 forward", .size = to_string(in), .by = "own", .type = type,
+  Rate row{.family = "pooling",
+           .kernel = "max 3x3/2 forward",
+           .size = to_string(in),
+           .type = type,
            .bytes = bytes_of(in, type) + bytes_of(out, type) + bytes_of(out, DType::kInt32)};
   rates.measure(row, [=] {
-    return [=, x = random_values(in, type), y = like(out, type), indices = like(out, DType::kInt32)]() mutable {
+    return [=, x = values(in, type), y = like(out, type), indices = like(out, DType::kInt32)]() mutable {
       cuda::max_pool2d_forward(x, y, indices, options);
     };
   });
   row.kernel = "max 3x3/2 backward";
   rates.measure(row, [=] {
-    Tensor x = random_values(in, type), y = like(out, type), indices = like(out, DType::kInt32);
+    Tensor x = values(in, type), y = like(out, type), indices = like(out, DType::kInt32);
     cuda::max_pool2d_forward(x, y, indices, options);
-    return [=, g = random_values(out, type)]() mutable { cuda::max_pool2d_backward(g, indices, x, options); };
+    return [=, g = values(out, type)]() mutable { cuda::max_pool2d_backward(g, indices, x, options); };
   });
   const Shape coarse = sizes.features(16, 2048), bins = {coarse[0], 2, 2, coarse[3]};
-  row.kernel = "adaptive average to 2x2", row.size = to_string(coarse), row.bytes = bytes_of(coarse, type) + bytes_of(bins, type);
+  row.kernel = "adaptive average to 2x2", row.size = to_string(coarse),
+  row.bytes = bytes_of(coarse, type) + bytes_of(bins, type);
   rates.measure(row, [=] {
-    return [x = random_values(coarse, type), y = like(bins, type)]() mutable { cuda::adaptive_avg_pool2d_forward(x, y); };
+    return [x = values(coarse, type), y = like(bins, type)]() mutable { cuda::adaptive_avg_pool2d_forward(x, y); };
   });
   const Shape shape = sizes.features(128, 512);
-  row = {.family = "sum", .kernel = "per channel", .size = to_string(shape), .by = "own", .type = type, .bytes = bytes_of(shape, type)};
+  row = {.family = "sum", .kernel = "per channel", .size = to_string(shape), .type = type, .bytes = bytes_of(shape, type)};
   rates.measure(row, [=] {
-    return [=, x = random_values(shape, type), y = like({shape.at(-1)}, type)]() mutable { cuda::sum(x, 0b111, 1, y); };
+    return [=, x = values(shape, type), y = like({shape.at(-1)}, type)]() mutable { cuda::sum(x, 0b111, 1, y); };
   });
   row.kernel = "of everything";
-  rates.measure(row, [=] {
-    return [=, x = random_values(shape, type), y = like({}, type)]() mutable { cuda::sum(x, 0b1111, 1, y); };
-  });
+  rates.measure(row,
+                [=] { return [=, x = values(shape, type), y = like({}, type)]() mutable { cuda::sum(x, 0b1111, 1, y); }; });
 }
 
 // Of the largest weight, that of the fusion convolution; always in float32.
@@ -265,20 +296,22 @@ void measure_optimizer(Rates& rates, const Sizes& sizes) {
   const Shape shape = {sizes.channels(512), 3, 3, sizes.channels(2048)};
   const double once = bytes_of(shape, DType::kFloat32);
   const auto row = [&](const char* kernel, double passes) {
-    return Rate{.family = "optimizer", .kernel = kernel, .size = to_string(shape), .by = "own", .bytes = passes * once};
+    return Rate{.family = "optimizer", .kernel = kernel, .size = to_string(shape), .bytes = passes * once};
   };
-  const auto values = [=] { return random_values(shape, DType::kFloat32); };
+  const auto fresh = [=] { return values(shape, DType::kFloat32); };
   rates.measure(row("SGD with momentum", 5), [=] {
     const SgdUpdate<float> update{.lr = 1e-3f, .decay = 1e-4f, .scale = 1, .momentum = 0.9f, .nesterov = false};
-    return [=, g = values(), value = values(), buffer = values()] { cuda::sgd_step<float>(update, g, {}, 1, value, buffer); };
+    return [=, g = fresh(), value = fresh(), buffer = fresh()] { cuda::sgd_step<float>(update, g, {}, 1, value, buffer); };
   });
   rates.measure(row("AdamW", 7), [=] {
-    const AdamWUpdate<float> update{.keep = 0.9999f, .rate = 1e-3f, .scale = 1, .root = 1, .eps = 1e-8f,
-                                    .new1 = 0.1f, .beta2 = 0.999f, .new2 = 0.001f};
-    return [=, g = values(), value = values(), mean = values(), square = values()] { cuda::adamw_step<float>(update, g, {}, 1, value, mean, square); };
+    const AdamWUpdate<float> update{
+        .keep = 0.9999f, .rate = 1e-3f, .scale = 1, .root = 1, .eps = 1e-8f, .new1 = 0.1f, .beta2 = 0.999f, .new2 = 0.001f};
+    return [=, g = fresh(), value = fresh(), mean = fresh(), square = fresh()] {
+      cuda::adamw_step<float>(update, g, {}, 1, value, mean, square);
+    };
   });
   rates.measure(row("sum of squares", 1), [=] {
-    return [g = values(), sums = like({1}, DType::kFloat64)] { cuda::sum_of_squares(g, {}, 1, sums, 0); };
+    return [g = fresh(), sums = like({1}, DType::kFloat64)] { cuda::sum_of_squares(g, {}, 1, sums, 0); };
   });
 }
 
@@ -287,12 +320,23 @@ struct Convolution {
   int64_t side, in, out, kernel, stride, groups = 1;
 };
 constexpr Convolution kConvolutions[] = {
-    {"fusion", 128, 2048, 512, 3, 1},     {"pyramid", 128, 512, 512, 3, 1},    {"pooled context", 16, 4096, 512, 3, 1},
-    {"lateral", 128, 256, 512, 1, 1},     {"stem 1", 512, 3, 32, 3, 2},        {"stem 3", 256, 32, 64, 3, 1},
-    {"stage 1", 128, 64, 64, 3, 1},       {"stage 1 wide", 128, 64, 256, 1, 1}, {"stage 1 narrow", 128, 256, 64, 1, 1},
-    {"stage 2 down", 128, 128, 128, 3, 2}, {"stage 2", 64, 128, 128, 3, 1},     {"stage 3", 32, 256, 256, 3, 1},
-    {"stage 3 narrow", 32, 1024, 256, 1, 1}, {"stage 4", 16, 512, 512, 3, 1},  {"classifier", 128, 512, kClasses, 1, 1},
-    {"depthwise 3x3", 64, 256, 256, 3, 1, 256}, {"depthwise 7x7", 128, 96, 96, 7, 1, 96},
+    {"fusion", 128, 2048, 512, 3, 1},
+    {"pyramid", 128, 512, 512, 3, 1},
+    {"pooled context", 16, 4096, 512, 3, 1},
+    {"lateral", 128, 256, 512, 1, 1},
+    {"stem 1", 512, 3, 32, 3, 2},
+    {"stem 3", 256, 32, 64, 3, 1},
+    {"stage 1", 128, 64, 64, 3, 1},
+    {"stage 1 wide", 128, 64, 256, 1, 1},
+    {"stage 1 narrow", 128, 256, 64, 1, 1},
+    {"stage 2 down", 128, 128, 128, 3, 2},
+    {"stage 2", 64, 128, 128, 3, 1},
+    {"stage 3", 32, 256, 256, 3, 1},
+    {"stage 3 narrow", 32, 1024, 256, 1, 1},
+    {"stage 4", 16, 512, 512, 3, 1},
+    {"classifier", 128, 512, kClasses, 1, 1},
+    {"depthwise 3x3", 64, 256, 256, 3, 1, 256},
+    {"depthwise 7x7", 128, 96, 96, 7, 1, 96},
 };
 
 void measure_convolution(Rates& rates, const Sizes& sizes, const Convolution& c, DType type, const char* by) {
@@ -304,19 +348,29 @@ void measure_convolution(Rates& rates, const Sizes& sizes, const Convolution& c,
   const int64_t side = conv_output_size(x[1], c.kernel, c.stride, 1, pad, pad);
   const Shape y = {x[0], side, side, out};
   const auto row = [&](const char* pass) {
-    return Rate{.family = depthwise ? "depthwise" : "convolution", .kernel = fmt::format("{}, {}", c.what, pass),
-                .size = fmt::format("{} to {}, {}x{}{}", to_string(x), out, c.kernel, c.kernel, c.stride > 1 ? fmt::format("/{}", c.stride) : ""), .by = by,
-                .type = type, .bytes = bytes_of(x, type) + bytes_of(weight, type) + bytes_of(y, type),
+    return Rate{.family = depthwise ? "depthwise" : "convolution",
+                .kernel = fmt::format("{}, {}", c.what, pass),
+                .size = fmt::format("{} to {}, {}x{}{}", to_string(x), out, c.kernel, c.kernel,
+                                    c.stride > 1 ? fmt::format("/{}", c.stride) : ""),
+                .by = by,
+                .type = type,
+                .bytes = bytes_of(x, type) + bytes_of(weight, type) + bytes_of(y, type),
                 .flops = depthwise ? 0 : 2 * double(y.numel()) * double(c.kernel * c.kernel * in)};
   };
   rates.measure(row("forward"), [=] {
-    return [=, a = random_values(x, type), w = random_values(weight, type), b = like(y, type)]() mutable { cuda::conv2d_forward(a, w, {}, b, options); };
+    return [=, a = values(x, type), w = values(weight, type), b = like(y, type)]() mutable {
+      cuda::conv2d_forward(a, w, {}, b, options);
+    };
   });
   rates.measure(row("input gradient"), [=] {
-    return [=, g = random_values(y, type), w = random_values(weight, type), a = like(x, type)]() mutable { cuda::conv2d_backward_input(g, w, a, options); };
+    return [=, g = values(y, type), w = values(weight, type), a = like(x, type)]() mutable {
+      cuda::conv2d_backward_input(g, w, a, options);
+    };
   });
   rates.measure(row("weight gradient"), [=] {
-    return [=, g = random_values(y, type), a = random_values(x, type), w = like(weight, type)]() mutable { cuda::conv2d_backward_weight(g, a, w, options); };
+    return [=, g = values(y, type), a = values(x, type), w = like(weight, type)]() mutable {
+      cuda::conv2d_backward_weight(g, a, w, options);
+    };
   });
 }
 

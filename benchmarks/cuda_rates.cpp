@@ -27,7 +27,7 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 
 }  // namespace
 
-Tensor random_values(const Shape& shape, DType type) {
+Tensor values(const Shape& shape, DType type) {
   static std::map<DType, Tensor> blocks;
   Tensor& block = blocks[type];
   if (!block.defined()) {
@@ -37,7 +37,8 @@ Tensor random_values(const Shape& shape, DType type) {
   }
   Tensor result = Tensor::empty(shape, type, Device::cuda());
   for (size_t at = 0; at < result.bytes(); at += block.bytes()) {
-    cuda::copy_on_device(static_cast<char*>(result.raw_data()) + at, block.raw_data(), std::min(block.bytes(), result.bytes() - at), 0);
+    cuda::copy_on_device(static_cast<char*>(result.raw_data()) + at, block.raw_data(),
+                         std::min(block.bytes(), result.bytes() - at), 0);
   }
   return result;
 }
@@ -48,11 +49,13 @@ Rates::Rates(const Settings& settings) : settings_(settings) {
 
 bool Rates::wanted(const Rate& rate) const {
   // The device's own rates are always measured: the others are shares of them.
-  return settings_.filter.empty() || rate.family == "device" || (rate.family + "/" + rate.kernel).find(settings_.filter) != std::string::npos;
+  return settings_.filter.empty() || rate.family == "device" ||
+         (rate.family + "/" + rate.kernel).find(settings_.filter) != std::string::npos;
 }
 
 void Rates::time(Rate& rate, const std::function<Launch()>& make) const {
-  const int sets = settings_.smoke ? 1 : int(std::clamp(std::ceil(kBetweenUses / std::max(rate.bytes, 1.0)), 1.0, double(kMaxSets)));
+  const int sets =
+      settings_.smoke ? 1 : int(std::clamp(std::ceil(kBetweenUses / std::max(rate.bytes, 1.0)), 1.0, double(kMaxSets)));
   std::vector<Launch> launches;
   for (int i = 0; i < sets; ++i) launches.push_back(make());
   size_t turn = 0;
@@ -90,7 +93,8 @@ void Rates::measure(Rate rate, const std::function<Launch()>& make) {
   for (const Rate& device : rates_) {
     if (device.family != "device" || (device.flops > 0) != computes || (computes && device.type != rate.type)) continue;
     const double best = (computes ? device.flops : device.bytes) / device.seconds;
-    if (rate.failure.empty() && device.failure.empty()) rate.share = (computes ? rate.flops : rate.bytes) / rate.seconds / best;
+    if (rate.failure.empty() && device.failure.empty())
+      rate.share = (computes ? rate.flops : rate.bytes) / rate.seconds / best;
   }
   rates_.push_back(rate);
   report(rate);
@@ -98,7 +102,8 @@ void Rates::measure(Rate rate, const std::function<Launch()>& make) {
 }
 
 void Rates::report(const Rate& rate) {
-  const std::string begin = fmt::format("| {} | {} | {} | {} | {} |", rate.family, rate.kernel, rate.size, name_of(rate.type), rate.by);
+  const std::string begin =
+      fmt::format("| {} | {} | {} | {} | {} |", rate.family, rate.kernel, rate.size, name_of(rate.type), rate.by);
   if (!rate.failure.empty()) {
     fmt::print("{} failed | {} | |\n", begin, rate.failure);
   } else {
@@ -114,12 +119,24 @@ void Rates::write_json() const {
   if (settings_.json.empty()) return;
   nlohmann::json rows = nlohmann::json::array();
   for (const Rate& rate : rates_) {
-    rows.push_back({{"family", rate.family}, {"kernel", rate.kernel}, {"size", rate.size}, {"type", name_of(rate.type)}, {"by", rate.by},
-                    {"seconds", rate.seconds}, {"fastest_seconds", rate.fastest}, {"bytes", rate.bytes}, {"flops", rate.flops},
-                    {"share", rate.share}, {"failure", rate.failure}});
+    rows.push_back({{"family", rate.family},
+                    {"kernel", rate.kernel},
+                    {"size", rate.size},
+                    {"type", name_of(rate.type)},
+                    {"by", rate.by},
+                    {"seconds", rate.seconds},
+                    {"fastest_seconds", rate.fastest},
+                    {"bytes", rate.bytes},
+                    {"flops", rate.flops},
+                    {"share", rate.share},
+                    {"failure", rate.failure}});
   }
-  write_text_atomically(settings_.json, nlohmann::json{{"device", cuda::describe_device(0)}, {"convolution", cuda::describe_convolution()},
-                                                       {"smoke", settings_.smoke}, {"rows", rows}}.dump(1) + "\n");
+  write_text_atomically(settings_.json, nlohmann::json{{"device", cuda::describe_device(0)},
+                                                       {"convolution", cuda::describe_convolution()},
+                                                       {"smoke", settings_.smoke},
+                                                       {"rows", rows}}
+                                                .dump(1) +
+                                            "\n");
 }
 
 }  // namespace eq::bench

@@ -1,5 +1,6 @@
 #pragma once
-// Measuring kernels of a CUDA device: the time of a launch, what it moves or computes, and the share of what the device can do.
+// Measuring kernels of a CUDA device: the time of a launch, what it moves or computes, and the share of what the device can
+// do.
 
 #include <functional>
 #include <string>
@@ -10,7 +11,8 @@
 namespace eq::bench {
 
 struct Rate {
-  std::string family, kernel, size, by;  // by: "own", "cuDNN", "cuBLAS", "runtime"
+  std::string family, kernel, size;
+  std::string by = "own";  // or "cuDNN", "cuBLAS", "runtime"
   DType type = DType::kFloat32;
   double bytes = 0;  // that must move: every array once for each pass that has to read or write it
   double flops = 0;  // multiply-adds counted as two, zero padding included; 0: the kernel is judged by its bytes
@@ -20,14 +22,14 @@ struct Rate {
 };
 
 struct Settings {
-  bool smoke = false;   // each kernel once on tiny tensors: that the program runs
-  std::string filter;   // only families or kernels whose name contains it
-  std::string json;     // file for all numbers, rewritten after each row
+  bool smoke = false;  // each kernel once on tiny tensors: that the program runs
+  std::string filter;  // only families or kernels whose name contains it
+  std::string json;    // file for all numbers, rewritten after each row
   int64_t batch = 8;
 };
 
 // Values in [-1, 1) of any floating type on the device: one block of them, repeated.
-Tensor random_values(const Shape& shape, DType type);
+Tensor values(const Shape& shape, DType type);
 
 class Rates {
  public:
@@ -35,8 +37,8 @@ class Rates {
   const Settings& settings() const { return settings_; }
 
   using Launch = std::function<void()>;
-  // Times `make(...)()` and prints its row. Each call of `make` prepares arguments of their own, `bytes` of them; several sets take turns,
-  // so that the device's cache does not hold what the next launch reads.
+  // Times `make(...)()` and prints its row. Each call of `make` prepares arguments of their own, `bytes` of them; several
+  // sets take turns, so that the device's cache does not hold what the next launch reads.
   void measure(Rate rate, const std::function<Launch()>& make);
 
   int failures() const { return failures_; }

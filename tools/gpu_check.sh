@@ -284,6 +284,7 @@ fi
 # --- all of them, one after the other ---------------------------------------------------------------------------------------------------
 
 whole=${EQ_SECONDS:-530}
+[ "$EQ_SIMULATED" = 0 ] || whole=${EQ_SECONDS:-36000}
 only=${EQ_ONLY:-facts build tests kernels demo train sanitizer}
 rows=() status_of_all=0 built=1
 summary() {
@@ -306,6 +307,7 @@ summary() {
 step() {  # name, seconds at most
   local name=$1 limit=$2 start=$SECONDS result status
   case " $only facts " in *" $name "*) ;; *) return ;; esac
+  [ "$EQ_SIMULATED" = 0 ] || limit=$((limit * 30))
   [ $((whole - SECONDS)) -ge "$limit" ] || limit=$((whole - SECONDS))
   rm -f "$work/$name.note"
   if [ $built = 0 ]; then
