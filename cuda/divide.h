@@ -1,9 +1,11 @@
 #pragma once
-// Division by a number that is the same for every thread: a multiplication and a shift instead of some twenty instructions.
+// Division by a number that is the same for every thread: a multiplication and a shift instead of some twenty instructions; and the
+// index arithmetic made of it.
 
 #include <cstdint>
 
 #include "core/host_device.h"
+#include "core/shape.h"
 
 namespace eq::cuda {
 
@@ -37,6 +39,23 @@ class Divider {
   int64_t divisor_ = 1;
   uint32_t multiplier_ = 1;
   int shift_ = 0;
+};
+
+// Element i of a result is element place(i) of an array that is read with other steps.
+struct GatherPlan {
+  int rank = 0;
+  Divider extent[kMaxRank];
+  int64_t step[kMaxRank] = {};
+
+  GatherPlan() = default;
+  GatherPlan(int rank, const int64_t* extents, const int64_t* steps) : rank(rank) {
+    for (int axis = 0; axis < rank; ++axis) extent[axis] = Divider(extents[axis]), step[axis] = steps[axis];
+  }
+  EQ_HOST_DEVICE int64_t place(int64_t i) const {
+    int64_t from = 0;
+    for (int axis = rank - 1; axis >= 0; --axis) from += extent[axis].split(i) * step[axis];
+    return from;
+  }
 };
 
 }  // namespace eq::cuda
