@@ -54,14 +54,14 @@ __device__ double term(T value, double centre) {
 struct RowPlan {
   int64_t rows, count;    // count: of a row
   int64_t chunk, chunks;  // elements of a chunk, a multiple of the pack; chunks of a row
-  int lanes;              // threads of a chunk: a power of two up to 32, or the whole block
+  int log_lanes;          // 2^log_lanes threads share a chunk: a part of a warp, a warp, or the whole block
 };
 
 // Result: [rows, chunks].
 template <class T, int N, bool squared>
 __global__ void row_sums(RowPlan plan, const T* x, const double* centres, Totals totals) {
-  const int lane = int(threadIdx.x) % plan.lanes;
-  const int64_t which = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / plan.lanes;
+  const int lanes = 1 << plan.log_lanes, lane = int(threadIdx.x) & (lanes - 1);
+  const int64_t which = (int64_t(blockIdx.x) * kThreads + threadIdx.x) >> plan.log_lanes;
   const bool exists = which < plan.rows * plan.chunks;
   const int64_t row = plan.chunks == 1 ? which : which / plan.chunks;
   const int64_t begin = (which - row * plan.chunks) * plan.chunk;
@@ -70,13 +70,13 @@ __global__ void row_sums(RowPlan plan, const T* x, const double* centres, Totals
   const T* from = x + row * plan.count + begin;
   double sums[N] = {};
 #pragma unroll 4
-  for (int64_t i = lane * N; i + N <= length; i += plan.lanes * N) {
+  for (int64_t i = lane * N; i + N <= length; i += lanes * N) {
     const Pack<T, N> values = load_pack<T, N>(from + i);
 #pragma unroll
     for (int k = 0; k < N; ++k) sums[k] += term<squared>(values[k], centre);
   }
   if constexpr (N > 1) {
-    for (int64_t i = length / N * N + lane; i < length; i += plan.lanes) sums[0] += term<squared>(from[i], centre);
+    for (int64_t i = length / N * N + lane; i < length; i += lanes) sums[0] += term<squared>(from[i], centre);
 #pragma unroll
     for (int half = N / 2; half > 0; half /= 2) {
 #pragma unroll
@@ -84,10 +84,10 @@ __global__ void row_sums(RowPlan plan, const T* x, const double* centres, Totals
     }
   }
   double total = sums[0];
-  if (plan.lanes > 32) {
+  if (lanes > 32) {
     total = block_sum(total);
   } else {
-    for (int distance = plan.lanes / 2; distance > 0; distance /= 2) total += __shfl_xor_sync(0xffffffffu, total, distance);
+    for (int distance = lanes / 2; distance > 0; distance /= 2) total += __shfl_xor_sync(0xffffffffu, total, distance);
   }
   if (exists && lane == 0) totals.store(which, total);
 }
@@ -157,13 +157,14 @@ int64_t chunks_for(int64_t loads, int64_t threads, int64_t others) {
 
 RowPlan plan_rows(const Extents& e, int pack) {
   const int64_t loads = divide_up(e.count, pack);
-  RowPlan plan{e.outer, e.count, e.count, 1, 1};
+  RowPlan plan{e.outer, e.count, e.count, 1, 0};
   if (loads >= 4 * kThreads || (loads >= kThreads / 2 && e.outer < kBlocks / 2)) {
-    plan.lanes = kThreads;
+    plan.log_lanes = 8;
+    static_assert(kThreads == 256);
     plan.chunk = divide_up(loads, chunks_for(loads, kThreads, e.outer)) * pack;
     plan.chunks = divide_up(e.count, plan.chunk);
   } else {
-    while (plan.lanes < 32 && plan.lanes * 4 < loads) plan.lanes *= 2;
+    while (plan.log_lanes < 5 && (int64_t{4} << plan.log_lanes) < loads) ++plan.log_lanes;
   }
   return plan;
 }
@@ -192,7 +193,7 @@ void reduce(const Tensor& x, const Extents& e, const double* centres, const Tens
     const Tensor parts = chunks == 1 ? y : Tensor::empty({e.outer, chunks, e.inner}, DType::kFloat64, x.device());
     const Totals totals(parts, chunks == 1 ? factor : 1);
     if (rows) {
-      launch(x.device(), "row sums", Grid{blocks_for(e.outer * chunks * row_plan.lanes, kThreads), kThreads}, row_sums<T, N, squared>,
+      launch(x.device(), "row sums", Grid{blocks_for((e.outer * chunks) << row_plan.log_lanes, kThreads), kThreads}, row_sums<T, N, squared>,
              row_plan, in, centres, totals);
     } else {
       const size_t shared = size_t(column_plan.lanes) * size_t(column_plan.width) * N * sizeof(double);

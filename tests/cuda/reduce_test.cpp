@@ -43,7 +43,10 @@ TEST_CASE("cuda: sum, mean and var over any axes", "[cuda][reduce]") {
 
 TEST_CASE("cuda: sums over several blocks and chunks", "[cuda][reduce]") {
   EQ_NEED_CUDA();
-  for (const cases::ReduceCase& c : cases::kLargeReduceCases) {
+  // Smaller than the CPU's large cases: a simulated thread costs a thousand times more.
+  const cases::ReduceCase large[] = {{{40003}, {}},          {{2, 30, 20, 19}, {0, 1, 2}}, {{2, 30, 20, 19}, {3}}, {{2, 30, 20, 64}, {1, 2}},
+                                     {{2, 70, 300}, {1}},    {{10, 20, 20, 8}, {0, 2}},    {{2, 20, 600}, {0}}};
+  for (const cases::ReduceCase& c : large) {
     check_sums(c.shape, c.axes);
     check_var(c.shape, c.axes);
   }
