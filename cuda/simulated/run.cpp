@@ -1,6 +1,7 @@
 #ifdef EQ_CUDA_SIMULATED
 #include "cuda/simulated/run.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -17,26 +18,39 @@ namespace {
 
 constexpr size_t kStackBytes = 128 << 10;
 
+// swapcontext asks the kernel for the signal mask, several times the cost of the switch itself: only the first entry to a fiber uses it.
+// The address sanitizer does not follow jumps between stacks.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kJump = false;
+#else
+constexpr bool kJump = true;
+#endif
+
 enum class Waiting { kNo, kBlock, kWarp };
 
+// Goes on from block to block: the stack and the place on it are reused.
 struct Fiber {
   ucontext_t context;
+  jmp_buf place;
+  bool entered = false;
   std::unique_ptr<char[]> stack = std::make_unique_for_overwrite<char[]>(kStackBytes);
   uint3 index;
   Waiting waiting = Waiting::kNo;
   bool ended = false;
+  int turn = 0;  // exchanges alternate between two sets of slots: whoever writes one has seen all lanes leave it
   void* fake_stack = nullptr;  // of the address sanitizer
 };
 
 // The block that is running.
 struct Block {
   ucontext_t scheduler;
-  std::vector<std::unique_ptr<Fiber>> fibers;  // kept from block to block: stacks are reused
+  jmp_buf scheduler_place;
+  std::vector<std::unique_ptr<Fiber>> fibers;
   size_t count = 0;
   size_t current = 0;
   const std::function<void()>* kernel = nullptr;
   std::vector<unsigned char> shared;
-  unsigned char exchanged[32][32][64];  // [warp][lane]
+  unsigned char exchanged[2][32][32][64];  // [turn][warp][lane]
   const void* scheduler_stack = nullptr;
   size_t scheduler_stack_bytes = 0;
 };
@@ -49,14 +63,16 @@ Order current_order = Order::kForward;
   std::abort();
 }
 
-void to_scheduler(bool ending) {
+void to_scheduler() {
   Fiber& fiber = *block.fibers[block.current];
 #ifdef __SANITIZE_ADDRESS__
-  __sanitizer_start_switch_fiber(ending ? nullptr : &fiber.fake_stack, block.scheduler_stack, block.scheduler_stack_bytes);
-#else
-  (void)ending;
+  __sanitizer_start_switch_fiber(&fiber.fake_stack, block.scheduler_stack, block.scheduler_stack_bytes);
 #endif
-  swapcontext(&fiber.context, &block.scheduler);
+  if constexpr (kJump) {
+    if (_setjmp(fiber.place) == 0) _longjmp(block.scheduler_place, 1);
+  } else {
+    swapcontext(&fiber.context, &block.scheduler);
+  }
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(fiber.fake_stack, &block.scheduler_stack, &block.scheduler_stack_bytes);
 #endif
@@ -66,9 +82,11 @@ void fiber_main() {
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(nullptr, &block.scheduler_stack, &block.scheduler_stack_bytes);
 #endif
-  (*block.kernel)();
-  block.fibers[block.current]->ended = true;
-  to_scheduler(true);
+  for (;;) {
+    (*block.kernel)();
+    block.fibers[block.current]->ended = true;
+    to_scheduler();
+  }
 }
 
 void resume(size_t which) {
@@ -79,7 +97,15 @@ void resume(size_t which) {
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(&fake_stack, fiber.stack.get(), kStackBytes);
 #endif
-  swapcontext(&block.scheduler, &fiber.context);
+  if constexpr (kJump) {
+    if (_setjmp(block.scheduler_place) == 0) {
+      if (fiber.entered) _longjmp(fiber.place, 1);
+      fiber.entered = true;
+      setcontext(&fiber.context);
+    }
+  } else {
+    swapcontext(&block.scheduler, &fiber.context);
+  }
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
 #endif
@@ -88,17 +114,21 @@ void resume(size_t which) {
 void start_fibers(dim3 threads) {
   block.count = size_t(threads.x) * threads.y * threads.z;
   if (block.count > 1024) give_up("a block has at most 1024 threads");
-  while (block.fibers.size() < block.count) block.fibers.push_back(std::make_unique<Fiber>());
-  for (size_t i = 0; i < block.count; ++i) {
-    Fiber& fiber = *block.fibers[i];
-    fiber.index = {unsigned(i % threads.x), unsigned(i / threads.x % threads.y), unsigned(i / threads.x / threads.y)};
-    fiber.waiting = Waiting::kNo;
-    fiber.ended = false;
+  while (block.fibers.size() < block.count) {
+    block.fibers.push_back(std::make_unique<Fiber>());
+    Fiber& fiber = *block.fibers.back();
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.get();
     fiber.context.uc_stack.ss_size = kStackBytes;
     fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, fiber_main, 0);
+  }
+  for (size_t i = 0; i < block.count; ++i) {
+    Fiber& fiber = *block.fibers[i];
+    fiber.index = {unsigned(i % threads.x), unsigned(i / threads.x % threads.y), unsigned(i / threads.x / threads.y)};
+    fiber.waiting = Waiting::kNo;
+    fiber.ended = false;
+    fiber.turn = 0;
   }
 }
 
@@ -157,11 +187,12 @@ int lane() { return int(block.current % 32); }
 
 void exchange(const void* value, size_t bytes, void* values_of_all_lanes) {
   if (bytes > 64) give_up("a value exchanged in a warp has at most 64 bytes");
-  unsigned char(*slots)[64] = block.exchanged[block.current / 32];
+  int& turn = block.fibers[block.current]->turn;
+  unsigned char(*slots)[64] = block.exchanged[turn][block.current / 32];
+  turn = 1 - turn;
   std::memcpy(slots[block.current % 32], value, bytes);
   __syncwarp();
   for (int i = 0; i < 32; ++i) std::memcpy(static_cast<unsigned char*>(values_of_all_lanes) + size_t(i) * bytes, slots[i], bytes);
-  __syncwarp();  // before anyone writes again
 }
 
 void run(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()>& kernel) {
@@ -184,7 +215,7 @@ namespace {
 void wait(eq::cuda::simulated::Waiting kind) {
   using namespace eq::cuda::simulated;
   block.fibers[block.current]->waiting = kind;
-  to_scheduler(false);
+  to_scheduler();
 }
 }  // namespace
 void __syncthreads() { wait(eq::cuda::simulated::Waiting::kBlock); }
