@@ -101,7 +101,7 @@ __device__ Tap<W> tap_of(int64_t position, int64_t in, int64_t out, bool align_c
 }
 
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads) bilinear_forward_kernel(const __grid_constant__ ForwardPlan<T> plan, T* __restrict__ y) {
+__global__ void __launch_bounds__(kThreads, 3) bilinear_forward_kernel(const __grid_constant__ ForwardPlan<T> plan, T* __restrict__ y) {
   using W = Wide<T>;
   __shared__ Tap<W> taps[kMostColumns + kMostRows];  // columns, then rows
   const Rectangle& rectangle = plan.rectangle;
@@ -260,7 +260,7 @@ __device__ Reach<W> reach_of(int64_t cell, int64_t in, int64_t out, Reading read
 }
 
 template <class From, class To, int N>
-__global__ void __launch_bounds__(kThreads) resize_backward_kernel(const __grid_constant__ GatherPlan<From, To> plan) {
+__global__ void __launch_bounds__(kThreads, 3) resize_backward_kernel(const __grid_constant__ GatherPlan<From, To> plan) {
   using W = Wide<To>;
   __shared__ Reach<W> reaches[kMostColumns + kMostRows];  // columns, then rows
   int which = 0;
