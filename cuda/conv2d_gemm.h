@@ -1,0 +1,346 @@
+#pragma once
+// Convolution as matrix multiplication without a matrix of patches: the tiles of conv2d_tile.h copy what they multiply straight from the tensors.
+//
+//   forward          rows: pixels of y      columns: output channels   depth: taps x input channels of the group
+//   backward input   rows: pixels of x      columns: input channels    depth: taps x output channels of the group, per phase of the stride
+//   backward weight  rows: output channels  columns: taps x input ch.  depth: pixels of y, in chunks whose sums a second kernel adds in order
+//
+// Channels are innermost everywhere, so a thread copies 16-byte packs where the channel counts allow it, single values elsewhere. Where a row
+// of a block reads is worked out once; a slice of the depth adds one offset, and one test per axis against the border. Groups are a grid axis.
+
+#include <numeric>
+#include <type_traits>
+
+#include "cuda/conv2d_axis.h"
+#include "cuda/conv2d_tile.h"
+#include "cuda/divisor.h"
+#include "cuda/own_conv2d.h"
+
+namespace eq::cuda {
+
+// A row's pixel in the input, before a tap is added, and the elements up to it (and to the group's first channel).
+struct InputPlace {
+  int64_t element;
+  int h, w;
+  __device__ bool inside(unsigned tap_h, unsigned tap_w, const CorrelationAxis& along_h, const CorrelationAxis& along_w) const {
+    return unsigned(h) + tap_h < unsigned(along_h.in) && unsigned(w) + tap_w < unsigned(along_w.in);
+  }
+};
+
+// Writes the block's results, which each thread holds a part of, through shared memory: in lines, in packs if `packed`. Row i goes to
+// out + to(i), or nowhere if that is negative; `columns` of a row exist; finish(value, column) is what is stored.
+template <class Tile, class Out, class Multiply, class To, class Finish>
+__device__ inline void store_results(const Multiply& multiply, Out* shared, Out* out, int columns, bool packed, const To& to, const Finish& finish) {
+  constexpr int kLine = kResultLine<Out, Tile>, kPack = kPackWidth<Out>, kPerLine = Tile::kColumns / kPack;
+  multiply.results([&](int row, int column, const auto* values) {
+    Pack<Out, Multiply::kTogether> pack;
+#pragma unroll
+    for (int i = 0; i < Multiply::kTogether; ++i) pack[i] = finish(values[i], column + i);
+    store_pack(shared + row * kLine + column, pack);
+  });
+  __syncthreads();
+  for (int i = int(threadIdx.x); i < Tile::kRows * kPerLine; i += Tile::kThreads) {
+    const int row = i / kPerLine, column = i % kPerLine * kPack;
+    const int64_t element = to(row);
+    if (element < 0 || column >= columns) continue;
+    const auto pack = load_pack<Out, kPack>(shared + row * kLine + column);
+    Out* target = out + element + column;
+    if (packed) {
+      store_pack(target, pack);
+    } else {
+#pragma unroll
+      for (int j = 0; j < kPack; ++j) {
+        if (column + j < columns) target[j] = pack[j];
+      }
+    }
+  }
+}
+
+// Tiles of one kind of result: columns, rows, then whatever is outside them; `rows` may be more than some phases have.
+struct TileGrid {
+  int columns, rows;
+};
+
+template <class T>
+struct CorrelationArguments {
+  Convolution shape;
+  TileGrid tiles;
+  const T *in, *weight, *bias;
+  T* out;
+  bool packed_out;
+};
+
+template <class T, class Tile, int kPack, bool kBackward>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) correlate_kernel(CorrelationArguments<T> arguments) {
+  constexpr Along kWeightAlong = kBackward ? Along::kRows : Along::kDepth;
+  using A = typename Slice<T, Tile::kRows, Along::kDepth>::template Copies<Tile::kThreads, kPack>;
+  using B = typename Slice<T, Tile::kColumns, kWeightAlong>::template Copies<Tile::kThreads, kPack>;
+  constexpr bool kKeepPlaces = A::kCount <= 4 && std::is_same_v<T, bfloat16>;  // in registers: the FMA tiles have none to spare
+  __shared__ InputPlace places[Tile::kRows];
+  __shared__ int64_t targets[Tile::kRows];
+
+  const Convolution& shape = arguments.shape;
+  unsigned block = blockIdx.x;
+  const int first_column = int(block % unsigned(arguments.tiles.columns)) * Tile::kColumns;
+  block /= unsigned(arguments.tiles.columns);
+  const int64_t first_row = int64_t(block % unsigned(arguments.tiles.rows)) * Tile::kRows;
+  block /= unsigned(arguments.tiles.rows);
+  const int group = int(block % unsigned(shape.groups)), phase = int(block / unsigned(shape.groups));
+  const CorrelationAxis h = kBackward ? shape.h.backward(phase / shape.w.phases()) : shape.h.forward();
+  const CorrelationAxis w = kBackward ? shape.w.backward(phase % shape.w.phases()) : shape.w.forward();
+  const int64_t rows = int64_t(shape.images) * h.out * w.out;
+  if (first_row >= rows) return;
+
+  const int channels = kBackward ? shape.out_channels : shape.in_channels;  // of the depth
+  const int columns = kBackward ? shape.in_channels : shape.out_channels;
+  const int depth = h.taps * w.taps * channels, slices = (depth + kDepth<T> - 1) / kDepth<T>;
+  const int64_t in_pixel = int64_t(channels) * shape.groups, out_pixel = int64_t(columns) * shape.groups;
+  for (int i = int(threadIdx.x); i < Tile::kRows; i += Tile::kThreads) {
+    const int64_t row = first_row + i < rows ? first_row + i : rows - 1;  // past the end: anything that can be read
+    const int64_t q = row % w.out, p = row / w.out % h.out, image = row / w.out / h.out;
+    const int64_t from_h = h.origin + p * h.step, from_w = w.origin + q * w.step;
+    places[i] = {((image * h.in + from_h) * w.in + from_w) * in_pixel + group * channels, int(from_h), int(from_w)};
+    const int64_t pixel = (image * (kBackward ? shape.h.in : shape.h.out) + h.first + p * h.every) * (kBackward ? shape.w.in : shape.w.out) +
+                          w.first + q * w.every;
+    targets[i] = first_row + i < rows ? pixel * out_pixel + int64_t(group) * columns + first_column : -1;
+  }
+  __syncthreads();
+
+  InputPlace kept[kKeepPlaces ? A::kCount : 1];
+  if constexpr (kKeepPlaces) {
+#pragma unroll
+    for (int i = 0; i < A::kCount; ++i) kept[i] = places[A::line(i)];
+  }
+  const Divisor by_channels(channels), by_taps_w(w.taps > 0 ? w.taps : 1);
+  const T* weight = arguments.weight + int64_t(group) * shape.out_channels * shape.filter();
+
+  const auto copy = [&](int slice, T* a, T* b) {
+    int channel = slice * kDepth<T> + A::place();
+    const bool exists = channel < depth;
+    const int k = channel;
+    int s = by_channels.divide(channel);
+    const int r = by_taps_w.divide(s);
+    const unsigned tap_h = unsigned(r) * unsigned(h.spread), tap_w = unsigned(s) * unsigned(w.spread);
+    const int64_t offset = (int64_t(r) * h.spread * w.in + int64_t(s) * w.spread) * in_pixel + channel;
+#pragma unroll
+    for (int i = 0; i < A::kCount; ++i) {
+      const InputPlace& place = kKeepPlaces ? kept[kKeepPlaces ? i : 0] : places[A::line(i)];
+      const bool valid = exists && place.inside(tap_h, tap_w, h, w);
+      copy_async<kPack * sizeof(T)>(A::target(a, i), valid ? arguments.in + place.element + offset : arguments.in, valid);
+    }
+    if constexpr (!kBackward) {  // the filter of a column, from k on
+#pragma unroll
+      for (int i = 0; i < B::kCount; ++i) {
+        const int column = first_column + B::line(i);
+        const T* from = weight + int64_t(column < columns ? column : 0) * depth + (exists ? k : 0);
+        copy_async<kPack * sizeof(T)>(B::target(b, i), from, exists);
+      }
+    } else {  // input channels, from `column` on, of one tap of one filter
+      const int column = first_column + B::place();
+#pragma unroll
+      for (int i = 0; i < B::kCount; ++i) {
+        int filter = slice * kDepth<T> + B::line(i);
+        const bool real = filter < depth;
+        int tap_s = by_channels.divide(filter);
+        const int tap_r = by_taps_w.divide(tap_s);
+        const int tap = (h.tap_first + tap_r * h.tap_every) * shape.w.kernel + w.tap_first + tap_s * w.tap_every;
+        const int64_t element = int64_t(filter) * shape.filter() + int64_t(tap) * columns + (column < columns ? column : 0);
+        copy_async<kPack * sizeof(T)>(B::target(b, i), real ? weight + element : weight, real);
+      }
+    }
+  };
+  typename MultiplyOf<T, Tile, Along::kDepth, kWeightAlong>::type multiply;
+  T* shared = shared_memory<T>();
+  multiply_slices<T, Tile, Along::kDepth, kWeightAlong>(slices, shared, copy, multiply);
+  const T* bias = arguments.bias == nullptr ? nullptr : arguments.bias + int64_t(group) * columns + first_column;
+  const int rest = columns - first_column;
+  store_results<Tile>(multiply, shared, arguments.out, rest, arguments.packed_out, [&](int row) { return targets[row]; },
+                      [&](Wide<T> value, int column) { return T(bias != nullptr && column < rest ? value + Wide<T>(bias[column]) : value); });
+}
+
+template <class T>
+struct WeightArguments {
+  Convolution shape;
+  TileGrid tiles;
+  int64_t chunk;  // pixels of y
+  Divisor by_w, by_h;  // of y
+  const T *grad_y, *x;
+  Wide<T>* sums;  // [chunk][O, kh, kw, I/groups]
+  bool packed_out;
+};
+
+template <class T, class Tile, int kPack>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) weight_kernel(WeightArguments<T> arguments) {
+  using A = typename Slice<T, Tile::kRows, Along::kRows>::template Copies<Tile::kThreads, kPack>;
+  using B = typename Slice<T, Tile::kColumns, Along::kRows>::template Copies<Tile::kThreads, kPack>;
+  const Convolution& shape = arguments.shape;
+  unsigned block = blockIdx.x;
+  const int first_column = int(block % unsigned(arguments.tiles.columns)) * Tile::kColumns;
+  block /= unsigned(arguments.tiles.columns);
+  const int first_row = int(block % unsigned(arguments.tiles.rows)) * Tile::kRows;
+  block /= unsigned(arguments.tiles.rows);
+  const int group = int(block % unsigned(shape.groups));
+  const int64_t chunk = block / unsigned(shape.groups), begin = chunk * arguments.chunk, pixels = shape.out_pixels();
+  const int depth = int(begin + arguments.chunk < pixels ? arguments.chunk : pixels - begin), slices = (depth + kDepth<T> - 1) / kDepth<T>;
+
+  const int rows = shape.out_channels, columns = int(shape.filter());
+  const CorrelationAxis h = shape.h.forward(), w = shape.w.forward();
+  // This thread's places in the lines: an output channel; a tap and an input channel. Past the end: anything that can be read.
+  const int row = first_row + A::place(), column = first_column + B::place();
+  const int64_t y_pixel = int64_t(rows) * shape.groups, x_pixel = int64_t(shape.in_channels) * shape.groups;
+  const T* grad_y = arguments.grad_y + begin * y_pixel + int64_t(group) * rows + (row < rows ? row : 0);
+  const int tap = (column < columns ? column : 0) / shape.in_channels, channel = (column < columns ? column : 0) % shape.in_channels;
+  const unsigned tap_h = unsigned(tap / w.taps) * unsigned(h.spread) + unsigned(h.origin);
+  const unsigned tap_w = unsigned(tap % w.taps) * unsigned(w.spread) + unsigned(w.origin);
+  const int picture = h.out * w.out, first_image = int(begin / picture), first_pixel = int(begin % picture);
+  const T* x = arguments.x + int64_t(group) * shape.in_channels + channel;
+
+  const auto copy = [&](int slice, T* a, T* b) {
+#pragma unroll
+    for (int i = 0; i < A::kCount; ++i) {
+      const int pixel = slice * kDepth<T> + A::line(i);
+      const bool exists = pixel < depth;
+      copy_async<kPack * sizeof(T)>(A::target(a, i), exists ? grad_y + pixel * y_pixel : grad_y, exists);
+    }
+#pragma unroll
+    for (int i = 0; i < B::kCount; ++i) {
+      const int pixel = slice * kDepth<T> + B::line(i);
+      int q = first_pixel + pixel;
+      int p = arguments.by_w.divide(q);
+      const int image = first_image + arguments.by_h.divide(p);
+      const unsigned at_h = unsigned(p) * unsigned(h.step) + tap_h, at_w = unsigned(q) * unsigned(w.step) + tap_w;
+      const bool valid = pixel < depth && at_h < unsigned(h.in) && at_w < unsigned(w.in);
+      const T* from = x + ((int64_t(image) * h.in + at_h) * w.in + at_w) * x_pixel;
+      copy_async<kPack * sizeof(T)>(B::target(b, i), valid ? from : arguments.x, valid);
+    }
+  };
+  typename MultiplyOf<T, Tile, Along::kRows, Along::kRows>::type multiply;
+  T* shared = shared_memory<T>();
+  multiply_slices<T, Tile, Along::kRows, Along::kRows>(slices, shared, copy, multiply);
+  const int64_t filters = chunk * y_pixel + int64_t(group) * rows + first_row;
+  const int rest = rows - first_row;
+  store_results<Tile>(multiply, reinterpret_cast<Wide<T>*>(shared), arguments.sums, columns - first_column, arguments.packed_out,
+                      [&](int row) { return row < rest ? (filters + row) * columns + first_column : int64_t(-1); },
+                      [](Wide<T> value, int) { return value; });
+}
+
+// out[i] = sums[0][i] + sums[1][i] + ...
+template <class T>
+struct AddChunks {
+  const Wide<T>* sums;
+  T* out;
+  int64_t count, chunks;
+  EQ_HOST_DEVICE void operator()(int64_t i) const {
+    Wide<T> sum = 0;
+#pragma unroll 8
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += sums[chunk * count + i];
+    out[i] = T(sum);
+  }
+};
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Large tiles reuse more of what they read; small ones give a small problem more blocks. By the shapes alone, with about one block for each
+// multiprocessor of a large GPU in mind.
+constexpr int64_t kEnoughBlocks = 128;
+inline bool fills_large_tiles(int64_t rows, int64_t columns, int64_t times) {
+  return columns > SmallTile::kColumns && rows > SmallTile::kRows &&
+         divide_up(rows, LargeTile::kRows) * divide_up(columns, LargeTile::kColumns) * times >= kEnoughBlocks;
+}
+
+template <class T, class Tile, int kPack, bool kBackward>
+void launch_correlation(Device device, CorrelationArguments<T> arguments, int64_t rows, int64_t columns, int64_t times) {
+  constexpr Along kWeightAlong = kBackward ? Along::kRows : Along::kDepth;
+  const int64_t down = divide_up(rows, Tile::kRows), across = divide_up(columns, Tile::kColumns);
+  const unsigned blocks = blocks_for(down * across * times, 1);
+  arguments.tiles = {int(across), int(down)};
+  launch(device, kBackward ? "conv2d, backward input" : "conv2d",
+         Grid{blocks, Tile::kThreads, tile_bytes<T, T, Tile, Along::kDepth, kWeightAlong>()}, correlate_kernel<T, Tile, kPack, kBackward>, arguments);
+}
+
+template <class T, bool kBackward>
+void correlate(const Convolution& shape, const Tensor& in, const Tensor& weight, const Tensor& bias, Tensor& out, Tiles tiles) {
+  if (out.numel() == 0) return;
+  const int channels = kBackward ? std::gcd(shape.in_channels, shape.out_channels) : shape.in_channels;
+  const int columns = kBackward ? shape.in_channels : shape.out_channels;
+  const int64_t phases = kBackward ? int64_t(shape.h.phases()) * shape.w.phases() : 1;
+  const int64_t rows = kBackward ? shape.images * divide_up(shape.h.in, shape.h.stride) * divide_up(shape.w.in, shape.w.stride)
+                                 : shape.out_pixels();  // of the largest phase
+  const bool packed_out = columns % kPackWidth<T> == 0 && reinterpret_cast<uintptr_t>(data<T>(out)) % 16 == 0;
+  const CorrelationArguments<T> arguments = {shape, {}, data<T>(in), data<T>(weight), data<T>(bias), data<T>(out), packed_out};
+  with_pack<T>(channels, [&]<int kPack>() {
+    if constexpr (kPack > 1 && !std::is_same_v<T, double>) {
+      if (tiles == Tiles::kByShape ? fills_large_tiles(rows, columns, phases * shape.groups) : tiles == Tiles::kLarge) {
+        return launch_correlation<T, LargeTile, kPack, kBackward>(out.device(), arguments, rows, columns, phases * shape.groups);
+      }
+    }
+    launch_correlation<T, SmallTile, kPack, kBackward>(out.device(), arguments, rows, columns, phases * shape.groups);
+  }, arguments.in, arguments.weight);
+}
+
+template <class T>
+void gemm_conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& options,
+                         Tiles tiles) {
+  correlate<T, false>(convolution_of(x.shape(), weight.shape(), y.shape(), options), x, weight, bias, y, tiles);
+}
+
+template <class T>
+void gemm_conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x, const Conv2dOptions& options, Tiles tiles) {
+  correlate<T, true>(convolution_of(grad_x.shape(), weight.shape(), grad_y.shape(), options), grad_y, weight, {}, grad_x, tiles);
+}
+
+// Pixels per chunk: enough chunks that all tiles together fill a large GPU a few times, each of a few hundred pixels at least and, so that
+// float32 sums stay accurate, 2^14 at most; their sums take 128 MiB at most, or the gradient's own size.
+inline int64_t pixels_per_chunk(int64_t pixels, int64_t tiles, int64_t weights, size_t value_bytes) {
+  constexpr int64_t kBlocks = 4 * kEnoughBlocks, kShortest = 256, kLongest = 1 << 14, kMostChunks = 128, kUnit = 32;
+  constexpr int64_t kBytes = int64_t{128} << 20;
+  const int64_t wanted = std::max(std::min({divide_up(kBlocks, tiles), divide_up(pixels, kShortest), kMostChunks}), divide_up(pixels, kLongest));
+  const int64_t chunks = std::max<int64_t>(1, std::min(wanted, kBytes / (weights * int64_t(value_bytes))));
+  return divide_up(divide_up(pixels, chunks), kUnit) * kUnit;
+}
+
+template <class T, class Tile, int kPack>
+void launch_weight(const WeightArguments<T>& from, Tensor& grad_weight) {
+  const Convolution& shape = from.shape;
+  WeightArguments<T> arguments = from;
+  const int64_t down = divide_up(shape.out_channels, Tile::kRows), across = divide_up(shape.filter(), Tile::kColumns);
+  const int64_t pixels = shape.out_pixels(), count = grad_weight.numel();
+  arguments.tiles = {int(across), int(down)};
+  arguments.chunk = pixels_per_chunk(pixels, down * across * shape.groups, count, sizeof(Wide<T>));
+  const int64_t chunks = divide_up(pixels, arguments.chunk);
+  Tensor sums;
+  if constexpr (std::is_same_v<T, Wide<T>>) {
+    if (chunks == 1) sums = grad_weight;  // nothing to add
+  }
+  const bool direct = sums.defined();
+  if (!direct) sums = Tensor::empty({chunks, count}, dtype_of<Wide<T>>::value, grad_weight.device());
+  arguments.sums = data<Wide<T>>(sums);
+  arguments.packed_out = shape.filter() % kPackWidth<Wide<T>> == 0 && reinterpret_cast<uintptr_t>(arguments.sums) % 16 == 0;
+  launch(grad_weight.device(), "conv2d, backward weight",
+         Grid{blocks_for(down * across * shape.groups * chunks, 1), Tile::kThreads, tile_bytes<T, Wide<T>, Tile, Along::kRows, Along::kRows>()},
+         weight_kernel<T, Tile, kPack>, arguments);
+  if (!direct) for_each(grad_weight.device(), "conv2d, sum of chunks", count, AddChunks<T>{arguments.sums, data<T>(grad_weight), count, chunks});
+}
+
+template <class T>
+void gemm_conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& options, Tiles tiles) {
+  const Convolution shape = convolution_of(x.shape(), grad_weight.shape(), grad_y.shape(), options);
+  if (shape.out_pixels() == 0) {
+    for_each(grad_weight.device(), "conv2d, no pixels", grad_weight.numel(), AddChunks<T>{nullptr, data<T>(grad_weight), grad_weight.numel(), 0});
+    return;
+  }
+  const WeightArguments<T> arguments = {shape,   {}, 0, Divisor(shape.w.out), Divisor(shape.h.out), data<T>(grad_y), data<T>(x),
+                                        nullptr, false};
+  with_pack<T>(std::gcd(shape.in_channels, shape.out_channels), [&]<int kPack>() {
+    if constexpr (kPack > 1 && !std::is_same_v<T, double>) {
+      // Chunks make up for few tiles, if there are pixels enough.
+      const int64_t chunks = divide_up(shape.out_pixels(), 512);
+      if (tiles == Tiles::kByShape ? fills_large_tiles(shape.out_channels, shape.filter(), shape.groups * chunks) : tiles == Tiles::kLarge) {
+        return launch_weight<T, LargeTile, kPack>(arguments, grad_weight);
+      }
+    }
+    launch_weight<T, SmallTile, kPack>(arguments, grad_weight);
+  }, arguments.grad_y, arguments.x);
+}
+
+}  // namespace eq::cuda
