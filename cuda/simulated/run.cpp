@@ -25,6 +25,7 @@ struct Fiber {
   uint3 index;
   Waiting waiting = Waiting::kNo;
   bool ended = false;
+  int turn = 0;  // exchanges alternate between two sets of slots: whoever writes one has seen all lanes leave it
   void* fake_stack = nullptr;  // of the address sanitizer
 };
 
@@ -36,7 +37,7 @@ struct Block {
   size_t current = 0;
   const std::function<void()>* kernel = nullptr;
   std::vector<unsigned char> shared;
-  unsigned char exchanged[32][32][64];  // [warp][lane]
+  unsigned char exchanged[2][32][32][64];  // [turn][warp][lane]
   const void* scheduler_stack = nullptr;
   size_t scheduler_stack_bytes = 0;
 };
@@ -94,6 +95,7 @@ void start_fibers(dim3 threads) {
     fiber.index = {unsigned(i % threads.x), unsigned(i / threads.x % threads.y), unsigned(i / threads.x / threads.y)};
     fiber.waiting = Waiting::kNo;
     fiber.ended = false;
+    fiber.turn = 0;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.get();
     fiber.context.uc_stack.ss_size = kStackBytes;
@@ -157,11 +159,12 @@ int lane() { return int(block.current % 32); }
 
 void exchange(const void* value, size_t bytes, void* values_of_all_lanes) {
   if (bytes > 64) give_up("a value exchanged in a warp has at most 64 bytes");
-  unsigned char(*slots)[64] = block.exchanged[block.current / 32];
+  int& turn = block.fibers[block.current]->turn;
+  unsigned char(*slots)[64] = block.exchanged[turn][block.current / 32];
+  turn = 1 - turn;
   std::memcpy(slots[block.current % 32], value, bytes);
   __syncwarp();
   for (int i = 0; i < 32; ++i) std::memcpy(static_cast<unsigned char*>(values_of_all_lanes) + size_t(i) * bytes, slots[i], bytes);
-  __syncwarp();  // before anyone writes again
 }
 
 void run(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()>& kernel) {
