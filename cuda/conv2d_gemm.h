@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "cuda/conv2d_axis.h"
+#include "cuda/conv2d_chunks.h"
 #include "cuda/conv2d_tile.h"
 #include "cuda/divisor.h"
 #include "cuda/own_conv2d.h"
@@ -224,20 +225,6 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) weight_kernel(W
                       [](Wide<T> value, int) { return value; });
 }
 
-// out[i] = sums[0][i] + sums[1][i] + ...
-template <class T>
-struct AddChunks {
-  const Wide<T>* sums;
-  T* out;
-  int64_t count, chunks;
-  EQ_HOST_DEVICE void operator()(int64_t i) const {
-    Wide<T> sum = 0;
-#pragma unroll 8
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += sums[chunk * count + i];
-    out[i] = T(sum);
-  }
-};
-
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Large tiles reuse more of what they read; small ones give a small problem more blocks. By the shapes alone, with about one block for each
@@ -289,16 +276,6 @@ void gemm_conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tens
   correlate<T, true>(convolution_of(grad_x.shape(), weight.shape(), grad_y.shape(), options), grad_y, weight, {}, grad_x, tiles);
 }
 
-// Pixels per chunk: enough chunks that all tiles together fill a large GPU a few times, each of a few hundred pixels at least and, so that
-// float32 sums stay accurate, 2^14 at most; their sums take 128 MiB at most, or the gradient's own size.
-inline int64_t pixels_per_chunk(int64_t pixels, int64_t tiles, int64_t weights, size_t value_bytes) {
-  constexpr int64_t kBlocks = 4 * kEnoughBlocks, kShortest = 256, kLongest = 1 << 14, kMostChunks = 128, kUnit = 32;
-  constexpr int64_t kBytes = int64_t{128} << 20;
-  const int64_t wanted = std::max(std::min({divide_up(kBlocks, tiles), divide_up(pixels, kShortest), kMostChunks}), divide_up(pixels, kLongest));
-  const int64_t chunks = std::max<int64_t>(1, std::min(wanted, kBytes / (weights * int64_t(value_bytes))));
-  return divide_up(divide_up(pixels, chunks), kUnit) * kUnit;
-}
-
 template <class T, class Tile, int kPack>
 void launch_weight(const WeightArguments<T>& from, Tensor& grad_weight) {
   const Convolution& shape = from.shape;
@@ -306,7 +283,7 @@ void launch_weight(const WeightArguments<T>& from, Tensor& grad_weight) {
   const int64_t down = divide_up(shape.out_channels, Tile::kRows), across = divide_up(shape.filter(), Tile::kColumns);
   const int64_t pixels = shape.out_pixels(), count = grad_weight.numel();
   arguments.tiles = {int(across), int(down)};
-  arguments.chunk = pixels_per_chunk(pixels, down * across * shape.groups, count, sizeof(Wide<T>));
+  arguments.chunk = pixels_per_chunk(pixels, down * across * shape.groups, 256, count * int64_t(sizeof(Wide<T>)));
   const int64_t chunks = divide_up(pixels, arguments.chunk);
   Tensor sums;
   if constexpr (std::is_same_v<T, Wide<T>>) {
@@ -319,14 +296,14 @@ void launch_weight(const WeightArguments<T>& from, Tensor& grad_weight) {
   launch(grad_weight.device(), "conv2d, backward weight",
          Grid{blocks_for(down * across * shape.groups * chunks, 1), Tile::kThreads, tile_bytes<T, Wide<T>, Tile, Along::kRows, Along::kRows>()},
          weight_kernel<T, Tile, kPack>, arguments);
-  if (!direct) for_each(grad_weight.device(), "conv2d, sum of chunks", count, AddChunks<T>{arguments.sums, data<T>(grad_weight), count, chunks});
+  if (!direct) add_chunks<T>(sums, grad_weight, 1, count);
 }
 
 template <class T>
 void gemm_conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& options, Tiles tiles) {
   const Convolution shape = convolution_of(x.shape(), grad_weight.shape(), grad_y.shape(), options);
   if (shape.out_pixels() == 0) {
-    for_each(grad_weight.device(), "conv2d, no pixels", grad_weight.numel(), AddChunks<T>{nullptr, data<T>(grad_weight), grad_weight.numel(), 0});
+    grad_weight.fill_(0);
     return;
   }
   const WeightArguments<T> arguments = {shape,   {}, 0, Divisor(shape.w.out), Divisor(shape.h.out), data<T>(grad_y), data<T>(x),
