@@ -1,6 +1,8 @@
 #ifdef EQ_CUDA_SIMULATED
+#undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
 #include "cuda/simulated/run.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -21,6 +23,8 @@ enum class Waiting { kNo, kBlock, kWarp };
 
 struct Fiber {
   ucontext_t context;
+  jmp_buf resumed;  // where it goes on; from its first wait on
+  bool entered = false;
   std::unique_ptr<char[]> stack = std::make_unique_for_overwrite<char[]>(kStackBytes);
   uint3 index;
   Waiting waiting = Waiting::kNo;
@@ -32,6 +36,7 @@ struct Fiber {
 // The block that is running.
 struct Block {
   ucontext_t scheduler;
+  jmp_buf scheduler_resumed;
   std::vector<std::unique_ptr<Fiber>> fibers;  // kept from block to block: stacks are reused
   size_t count = 0;
   size_t current = 0;
@@ -54,12 +59,11 @@ void to_scheduler(bool ending) {
   Fiber& fiber = *block.fibers[block.current];
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_start_switch_fiber(ending ? nullptr : &fiber.fake_stack, block.scheduler_stack, block.scheduler_stack_bytes);
+  swapcontext(&fiber.context, &block.scheduler);
+  __sanitizer_finish_switch_fiber(fiber.fake_stack, &block.scheduler_stack, &block.scheduler_stack_bytes);
 #else
   (void)ending;
-#endif
-  swapcontext(&fiber.context, &block.scheduler);
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(fiber.fake_stack, &block.scheduler_stack, &block.scheduler_stack_bytes);
+  if (_setjmp(fiber.resumed) == 0) _longjmp(block.scheduler_resumed, 1);
 #endif
 }
 
@@ -79,10 +83,14 @@ void resume(size_t which) {
 #ifdef __SANITIZE_ADDRESS__
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(&fake_stack, fiber.stack.get(), kStackBytes);
-#endif
   swapcontext(&block.scheduler, &fiber.context);
-#ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#else
+  // swapcontext saves and restores the signal mask, two system calls each way; jumps between the stacks do not.
+  if (_setjmp(block.scheduler_resumed) != 0) return;
+  if (fiber.entered) _longjmp(fiber.resumed, 1);
+  fiber.entered = true;
+  setcontext(&fiber.context);
 #endif
 }
 
@@ -96,6 +104,7 @@ void start_fibers(dim3 threads) {
     fiber.waiting = Waiting::kNo;
     fiber.ended = false;
     fiber.turn = 0;
+    fiber.entered = false;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.get();
     fiber.context.uc_stack.ss_size = kStackBytes;
