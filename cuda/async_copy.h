@@ -1,7 +1,7 @@
 #pragma once
-// Copies from global to shared memory that go on while the threads compute (cp.async, compute capability 8.0): a thread issues copies,
-// closes them into a group, and waits until all but its youngest groups have arrived. What other threads copied is visible after the
-// barrier that follows their wait. The simulator copies at once.
+// Copies from global to shared memory that go on while the threads compute (cp.async, compute capability 8.0): a thread
+// issues copies, closes them into a group, and waits until all but its youngest groups have arrived. What other threads
+// copied is visible after the barrier that follows their wait. The simulator copies at once.
 
 #include <cstdint>
 #include <cstring>
@@ -10,8 +10,8 @@
 
 namespace eq::cuda {
 
-// Copies kBytes, or writes as many zero bytes where `valid` is false (`from` is then not read). Both addresses are multiples of kBytes.
-// Two bytes are below what the hardware copies: they pass through a register.
+// Copies kBytes, or writes as many zero bytes where `valid` is false (`from` is then not read). Both addresses are
+// multiples of kBytes. Two bytes are below what the hardware copies: they pass through a register.
 template <int kBytes>
 __device__ inline void copy_async(void* to, const void* from, bool valid) {
   static_assert(kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16);
@@ -25,8 +25,8 @@ __device__ inline void copy_async(void* to, const void* from, bool valid) {
   if constexpr (kBytes == 2) {
     *static_cast<uint16_t*>(to) = valid ? *static_cast<const uint16_t*>(from) : uint16_t(0);
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;\n" ::"r"(uint32_t(__cvta_generic_to_shared(to))), "l"(from), "n"(kBytes),
-                 "r"(valid ? kBytes : 0)
+    const uint32_t target = uint32_t(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;\n" ::"r"(target), "l"(from), "n"(kBytes), "r"(valid ? kBytes : 0)
                  : "memory");
   }
 #endif

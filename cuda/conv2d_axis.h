@@ -1,8 +1,9 @@
 #pragma once
-// Where a convolution reads, along each spatial axis. Forward and backward input are both correlations that gather: output i, at place
-// first + i * every, sums over taps the input at origin + i * step + tap * spread (outside [0, in) there are zeros) times the filter at
-// tap_first + tap * tap_every. The input gradient of a stride is one such correlation per phase (place modulo stride).
-// 32 bits: extents and paddings are at most 2^30, so positions fit; sums of parts may wrap, so they are unsigned.
+// Where a convolution reads, along each spatial axis. Forward and backward input are both correlations that gather:
+// output i, at place first + i * every, sums over taps the input at origin + i * step + tap * spread (outside [0, in)
+// there are zeros) times the filter at tap_first + tap * tap_every. The input gradient of a stride is one such
+// correlation per phase (place modulo stride). 32 bits: extents and paddings are at most 2^30, so positions fit; sums of
+// parts may wrap, so they are unsigned.
 
 #include <algorithm>
 #include <numeric>
@@ -11,6 +12,8 @@
 #include "core/kernels/conv2d.h"
 
 namespace eq::cuda {
+
+EQ_HOST_DEVICE inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }  // a >= 0, b > 0
 
 struct CorrelationAxis {
   int out, first, every;
@@ -25,8 +28,8 @@ struct ConvolutionAxis {
 
   EQ_HOST_DEVICE int phases() const { return stride < in ? stride : in; }
   EQ_HOST_DEVICE CorrelationAxis forward() const { return {out, 0, 1, in, -pad, stride, dilation, kernel, 0, 1}; }
-  // Inputs phase, phase + stride, ...: those read outputs (place + pad - r * dilation) / stride for all r that leave no remainder. They
-  // are every (stride / common)-th r; taps ascend in position, so r descends.
+  // Inputs phase, phase + stride, ...: those read outputs (place + pad - r * dilation) / stride for all r that leave no
+  // remainder. They are every (stride / common)-th r; taps ascend in position, so r descends.
   EQ_HOST_DEVICE CorrelationAxis backward(int phase) const {
     const int every = stride / common;
     int first = 0;
@@ -62,7 +65,8 @@ inline Convolution convolution_of(const Shape& x, const Shape& weight, const Sha
   // The kernels count a filter's values, and the pixels of a picture, in 32 bits.
   constexpr int64_t kMost = int64_t{1} << 30;
   const int64_t taps = int64_t(c.h.kernel) * c.w.kernel;
-  if (taps * std::max(c.in_channels, c.out_channels) > kMost || int64_t(c.h.in) * c.w.in > kMost || int64_t(c.h.out) * c.w.out > kMost) {
+  const int64_t largest = std::max({taps * std::max(c.in_channels, c.out_channels), int64_t(c.h.in) * c.w.in, int64_t(c.h.out) * c.w.out});
+  if (largest > kMost) {
     throw UsageError("conv2d: a filter or a picture of more than 2^30 values", "conv2d on a CUDA device", "cut the picture into tiles");
   }
   return c;

@@ -1,12 +1,14 @@
 #pragma once
-// Convolution as matrix multiplication without a matrix of patches: the tiles of conv2d_tile.h copy what they multiply straight from the tensors.
+// Convolution as matrix multiplication without a matrix of patches: the tiles of conv2d_tile.h copy what they multiply
+// straight from the tensors.
 //
-//   forward          rows: pixels of y      columns: output channels   depth: taps x input channels of the group
-//   backward input   rows: pixels of x      columns: input channels    depth: taps x output channels of the group, per phase of the stride
-//   backward weight  rows: output channels  columns: taps x input ch.  depth: pixels of y, in chunks whose sums a second kernel adds in order
+//   forward          rows: pixels of y      columns: output channels   depth: taps x input channels
+//   backward input   rows: pixels of x      columns: input channels    depth: taps x output channels, per phase of the stride
+//   backward weight  rows: output channels  columns: taps x input ch.  depth: pixels of y, in chunks (conv2d_chunks.h)
 //
-// Channels are innermost everywhere, so a thread copies 16-byte packs where the channel counts allow it, single values elsewhere. Where a row
-// of a block reads is worked out once; a slice of the depth adds one offset, and one test per axis against the border. Groups are a grid axis.
+// Channels are innermost everywhere, so a thread copies 16-byte packs where the channel counts allow it, single values
+// elsewhere. Where a row of a block reads is worked out once; a slice of the depth adds one offset, and one test per axis
+// against the border. Groups are a grid axis.
 
 #include <numeric>
 #include <type_traits>
@@ -28,10 +30,12 @@ struct InputPlace {
   }
 };
 
-// Writes the block's results, which each thread holds a part of, through shared memory: in lines, in packs if `packed`. Row i goes to
-// out + to(i), or nowhere if that is negative; `columns` of a row exist; finish(value, column) is what is stored.
+// Writes the block's results, which each thread holds a part of, through shared memory: in lines, in packs if `packed`.
+// Row i goes to out + to(i), or nowhere if that is negative; `columns` of a row exist; finish(value, column) is what is
+// stored.
 template <class Tile, class Out, class Multiply, class To, class Finish>
-__device__ inline void store_results(const Multiply& multiply, Out* shared, Out* out, int columns, bool packed, const To& to, const Finish& finish) {
+__device__ inline void store_results(const Multiply& multiply, Out* shared, Out* out, int columns, bool packed, const To& to,
+                                     const Finish& finish) {
   constexpr int kLine = kResultLine<Out, Tile>, kPack = kPackWidth<Out>, kPerLine = Tile::kColumns / kPack;
   multiply.results([&](int row, int column, const auto* values) {
     Pack<Out, Multiply::kTogether> pack;
@@ -76,7 +80,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) correlate_kerne
   constexpr Along kWeightAlong = kBackward ? Along::kRows : Along::kDepth;
   using A = typename Slice<T, Tile::kRows, Along::kDepth>::template Copies<Tile::kThreads, kPack>;
   using B = typename Slice<T, Tile::kColumns, kWeightAlong>::template Copies<Tile::kThreads, kPack>;
-  constexpr bool kKeepPlaces = A::kCount <= 4 && std::is_same_v<T, bfloat16>;  // in registers: the FMA tiles have none to spare
+  constexpr bool kKeepPlaces = A::kCount <= 4 && std::is_same_v<T, bfloat16>;  // in registers; the others have none to spare
   __shared__ InputPlace places[Tile::kRows];
   __shared__ int64_t targets[Tile::kRows];
 
@@ -95,14 +99,14 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) correlate_kerne
   const int channels = kBackward ? shape.out_channels : shape.in_channels;  // of the depth
   const int columns = kBackward ? shape.in_channels : shape.out_channels;
   const int depth = h.taps * w.taps * channels, slices = (depth + kDepth<T> - 1) / kDepth<T>;
+  const int out_h = kBackward ? shape.h.in : shape.h.out, out_w = kBackward ? shape.w.in : shape.w.out;
   const int64_t in_pixel = int64_t(channels) * shape.groups, out_pixel = int64_t(columns) * shape.groups;
   for (int i = int(threadIdx.x); i < Tile::kRows; i += Tile::kThreads) {
     const int64_t row = first_row + i < rows ? first_row + i : rows - 1;  // past the end: anything that can be read
     const int64_t q = row % w.out, p = row / w.out % h.out, image = row / w.out / h.out;
     const int64_t from_h = h.origin + p * h.step, from_w = w.origin + q * w.step;
     places[i] = {((image * h.in + from_h) * w.in + from_w) * in_pixel + group * channels, int(from_h), int(from_w)};
-    const int64_t pixel = (image * (kBackward ? shape.h.in : shape.h.out) + h.first + p * h.every) * (kBackward ? shape.w.in : shape.w.out) +
-                          w.first + q * w.every;
+    const int64_t pixel = (image * out_h + h.first + p * h.every) * out_w + w.first + q * w.every;
     targets[i] = first_row + i < rows ? pixel * out_pixel + int64_t(group) * columns + first_column : -1;
   }
   __syncthreads();
@@ -155,8 +159,10 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) correlate_kerne
   multiply_slices<T, Tile, Along::kDepth, kWeightAlong>(slices, shared, copy, multiply);
   const T* bias = arguments.bias == nullptr ? nullptr : arguments.bias + int64_t(group) * columns + first_column;
   const int rest = columns - first_column;
-  store_results<Tile>(multiply, shared, arguments.out, rest, arguments.packed_out, [&](int row) { return targets[row]; },
-                      [&](Wide<T> value, int column) { return T(bias != nullptr && column < rest ? value + Wide<T>(bias[column]) : value); });
+  const auto finish = [&](Wide<T> value, int column) {
+    return T(bias != nullptr && column < rest ? value + Wide<T>(bias[column]) : value);
+  };
+  store_results<Tile>(multiply, shared, arguments.out, rest, arguments.packed_out, [&](int row) { return targets[row]; }, finish);
 }
 
 template <class T>
@@ -182,15 +188,17 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) weight_kernel(W
   block /= unsigned(arguments.tiles.rows);
   const int group = int(block % unsigned(shape.groups));
   const int64_t chunk = block / unsigned(shape.groups), begin = chunk * arguments.chunk, pixels = shape.out_pixels();
-  const int depth = int(begin + arguments.chunk < pixels ? arguments.chunk : pixels - begin), slices = (depth + kDepth<T> - 1) / kDepth<T>;
+  const int depth = int(begin + arguments.chunk < pixels ? arguments.chunk : pixels - begin);
+  const int slices = (depth + kDepth<T> - 1) / kDepth<T>;
 
   const int rows = shape.out_channels, columns = int(shape.filter());
   const CorrelationAxis h = shape.h.forward(), w = shape.w.forward();
-  // This thread's places in the lines: an output channel; a tap and an input channel. Past the end: anything that can be read.
+  // This thread's places in the lines: an output channel; a tap and an input channel. Past the end: anything that can be
+  // read.
   const int row = first_row + A::place(), column = first_column + B::place();
   const int64_t y_pixel = int64_t(rows) * shape.groups, x_pixel = int64_t(shape.in_channels) * shape.groups;
   const T* grad_y = arguments.grad_y + begin * y_pixel + int64_t(group) * rows + (row < rows ? row : 0);
-  const int tap = (column < columns ? column : 0) / shape.in_channels, channel = (column < columns ? column : 0) % shape.in_channels;
+  const int real = column < columns ? column : 0, tap = real / shape.in_channels, channel = real % shape.in_channels;
   const unsigned tap_h = unsigned(tap / w.taps) * unsigned(h.spread) + unsigned(h.origin);
   const unsigned tap_w = unsigned(tap % w.taps) * unsigned(w.spread) + unsigned(w.origin);
   const int picture = h.out * w.out, first_image = int(begin / picture), first_pixel = int(begin % picture);
@@ -225,14 +233,26 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks) weight_kernel(W
                       [](Wide<T> value, int) { return value; });
 }
 
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+// Large tiles reuse more of what they read; small ones give a small problem more blocks. By the shapes alone: `times` as
+// many blocks as rows x columns take (groups, phases, chunks) should be about one for each multiprocessor of a large GPU,
+// two where a block is half as large. Oblong: tall or wide, whichever the kernel has.
+inline Tiles tiles_for(int64_t rows, int64_t columns, int64_t times, bool tall) {
+  const auto blocks = [&](int64_t height, int64_t width) { return divide_up(rows, height) * divide_up(columns, width) * times; };
+  if (rows > 64 && columns > 64 && blocks(128, 128) >= 128) return Tiles::kLarge;
+  if ((tall ? rows : columns) > 64 && blocks(tall ? 128 : 64, tall ? 64 : 128) >= 256) return Tiles::kOblong;
+  return Tiles::kSmall;
+}
 
-// Large tiles reuse more of what they read; small ones give a small problem more blocks. By the shapes alone, with about one block for each
-// multiprocessor of a large GPU in mind.
-constexpr int64_t kEnoughBlocks = 128;
-inline bool fills_large_tiles(int64_t rows, int64_t columns, int64_t times) {
-  return columns > SmallTile::kColumns && rows > SmallTile::kRows &&
-         divide_up(rows, LargeTile::kRows) * divide_up(columns, LargeTile::kColumns) * times >= kEnoughBlocks;
+// Calls fn.template operator()<Tile, kPack>(). What a type or a single value at a time has no tile for gets a small one.
+template <class T, int kPack, class OblongTile, class Fn>
+void with_tile(Tiles tiles, const Fn& fn) {
+  if constexpr (kPack > 1 && !std::is_same_v<T, double>) {
+    if (tiles == Tiles::kLarge) return fn.template operator()<LargeTile, kPack>();
+  }
+  if constexpr (kPack > 1 && std::is_same_v<T, bfloat16>) {
+    if (tiles == Tiles::kOblong) return fn.template operator()<OblongTile, kPack>();
+  }
+  fn.template operator()<SmallTile, kPack>();
 }
 
 template <class T, class Tile, int kPack, bool kBackward>
@@ -241,8 +261,8 @@ void launch_correlation(Device device, CorrelationArguments<T> arguments, int64_
   const int64_t down = divide_up(rows, Tile::kRows), across = divide_up(columns, Tile::kColumns);
   const unsigned blocks = blocks_for(down * across * times, 1);
   arguments.tiles = {int(across), int(down)};
-  launch(device, kBackward ? "conv2d, backward input" : "conv2d",
-         Grid{blocks, Tile::kThreads, tile_bytes<T, T, Tile, Along::kDepth, kWeightAlong>()}, correlate_kernel<T, Tile, kPack, kBackward>, arguments);
+  const Grid grid = {blocks, Tile::kThreads, tile_bytes<T, T, Tile, Along::kDepth, kWeightAlong>()};
+  launch(device, kBackward ? "conv2d, backward input" : "conv2d", grid, correlate_kernel<T, Tile, kPack, kBackward>, arguments);
 }
 
 template <class T, bool kBackward>
@@ -255,13 +275,12 @@ void correlate(const Convolution& shape, const Tensor& in, const Tensor& weight,
                                  : shape.out_pixels();  // of the largest phase
   const bool packed_out = columns % kPackWidth<T> == 0 && reinterpret_cast<uintptr_t>(data<T>(out)) % 16 == 0;
   const CorrelationArguments<T> arguments = {shape, {}, data<T>(in), data<T>(weight), data<T>(bias), data<T>(out), packed_out};
+  const int64_t times = phases * shape.groups;
+  if (tiles == Tiles::kByShape) tiles = tiles_for(rows, columns, times, true);
   with_pack<T>(channels, [&]<int kPack>() {
-    if constexpr (kPack > 1 && !std::is_same_v<T, double>) {
-      if (tiles == Tiles::kByShape ? fills_large_tiles(rows, columns, phases * shape.groups) : tiles == Tiles::kLarge) {
-        return launch_correlation<T, LargeTile, kPack, kBackward>(out.device(), arguments, rows, columns, phases * shape.groups);
-      }
-    }
-    launch_correlation<T, SmallTile, kPack, kBackward>(out.device(), arguments, rows, columns, phases * shape.groups);
+    with_tile<T, kPack, TallTile>(tiles, [&]<class Tile, int kOfTile>() {
+      launch_correlation<T, Tile, kOfTile, kBackward>(out.device(), arguments, rows, columns, times);
+    });
   }, arguments.in, arguments.weight);
 }
 
@@ -272,7 +291,8 @@ void gemm_conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bi
 }
 
 template <class T>
-void gemm_conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x, const Conv2dOptions& options, Tiles tiles) {
+void gemm_conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x, const Conv2dOptions& options,
+                                Tiles tiles) {
   correlate<T, true>(convolution_of(grad_x.shape(), weight.shape(), grad_y.shape(), options), grad_y, weight, {}, grad_x, tiles);
 }
 
@@ -293,14 +313,15 @@ void launch_weight(const WeightArguments<T>& from, Tensor& grad_weight) {
   if (!direct) sums = Tensor::empty({chunks, count}, dtype_of<Wide<T>>::value, grad_weight.device());
   arguments.sums = data<Wide<T>>(sums);
   arguments.packed_out = shape.filter() % kPackWidth<Wide<T>> == 0 && reinterpret_cast<uintptr_t>(arguments.sums) % 16 == 0;
-  launch(grad_weight.device(), "conv2d, backward weight",
-         Grid{blocks_for(down * across * shape.groups * chunks, 1), Tile::kThreads, tile_bytes<T, Wide<T>, Tile, Along::kRows, Along::kRows>()},
-         weight_kernel<T, Tile, kPack>, arguments);
+  const Grid grid = {blocks_for(down * across * shape.groups * chunks, 1), Tile::kThreads,
+                     tile_bytes<T, Wide<T>, Tile, Along::kRows, Along::kRows>()};
+  launch(grad_weight.device(), "conv2d, backward weight", grid, weight_kernel<T, Tile, kPack>, arguments);
   if (!direct) add_chunks<T>(sums, grad_weight, 1, count);
 }
 
 template <class T>
-void gemm_conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& options, Tiles tiles) {
+void gemm_conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& options,
+                                 Tiles tiles) {
   const Convolution shape = convolution_of(x.shape(), grad_weight.shape(), grad_y.shape(), options);
   if (shape.out_pixels() == 0) {
     grad_weight.fill_(0);
@@ -308,15 +329,12 @@ void gemm_conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& 
   }
   const WeightArguments<T> arguments = {shape,   {}, 0, Divisor(shape.w.out), Divisor(shape.h.out), data<T>(grad_y), data<T>(x),
                                         nullptr, false};
+  const int64_t chunks = divide_up(shape.out_pixels(), 512);  // they make up for few tiles
+  if (tiles == Tiles::kByShape) tiles = tiles_for(shape.out_channels, shape.filter(), shape.groups * chunks, false);
   with_pack<T>(std::gcd(shape.in_channels, shape.out_channels), [&]<int kPack>() {
-    if constexpr (kPack > 1 && !std::is_same_v<T, double>) {
-      // Chunks make up for few tiles, if there are pixels enough.
-      const int64_t chunks = divide_up(shape.out_pixels(), 512);
-      if (tiles == Tiles::kByShape ? fills_large_tiles(shape.out_channels, shape.filter(), shape.groups * chunks) : tiles == Tiles::kLarge) {
-        return launch_weight<T, LargeTile, kPack>(arguments, grad_weight);
-      }
-    }
-    launch_weight<T, SmallTile, kPack>(arguments, grad_weight);
+    with_tile<T, kPack, WideTile>(tiles, [&]<class Tile, int kOfTile>() {
+      launch_weight<T, Tile, kOfTile>(arguments, grad_weight);
+    });
   }, arguments.grad_y, arguments.x);
 }
 

@@ -1,10 +1,12 @@
 #pragma once
-// The tile machinery of convolution as matrix multiplication: a block computes rows x columns of the result, deep slice by deep slice. Slices of
-// both operands lie in shared memory, several of them: while one is multiplied, the next are on their way (cuda/async_copy.h).
+// The tile machinery of convolution as matrix multiplication: a block computes rows x columns of the result, deep slice
+// by deep slice. Slices of both operands lie in shared memory, several of them: while one is multiplied, the next are on
+// their way (cuda/async_copy.h).
 //
-// An operand's slice is stored as its memory runs: along the depth (a pixel's channels, a filter) or along rows (the weight gradient, where the
-// depth is pixels). Either way a line is followed by 16 spare bytes, which puts the 16-byte pieces of neighbouring lines into different banks.
-// float32 and float64 multiply in registers, kPerRow x kPerColumn results per thread; bfloat16 on tensor cores (cuda/mma.h).
+// An operand's slice is stored as its memory runs: along the depth (a pixel's channels, a filter) or along rows (the
+// weight gradient, where the depth is pixels). Either way a line is followed by 16 spare bytes, which puts the 16-byte
+// pieces of neighbouring lines into different banks. float32 and float64 multiply in registers, kPerRow x kPerColumn
+// results per thread; bfloat16 on tensor cores (cuda/mma.h).
 
 #include "cuda/async_copy.h"
 #include "cuda/mma.h"
@@ -16,11 +18,17 @@ enum class Along { kDepth, kRows };  // what is contiguous in memory
 
 template <class T>
 constexpr int kDepth = int(64 / sizeof(T));  // of a slice
-constexpr int kStages = 4;                   // slices in shared memory
+constexpr int kStages = 3;  // slices in shared memory: two large blocks fit a multiprocessor of compute capability 8.0
 
 // kBlocks: that fit a multiprocessor at once, as far as registers decide.
 struct LargeTile {
   static constexpr int kRows = 128, kColumns = 128, kThreads = 256, kBlocks = 2;
+};
+struct TallTile {  // these two: tensor cores only
+  static constexpr int kRows = 128, kColumns = 64, kThreads = 128, kBlocks = 4;
+};
+struct WideTile {
+  static constexpr int kRows = 64, kColumns = 128, kThreads = 128, kBlocks = 3;
 };
 struct SmallTile {
   static constexpr int kRows = 64, kColumns = 64, kThreads = 128, kBlocks = 3;
@@ -31,7 +39,9 @@ template <class T, int rows, Along along>
 struct Slice {
   static constexpr int kRows = rows, kLine = (along == Along::kDepth ? kDepth<T> : rows) + kPackWidth<T>;
   static constexpr int kSize = (along == Along::kDepth ? rows : kDepth<T>) * kLine;
-  __device__ static constexpr int at(int row, int depth) { return along == Along::kDepth ? row * kLine + depth : depth * kLine + row; }
+  __device__ static constexpr int at(int row, int depth) {
+    return along == Along::kDepth ? row * kLine + depth : depth * kLine + row;
+  }
 
   // Packs of kPack values that the threads of a block copy, each the same place of several lines.
   template <int kThreads, int kPack>
@@ -47,8 +57,8 @@ struct Slice {
   };
 };
 
-// --- float32, float64: 16 columns of threads. Lines along the depth: neighbouring threads own neighbouring rows; along the rows: packs of
-// neighbouring rows. Both are read 16 bytes at a time without bank conflicts.
+// --- float32, float64: 16 columns of threads. Lines along the depth: neighbouring threads own neighbouring rows; along
+// the rows: packs of neighbouring rows. Both are read 16 bytes at a time without bank conflicts.
 template <class T, class Tile, Along along_a, Along along_b>
 class RegisterMultiply {
   static constexpr int kAcross = 16, kDown = Tile::kThreads / kAcross;
@@ -213,7 +223,8 @@ constexpr size_t tile_bytes() {
   return std::max(slices, sizeof(Out) * Tile::kRows * kResultLine<Out, Tile>);
 }
 
-// Multiplies `slices` slices. copy(slice, a, b) starts this thread's copies of one into shared memory; `shared` has tile_bytes().
+// Multiplies `slices` slices. copy(slice, a, b) starts this thread's copies of one into shared memory; `shared` has
+// tile_bytes().
 template <class T, class Tile, Along along_a, Along along_b, class Copy, class Multiply>
 __device__ inline void multiply_slices(int slices, T* shared, const Copy& copy, Multiply& multiply) {
   constexpr int kA = Slice<T, Tile::kRows, along_a>::kSize, kStage = kA + Slice<T, Tile::kColumns, along_b>::kSize;

@@ -15,7 +15,9 @@ struct Divisor {
     while ((uint64_t(1) << shift) < divisor) ++shift;
     magic = uint32_t(((uint64_t(1) << 32) * ((uint64_t(1) << shift) - divisor)) / divisor + 1);
   }
-  EQ_HOST_DEVICE int quotient(int n) const { return int((uint32_t((uint64_t(uint32_t(n)) * magic) >> 32) + uint32_t(n)) >> shift); }
+  EQ_HOST_DEVICE int quotient(int n) const {
+    return int((uint32_t((uint64_t(uint32_t(n)) * magic) >> 32) + uint32_t(n)) >> shift);
+  }
   // n becomes the remainder.
   EQ_HOST_DEVICE int divide(int& n) const {
     const int result = quotient(n);

@@ -1,12 +1,13 @@
 #pragma once
-// Tensor cores: c += a * b of 16x8 float32 by 16x16 and 16x8 bfloat16 (mma.sync.m16n8k16, compute capability 8.0), and the loads of their
-// fragments from shared memory (ldmatrix). All 32 lanes of a warp take part. In the simulator the lanes exchange what they hold, so a wrong
-// fragment gives a wrong result there too.
+// Tensor cores: c += a * b of 16x8 float32 by 16x16 and 16x8 bfloat16 (mma.sync.m16n8k16, compute capability 8.0), and
+// the loads of their fragments from shared memory (ldmatrix). All 32 lanes of a warp take part. In the simulator the
+// lanes exchange what they hold, so a wrong fragment gives a wrong result there too.
 //
-// Fragments, as the PTX ISA lays them out, with group = lane / 4, pair = 2 * (lane % 4); each register holds two neighbours along k:
-//   a (16 rows of 16 k):  [0] row group, k pair; [1] row group + 8, k pair; [2] row group, k pair + 8; [3] row group + 8, k pair + 8
-//   b (16 k of 8 columns): [0] k pair, column group; [1] k pair + 8, column group
-//   c (16 rows of 8 columns): [0], [1] row group, columns pair, pair + 1; [2], [3] row group + 8
+// Fragments, as the PTX ISA lays them out, with group = lane / 4, pair = 2 * (lane % 4); each register holds two
+// neighbours along k:
+//   a (16 rows of 16 k)        [0] row group, k pair    [1] row group + 8, k pair    [2], [3] the same rows, k pair + 8
+//   b (16 k of 8 columns)      [0] k pair, column group    [1] k pair + 8, column group
+//   c (16 rows of 8 columns)   [0], [1] row group, columns pair, pair + 1    [2], [3] row group + 8
 
 #include <cstdint>
 #include <cstring>
@@ -16,8 +17,9 @@
 
 namespace eq::cuda {
 
-// Four 8x8 matrices: lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, on 16 bytes) and receives of matrix i, in registers[i],
-// row l / 4, columns 2 * (l % 4) and the next; transposed: rows 2 * (l % 4) and the next of column l / 4.
+// Four 8x8 matrices: lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, on 16 bytes) and receives of matrix
+// i, in registers[i], row l / 4, columns 2 * (l % 4) and the next; transposed: rows 2 * (l % 4) and the next of column l
+// / 4.
 template <bool kTransposed>
 __device__ inline void load_matrices(const bfloat16* row, uint32_t (&registers)[4]) {
 #ifdef EQ_CUDA_SIMULATED
@@ -67,7 +69,8 @@ __device__ inline void multiply_add(const uint32_t (&a)[4], const uint32_t (&b)[
     }
   }
 #else
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+               "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif

@@ -1,8 +1,9 @@
-// Depthwise convolution, bound by memory: a thread owns a pack of channels, a block a few packs (neighbours in memory) and many pixels.
-// Forward and backward input are one kernel: a thread computes a run of neighbouring outputs, so that a filter value is read from shared memory
-// once for the run, and an input once for all outputs of the run that read it (step 1 and filters of 3 or 7 columns; in other cases the L1
-// cache serves the repeats). The weight gradient sums over a chunk of pixels in registers, for nine taps at a time; the block adds its threads'
-// sums in order, a second kernel those of the chunks.
+// Depthwise convolution, bound by memory: a thread owns a pack of channels, a block a few packs (neighbours in memory)
+// and many pixels. Forward and backward input are one kernel: a thread computes a run of neighbouring outputs, so that a
+// filter value is read from shared memory once for the run, and an input once for all outputs of the run that read it
+// (step 1 and filters of 3 or 7 columns; in other cases the L1 cache serves the repeats). The weight gradient sums over a
+// chunk of pixels in registers, for nine taps at a time; the block adds its threads' sums in order, a second kernel those
+// of the chunks.
 
 #include "cuda/conv2d_axis.h"
 #include "cuda/conv2d_chunks.h"
@@ -76,7 +77,8 @@ __global__ void __launch_bounds__(kThreads, 3) depthwise_kernel(DepthwiseArgumen
   for (int i = int(threadIdx.x); i < taps * line; i += kThreads) {
     const int c = i / taps, tap = i % taps;
     const int place = (h.tap_first + tap / w.taps * h.tap_every) * shape.w.kernel + w.tap_first + tap % w.taps * w.tap_every;
-    filters[tap * line + c] = first_channel + c < channels ? Wide<T>(arguments.weight[int64_t(first_channel + c) * filter + place]) : Wide<T>(0);
+    const bool exists = first_channel + c < channels;
+    filters[tap * line + c] = exists ? Wide<T>(arguments.weight[int64_t(first_channel + c) * filter + place]) : Wide<T>(0);
   }
   __syncthreads();
   if (channel >= channels) return;
@@ -150,19 +152,20 @@ void depthwise(const Convolution& shape, const Tensor& in, const Tensor& weight,
   DepthwiseArguments<T> arguments = {shape, 0, 0, 0, data<T>(in), data<T>(weight), data<T>(bias), data<T>(out)};
   with_channels<T>(shape.groups, [&]<int kPack>() {
     const Lanes lanes(shape.groups, kPack);
-    const auto up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-    const int64_t rows = kBackward ? up(shape.h.in, shape.h.stride) : shape.h.out, columns = kBackward ? up(shape.w.in, shape.w.stride) : shape.w.out;
+    const int64_t rows = kBackward ? divide_up(shape.h.in, shape.h.stride) : shape.h.out;  // of the largest phase
+    const int64_t columns = kBackward ? divide_up(shape.w.in, shape.w.stride) : shape.w.out;
     const int64_t phases = kBackward ? int64_t(shape.h.phases()) * shape.w.phases() : 1;
     arguments.lanes = lanes.lanes;
     arguments.lane_groups = lanes.groups;
-    arguments.task_blocks = up(shape.images * rows * up(columns, kRun), kTasks * (kThreads / lanes.lanes));
+    arguments.task_blocks = divide_up(shape.images * rows * divide_up(columns, kRun), kTasks * (kThreads / lanes.lanes));
     const Grid grid = {blocks_for(arguments.task_blocks * lanes.groups * phases, 1), kThreads,
                        size_t(shape.h.kernel) * shape.w.kernel * lanes.lanes * kPack * sizeof(Wide<T>)};
     const char* name = kBackward ? "conv2d, depthwise, backward input" : "conv2d, depthwise";
     const bool dense = shape.w.stride == 1 && shape.w.dilation == 1;
     if constexpr (kPack > 1) {
-      if (dense && shape.w.kernel == 3) return launch(out.device(), name, grid, depthwise_kernel<T, kPack, 3, kBackward>, arguments);
-      if (dense && shape.w.kernel == 7) return launch(out.device(), name, grid, depthwise_kernel<T, kPack, 7, kBackward>, arguments);
+      const auto run = [&](auto kernel) { launch(out.device(), name, grid, kernel, arguments); };
+      if (dense && shape.w.kernel == 3) return run(depthwise_kernel<T, kPack, 3, kBackward>);
+      if (dense && shape.w.kernel == 7) return run(depthwise_kernel<T, kPack, 7, kBackward>);
     }
     launch(out.device(), name, grid, depthwise_kernel<T, kPack, 0, kBackward>, arguments);
   }, arguments.in, arguments.out);
@@ -251,7 +254,7 @@ void depthwise_conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Ten
     grad_weight.fill_(0);
     return;
   }
-  DepthwiseWeightArguments<T> arguments = {shape, 0, 0, int((taps + kTaps - 1) / kTaps), 0, Divisor(shape.w.out), Divisor(shape.h.out),
+  DepthwiseWeightArguments<T> arguments = {shape, 0, 0, int(divide_up(taps, kTaps)), 0, Divisor(shape.w.out), Divisor(shape.h.out),
                                            data<T>(grad_y), data<T>(x), nullptr};
   with_channels<T>(shape.groups, [&]<int kPack>() {
     const Lanes lanes(shape.groups, kPack);
@@ -260,7 +263,7 @@ void depthwise_conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Ten
     const int64_t shortest = 16 * (kThreads / lanes.lanes);  // 16 pixels a thread
     const int64_t tiles = int64_t(lanes.groups) * arguments.tap_groups;
     arguments.chunk = pixels_per_chunk(pixels, tiles, shortest, grad_weight.numel() * int64_t(sizeof(Wide<T>)));
-    const int64_t chunks = (pixels + arguments.chunk - 1) / arguments.chunk;
+    const int64_t chunks = divide_up(pixels, arguments.chunk);
     const Tensor sums = Tensor::empty({chunks, grad_weight.numel()}, dtype_of<Wide<T>>::value, grad_weight.device());
     arguments.sums = data<Wide<T>>(sums);
     launch(grad_weight.device(), "conv2d, depthwise, backward weight", Grid{blocks_for(tiles * chunks, 1), kThreads},
@@ -269,9 +272,9 @@ void depthwise_conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Ten
   }, arguments.grad_y, arguments.x);
 }
 
-#define EQ_DEPTHWISE(T)                                                                                                                     \
-  template void depthwise_conv2d_forward<T>(const Tensor&, const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);                    \
-  template void depthwise_conv2d_backward_input<T>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);                            \
+#define EQ_DEPTHWISE(T)                                                                                                  \
+  template void depthwise_conv2d_forward<T>(const Tensor&, const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&); \
+  template void depthwise_conv2d_backward_input<T>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);         \
   template void depthwise_conv2d_backward_weight<T>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
 EQ_DEPTHWISE(float)
 EQ_DEPTHWISE(double)

@@ -5,7 +5,8 @@
 namespace eq::cuda {
 namespace {
 
-// The one place where a shape chooses its family. A depthwise block keeps its filters in shared memory, so they must be small.
+// The one place where a shape chooses its family. A depthwise block keeps its filters in shared memory, so they must be
+// small.
 bool is_depthwise(const Shape& weight, const Conv2dOptions& options) {
   constexpr int64_t kMostTaps = 121;
   return weight[3] == 1 && options.groups > 1 && weight[0] == options.groups && weight[1] * weight[2] <= kMostTaps;
