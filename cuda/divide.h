@@ -9,24 +9,36 @@
 
 namespace eq::cuda {
 
-// Numerators below 2^31 take the fast way (Granlund and Montgomery 1994, "Division by invariant integers using multiplication"),
-// others a 64-bit division. Numerator and divisor are not negative.
+// n / divisor for 0 <= n < 2^31 and 1 <= divisor < 2^31 (Granlund and Montgomery 1994, "Division by invariant integers using multiplication").
+class Divisor {
+ public:
+  Divisor() = default;
+  EQ_HOST_DEVICE explicit Divisor(int value) : divisor_(uint32_t(value)) {
+    while ((uint64_t(1) << shift_) < divisor_) ++shift_;
+    magic_ = uint32_t(((uint64_t(1) << 32) * ((uint64_t(1) << shift_) - divisor_)) / divisor_ + 1);
+  }
+  EQ_HOST_DEVICE int quotient(int n) const {
+    return int((uint32_t((uint64_t(uint32_t(n)) * magic_) >> 32) + uint32_t(n)) >> shift_);
+  }
+  // n becomes the remainder.
+  EQ_HOST_DEVICE int divide(int& n) const {
+    const int result = quotient(n);
+    n -= result * int(divisor_);
+    return result;
+  }
+
+ private:
+  uint32_t divisor_ = 1, magic_ = 1, shift_ = 0;
+};
+
+// The same for any n >= 0 and divisor >= 1: a 64-bit division where the numbers are too large for it.
 class Divider {
  public:
   Divider() = default;
-  explicit Divider(int64_t divisor) : divisor_(divisor) {
-    while (shift_ < 31 && (int64_t{1} << shift_) < divisor) ++shift_;
-    // A divisor above 2^31 gives 0 with any multiplier that does not overflow.
-    if (divisor > 0 && divisor <= kLimit) {
-      multiplier_ = uint32_t(((uint64_t{1} << shift_) - uint64_t(divisor)) * (uint64_t{1} << 32) / uint64_t(divisor) + 1);
-    }
-  }
+  explicit Divider(int64_t divisor) : divisor_(divisor), small_(divisor < kLimit ? int(divisor) : 1) {}
 
   EQ_HOST_DEVICE int64_t divisor() const { return divisor_; }
-  EQ_HOST_DEVICE int64_t quotient(int64_t n) const {
-    if (n >= kLimit) return n / divisor_;
-    return int64_t((uint32_t((uint64_t(uint32_t(n)) * multiplier_) >> 32) + uint32_t(n)) >> shift_);
-  }
+  EQ_HOST_DEVICE int64_t quotient(int64_t n) const { return n < kLimit && divisor_ < kLimit ? small_.quotient(int(n)) : n / divisor_; }
   // n becomes n / divisor; the remainder is returned.
   EQ_HOST_DEVICE int64_t split(int64_t& n) const {
     const int64_t whole = quotient(n), rest = n - whole * divisor_;
@@ -37,8 +49,7 @@ class Divider {
  private:
   static constexpr int64_t kLimit = int64_t{1} << 31;
   int64_t divisor_ = 1;
-  uint32_t multiplier_ = 1;
-  int shift_ = 0;
+  Divisor small_;
 };
 
 // Element i of a result is element place(i) of an array that is read with other steps.

@@ -1,4 +1,6 @@
 #ifdef EQ_CUDA_SIMULATED
+#undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
+#undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
 #include "cuda/simulated/run.h"
 
 #include <setjmp.h>
@@ -18,20 +20,11 @@ namespace {
 
 constexpr size_t kStackBytes = 128 << 10;
 
-// swapcontext asks the kernel for the signal mask, several times the cost of the switch itself: only the first entry to a fiber uses it.
-// The address sanitizer does not follow jumps between stacks.
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kJump = false;
-#else
-constexpr bool kJump = true;
-#endif
-
 enum class Waiting { kNo, kBlock, kWarp };
 
-// Goes on from block to block: the stack and the place on it are reused.
 struct Fiber {
   ucontext_t context;
-  jmp_buf place;
+  jmp_buf resumed;  // where it goes on; from its first wait on
   bool entered = false;
   std::unique_ptr<char[]> stack = std::make_unique_for_overwrite<char[]>(kStackBytes);
   uint3 index;
@@ -44,8 +37,8 @@ struct Fiber {
 // The block that is running.
 struct Block {
   ucontext_t scheduler;
-  jmp_buf scheduler_place;
-  std::vector<std::unique_ptr<Fiber>> fibers;
+  jmp_buf scheduler_resumed;
+  std::vector<std::unique_ptr<Fiber>> fibers;  // kept from block to block: stacks are reused
   size_t count = 0;
   size_t current = 0;
   const std::function<void()>* kernel = nullptr;
@@ -63,18 +56,15 @@ Order current_order = Order::kForward;
   std::abort();
 }
 
-void to_scheduler() {
+void to_scheduler(bool ending) {
   Fiber& fiber = *block.fibers[block.current];
 #ifdef __SANITIZE_ADDRESS__
-  __sanitizer_start_switch_fiber(&fiber.fake_stack, block.scheduler_stack, block.scheduler_stack_bytes);
-#endif
-  if constexpr (kJump) {
-    if (_setjmp(fiber.place) == 0) _longjmp(block.scheduler_place, 1);
-  } else {
-    swapcontext(&fiber.context, &block.scheduler);
-  }
-#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_start_switch_fiber(ending ? nullptr : &fiber.fake_stack, block.scheduler_stack, block.scheduler_stack_bytes);
+  swapcontext(&fiber.context, &block.scheduler);
   __sanitizer_finish_switch_fiber(fiber.fake_stack, &block.scheduler_stack, &block.scheduler_stack_bytes);
+#else
+  (void)ending;
+  if (_setjmp(fiber.resumed) == 0) _longjmp(block.scheduler_resumed, 1);
 #endif
 }
 
@@ -82,11 +72,9 @@ void fiber_main() {
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(nullptr, &block.scheduler_stack, &block.scheduler_stack_bytes);
 #endif
-  for (;;) {
-    (*block.kernel)();
-    block.fibers[block.current]->ended = true;
-    to_scheduler();
-  }
+  (*block.kernel)();
+  block.fibers[block.current]->ended = true;
+  to_scheduler(true);
 }
 
 void resume(size_t which) {
@@ -96,39 +84,33 @@ void resume(size_t which) {
 #ifdef __SANITIZE_ADDRESS__
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(&fake_stack, fiber.stack.get(), kStackBytes);
-#endif
-  if constexpr (kJump) {
-    if (_setjmp(block.scheduler_place) == 0) {
-      if (fiber.entered) _longjmp(fiber.place, 1);
-      fiber.entered = true;
-      setcontext(&fiber.context);
-    }
-  } else {
-    swapcontext(&block.scheduler, &fiber.context);
-  }
-#ifdef __SANITIZE_ADDRESS__
+  swapcontext(&block.scheduler, &fiber.context);
   __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#else
+  // swapcontext saves and restores the signal mask, two system calls each way; jumps between the stacks do not.
+  if (_setjmp(block.scheduler_resumed) != 0) return;
+  if (fiber.entered) _longjmp(fiber.resumed, 1);
+  fiber.entered = true;
+  setcontext(&fiber.context);
 #endif
 }
 
 void start_fibers(dim3 threads) {
   block.count = size_t(threads.x) * threads.y * threads.z;
   if (block.count > 1024) give_up("a block has at most 1024 threads");
-  while (block.fibers.size() < block.count) {
-    block.fibers.push_back(std::make_unique<Fiber>());
-    Fiber& fiber = *block.fibers.back();
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = kStackBytes;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, fiber_main, 0);
-  }
+  while (block.fibers.size() < block.count) block.fibers.push_back(std::make_unique<Fiber>());
   for (size_t i = 0; i < block.count; ++i) {
     Fiber& fiber = *block.fibers[i];
     fiber.index = {unsigned(i % threads.x), unsigned(i / threads.x % threads.y), unsigned(i / threads.x / threads.y)};
     fiber.waiting = Waiting::kNo;
     fiber.ended = false;
     fiber.turn = 0;
+    fiber.entered = false;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = kStackBytes;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, fiber_main, 0);
   }
 }
 
@@ -215,7 +197,7 @@ namespace {
 void wait(eq::cuda::simulated::Waiting kind) {
   using namespace eq::cuda::simulated;
   block.fibers[block.current]->waiting = kind;
-  to_scheduler();
+  to_scheduler(false);
 }
 }  // namespace
 void __syncthreads() { wait(eq::cuda::simulated::Waiting::kBlock); }
