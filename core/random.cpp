@@ -7,28 +7,6 @@
 
 namespace eq {
 
-std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
-  constexpr uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
-  constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = kMultiplier0 * counter[0], p1 = kMultiplier1 * counter[2];
-    counter = {uint32_t(p1 >> 32) ^ counter[1] ^ key[0], uint32_t(p1), uint32_t(p0 >> 32) ^ counter[3] ^ key[1],
-               uint32_t(p0)};
-    key[0] += kWeyl0;
-    key[1] += kWeyl1;
-  }
-  return counter;
-}
-
-namespace {
-
-std::array<uint32_t, 4> block_at(uint64_t seed, uint64_t stream, uint64_t block) {
-  return philox({uint32_t(block), uint32_t(block >> 32), uint32_t(stream), uint32_t(stream >> 32)},
-                {uint32_t(seed), uint32_t(seed >> 32)});
-}
-
-}  // namespace
-
 Random Random::fork(uint64_t tag) const {
   // A different key space from the draws: the counter's top half carries the tag.
   const auto mixed = philox({uint32_t(tag), uint32_t(tag >> 32), uint32_t(stream_), uint32_t(stream_ >> 32)},
@@ -44,7 +22,7 @@ void Random::seek_block(uint64_t block) {
 
 uint32_t Random::next_u32() {
   if (left_ == 0) {
-    buffer_ = block_at(seed_, stream_, block_++);
+    buffer_ = random_block(seed_, stream_, block_++);
     left_ = 4;
   }
   return buffer_[4 - left_--];
@@ -84,7 +62,7 @@ double Random::normal() {
 }
 
 float uniform_at(uint64_t seed, uint64_t stream, uint64_t index) {
-  return float(block_at(seed, stream, index / 4)[index % 4] >> 8) * 0x1p-24f;
+  return uniform_of(random_block(seed, stream, index / 4)[index % 4]);
 }
 
 }  // namespace eq

@@ -1,14 +1,13 @@
 #pragma once
-// Counter-based random numbers (Philox4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+// Counter-based random numbers (Philox4x32-10: philox.h).
 // A number is a pure function of (seed, stream, index): no state to save, no order to keep, any thread may draw any.
 
 #include <array>
 #include <cstdint>
 
-namespace eq {
+#include "core/philox.h"
 
-// Ten rounds over a 128-bit counter under a 64-bit key.
-std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
+namespace eq {
 
 // A cursor over one stream. Copies continue independently from the same place.
 class Random {

@@ -111,7 +111,7 @@ struct ChannelAffine {
   int width;
   bool relu;
 
-  __device__ int64_t place(int64_t sample, int64_t channel) const { return sample * groups + int(channel) / width; }
+  __device__ int64_t place(int64_t sample, int64_t channel) const { return sample * groups + (width == 1 ? channel : int(channel) / width); }
 };
 
 template <class W, int N>

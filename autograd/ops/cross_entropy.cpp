@@ -22,7 +22,7 @@ struct CrossEntropyBackward final : Node {
 };
 
 void check_arguments(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options) {
-  check::alike("cross_entropy", {{"logits", logits}, {"class_weights", options.class_weights}});
+  check::parameters("cross_entropy", {"logits", logits}, {{"class_weights", options.class_weights}});
   check::rank_at_least("cross_entropy", {"logits", logits}, 1);
   check::that(logits.size(-1) > 0, "cross_entropy", "logits have no classes", "logits are [..., C] with C at least 1");
   const Shape classes = {logits.size(-1)};

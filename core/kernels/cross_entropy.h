@@ -25,6 +25,14 @@ struct CrossEntropyOptions {
   Reduction reduction = Reduction::kMeanAll;
 };
 
+// What both backends say about a label that is no class.
+[[noreturn]] inline void refuse_label(int64_t label, int64_t position, int64_t classes, int64_t ignore_index, const Shape& labels) {
+  throw DataError("the label " + std::to_string(label) + " is neither a class (0 to " + std::to_string(classes - 1) +
+                      ") nor the ignore index " + std::to_string(ignore_index),
+                  "cross_entropy, labels " + to_string(labels) + " at flat position " + std::to_string(position),
+                  "check the data set's label map and its number of classes");
+}
+
 EQ_KERNELS(
 // Writes the loss (scalar, logits' type) and, if grad_logits is defined, d loss / d logits.
 void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options, Tensor& loss,

@@ -91,10 +91,7 @@ void cross_entropy_of(const Tensor& logits, const Tensor& labels, const CrossEnt
   const T* weights = options.class_weights.defined() ? options.class_weights.data<T>() : nullptr;
   const LabelScan scan = scan_labels(labels.data<Label>(), count, classes, options.ignore_index, weights);
   if (scan.bad >= 0) {
-    throw DataError("the label " + std::to_string(int64_t(labels.data<Label>()[scan.bad])) + " is neither a class (0 to " +
-                        std::to_string(classes - 1) + ") nor the ignore index " + std::to_string(options.ignore_index),
-                    "cross_entropy, labels " + to_string(labels.shape()) + " at flat position " + std::to_string(scan.bad),
-                    "check the data set's label map and its number of classes");
+    refuse_label(int64_t(labels.data<Label>()[scan.bad]), scan.bad, classes, options.ignore_index, labels.shape());
   }
   double denominator = 1;
   if (options.reduction == Reduction::kMeanAll) denominator = double(count);

@@ -11,8 +11,10 @@
 // Averages are summed row by row in the element type. Backward is gather-form: each input cell sums the windows that
 // contain it, in a fixed order; the same bits for any thread count.
 
-#include "core/host_device.h"
+#include <algorithm>
+
 #include "core/backend.h"
+#include "core/host_device.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -41,6 +43,54 @@ EQ_HOST_DEVICE constexpr int64_t pool_output_size(int64_t in, int64_t kernel, in
 
 EQ_HOST_DEVICE constexpr int64_t adaptive_bin_begin(int64_t bin, int64_t in, int64_t out) { return bin * in / out; }
 EQ_HOST_DEVICE constexpr int64_t adaptive_bin_end(int64_t bin, int64_t in, int64_t out) { return ((bin + 1) * in + out - 1) / out; }
+
+struct PoolRange {
+  int32_t begin, end;  // empty if end <= begin
+};
+
+// One axis of a pooling: a window of `kernel` cells every `stride`, or adaptive bins where kernel is 0. Both ends of the windows ascend,
+// so the outputs that read a cell are a range. 32 bits: extents are at most kMaxPoolExtent, and a GPU has few registers.
+struct PoolAxis {
+  int32_t in, out, kernel = 0, stride = 1, pad = 0;
+  bool count_pad = false;
+
+  PoolAxis(int64_t in, int64_t out) : in(int32_t(in)), out(int32_t(out)) {}
+  PoolAxis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad, bool count_pad)
+      : in(int32_t(in)), out(int32_t(out)), kernel(int32_t(kernel)), stride(int32_t(stride)), pad(int32_t(pad)), count_pad(count_pad) {}
+
+  // The cells of a window inside the image.
+  EQ_HOST_DEVICE constexpr PoolRange cells(int32_t output) const {
+    if (kernel == 0) return bin(output, in, out);
+    const int32_t begin = output * stride - pad;
+    return {std::max(begin, 0), std::min(begin + kernel, in)};
+  }
+  // What an average divides by along this axis.
+  EQ_HOST_DEVICE constexpr int32_t divisor(int32_t output) const {
+    if (count_pad) return std::min(kernel, in + 2 * pad - output * stride);
+    const PoolRange range = cells(output);
+    return range.end - range.begin;
+  }
+  // The outputs that read a cell. Bins: i reads c if i*in/out < c + 1 and c < (i + 1)*in/out, a bin of the opposite direction.
+  EQ_HOST_DEVICE constexpr PoolRange readers(int32_t cell) const {
+    if (kernel == 0) return bin(cell, out, in);
+    const int32_t place = cell + pad;  // output i reads it if i*stride <= place < i*stride + kernel
+    return {place < kernel ? 0 : (place - kernel) / stride + 1, std::min(out, place / stride + 1)};
+  }
+
+ private:
+  EQ_HOST_DEVICE static constexpr PoolRange bin(int32_t i, int32_t in, int32_t out) {
+    return {int32_t(adaptive_bin_begin(i, in, out)), int32_t(adaptive_bin_end(i, in, out))};
+  }
+};
+
+inline PoolAxis pool_rows(const Tensor& x, const Tensor& y, const Pool2dOptions& o) {
+  return {x.size(1), y.size(1), o.kernel_h, o.stride_h, o.pad_h, o.count_include_pad};
+}
+inline PoolAxis pool_columns(const Tensor& x, const Tensor& y, const Pool2dOptions& o) {
+  return {x.size(2), y.size(2), o.kernel_w, o.stride_w, o.pad_w, o.count_include_pad};
+}
+inline PoolAxis adaptive_rows(const Tensor& x, const Tensor& y) { return PoolAxis(x.size(1), y.size(1)); }
+inline PoolAxis adaptive_columns(const Tensor& x, const Tensor& y) { return PoolAxis(x.size(2), y.size(2)); }
 
 EQ_KERNELS(
 // indices: int32, y's shape, h*W+w of the maximum; undefined: not wanted.

@@ -16,55 +16,17 @@ struct Window {
   int64_t count;       // cells the average divides by along this axis
 };
 
-struct Readers {
-  int64_t begin, end;  // outputs
-};
-
 struct Windows {
-  std::vector<Window> of_output;
-  std::vector<Readers> of_cell;
-
-  // Both ends of the windows ascend, so the readers of a cell are a range.
-  void invert(int64_t cells) {
-    const int64_t outputs = int64_t(of_output.size());
-    of_cell.resize(size_t(cells));
-    int64_t begin = 0, end = 0;
-    for (int64_t cell = 0; cell < cells; ++cell) {
-      while (begin < outputs && of_output[size_t(begin)].end <= cell) ++begin;
-      while (end < outputs && of_output[size_t(end)].begin <= cell) ++end;
-      of_cell[size_t(cell)] = {begin, std::max(begin, end)};
+  explicit Windows(const PoolAxis& axis) {
+    for (int32_t i = 0; i < axis.out; ++i) {
+      const PoolRange cells = axis.cells(i);
+      of_output.push_back({cells.begin, cells.end, axis.divisor(i)});
     }
+    for (int32_t cell = 0; cell < axis.in; ++cell) of_cell.push_back(axis.readers(cell));
   }
+  std::vector<Window> of_output;
+  std::vector<PoolRange> of_cell;
 };
-
-Windows sliding_windows(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad, bool count_pad) {
-  Windows windows;
-  for (int64_t i = 0; i < out; ++i) {
-    const int64_t begin = i * stride - pad, end = std::min(begin + kernel, in + pad);
-    const Window inside{std::max<int64_t>(begin, 0), std::min(end, in), 0};
-    windows.of_output.push_back({inside.begin, inside.end, count_pad ? end - begin : inside.end - inside.begin});
-  }
-  windows.invert(in);
-  return windows;
-}
-
-Windows adaptive_windows(int64_t in, int64_t out) {
-  Windows windows;
-  for (int64_t i = 0; i < out; ++i) {
-    const int64_t begin = adaptive_bin_begin(i, in, out), end = adaptive_bin_end(i, in, out);
-    windows.of_output.push_back({begin, end, end - begin});
-  }
-  windows.invert(in);
-  return windows;
-}
-
-Windows row_windows(const Tensor& x, const Tensor& y, const Pool2dOptions& o) {
-  return sliding_windows(x.size(1), y.size(1), o.kernel_h, o.stride_h, o.pad_h, o.count_include_pad);
-}
-
-Windows column_windows(const Tensor& x, const Tensor& y, const Pool2dOptions& o) {
-  return sliding_windows(x.size(2), y.size(2), o.kernel_w, o.stride_w, o.pad_w, o.count_include_pad);
-}
 
 // Calls fn.operator()<V>(channel) for whole vectors, then <T>(channel) for the channels left over.
 template <class T, class Fn>
@@ -142,9 +104,9 @@ void max_backward(const Tensor& grad_y, const int32_t* indices, Tensor& grad_x, 
   parallel_for(grad_x.size(0) * h, grain_for(w * channels, 1 << 15), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t image = i / h * out_h * out_w * channels;
-      const Readers row = rows.of_cell[size_t(i % h)];
+      const PoolRange row = rows.of_cell[size_t(i % h)];
       for (int64_t k = 0; k < w; ++k) {
-        const Readers column = columns.of_cell[size_t(k)];
+        const PoolRange column = columns.of_cell[size_t(k)];
         for_channels<T>(channels, [&]<class V>(int64_t c) {
           using Index = IndexPack<V, T>;
           const typename Index::Wide self = typename Index::Wide{} + typename Index::Element(i % h * w + k);
@@ -205,9 +167,9 @@ void average_backward(const Tensor& grad_y, Tensor& grad_x, const Windows& rows,
   parallel_for(grad_x.size(0) * h, grain_for(w * channels, 1 << 15), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T* image = g + i / h * out_h * out_w * channels;
-      const Readers row = rows.of_cell[size_t(i % h)];
+      const PoolRange row = rows.of_cell[size_t(i % h)];
       for (int64_t k = 0; k < w; ++k) {
-        const Readers column = columns.of_cell[size_t(k)];
+        const PoolRange column = columns.of_cell[size_t(k)];
         for_channels<T>(channels, [&]<class V>(int64_t c) {
           V sum{};
           for (int64_t p = row.begin; p < row.end; ++p) {
@@ -227,7 +189,7 @@ void average_backward(const Tensor& grad_y, Tensor& grad_x, const Windows& rows,
 
 void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& indices, const Pool2dOptions& options) {
   if (y.numel() == 0) return;
-  const Windows rows = row_windows(x, y, options), columns = column_windows(x, y, options);
+  const Windows rows(pool_rows(x, y, options)), columns(pool_columns(x, y, options));
   dispatch_floating(x.dtype(), "max_pool2d", [&]<typename T>() {
     if (indices.defined()) {
       max_forward<T, true>(x, y, indices.data<int32_t>(), rows, columns);
@@ -239,7 +201,7 @@ void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& indices, const Pool2
 
 void max_pool2d_backward(const Tensor& grad_y, const Tensor& indices, Tensor& grad_x, const Pool2dOptions& options) {
   if (grad_y.numel() == 0) return;
-  const Windows rows = row_windows(grad_x, grad_y, options), columns = column_windows(grad_x, grad_y, options);
+  const Windows rows(pool_rows(grad_x, grad_y, options)), columns(pool_columns(grad_x, grad_y, options));
   dispatch_floating(grad_y.dtype(), "max_pool2d", [&]<typename T>() {
     max_backward<T>(grad_y, indices.data<int32_t>(), grad_x, rows, columns);
   });
@@ -247,25 +209,25 @@ void max_pool2d_backward(const Tensor& grad_y, const Tensor& indices, Tensor& gr
 
 void avg_pool2d_forward(const Tensor& x, Tensor& y, const Pool2dOptions& options) {
   if (y.numel() == 0) return;
-  const Windows rows = row_windows(x, y, options), columns = column_windows(x, y, options);
+  const Windows rows(pool_rows(x, y, options)), columns(pool_columns(x, y, options));
   dispatch_floating(x.dtype(), "avg_pool2d", [&]<typename T>() { average_forward<T>(x, y, rows, columns); });
 }
 
 void avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x, const Pool2dOptions& options) {
   if (grad_y.numel() == 0) return;
-  const Windows rows = row_windows(grad_x, grad_y, options), columns = column_windows(grad_x, grad_y, options);
+  const Windows rows(pool_rows(grad_x, grad_y, options)), columns(pool_columns(grad_x, grad_y, options));
   dispatch_floating(grad_y.dtype(), "avg_pool2d", [&]<typename T>() { average_backward<T>(grad_y, grad_x, rows, columns); });
 }
 
 void adaptive_avg_pool2d_forward(const Tensor& x, Tensor& y) {
   if (y.numel() == 0) return;
-  const Windows rows = adaptive_windows(x.size(1), y.size(1)), columns = adaptive_windows(x.size(2), y.size(2));
+  const Windows rows(adaptive_rows(x, y)), columns(adaptive_columns(x, y));
   dispatch_floating(x.dtype(), "adaptive_avg_pool2d", [&]<typename T>() { average_forward<T>(x, y, rows, columns); });
 }
 
 void adaptive_avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x) {
   if (grad_y.numel() == 0) return;
-  const Windows rows = adaptive_windows(grad_x.size(1), grad_y.size(1)), columns = adaptive_windows(grad_x.size(2), grad_y.size(2));
+  const Windows rows(adaptive_rows(grad_x, grad_y)), columns(adaptive_columns(grad_x, grad_y));
   dispatch_floating(grad_y.dtype(), "adaptive_avg_pool2d", [&]<typename T>() { average_backward<T>(grad_y, grad_x, rows, columns); });
 }
 

@@ -17,8 +17,10 @@
 // Nearest takes every element type (label maps); its gradient, like bilinear, float32 and float64.
 // Determinism: each task owns its outputs; the same bits for any thread count.
 
-#include "core/host_device.h"
+#include <algorithm>
+
 #include "core/backend.h"
+#include "core/host_device.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -31,21 +33,37 @@ struct BilinearSource {
   double upper_weight;   // in [0, 1); the lower cell has 1 - upper_weight
 };
 
+// s_j = numerator / denominator, before negative values are set to 0.
+struct BilinearCoordinate {
+  int64_t numerator, denominator;
+};
+
+EQ_HOST_DEVICE constexpr BilinearCoordinate bilinear_coordinate(int64_t position, int64_t in, int64_t out, bool align_corners) {
+  if (!align_corners) return {(2 * position + 1) * in - out, 2 * out};
+  if (out == 1) return {0, 1};
+  return {position * (in - 1), out - 1};
+}
+
 EQ_HOST_DEVICE constexpr BilinearSource bilinear_source(int64_t position, int64_t in, int64_t out, bool align_corners) {
-  // The source coordinate is numerator / denominator.
-  int64_t numerator = 0, denominator = 1;
-  if (!align_corners) {
-    numerator = (2 * position + 1) * in - out;
-    denominator = 2 * out;
-    if (numerator < 0) numerator = 0;
-  } else if (out > 1) {
-    numerator = position * (in - 1);
-    denominator = out - 1;
-  }
-  const int64_t lower = numerator / denominator, remainder = numerator % denominator;
+  const BilinearCoordinate s = bilinear_coordinate(position, in, out, align_corners);
+  const int64_t numerator = std::max<int64_t>(s.numerator, 0);
+  const int64_t lower = numerator / s.denominator, remainder = numerator % s.denominator;
   if (lower >= in - 1) return {in - 1, in - 1, 0.0};
   if (remainder == 0) return {lower, lower, 0.0};
-  return {lower, lower + 1, double(remainder) / double(denominator)};
+  return {lower, lower + 1, double(remainder) / double(s.denominator)};
+}
+
+// A cell is read by the positions [bilinear_begin, bilinear_end): those with |s_j - cell| < 1, and at the borders all beyond.
+// Position j reads it with the weight 1 - |s_j - cell|, where a difference towards the outside counts as 0.
+EQ_HOST_DEVICE constexpr int64_t bilinear_begin(int64_t cell, int64_t in, int64_t out, bool align_corners) {
+  if (cell == 0) return 0;
+  if (align_corners) return out == 1 ? 1 : (cell - 1) * (out - 1) / (in - 1) + 1;
+  return std::min(out, ((2 * cell - 1) * out / in + 1) / 2);  // the first with 2 j + 1 > (2 cell - 1) out/in
+}
+EQ_HOST_DEVICE constexpr int64_t bilinear_end(int64_t cell, int64_t in, int64_t out, bool align_corners) {
+  if (cell >= in - 1) return out;
+  if (align_corners) return out == 1 ? 1 : ((cell + 1) * (out - 1) + in - 2) / (in - 1);
+  return std::min(out, ((2 * cell + 3) * out + in - 1) / in / 2);  // the first with 2 j + 1 >= (2 cell + 3) out/in
 }
 
 EQ_HOST_DEVICE constexpr int64_t nearest_source(int64_t position, int64_t in, int64_t out) { return position * in / out; }

@@ -16,6 +16,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __restrict__
+#define __grid_constant__
 #define __align__(n) alignas(n)
 #define __shared__ static  // blocks run one after another
 

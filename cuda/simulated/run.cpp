@@ -1,6 +1,9 @@
 #ifdef EQ_CUDA_SIMULATED
+#undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
+#undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
 #include "cuda/simulated/run.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -21,22 +24,26 @@ enum class Waiting { kNo, kBlock, kWarp };
 
 struct Fiber {
   ucontext_t context;
+  jmp_buf resumed;  // where it goes on; from its first wait on
+  bool entered = false;
   std::unique_ptr<char[]> stack = std::make_unique_for_overwrite<char[]>(kStackBytes);
   uint3 index;
   Waiting waiting = Waiting::kNo;
   bool ended = false;
+  int turn = 0;  // exchanges alternate between two sets of slots: whoever writes one has seen all lanes leave it
   void* fake_stack = nullptr;  // of the address sanitizer
 };
 
 // The block that is running.
 struct Block {
   ucontext_t scheduler;
+  jmp_buf scheduler_resumed;
   std::vector<std::unique_ptr<Fiber>> fibers;  // kept from block to block: stacks are reused
   size_t count = 0;
   size_t current = 0;
   const std::function<void()>* kernel = nullptr;
   std::vector<unsigned char> shared;
-  unsigned char exchanged[32][32][64];  // [warp][lane]
+  unsigned char exchanged[2][32][32][64];  // [turn][warp][lane]
   const void* scheduler_stack = nullptr;
   size_t scheduler_stack_bytes = 0;
 };
@@ -53,12 +60,11 @@ void to_scheduler(bool ending) {
   Fiber& fiber = *block.fibers[block.current];
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_start_switch_fiber(ending ? nullptr : &fiber.fake_stack, block.scheduler_stack, block.scheduler_stack_bytes);
+  swapcontext(&fiber.context, &block.scheduler);
+  __sanitizer_finish_switch_fiber(fiber.fake_stack, &block.scheduler_stack, &block.scheduler_stack_bytes);
 #else
   (void)ending;
-#endif
-  swapcontext(&fiber.context, &block.scheduler);
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(fiber.fake_stack, &block.scheduler_stack, &block.scheduler_stack_bytes);
+  if (_setjmp(fiber.resumed) == 0) _longjmp(block.scheduler_resumed, 1);
 #endif
 }
 
@@ -78,10 +84,14 @@ void resume(size_t which) {
 #ifdef __SANITIZE_ADDRESS__
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(&fake_stack, fiber.stack.get(), kStackBytes);
-#endif
   swapcontext(&block.scheduler, &fiber.context);
-#ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#else
+  // swapcontext saves and restores the signal mask, two system calls each way; jumps between the stacks do not.
+  if (_setjmp(block.scheduler_resumed) != 0) return;
+  if (fiber.entered) _longjmp(fiber.resumed, 1);
+  fiber.entered = true;
+  setcontext(&fiber.context);
 #endif
 }
 
@@ -94,6 +104,8 @@ void start_fibers(dim3 threads) {
     fiber.index = {unsigned(i % threads.x), unsigned(i / threads.x % threads.y), unsigned(i / threads.x / threads.y)};
     fiber.waiting = Waiting::kNo;
     fiber.ended = false;
+    fiber.turn = 0;
+    fiber.entered = false;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.get();
     fiber.context.uc_stack.ss_size = kStackBytes;
@@ -157,11 +169,12 @@ int lane() { return int(block.current % 32); }
 
 void exchange(const void* value, size_t bytes, void* values_of_all_lanes) {
   if (bytes > 64) give_up("a value exchanged in a warp has at most 64 bytes");
-  unsigned char(*slots)[64] = block.exchanged[block.current / 32];
+  int& turn = block.fibers[block.current]->turn;
+  unsigned char(*slots)[64] = block.exchanged[turn][block.current / 32];
+  turn = 1 - turn;
   std::memcpy(slots[block.current % 32], value, bytes);
   __syncwarp();
   for (int i = 0; i < 32; ++i) std::memcpy(static_cast<unsigned char*>(values_of_all_lanes) + size_t(i) * bytes, slots[i], bytes);
-  __syncwarp();  // before anyone writes again
 }
 
 void run(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()>& kernel) {

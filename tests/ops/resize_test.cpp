@@ -89,6 +89,33 @@ double enumerated_factor(int64_t n, int64_t m, bool align_corners) {
 
 }  // namespace
 
+TEST_CASE("bilinear: the positions that read a cell, and their weights, are those of the sources", "[resize]") {
+  int64_t wrong = 0;
+  for (bool align_corners : {false, true}) {
+    for (int64_t in = 1; in <= 20; ++in) {
+      for (int64_t out = 1; out <= 45; ++out) {
+        for (int64_t cell = 0; cell < in; ++cell) {
+          const int64_t begin = bilinear_begin(cell, in, out, align_corners), end = bilinear_end(cell, in, out, align_corners);
+          wrong += begin > out || end > out;
+          for (int64_t j = 0; j < out; ++j) {
+            const BilinearSource source = bilinear_source(j, in, out, align_corners);
+            const bool reads = source.lower == cell || source.upper == cell;
+            wrong += reads != (j >= begin && j < end);
+            if (!reads) continue;
+            const BilinearCoordinate s = bilinear_coordinate(j, in, out, align_corners);
+            double away = double(s.numerator - cell * s.denominator) / double(s.denominator);
+            if (cell == 0) away = std::max(away, 0.0);
+            if (cell == in - 1) away = std::min(away, 0.0);
+            const double weight = source.lower == cell ? 1 - source.upper_weight : source.upper_weight;
+            wrong += std::abs(weight - (1 - std::abs(away))) > 1e-15;
+          }
+        }
+      }
+    }
+  }
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("resize_bilinear: the values known from the paper's notes", "[resize]") {
   const Tensor x = Tensor::from<double>({1, 2, 3, 4}, {1, 2, 2, 1});
   const Tensor plain = Tensor::from<double>({1, 1.25, 1.75, 2, 1.5, 1.75, 2.25, 2.5, 2.5, 2.75, 3.25, 3.5, 3, 3.25, 3.75, 4}, {1, 4, 4, 1});

@@ -1,0 +1,120 @@
+// A thread draws four numbers at a time, the mask of four neighbouring elements: the CPU's bits, since a draw depends on its index alone.
+
+#include "core/kernels/dropout.h"
+
+#include <cmath>
+
+#include "core/philox.h"
+#include "cuda/divide.h"
+#include "cuda/launch.h"
+#include "cuda/pack.h"
+
+namespace eq::cuda {
+namespace {
+
+// A draw's upper 24 bits are a uniform number times 2^24: it is at least p if they are at least this.
+uint32_t threshold_of(double p) { return uint32_t(std::ceil(p * 0x1p24)); }
+
+template <class T>
+struct Dropout {
+  static constexpr int kLoad = kPackWidth<T>, kWidth = kLoad < 4 ? 4 : kLoad;
+  const T* x;
+  T* y;
+  int64_t count;
+  bool aligned;
+  uint64_t seed, stream;
+  uint32_t threshold;
+  Wide<T> scale;
+
+  EQ_HOST_DEVICE T masked(T value, uint32_t draw) const { return (draw >> 8) >= threshold ? T(Wide<T>(value) * scale) : T(0); }
+  EQ_HOST_DEVICE void operator()(int64_t i) const {
+    const int64_t first = i * kWidth;
+    if (!aligned || first + kWidth > count) {
+      for (int64_t at = first; at < first + kWidth && at < count; at += 4) {
+        const auto draws = random_block(seed, stream, uint64_t(at) / 4);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          if (at + k < count) y[at + k] = masked(x[at + k], draws[k]);
+        }
+      }
+      return;
+    }
+    Pack<T, kLoad> packs[kWidth / kLoad];
+#pragma unroll
+    for (int p = 0; p < kWidth / kLoad; ++p) packs[p] = load_pack<T, kLoad>(x + first + p * kLoad);
+#pragma unroll
+    for (int b = 0; b < kWidth / 4; ++b) {
+      const auto draws = random_block(seed, stream, uint64_t(first) / 4 + b);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        T& value = packs[(4 * b + k) / kLoad][(4 * b + k) % kLoad];
+        value = masked(value, draws[k]);
+      }
+    }
+#pragma unroll
+    for (int p = 0; p < kWidth / kLoad; ++p) store_pack(y + first + p * kLoad, packs[p]);
+  }
+};
+
+// kept[k] for four of them.
+struct KeepChannels {
+  uint64_t seed, stream;
+  uint32_t threshold;
+  int64_t count;
+  uint8_t* kept;
+  EQ_HOST_DEVICE void operator()(int64_t i) const {
+    const auto draws = random_block(seed, stream, uint64_t(i));
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (4 * i + k < count) kept[4 * i + k] = (draws[k] >> 8) >= threshold;
+    }
+  }
+};
+
+template <class T, int N>
+struct MaskChannels {
+  const T* x;
+  const uint8_t* kept;
+  T* y;
+  Divider packs, pixels;  // packs of a pixel, pixels of an image
+  Wide<T> scale;
+  EQ_HOST_DEVICE void operator()(int64_t i) const {
+    int64_t rest = i;
+    const int64_t pack = packs.split(rest), image = pixels.quotient(rest);
+    const Pack<uint8_t, N> keep = load_pack<uint8_t, N>(kept + (image * packs.divisor() + pack) * N);
+    Pack<T, N> values = load_pack<T, N>(x + i * N);
+#pragma unroll
+    for (int k = 0; k < N; ++k) values[k] = keep[k] ? T(Wide<T>(values[k]) * scale) : T(0);
+    store_pack(y + i * N, values);
+  }
+};
+
+}  // namespace
+
+void dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream, Tensor& y) {
+  dispatch(x.dtype(), "dropout", [&]<typename T>() {
+    const T* in = data<T>(x);
+    T* out = data<T>(y);
+    const bool aligned = (reinterpret_cast<uintptr_t>(in) | reinterpret_cast<uintptr_t>(out)) % 16 == 0;
+    constexpr int64_t kWidth = Dropout<T>::kWidth;
+    for_each(x.device(), "dropout", (x.numel() + kWidth - 1) / kWidth,
+             Dropout<T>{in, out, x.numel(), aligned, seed, stream, threshold_of(p), Wide<T>(1 / (1 - p))});
+  });
+}
+
+void channel_dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream, Tensor& y) {
+  if (x.numel() == 0) return;
+  const int64_t channels = x.size(-1), masks = x.size(0) * channels;
+  const Tensor kept = Tensor::empty({masks}, DType::kUInt8, x.device());
+  for_each(x.device(), "channel_dropout", (masks + 3) / 4, KeepChannels{seed, stream, threshold_of(p), masks, data<uint8_t>(kept)});
+  dispatch(x.dtype(), "channel_dropout", [&]<typename T>() {
+    const T* in = data<T>(x);
+    T* out = data<T>(y);
+    with_pack<T>(channels, [&]<int N>() {
+      for_each(x.device(), "channel_dropout", x.numel() / N,
+               MaskChannels<T, N>{in, data<uint8_t>(kept), out, Divider(channels / N), Divider(x.numel() / masks), Wide<T>(1 / (1 - p))});
+    }, in, out);
+  });
+}
+
+}  // namespace eq::cuda

@@ -1,0 +1,302 @@
+// A thread per pack of channels of an output, or, for the adjoints, of an input cell, which gathers from the windows that contain it.
+// Averages over large windows have few outputs: a block shares those of one pixel, and the whole image is a sum (reduce_cuda.cu).
+
+#include "core/kernels/pool2d.h"
+
+#include "core/kernels/reduce.h"
+#include "cuda/divide.h"
+#include "cuda/launch.h"
+#include "cuda/pack.h"
+
+namespace eq::cuda {
+namespace {
+
+constexpr int64_t kLargeWindow = 16;  // cells
+
+// Places of packs of channels in [N, height, width, channels].
+struct PackPlaces {
+  Divider packs, width, height;
+  PackPlaces(const Tensor& t, int pack) : packs(t.size(3) / pack), width(t.size(2)), height(t.size(1)) {}
+};
+struct PackPlace {
+  int64_t image;
+  int32_t row, column;
+  int64_t pack;
+};
+EQ_HOST_DEVICE inline PackPlace place_of(const PackPlaces& places, int64_t i) {
+  PackPlace place;
+  place.pack = places.packs.split(i);
+  place.column = int32_t(places.width.split(i));
+  place.row = int32_t(places.height.split(i));
+  place.image = i;
+  return place;
+}
+
+// N indices, 16 bytes at a time where there are that many.
+template <int N>
+EQ_HOST_DEVICE void load_indices(const int32_t* from, int32_t* indices) {
+  constexpr int kWidth = N < 4 ? N : 4;
+  for (int k = 0; k < N; k += kWidth) {
+    const Pack<int32_t, kWidth> pack = load_pack<int32_t, kWidth>(from + k);
+    for (int j = 0; j < kWidth; ++j) indices[k + j] = pack[j];
+  }
+}
+template <int N>
+EQ_HOST_DEVICE void store_indices(int32_t* to, const int32_t* indices) {
+  constexpr int kWidth = N < 4 ? N : 4;
+  for (int k = 0; k < N; k += kWidth) {
+    Pack<int32_t, kWidth> pack;
+    for (int j = 0; j < kWidth; ++j) pack[j] = indices[k + j];
+    store_pack(to + k, pack);
+  }
+}
+
+template <class T, int N>
+struct MaxPool {
+  PackPlaces outputs;
+  PoolAxis rows, columns;
+  const T* x;
+  T* y;
+  int32_t* indices;  // or null
+  EQ_HOST_DEVICE void operator()(int64_t i) const {
+    const PackPlace at = place_of(outputs, i);
+    const int64_t pixel = outputs.packs.divisor() * N;  // elements
+    const PoolRange row = rows.cells(at.row), column = columns.cells(at.column);
+    const T* image = x + at.image * rows.in * columns.in * pixel + at.pack * N;
+    Wide<T> best[N] = {};
+    int32_t where[N] = {};
+    bool first = true;
+    for (int32_t r = row.begin; r < row.end; ++r) {
+      for (int32_t s = column.begin; s < column.end; ++s) {
+        const int32_t cell = r * columns.in + s;
+        const Pack<T, N> values = load_pack<T, N>(image + cell * pixel);
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+          const Wide<T> value = Wide<T>(values[k]);
+          const bool better = first || value > best[k] || value != value;
+          best[k] = better ? value : best[k];
+          where[k] = better ? cell : where[k];
+        }
+        first = false;
+      }
+    }
+    Pack<T, N> result;
+#pragma unroll
+    for (int k = 0; k < N; ++k) result[k] = T(best[k]);
+    store_pack(y + i * N, result);
+    if (indices != nullptr) store_indices<N>(indices + i * N, where);
+  }
+};
+
+template <class T, int N>
+struct MaxPoolBackward {
+  PackPlaces cells;
+  PoolAxis rows, columns;
+  const T* grad_y;
+  const int32_t* indices;
+  T* grad_x;
+  EQ_HOST_DEVICE void operator()(int64_t i) const {
+    const PackPlace at = place_of(cells, i);
+    const int64_t pixel = cells.packs.divisor() * N, image = at.image * rows.out * columns.out;
+    const PoolRange row = rows.readers(at.row), column = columns.readers(at.column);
+    const int32_t self = at.row * columns.in + at.column;
+    Wide<T> sums[N] = {};
+    for (int32_t p = row.begin; p < row.end; ++p) {
+      for (int32_t q = column.begin; q < column.end; ++q) {
+        const int64_t from = (image + int64_t(p) * columns.out + q) * pixel + at.pack * N;
+        int32_t where[N];
+        load_indices<N>(indices + from, where);
+        const Pack<T, N> gradients = load_pack<T, N>(grad_y + from);
+#pragma unroll
+        for (int k = 0; k < N; ++k) sums[k] += where[k] == self ? Wide<T>(gradients[k]) : Wide<T>(0);
+      }
+    }
+    Pack<T, N> result;
+#pragma unroll
+    for (int k = 0; k < N; ++k) result[k] = T(sums[k]);
+    store_pack(grad_x + i * N, result);
+  }
+};
+
+template <class T, int N>
+struct AveragePool {
+  PackPlaces outputs;
+  PoolAxis rows, columns;
+  const T* x;
+  T* y;
+  EQ_HOST_DEVICE void operator()(int64_t i) const {
+    const PackPlace at = place_of(outputs, i);
+    const int64_t pixel = outputs.packs.divisor() * N;
+    const PoolRange row = rows.cells(at.row), column = columns.cells(at.column);
+    const T* image = x + at.image * rows.in * columns.in * pixel + at.pack * N;
+    Wide<T> totals[N] = {};
+    for (int32_t r = row.begin; r < row.end; ++r) {
+      Wide<T> sums[N] = {};
+      for (int32_t s = column.begin; s < column.end; ++s) {
+        const Pack<T, N> values = load_pack<T, N>(image + (int64_t(r) * columns.in + s) * pixel);
+#pragma unroll
+        for (int k = 0; k < N; ++k) sums[k] += Wide<T>(values[k]);
+      }
+#pragma unroll
+      for (int k = 0; k < N; ++k) totals[k] += sums[k];
+    }
+    const Wide<T> count = Wide<T>(int64_t(rows.divisor(at.row)) * columns.divisor(at.column));
+    Pack<T, N> result;
+#pragma unroll
+    for (int k = 0; k < N; ++k) result[k] = T(totals[k] / count);
+    store_pack(y + i * N, result);
+  }
+};
+
+template <class T, int N>
+struct AveragePoolBackward {
+  PackPlaces cells;
+  PoolAxis rows, columns;
+  const T* grad_y;
+  T* grad_x;
+  EQ_HOST_DEVICE void operator()(int64_t i) const {
+    const PackPlace at = place_of(cells, i);
+    const int64_t pixel = cells.packs.divisor() * N;
+    const PoolRange row = rows.readers(at.row), column = columns.readers(at.column);
+    const T* image = grad_y + at.image * rows.out * columns.out * pixel + at.pack * N;
+    Wide<T> sums[N] = {};
+    for (int32_t p = row.begin; p < row.end; ++p) {
+      const int64_t height = rows.divisor(p);
+      for (int32_t q = column.begin; q < column.end; ++q) {
+        const Wide<T> share = 1 / Wide<T>(height * columns.divisor(q));  // of the window's gradient, per cell
+        const Pack<T, N> gradients = load_pack<T, N>(image + (int64_t(p) * columns.out + q) * pixel);
+#pragma unroll
+        for (int k = 0; k < N; ++k) sums[k] += share * Wide<T>(gradients[k]);
+      }
+    }
+    Pack<T, N> result;
+#pragma unroll
+    for (int k = 0; k < N; ++k) result[k] = T(sums[k]);
+    store_pack(grad_x + i * N, result);
+  }
+};
+
+// Block (pixel of y, part of its channels): `width` packs side by side, `lanes` threads share the window's cells.
+template <class T, int N>
+__global__ void large_average(PoolAxis rows, PoolAxis columns, int64_t packs, int width, int lanes, const T* x, T* y) {
+  using W = Wide<T>;
+  W* shared = shared_memory<W>();  // [lanes][N][width]
+  const int lane = int(threadIdx.x) / width, place = int(threadIdx.x) - lane * width, line = width * N;
+  const int64_t pack = int64_t(blockIdx.y) * width + place, output = blockIdx.x;
+  const int32_t q = int32_t(output % columns.out), p = int32_t(output / columns.out % rows.out);
+  const int64_t image = output / columns.out / rows.out;
+  const PoolRange row = rows.cells(p), column = columns.cells(q);
+  const int across = column.end - column.begin, cells = (row.end - row.begin) * across;
+  const bool active = lane < lanes && pack < packs;
+  W sums[N] = {};
+  if (active) {
+    const T* from = x + ((image * rows.in + row.begin) * columns.in + column.begin) * packs * N + pack * N;
+#pragma unroll 4
+    for (int cell = lane; cell < cells; cell += lanes) {
+      const int r = cell / across;
+      const Pack<T, N> values = load_pack<T, N>(from + (int64_t(r) * columns.in + (cell - r * across)) * packs * N);
+#pragma unroll
+      for (int k = 0; k < N; ++k) sums[k] += W(values[k]);
+    }
+  }
+  if (lane < lanes) {
+#pragma unroll
+    for (int k = 0; k < N; ++k) shared[lane * line + k * width + place] = sums[k];
+  }
+  int distance = 1;
+  while (distance * 2 < lanes) distance *= 2;
+  for (; distance > 0; distance /= 2) {
+    __syncthreads();
+    if (lane < distance && lane + distance < lanes) {
+#pragma unroll
+      for (int k = 0; k < N; ++k) {
+        sums[k] += shared[(lane + distance) * line + k * width + place];
+        shared[lane * line + k * width + place] = sums[k];
+      }
+    }
+  }
+  if (!active || lane > 0) return;
+  const W count = W(int64_t(rows.divisor(p)) * columns.divisor(q));
+  Pack<T, N> result;
+#pragma unroll
+  for (int k = 0; k < N; ++k) result[k] = T(sums[k] / count);
+  store_pack(y + (output * packs + pack) * N, result);
+}
+
+void average_forward(const Tensor& x, Tensor& y, const PoolAxis& rows, const PoolAxis& columns) {
+  if (y.numel() == 0) return;
+  const auto whole = [](const PoolAxis& axis) { return axis.out == 1 && axis.cells(0).begin == 0 && axis.cells(0).end == axis.in; };
+  if (whole(rows) && whole(columns)) return sum(x, 0b0110, 1 / double(int64_t(rows.divisor(0)) * columns.divisor(0)), y);
+  const auto length = [](const PoolAxis& axis) { return int64_t(axis.kernel > 0 ? std::min(axis.kernel, axis.in) : (axis.in + axis.out - 1) / axis.out); };
+  dispatch(x.dtype(), "avg_pool2d", [&]<typename T>() {
+    const T* in = data<T>(x);
+    T* out = data<T>(y);
+    with_pack<T>(x.size(3), [&]<int N>() {
+      if (length(rows) * length(columns) < kLargeWindow) {
+        return for_each(x.device(), "average pooling", y.numel() / N, AveragePool<T, N>{PackPlaces(y, N), rows, columns, in, out});
+      }
+      const int64_t packs = x.size(3) / N, blocks = (packs + 31) / 32;
+      const int width = int((packs + blocks - 1) / blocks), lanes = kThreads / width;
+      launch(x.device(), "average pooling",
+             Grid{{blocks_for(y.numel() / x.size(3), 1), unsigned(blocks)}, kThreads, size_t(lanes) * size_t(width) * N * sizeof(Wide<T>)},
+             large_average<T, N>, rows, columns, packs, width, lanes, in, out);
+    }, in, out);
+  });
+}
+
+void average_backward(const Tensor& grad_y, Tensor& grad_x, const PoolAxis& rows, const PoolAxis& columns) {
+  if (grad_y.numel() == 0) return;
+  dispatch(grad_y.dtype(), "avg_pool2d", [&]<typename T>() {
+    const T* g = data<T>(grad_y);
+    T* out = data<T>(grad_x);
+    with_pack<T>(grad_x.size(3), [&]<int N>() {
+      for_each(grad_x.device(), "average pooling backward", grad_x.numel() / N,
+               AveragePoolBackward<T, N>{PackPlaces(grad_x, N), rows, columns, g, out});
+    }, g, out);
+  });
+}
+
+}  // namespace
+
+void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& indices, const Pool2dOptions& options) {
+  if (y.numel() == 0) return;
+  dispatch(x.dtype(), "max_pool2d", [&]<typename T>() {
+    const T* in = data<T>(x);
+    T* out = data<T>(y);
+    int32_t* where = data<int32_t>(indices);
+    with_pack<T>(x.size(3), [&]<int N>() {
+      for_each(x.device(), "max_pool2d", y.numel() / N,
+               MaxPool<T, N>{PackPlaces(y, N), pool_rows(x, y, options), pool_columns(x, y, options), in, out, where});
+    }, in, out, where);
+  });
+}
+
+void max_pool2d_backward(const Tensor& grad_y, const Tensor& indices, Tensor& grad_x, const Pool2dOptions& options) {
+  if (grad_y.numel() == 0) return;
+  dispatch(grad_y.dtype(), "max_pool2d", [&]<typename T>() {
+    const T* g = data<T>(grad_y);
+    const int32_t* where = data<int32_t>(indices);
+    T* out = data<T>(grad_x);
+    with_pack<T>(grad_x.size(3), [&]<int N>() {
+      for_each(grad_x.device(), "max_pool2d backward", grad_x.numel() / N,
+               MaxPoolBackward<T, N>{PackPlaces(grad_x, N), pool_rows(grad_x, grad_y, options), pool_columns(grad_x, grad_y, options), g,
+                                     where, out});
+    }, g, where, out);
+  });
+}
+
+void avg_pool2d_forward(const Tensor& x, Tensor& y, const Pool2dOptions& options) {
+  average_forward(x, y, pool_rows(x, y, options), pool_columns(x, y, options));
+}
+
+void avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x, const Pool2dOptions& options) {
+  average_backward(grad_y, grad_x, pool_rows(grad_x, grad_y, options), pool_columns(grad_x, grad_y, options));
+}
+
+void adaptive_avg_pool2d_forward(const Tensor& x, Tensor& y) { average_forward(x, y, adaptive_rows(x, y), adaptive_columns(x, y)); }
+
+void adaptive_avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x) {
+  average_backward(grad_y, grad_x, adaptive_rows(grad_x, grad_y), adaptive_columns(grad_x, grad_y));
+}
+
+}  // namespace eq::cuda
