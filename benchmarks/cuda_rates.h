@@ -1,7 +1,8 @@
 #pragma once
-// Measuring kernels of a CUDA device: the time of a launch, what it moves or computes, and the share of what the device can
-// do.
+// Measuring kernels of a CUDA device: the time of a launch, what it moves or computes, and the share of what the
+// device can do.
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -28,7 +29,21 @@ struct Settings {
   int64_t batch = 8;
 };
 
-// Values in [-1, 1) of any floating type on the device: one block of them, repeated.
+// Sizes shrink to a few rows and channels under --smoke, where the question is whether the program runs.
+struct Sizes {
+  bool smoke;
+  int64_t batch;
+  int64_t side(int64_t pixels) const { return smoke ? std::max<int64_t>(2, pixels / 32) : pixels; }
+  int64_t channels(int64_t count) const { return smoke && count > 32 ? std::max<int64_t>(8, count / 32) : count; }
+  Shape features(int64_t pixels, int64_t count) const {
+    return {smoke ? 1 : batch, side(pixels), side(pixels), channels(count)};
+  }
+};
+inline constexpr int64_t kClasses = 19;
+
+inline double bytes_of(const Shape& shape, DType type) { return double(shape.numel()) * double(size_of(type)); }
+// Tensors on the device: uninitialised, and of values in [-1, 1) (one block of them, repeated).
+inline Tensor like(const Shape& shape, DType type) { return Tensor::empty(shape, type, Device::cuda()); }
 Tensor values(const Shape& shape, DType type);
 
 class Rates {
@@ -53,5 +68,7 @@ class Rates {
   std::vector<Rate> rates_;
   int failures_ = 0;
 };
+
+void measure_convolutions(Rates& rates, const Sizes& sizes, DType type);  // cuda_conv2d.cpp
 
 }  // namespace eq::bench
