@@ -1,4 +1,5 @@
-// The convolutions of UPerNet-ResNet-50, all three passes, and two depthwise ones; our kernels beside cuDNN's.
+// The convolutions of UPerNet-ResNet-50, all three passes, and two depthwise ones; our kernels beside cuDNN's (whose row is
+// ours again where cuDNN has no deterministic kernel).
 
 #include <fmt/format.h>
 
