@@ -68,7 +68,7 @@ ours() { LD_LIBRARY_PATH=$(cat "$work/library_path" 2>/dev/null):${LD_LIBRARY_PA
 facts() {
   {
     echo "- date: $(date -u '+%Y-%m-%d %H:%M UTC')"
-    echo "- commit: $(git rev-parse HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ', with changes')"
+    echo "- commit: $(git rev-parse HEAD 2>/dev/null && { git diff --quiet HEAD || echo '  with changes'; } || echo unknown)"
     echo "- GPU: $(nvidia-smi --query-gpu=name,compute_cap,memory.total,driver_version,clocks.max.sm,clocks.max.memory,power.limit --format=csv,noheader 2>&1)"
     echo "- nvcc: $(nvcc=$(find_nvcc); [ -n "$nvcc" ] && "$nvcc" --version | tail -2 | tr '\n' ' ' || echo none)"
     echo "- host: $(nproc) cores, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(. /etc/os-release && echo "$PRETTY_NAME")"
@@ -335,7 +335,7 @@ step build 230
 step tests 80
 step kernels 80
 step demo 120
-step train 100
+step train 110
 step sanitizer 160
 echo "$EQ_OUT/summary.md"
 exit $status_of_all
