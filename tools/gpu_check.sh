@@ -113,7 +113,8 @@ build() {
     fi
     if [ -z "$(first_in cublas_v2.h "$toolkit"/include "$toolkit"/targets)" ]; then
       found=$(first_in cublas_v2.h "${packages[@]}")
-      [ -z "$found" ] || export CPATH=$(dirname "$found")${CPATH:+:$CPATH}
+      [ -z "$found" ] || CPATH=$(dirname "$found")${CPATH:+:$CPATH}
+      export CPATH
     fi
     # The toolkit's cuDNN is found by CMake.
     if [ -z "${CUDNN_ROOT:-}" ] && [ -z "$(first_in cudnn.h "$toolkit"/include "$toolkit"/targets /usr/include)" ]; then
@@ -141,6 +142,7 @@ outcome() { sed -nE 's/^[0-9.]+ s: //p; /^(All tests passed|test cases:|assertio
 tests() {
   local what="[cuda]" failed=0
   simulated && what=${EQ_SIMULATED_TESTS:-"[device]"}
+  note "the first run did not end: tests.txt"
   ours "$EQ_BUILD/test_cuda" "$what" -d yes >"$EQ_OUT/tests.txt" 2>&1 || failed=1
   local totals
   totals=$(grep -E '^(All tests passed|test cases:|No tests ran)' "$EQ_OUT/tests.txt" | tail -1)
@@ -248,7 +250,7 @@ sanitizer() {
   [ -x "$tool" ] || skip "there is no compute-sanitizer"
   # What step `tests` ran in under a second, without training (cuBLAS and cuDNN many times over), shortest first.
   sed -nE 's/^([0-9.]+) s: (.*)/\1 \2/p' "$EQ_OUT/tests.txt" 2>/dev/null | awk '$1 < 1' | sort -n | cut -d' ' -f2- | sort -u >"$work/short.txt"
-  sed -nE 's/^([0-9.]+) s: (.*)/\1\t\2/p' "$EQ_OUT/tests.txt" 2>/dev/null | sort -n | cut -f2 | grep -Fxf "$work/short.txt" |
+  sed -nE 's/^([0-9.]+) s: (.*)/\1\t\2/p' "$EQ_OUT/tests.txt" 2>/dev/null | sort -n | cut -f2 | grep -Fxf "$work/short.txt" | awk '!seen[$0]++' |
     grep -vF -f <(ours "$EQ_BUILD/test_cuda" "[training]" --list-test-names-only) >"$work/names.txt"
   [ -s "$work/names.txt" ] || skip "there are no short tests in tests.txt"
   : >"$EQ_OUT/sanitizer.txt"
