@@ -1,6 +1,6 @@
 # The CUDA backend. EQ_CUDA=AUTO builds it where nvcc is found; ON insists; OFF leaves it out; SIMULATED builds the same kernels
 # with the host compiler and runs them on the host (cuda/simulated/): slow, for tests where there is no GPU.
-set(EQ_CUDA "OFF" CACHE STRING "CUDA backend: AUTO, ON, OFF or SIMULATED")
+set(EQ_CUDA "AUTO" CACHE STRING "CUDA backend: AUTO, ON, OFF or SIMULATED")
 set_property(CACHE EQ_CUDA PROPERTY STRINGS AUTO ON OFF SIMULATED)
 set(EQ_CUDNN "AUTO" CACHE STRING "Convolution through cuDNN beside our own: AUTO, ON or OFF. CUDNN_ROOT names its folder")
 set(EQ_WITH_CUDA FALSE)
