@@ -64,11 +64,9 @@ struct PoolAxis {
     const int32_t begin = output * stride - pad;
     return {std::max(begin, 0), std::min(begin + kernel, in)};
   }
-  // What an average divides by along this axis.
-  EQ_HOST_DEVICE constexpr int32_t divisor(int32_t output) const {
-    if (count_pad) return std::min(kernel, in + 2 * pad - output * stride);
-    const PoolRange range = cells(output);
-    return range.end - range.begin;
+  // What an average divides by along this axis; `range`: cells(output).
+  EQ_HOST_DEVICE constexpr int32_t divisor(int32_t output, const PoolRange& range) const {
+    return count_pad ? std::min(kernel, in + 2 * pad - output * stride) : range.end - range.begin;
   }
   // The outputs that read a cell. Bins: i reads c if i*in/out < c + 1 and c < (i + 1)*in/out, a bin of the opposite direction.
   EQ_HOST_DEVICE constexpr PoolRange readers(int32_t cell) const {

@@ -140,7 +140,7 @@ struct AveragePool {
 #pragma unroll
       for (int k = 0; k < N; ++k) totals[k] += sums[k];
     }
-    const Wide<T> count = Wide<T>(int64_t(rows.divisor(at.row)) * columns.divisor(at.column));
+    const Wide<T> count = Wide<T>(int64_t(rows.divisor(at.row, row)) * columns.divisor(at.column, column));
     Pack<T, N> result;
 #pragma unroll
     for (int k = 0; k < N; ++k) result[k] = T(totals[k] / count);
@@ -148,10 +148,22 @@ struct AveragePool {
   }
 };
 
+// What a cell gets of a window's gradient, for each window: divisions that every channel of every reader would repeat.
+template <class W>
+struct WindowShares {
+  PoolAxis rows, columns;
+  W* shares;  // [rows.out, columns.out]
+  EQ_HOST_DEVICE void operator()(int64_t i) const {
+    const int32_t p = int32_t(i / columns.out), q = int32_t(i % columns.out);
+    shares[i] = 1 / W(int64_t(rows.divisor(p, rows.cells(p))) * columns.divisor(q, columns.cells(q)));
+  }
+};
+
 template <class T, int N>
 struct AveragePoolBackward {
   PackPlaces cells;
   PoolAxis rows, columns;
+  const Wide<T>* shares;
   const T* grad_y;
   T* grad_x;
   EQ_HOST_DEVICE void operator()(int64_t i) const {
@@ -161,10 +173,10 @@ struct AveragePoolBackward {
     const T* image = grad_y + at.image * rows.out * columns.out * pixel + at.pack * N;
     Wide<T> sums[N] = {};
     for (int32_t p = row.begin; p < row.end; ++p) {
-      const int64_t height = rows.divisor(p);
       for (int32_t q = column.begin; q < column.end; ++q) {
-        const Wide<T> share = 1 / Wide<T>(height * columns.divisor(q));  // of the window's gradient, per cell
-        const Pack<T, N> gradients = load_pack<T, N>(image + (int64_t(p) * columns.out + q) * pixel);
+        const int64_t window = int64_t(p) * columns.out + q;
+        const Wide<T> share = shares[window];
+        const Pack<T, N> gradients = load_pack<T, N>(image + window * pixel);
 #pragma unroll
         for (int k = 0; k < N; ++k) sums[k] += share * Wide<T>(gradients[k]);
       }
@@ -216,7 +228,7 @@ __global__ void large_average(PoolAxis rows, PoolAxis columns, int64_t packs, in
     }
   }
   if (!active || lane > 0) return;
-  const W count = W(int64_t(rows.divisor(p)) * columns.divisor(q));
+  const W count = W(int64_t(rows.divisor(p, row)) * columns.divisor(q, column));
   Pack<T, N> result;
 #pragma unroll
   for (int k = 0; k < N; ++k) result[k] = T(sums[k] / count);
@@ -225,9 +237,14 @@ __global__ void large_average(PoolAxis rows, PoolAxis columns, int64_t packs, in
 
 void average_forward(const Tensor& x, Tensor& y, const PoolAxis& rows, const PoolAxis& columns) {
   if (y.numel() == 0) return;
-  const auto whole = [](const PoolAxis& axis) { return axis.out == 1 && axis.cells(0).begin == 0 && axis.cells(0).end == axis.in; };
-  if (whole(rows) && whole(columns)) return sum(x, 0b0110, 1 / double(int64_t(rows.divisor(0)) * columns.divisor(0)), y);
-  const auto length = [](const PoolAxis& axis) { return int64_t(axis.kernel > 0 ? std::min(axis.kernel, axis.in) : (axis.in + axis.out - 1) / axis.out); };
+  const PoolRange row = rows.cells(0), column = columns.cells(0);
+  const auto whole = [](const PoolAxis& axis, const PoolRange& cells) { return axis.out == 1 && cells.begin == 0 && cells.end == axis.in; };
+  if (whole(rows, row) && whole(columns, column)) {
+    return sum(x, 0b0110, 1 / double(int64_t(rows.divisor(0, row)) * columns.divisor(0, column)), y);
+  }
+  const auto length = [](const PoolAxis& axis) {
+    return int64_t(axis.kernel > 0 ? std::min(axis.kernel, axis.in) : (axis.in + axis.out - 1) / axis.out);
+  };
   dispatch(x.dtype(), "avg_pool2d", [&]<typename T>() {
     const T* in = data<T>(x);
     T* out = data<T>(y);
@@ -249,9 +266,11 @@ void average_backward(const Tensor& grad_y, Tensor& grad_x, const PoolAxis& rows
   dispatch(grad_y.dtype(), "avg_pool2d", [&]<typename T>() {
     const T* g = data<T>(grad_y);
     T* out = data<T>(grad_x);
+    const Tensor shares = Tensor::empty({rows.out, columns.out}, dtype_of<Wide<T>>::value, grad_x.device());
+    for_each(grad_x.device(), "average pooling backward", shares.numel(), WindowShares<Wide<T>>{rows, columns, data<Wide<T>>(shares)});
     with_pack<T>(grad_x.size(3), [&]<int N>() {
       for_each(grad_x.device(), "average pooling backward", grad_x.numel() / N,
-               AveragePoolBackward<T, N>{PackPlaces(grad_x, N), rows, columns, g, out});
+               AveragePoolBackward<T, N>{PackPlaces(grad_x, N), rows, columns, data<Wide<T>>(shares), g, out});
     }, g, out);
   });
 }
