@@ -48,15 +48,16 @@ struct PoolRange {
   int32_t begin, end;  // empty if end <= begin
 };
 
-// One axis of a pooling: a window of `kernel` cells every `stride`, or adaptive bins where kernel is 0. Both ends of the windows ascend,
-// so the outputs that read a cell are a range. 32 bits: extents are at most kMaxPoolExtent, and a GPU has few registers.
+// One axis of a pooling: a window of `kernel` cells every `stride`, or adaptive bins where kernel is 0. Both ends of the windows
+// ascend, so the outputs that read a cell are a range. 32 bits: extents are at most kMaxPoolExtent, and a GPU has few registers.
 struct PoolAxis {
   int32_t in, out, kernel = 0, stride = 1, pad = 0;
   bool count_pad = false;
 
   PoolAxis(int64_t in, int64_t out) : in(int32_t(in)), out(int32_t(out)) {}
   PoolAxis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad, bool count_pad)
-      : in(int32_t(in)), out(int32_t(out)), kernel(int32_t(kernel)), stride(int32_t(stride)), pad(int32_t(pad)), count_pad(count_pad) {}
+      : in(int32_t(in)), out(int32_t(out)), kernel(int32_t(kernel)), stride(int32_t(stride)), pad(int32_t(pad)),
+        count_pad(count_pad) {}
 
   // The cells of a window inside the image.
   EQ_HOST_DEVICE constexpr PoolRange cells(int32_t output) const {

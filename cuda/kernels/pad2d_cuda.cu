@@ -1,7 +1,6 @@
 // A thread per pack of channels of the result.
 
 #include "core/kernels/pad2d.h"
-
 #include "cuda/divide.h"
 #include "cuda/launch.h"
 #include "cuda/pack.h"
@@ -36,11 +35,14 @@ void pad2d_forward(const Tensor& x, Tensor& y, int64_t top, int64_t left, double
   dispatch(x.dtype(), "pad2d", [&]<typename T>() {
     const T* in = data<T>(x);
     T* out = data<T>(y);
-    with_pack<T>(x.size(3), [&]<int N>() {
-      for_each(x.device(), "pad2d", y.numel() / N,
-               Pad2d<T, N>{in, out, x.size(1), x.size(2), top, left, Divider(x.size(3) / N), Divider(y.size(2)), Divider(y.size(1)),
-                           T(value)});
-    }, in, out);
+    with_pack<T>(
+        x.size(3),
+        [&]<int N>() {
+          for_each(x.device(), "pad2d", y.numel() / N,
+                   Pad2d<T, N>{in, out, x.size(1), x.size(2), top, left, Divider(x.size(3) / N), Divider(y.size(2)),
+                               Divider(y.size(1)), T(value)});
+        },
+        in, out);
   });
 }
 

@@ -1,8 +1,8 @@
-// A thread per pack of channels of an output, or, for the adjoints, of an input cell, which gathers from the windows that contain it.
-// Averages over large windows have few outputs: a block shares those of one pixel, and the whole image is a sum (reduce_cuda.cu).
+// A thread per pack of channels of an output, or, for the adjoints, of an input cell, which gathers from the windows that
+// contain it. Averages over large windows have few outputs: a block shares those of one pixel, and the whole image is a sum
+// (reduce_cuda.cu).
 
 #include "core/kernels/pool2d.h"
-
 #include "core/kernels/reduce.h"
 #include "cuda/divide.h"
 #include "cuda/launch.h"
@@ -238,7 +238,9 @@ __global__ void large_average(PoolAxis rows, PoolAxis columns, int64_t packs, in
 void average_forward(const Tensor& x, Tensor& y, const PoolAxis& rows, const PoolAxis& columns) {
   if (y.numel() == 0) return;
   const PoolRange row = rows.cells(0), column = columns.cells(0);
-  const auto whole = [](const PoolAxis& axis, const PoolRange& cells) { return axis.out == 1 && cells.begin == 0 && cells.end == axis.in; };
+  const auto whole = [](const PoolAxis& axis, const PoolRange& cells) {
+    return axis.out == 1 && cells.begin == 0 && cells.end == axis.in;
+  };
   if (whole(rows, row) && whole(columns, column)) {
     return sum(x, 0b0110, 1 / double(int64_t(rows.divisor(0, row)) * columns.divisor(0, column)), y);
   }
@@ -248,16 +250,22 @@ void average_forward(const Tensor& x, Tensor& y, const PoolAxis& rows, const Poo
   dispatch(x.dtype(), "avg_pool2d", [&]<typename T>() {
     const T* in = data<T>(x);
     T* out = data<T>(y);
-    with_pack<T>(x.size(3), [&]<int N>() {
-      if (length(rows) * length(columns) < kLargeWindow) {
-        return for_each(x.device(), "average pooling", y.numel() / N, AveragePool<T, N>{PackPlaces(y, N), rows, columns, in, out});
-      }
-      const int64_t packs = x.size(3) / N, blocks = (packs + 31) / 32;
-      const int width = int((packs + blocks - 1) / blocks), lanes = kThreads / width;
-      launch(x.device(), "average pooling",
-             Grid{{blocks_for(y.numel() / x.size(3), 1), unsigned(blocks)}, kThreads, size_t(lanes) * size_t(width) * N * sizeof(Wide<T>)},
-             large_average<T, N>, rows, columns, packs, width, lanes, in, out);
-    }, in, out);
+    with_pack<T>(
+        x.size(3),
+        [&]<int N>() {
+          if (length(rows) * length(columns) < kLargeWindow) {
+            return for_each(x.device(), "average pooling", y.numel() / N,
+                            AveragePool<T, N>{PackPlaces(y, N), rows, columns, in, out});
+          }
+          const int64_t packs = x.size(3) / N, blocks = (packs + 31) / 32;
+          const int width = int((packs + blocks - 1) / blocks), lanes = kThreads / width;
+          launch(x.device(), "average pooling",
+                 Grid{{blocks_for(y.numel() / x.size(3), 1), unsigned(blocks)},
+                      kThreads,
+                      size_t(lanes) * size_t(width) * N * sizeof(Wide<T>)},
+                 large_average<T, N>, rows, columns, packs, width, lanes, in, out);
+        },
+        in, out);
   });
 }
 
@@ -267,11 +275,15 @@ void average_backward(const Tensor& grad_y, Tensor& grad_x, const PoolAxis& rows
     const T* g = data<T>(grad_y);
     T* out = data<T>(grad_x);
     const Tensor shares = Tensor::empty({rows.out, columns.out}, dtype_of<Wide<T>>::value, grad_x.device());
-    for_each(grad_x.device(), "average pooling backward", shares.numel(), WindowShares<Wide<T>>{rows, columns, data<Wide<T>>(shares)});
-    with_pack<T>(grad_x.size(3), [&]<int N>() {
-      for_each(grad_x.device(), "average pooling backward", grad_x.numel() / N,
-               AveragePoolBackward<T, N>{PackPlaces(grad_x, N), rows, columns, data<Wide<T>>(shares), g, out});
-    }, g, out);
+    for_each(grad_x.device(), "average pooling backward", shares.numel(),
+             WindowShares<Wide<T>>{rows, columns, data<Wide<T>>(shares)});
+    with_pack<T>(
+        grad_x.size(3),
+        [&]<int N>() {
+          for_each(grad_x.device(), "average pooling backward", grad_x.numel() / N,
+                   AveragePoolBackward<T, N>{PackPlaces(grad_x, N), rows, columns, data<Wide<T>>(shares), g, out});
+        },
+        g, out);
   });
 }
 
@@ -283,10 +295,13 @@ void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& indices, const Pool2
     const T* in = data<T>(x);
     T* out = data<T>(y);
     int32_t* where = data<int32_t>(indices);
-    with_pack<T>(x.size(3), [&]<int N>() {
-      for_each(x.device(), "max_pool2d", y.numel() / N,
-               MaxPool<T, N>{PackPlaces(y, N), pool_rows(x, y, options), pool_columns(x, y, options), in, out, where});
-    }, in, out, where);
+    with_pack<T>(
+        x.size(3),
+        [&]<int N>() {
+          for_each(x.device(), "max_pool2d", y.numel() / N,
+                   MaxPool<T, N>{PackPlaces(y, N), pool_rows(x, y, options), pool_columns(x, y, options), in, out, where});
+        },
+        in, out, where);
   });
 }
 
@@ -296,11 +311,14 @@ void max_pool2d_backward(const Tensor& grad_y, const Tensor& indices, Tensor& gr
     const T* g = data<T>(grad_y);
     const int32_t* where = data<int32_t>(indices);
     T* out = data<T>(grad_x);
-    with_pack<T>(grad_x.size(3), [&]<int N>() {
-      for_each(grad_x.device(), "max_pool2d backward", grad_x.numel() / N,
-               MaxPoolBackward<T, N>{PackPlaces(grad_x, N), pool_rows(grad_x, grad_y, options), pool_columns(grad_x, grad_y, options), g,
-                                     where, out});
-    }, g, where, out);
+    with_pack<T>(
+        grad_x.size(3),
+        [&]<int N>() {
+          for_each(grad_x.device(), "max_pool2d backward", grad_x.numel() / N,
+                   MaxPoolBackward<T, N>{PackPlaces(grad_x, N), pool_rows(grad_x, grad_y, options),
+                                         pool_columns(grad_x, grad_y, options), g, where, out});
+        },
+        g, where, out);
   });
 }
 
@@ -312,7 +330,9 @@ void avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x, const Pool2dOptio
   average_backward(grad_y, grad_x, pool_rows(grad_x, grad_y, options), pool_columns(grad_x, grad_y, options));
 }
 
-void adaptive_avg_pool2d_forward(const Tensor& x, Tensor& y) { average_forward(x, y, adaptive_rows(x, y), adaptive_columns(x, y)); }
+void adaptive_avg_pool2d_forward(const Tensor& x, Tensor& y) {
+  average_forward(x, y, adaptive_rows(x, y), adaptive_columns(x, y));
+}
 
 void adaptive_avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x) {
   average_backward(grad_y, grad_x, adaptive_rows(grad_x, grad_y), adaptive_columns(grad_x, grad_y));
