@@ -1,6 +1,6 @@
 #pragma once
-// Division by a number that is the same for every thread: a multiplication and a shift instead of some twenty instructions;
-// and the index arithmetic made of it.
+// Division by a number that is the same for every thread: a multiplication and a shift instead of some twenty instructions; and the
+// index arithmetic made of it.
 
 #include <cstdint>
 
@@ -9,8 +9,8 @@
 
 namespace eq::cuda {
 
-// Numerators below 2^31 take the fast way (Granlund and Montgomery 1994, "Division by invariant integers using
-// multiplication"), others a 64-bit division. Numerator and divisor are not negative.
+// Numerators below 2^31 take the fast way (Granlund and Montgomery 1994, "Division by invariant integers using multiplication"),
+// others a 64-bit division. Numerator and divisor are not negative.
 class Divider {
  public:
   Divider() = default;

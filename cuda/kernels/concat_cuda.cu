@@ -1,8 +1,9 @@
 // Blocks of bytes between arrays of different pitch, in the widest units that widths and addresses allow. A launch per
 // input.
 
-#include "core/cuda_device.h"
 #include "core/kernels/concat.h"
+
+#include "core/cuda_device.h"
 #include "cuda/bytes.h"
 #include "cuda/divide.h"
 #include "cuda/launch.h"

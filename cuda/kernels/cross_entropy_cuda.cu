@@ -2,9 +2,10 @@
 // their losses and their first bad label; one block adds those up. The sum of weights that kMeanValid divides by takes a
 // pass over the labels alone before, and stays on the device.
 
+#include "core/kernels/cross_entropy.h"
+
 #include <limits>
 
-#include "core/kernels/cross_entropy.h"
 #include "cuda/class_rows.h"
 
 namespace eq::cuda {

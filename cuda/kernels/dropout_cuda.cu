@@ -1,9 +1,10 @@
 // A thread draws four numbers at a time, the mask of four neighbouring elements: the CPU's bits, since a draw depends on its
 // index alone.
 
+#include "core/kernels/dropout.h"
+
 #include <cmath>
 
-#include "core/kernels/dropout.h"
 #include "core/philox.h"
 #include "cuda/divide.h"
 #include "cuda/launch.h"

@@ -1,6 +1,7 @@
 // A thread per pack of channels of the result.
 
 #include "core/kernels/pad2d.h"
+
 #include "cuda/divide.h"
 #include "cuda/launch.h"
 #include "cuda/pack.h"

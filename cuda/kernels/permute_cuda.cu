@@ -2,8 +2,9 @@
 // 32 x 32 pass through shared memory, so that both sides are touched in runs; if one side of the tiles is short, the strided
 // reads stay in L1 anyway.
 
-#include "core/kernels/elementwise.h"
 #include "core/kernels/permute.h"
+
+#include "core/kernels/elementwise.h"
 #include "cuda/bytes.h"
 #include "cuda/divide.h"
 #include "cuda/launch.h"

@@ -3,6 +3,7 @@
 // (reduce_cuda.cu).
 
 #include "core/kernels/pool2d.h"
+
 #include "core/kernels/reduce.h"
 #include "cuda/divide.h"
 #include "cuda/launch.h"

@@ -4,9 +4,10 @@
 // totals are summed the same way; axes that are no neighbours are reduced one group after another, with totals in double
 // between.
 
+#include "core/kernels/reduce.h"
+
 #include "core/kernels/elementwise.h"
 #include "core/kernels/permute.h"
-#include "core/kernels/reduce.h"
 #include "cuda/block.h"
 #include "cuda/divide.h"
 #include "cuda/pack.h"

@@ -1,6 +1,7 @@
 // Forward is a copy of blocks (cuda/bytes.h); backward writes the whole gradient once, zeros included.
 
 #include "core/kernels/slice.h"
+
 #include "cuda/bytes.h"
 #include "cuda/divide.h"
 #include "cuda/launch.h"

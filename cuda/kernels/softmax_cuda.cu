@@ -1,8 +1,9 @@
 // Rows in registers: one pass over memory each way (cuda/class_rows.h).
 
+#include "core/kernels/softmax.h"
+
 #include <limits>
 
-#include "core/kernels/softmax.h"
 #include "cuda/class_rows.h"
 
 namespace eq::cuda {
