@@ -1,6 +1,6 @@
 # The CUDA backend. EQ_CUDA=AUTO builds it where nvcc is found; ON insists; OFF leaves it out; SIMULATED builds the same kernels
 # with the host compiler and runs them on the host (cuda/simulated/): slow, for tests where there is no GPU.
-set(EQ_CUDA "OFF" CACHE STRING "CUDA backend: AUTO, ON, OFF or SIMULATED")
+set(EQ_CUDA "AUTO" CACHE STRING "CUDA backend: AUTO, ON, OFF or SIMULATED")
 set_property(CACHE EQ_CUDA PROPERTY STRINGS AUTO ON OFF SIMULATED)
 set(EQ_CUDNN "AUTO" CACHE STRING "Convolution through cuDNN beside our own: AUTO, ON or OFF. CUDNN_ROOT names its folder")
 set(EQ_WITH_CUDA FALSE)
@@ -20,6 +20,10 @@ if(EQ_CUDA STREQUAL "AUTO" OR EQ_CUDA STREQUAL "ON")
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
+    if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc 13 has C++20
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    endif()
     find_package(CUDAToolkit REQUIRED)
     set(EQ_WITH_CUDA TRUE)
   elseif(EQ_CUDA STREQUAL "ON")
@@ -63,9 +67,8 @@ function(eq_link_cuda target)
     target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/cuda/simulated)
     return()
   endif()
-  set_target_properties(${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
-  # constexpr functions of the cards are used on the device; 20012 and 20014 warn where a host template meets them.
-  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -diag-suppress=20012,20013,20014,20015 --threads 0>)
+  # constexpr functions of the cards are used on the device.
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
   target_link_libraries(${target} PRIVATE CUDA::cudart_static CUDA::cublas)
   if(EQ_WITH_CUDNN)
     target_compile_definitions(${target} PRIVATE EQ_WITH_CUDNN)

@@ -1,5 +1,6 @@
 #pragma once
-// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) and what a kernel draws from it, on host and device.
+// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), on host and device, and what a kernel
+// draws from it.
 
 #include <array>
 #include <cstdint>

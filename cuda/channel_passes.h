@@ -1,10 +1,12 @@
 #pragma once
-// Passes over [samples, rows, channels] that treat each channel of each sample alone: the common body of batch norm (one sample) and group
-// norm (one per image). A thread has one pack of neighbouring channels and walks down rows, so it loads what belongs to its channels once.
+// Passes over [samples, rows, channels] that treat each channel of each sample alone: the common body of batch norm (one
+// sample) and group norm (one per image). A thread has one pack of neighbouring channels and walks down rows, so it loads
+// what belongs to its channels once.
 //
-// Sums: a thread adds at most 32 rows in Wide<T>; from there on everything is double: over the block, then over the chunks of rows, which
-// depend on the shapes alone (kernels "... sums" and "finish"). Moments are summed around the thread's first value and moved to the
-// first value of the channel when they become double, so a mean far larger than the deviation costs no accuracy.
+// Sums: a thread adds at most 32 rows in Wide<T>; from there on everything is double: over the block, then over the chunks
+// of rows, which depend on the shapes alone (kernels "... sums" and "finish"). Moments are summed around the thread's first
+// value and moved to the first value of the channel when they become double, so a mean far larger than the deviation costs
+// no accuracy.
 
 #include "cuda/tile.h"
 
@@ -62,7 +64,8 @@ __device__ inline ChannelTask task_of(const ChannelGrid& grid, int width) {
 }
 
 template <int N>
-__device__ inline void store_parts(const ChannelGrid& grid, const ChannelTask& task, double (&a)[N], double (&b)[N], double* parts) {
+__device__ inline void store_parts(const ChannelGrid& grid, const ChannelTask& task, double (&a)[N], double (&b)[N],
+                                   double* parts) {
   sum_columns<N>(a, b, grid.tile.lanes, int(std::min<int64_t>(grid.tile.height, grid.rows)), task.y);
   if (!task.first) return;
   double* second = parts + grid.samples * grid.chunks * grid.channels;
@@ -102,8 +105,8 @@ __global__ void __launch_bounds__(kThreads) channel_moments_kernel(ChannelGrid g
   store_parts<N>(grid, task, sums, squares, parts);
 }
 
-// v = (x - mean) * inv_std * gamma + beta, then max(v, 0) if relu (NaN stays NaN). mean and inv_std: [samples, groups], for `width`
-// channels each; gamma, beta: [channels] or nullptr (1 and 0).
+// v = (x - mean) * inv_std * gamma + beta, then max(v, 0) if relu (NaN stays NaN). mean and inv_std: [samples, groups], for
+// `width` channels each; gamma, beta: [channels] or nullptr (1 and 0).
 template <class W>
 struct ChannelAffine {
   const W *mean, *inv_std, *gamma, *beta;
@@ -111,7 +114,9 @@ struct ChannelAffine {
   int width;
   bool relu;
 
-  __device__ int64_t place(int64_t sample, int64_t channel) const { return sample * groups + (width == 1 ? channel : int(channel) / width); }
+  __device__ int64_t place(int64_t sample, int64_t channel) const {
+    return sample * groups + (width == 1 ? channel : int(channel) / width);
+  }
 };
 
 template <class W, int N>
@@ -134,8 +139,9 @@ struct AffineOfPack {
 // Sum of g and of g * (x - mean), g masked by the affine map's ReLU. With `grad_x` given, g * scale goes there: the gradient
 // where mean and scale are constants.
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads) channel_gradient_sums_kernel(ChannelGrid grid, const T* __restrict__ g, const T* __restrict__ x,
-                                                                         ChannelAffine<Wide<T>> affine, T* __restrict__ grad_x, double* parts) {
+__global__ void __launch_bounds__(kThreads)
+    channel_gradient_sums_kernel(ChannelGrid grid, const T* __restrict__ g, const T* __restrict__ x,
+                                 ChannelAffine<Wide<T>> affine, T* __restrict__ grad_x, double* parts) {
   using W = Wide<T>;
   const ChannelTask task = task_of(grid, N);
   double sums[N] = {}, products[N] = {};
@@ -160,13 +166,13 @@ __global__ void __launch_bounds__(kThreads) channel_gradient_sums_kernel(Channel
   store_parts<N>(grid, task, sums, products, parts);
 }
 
-// Adds the chunks' two sums, [2, samples, chunks, channels], and calls finish(sample, channel, first, second). Few channels per block,
-// so that few channels still make many blocks; four doubles are a sector of memory.
+// Adds the chunks' two sums, [2, samples, chunks, channels], and calls finish(sample, channel, first, second). Few channels
+// per block, so that few channels still make many blocks; four doubles are a sector of memory.
 constexpr int kFinishLanes = 4, kFinishHeight = kThreads / kFinishLanes;
 
 template <class Finish>
-__global__ void __launch_bounds__(kThreads) channel_finish_kernel(int64_t samples, int64_t chunks, int64_t channels, const double* parts,
-                                                                  Finish finish) {
+__global__ void __launch_bounds__(kThreads)
+    channel_finish_kernel(int64_t samples, int64_t chunks, int64_t channels, const double* parts, Finish finish) {
   const int lane = int(threadIdx.x) % kFinishLanes, y = int(threadIdx.x) / kFinishLanes;
   const unsigned strips = unsigned((channels + kFinishLanes - 1) / kFinishLanes);
   const int64_t sample = blockIdx.x / strips, channel = int64_t(blockIdx.x % strips) * kFinishLanes + lane;
@@ -184,44 +190,51 @@ __global__ void __launch_bounds__(kThreads) channel_finish_kernel(int64_t sample
 }
 
 template <class Finish>
-void channel_finish(Device device, int64_t samples, int64_t chunks, int64_t channels, const double* parts, const Finish& finish) {
+void channel_finish(Device device, int64_t samples, int64_t chunks, int64_t channels, const double* parts,
+                    const Finish& finish) {
   const unsigned blocks = blocks_for(samples * ((channels + kFinishLanes - 1) / kFinishLanes), 1);
-  launch(device, "channel sums: finish", Grid{blocks, kThreads, kColumnBytes<1>}, channel_finish_kernel<Finish>, samples, chunks, channels,
-         parts, finish);
+  launch(device, "channel sums: finish", Grid{blocks, kThreads, kColumnBytes<1>}, channel_finish_kernel<Finish>, samples,
+         chunks, channels, parts, finish);
 }
 
 // Calls finish(sample, channel, sum of x - o, sum of (x - o)^2), o = x[sample, 0, channel].
 template <class T, class Finish>
 void channel_moments(const Tensor& x, const ChannelLayout& layout, const Finish& finish) {
   const T* from = data<T>(x);
-  with_pack<T>(layout.channels, [&]<int N>() {
-    const ChannelGrid grid = sums_grid(layout, N);
-    const Tensor parts = Tensor::empty({2 * grid.parts()}, DType::kFloat64, x.device());
-    launch(x.device(), "channel moments", Grid{grid.blocks(), kThreads, kColumnBytes<N>}, channel_moments_kernel<T, N>, grid, from,
-           data<double>(parts));
-    channel_finish(x.device(), layout.samples, grid.chunks, layout.channels, data<double>(parts), finish);
-  }, from);
+  with_pack<T>(
+      layout.channels,
+      [&]<int N>() {
+        const ChannelGrid grid = sums_grid(layout, N);
+        const Tensor parts = Tensor::empty({2 * grid.parts()}, DType::kFloat64, x.device());
+        launch(x.device(), "channel moments", Grid{grid.blocks(), kThreads, kColumnBytes<N>}, channel_moments_kernel<T, N>,
+               grid, from, data<double>(parts));
+        channel_finish(x.device(), layout.samples, grid.chunks, layout.channels, data<double>(parts), finish);
+      },
+      from);
 }
 
 // Calls finish(sample, channel, sum of g, sum of g * (x - mean)); see the kernel.
 template <class T, class Finish>
-void channel_gradient_sums(const Tensor& grad_y, const Tensor& x, const ChannelLayout& layout, const ChannelAffine<Wide<T>>& affine,
-                           T* grad_x, const Finish& finish) {
+void channel_gradient_sums(const Tensor& grad_y, const Tensor& x, const ChannelLayout& layout,
+                           const ChannelAffine<Wide<T>>& affine, T* grad_x, const Finish& finish) {
   const T *g = data<T>(grad_y), *from = data<T>(x);
-  with_pack<T>(layout.channels, [&]<int N>() {
-    const ChannelGrid grid = sums_grid(layout, N);
-    const Tensor parts = Tensor::empty({2 * grid.parts()}, DType::kFloat64, x.device());
-    launch(x.device(), "channel gradient sums", Grid{grid.blocks(), kThreads, kColumnBytes<N>}, channel_gradient_sums_kernel<T, N>, grid, g,
-           from, affine, grad_x, data<double>(parts));
-    channel_finish(x.device(), layout.samples, grid.chunks, layout.channels, data<double>(parts), finish);
-  }, g, from, grad_x);
+  with_pack<T>(
+      layout.channels,
+      [&]<int N>() {
+        const ChannelGrid grid = sums_grid(layout, N);
+        const Tensor parts = Tensor::empty({2 * grid.parts()}, DType::kFloat64, x.device());
+        launch(x.device(), "channel gradient sums", Grid{grid.blocks(), kThreads, kColumnBytes<N>},
+               channel_gradient_sums_kernel<T, N>, grid, g, from, affine, grad_x, data<double>(parts));
+        channel_finish(x.device(), layout.samples, grid.chunks, layout.channels, data<double>(parts), finish);
+      },
+      g, from, grad_x);
 }
 
 // --- maps ---
 
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads) channel_affine_kernel(ChannelGrid grid, const T* __restrict__ x, ChannelAffine<Wide<T>> affine,
-                                                                  T* __restrict__ y) {
+__global__ void __launch_bounds__(kThreads)
+    channel_affine_kernel(ChannelGrid grid, const T* __restrict__ x, ChannelAffine<Wide<T>> affine, T* __restrict__ y) {
   using W = Wide<T>;
   const ChannelTask task = task_of(grid, N);
   if (task.count == 0) return;
@@ -243,17 +256,22 @@ template <class T>
 void channel_affine(const Tensor& x, const ChannelLayout& layout, const ChannelAffine<Wide<T>>& affine, Tensor& y) {
   const T* from = data<T>(x);
   T* to = data<T>(y);
-  with_pack<T>(layout.channels, [&]<int N>() {
-    const ChannelGrid grid = apply_grid(layout, N);
-    launch(x.device(), "channel affine", Grid{grid.blocks(), kThreads}, channel_affine_kernel<T, N>, grid, from, affine, to);
-  }, from, to);
+  with_pack<T>(
+      layout.channels,
+      [&]<int N>() {
+        const ChannelGrid grid = apply_grid(layout, N);
+        launch(x.device(), "channel affine", Grid{grid.blocks(), kThreads}, channel_affine_kernel<T, N>, grid, from, affine,
+               to);
+      },
+      from, to);
 }
 
 // grad_x = g * scale + (x - mean) * slope + offset, g masked by the affine map's ReLU; slope and offset: [samples, groups].
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads) channel_gradient_kernel(ChannelGrid grid, const T* __restrict__ g, const T* __restrict__ x,
-                                                                    ChannelAffine<Wide<T>> affine, const Wide<T>* slope, const Wide<T>* offset,
-                                                                    T* __restrict__ grad_x) {
+__global__ void __launch_bounds__(kThreads)
+    channel_gradient_kernel(ChannelGrid grid, const T* __restrict__ g, const T* __restrict__ x,
+                            ChannelAffine<Wide<T>> affine, const Wide<T>* slope, const Wide<T>* offset,
+                            T* __restrict__ grad_x) {
   using W = Wide<T>;
   const ChannelTask task = task_of(grid, N);
   if (task.count == 0) return;
@@ -278,15 +296,18 @@ __global__ void __launch_bounds__(kThreads) channel_gradient_kernel(ChannelGrid 
 }
 
 template <class T>
-void channel_gradient(const Tensor& grad_y, const Tensor& x, const ChannelLayout& layout, const ChannelAffine<Wide<T>>& affine,
-                      const Wide<T>* slope, const Wide<T>* offset, Tensor& grad_x) {
+void channel_gradient(const Tensor& grad_y, const Tensor& x, const ChannelLayout& layout,
+                      const ChannelAffine<Wide<T>>& affine, const Wide<T>* slope, const Wide<T>* offset, Tensor& grad_x) {
   const T *g = data<T>(grad_y), *from = data<T>(x);
   T* to = data<T>(grad_x);
-  with_pack<T>(layout.channels, [&]<int N>() {
-    const ChannelGrid grid = apply_grid(layout, N);
-    launch(x.device(), "channel gradient", Grid{grid.blocks(), kThreads}, channel_gradient_kernel<T, N>, grid, g, from, affine, slope, offset,
-           to);
-  }, g, from, to);
+  with_pack<T>(
+      layout.channels,
+      [&]<int N>() {
+        const ChannelGrid grid = apply_grid(layout, N);
+        launch(x.device(), "channel gradient", Grid{grid.blocks(), kThreads}, channel_gradient_kernel<T, N>, grid, g, from,
+               affine, slope, offset, to);
+      },
+      g, from, to);
 }
 
 }  // namespace eq::cuda

@@ -1,7 +1,7 @@
 #pragma once
-// Rows of classes, [..., C], for softmax and cross-entropy. Up to 256 classes a row belongs to 1 to 32 neighbouring threads of a warp,
-// which hold it in registers, kHeld values each: it is read once, and the threads of a warp read neighbouring memory. Longer rows belong
-// to a block, which reads them again (from a cache) in each pass: kHeld is 0.
+// Rows of classes, [..., C], for softmax and cross-entropy. Up to 256 classes a row belongs to 1 to 32 neighbouring threads
+// of a warp, which hold it in registers, kHeld values each: it is read once, and the threads of a warp read neighbouring
+// memory. Longer rows belong to a block, which reads them again (from a cache) in each pass: kHeld is 0.
 
 #include "cuda/block.h"
 
@@ -48,7 +48,8 @@ struct RowLane {
     if constexpr (kHeld == 0) {
       return block_reduce(value, identity, op);
     } else {
-      for (int distance = lanes / 2; distance > 0; distance /= 2) value = op(value, __shfl_xor_sync(0xffffffffu, value, distance));
+      for (int distance = lanes / 2; distance > 0; distance /= 2)
+        value = op(value, __shfl_xor_sync(0xffffffffu, value, distance));
       return value;
     }
   }

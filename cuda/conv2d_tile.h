@@ -25,7 +25,7 @@ struct LargeTile {
   static constexpr int kRows = 128, kColumns = 128, kThreads = 256, kBlocks = 2;
 };
 struct TallTile {  // these two: tensor cores only
-  static constexpr int kRows = 128, kColumns = 64, kThreads = 128, kBlocks = 4;
+  static constexpr int kRows = 128, kColumns = 64, kThreads = 128, kBlocks = 3;
 };
 struct WideTile {
   static constexpr int kRows = 64, kColumns = 128, kThreads = 128, kBlocks = 3;

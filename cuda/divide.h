@@ -35,7 +35,7 @@ class Divisor {
 class Divider {
  public:
   Divider() = default;
-  explicit Divider(int64_t divisor) : divisor_(divisor), small_(divisor < kLimit ? int(divisor) : 1) {}
+  explicit Divider(int64_t divisor) : divisor_(divisor), small_(divisor > 0 && divisor < kLimit ? int(divisor) : 1) {}
 
   EQ_HOST_DEVICE int64_t divisor() const { return divisor_; }
   EQ_HOST_DEVICE int64_t quotient(int64_t n) const { return n < kLimit && divisor_ < kLimit ? small_.quotient(int(n)) : n / divisor_; }

@@ -13,7 +13,8 @@ struct Tile {
   int lanes, height, columns;  // `columns` blocks side by side cover a row
 };
 
-// For rows of `packs` packs of `width` values. 256 bytes side by side are enough for memory; where there are few rows, wider.
+// For rows of `packs` packs of `width` values. 256 bytes side by side are enough for memory; where there are few rows,
+// wider.
 inline Tile tile_of(int64_t packs, int width, int64_t rows) {
   const int64_t most = std::clamp<int64_t>(kThreads / std::max<int64_t>(1, rows), width == 1 ? 32 : 16, kThreads);
   const int64_t columns = (packs + most - 1) / most, lanes = (packs + columns - 1) / columns;
@@ -22,10 +23,10 @@ inline Tile tile_of(int64_t packs, int width, int64_t rows) {
 
 // Shared memory of sum_columns<N>, for Grid.
 template <int N>
-constexpr size_t kColumnBytes = size_t(2) * N * kThreads * sizeof(double);
+constexpr size_t kColumnBytes = size_t(2) * N* kThreads * sizeof(double);
 
-// Sums a and b over the rows y < height of the block in a fixed tree; the threads of y = 0 have the sums. Every thread of the block calls
-// this, with zeros where it has nothing to add.
+// Sums a and b over the rows y < height of the block in a fixed tree; the threads of y = 0 have the sums. Every thread of
+// the block calls this, with zeros where it has nothing to add.
 template <int N>
 __device__ inline void sum_columns(double (&a)[N], double (&b)[N], int lanes, int height, int y) {
   double* shared = shared_memory<double>();  // [2 N, threads]

@@ -48,15 +48,16 @@ struct PoolRange {
   int32_t begin, end;  // empty if end <= begin
 };
 
-// One axis of a pooling: a window of `kernel` cells every `stride`, or adaptive bins where kernel is 0. Both ends of the windows ascend,
-// so the outputs that read a cell are a range. 32 bits: extents are at most kMaxPoolExtent, and a GPU has few registers.
+// One axis of a pooling: a window of `kernel` cells every `stride`, or adaptive bins where kernel is 0. Both ends of the windows
+// ascend, so the outputs that read a cell are a range. 32 bits: extents are at most kMaxPoolExtent, and a GPU has few registers.
 struct PoolAxis {
   int32_t in, out, kernel = 0, stride = 1, pad = 0;
   bool count_pad = false;
 
   PoolAxis(int64_t in, int64_t out) : in(int32_t(in)), out(int32_t(out)) {}
   PoolAxis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad, bool count_pad)
-      : in(int32_t(in)), out(int32_t(out)), kernel(int32_t(kernel)), stride(int32_t(stride)), pad(int32_t(pad)), count_pad(count_pad) {}
+      : in(int32_t(in)), out(int32_t(out)), kernel(int32_t(kernel)), stride(int32_t(stride)), pad(int32_t(pad)),
+        count_pad(count_pad) {}
 
   // The cells of a window inside the image.
   EQ_HOST_DEVICE constexpr PoolRange cells(int32_t output) const {
@@ -64,11 +65,9 @@ struct PoolAxis {
     const int32_t begin = output * stride - pad;
     return {std::max(begin, 0), std::min(begin + kernel, in)};
   }
-  // What an average divides by along this axis.
-  EQ_HOST_DEVICE constexpr int32_t divisor(int32_t output) const {
-    if (count_pad) return std::min(kernel, in + 2 * pad - output * stride);
-    const PoolRange range = cells(output);
-    return range.end - range.begin;
+  // What an average divides by along this axis; `range`: cells(output).
+  EQ_HOST_DEVICE constexpr int32_t divisor(int32_t output, const PoolRange& range) const {
+    return count_pad ? std::min(kernel, in + 2 * pad - output * stride) : range.end - range.begin;
   }
   // The outputs that read a cell. Bins: i reads c if i*in/out < c + 1 and c < (i + 1)*in/out, a bin of the opposite direction.
   EQ_HOST_DEVICE constexpr PoolRange readers(int32_t cell) const {

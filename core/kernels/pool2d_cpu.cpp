@@ -20,7 +20,7 @@ struct Windows {
   explicit Windows(const PoolAxis& axis) {
     for (int32_t i = 0; i < axis.out; ++i) {
       const PoolRange cells = axis.cells(i);
-      of_output.push_back({cells.begin, cells.end, axis.divisor(i)});
+      of_output.push_back({cells.begin, cells.end, axis.divisor(i, cells)});
     }
     for (int32_t cell = 0; cell < axis.in; ++cell) of_cell.push_back(axis.readers(cell));
   }

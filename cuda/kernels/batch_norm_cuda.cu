@@ -1,5 +1,5 @@
-// Statistics and gradient sums are a pass of partial sums over chunks of rows and a small kernel that adds the chunks; applying is one pass
-// (cuda/channel_passes.h). The coefficients are formed where they are used, from the [C] vectors.
+// Statistics and gradient sums are a pass of partial sums over chunks of rows and a small kernel that adds the chunks;
+// applying is one pass (cuda/channel_passes.h). The coefficients are formed where they are used, from the [C] vectors.
 
 #include "core/kernels/batch_norm.h"
 
@@ -71,20 +71,21 @@ void batch_norm_statistics(const Tensor& x, Tensor& mean, Tensor& inv_std, Tenso
   dispatch(x.dtype(), "batch_norm", [&]<typename T>() {
     using W = Wide<T>;
     const ChannelLayout layout = layout_of(x);
-    channel_moments<T>(x, layout, FinishStatistics<T>{data<T>(x), data<W>(mean), data<W>(inv_std), data<W>(biased_var),
-                                                      double(layout.rows), eps});
+    channel_moments<T>(
+        x, layout,
+        FinishStatistics<T>{data<T>(x), data<W>(mean), data<W>(inv_std), data<W>(biased_var), double(layout.rows), eps});
   });
 }
 
-void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std, bool relu,
-                        Tensor& y) {
+void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
+                        bool relu, Tensor& y) {
   dispatch(x.dtype(), "batch_norm", [&]<typename T>() {
     channel_affine<T>(x, layout_of(x), affine_of<Wide<T>>(gamma, beta, mean, inv_std, relu), y);
   });
 }
 
-void batch_norm_update_running(const Tensor& mean, const Tensor& biased_var, int64_t count, double momentum, Tensor& running_mean,
-                               Tensor& running_var) {
+void batch_norm_update_running(const Tensor& mean, const Tensor& biased_var, int64_t count, double momentum,
+                               Tensor& running_mean, Tensor& running_var) {
   dispatch_floating(mean.dtype(), "batch_norm", [&]<typename W>() {
     for_each(mean.device(), "batch_norm running statistics", mean.numel(),
              UpdateRunning<W>{data<W>(mean), data<W>(biased_var), data<W>(running_mean), data<W>(running_var), momentum,
@@ -101,16 +102,18 @@ void batch_norm_inverse_std(const Tensor& var, double eps, Tensor& inv_std) {
 }
 
 void batch_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
-                         const Tensor& inv_std, bool relu, bool training, Tensor& grad_x, Tensor& grad_gamma, Tensor& grad_beta) {
+                         const Tensor& inv_std, bool relu, bool training, Tensor& grad_x, Tensor& grad_gamma,
+                         Tensor& grad_beta) {
   dispatch(x.dtype(), "batch_norm", [&]<typename T>() {
     using W = Wide<T>;
     const ChannelLayout layout = layout_of(x);
     const ChannelAffine<W> affine = affine_of<W>(gamma, beta, mean, inv_std, relu);
     const Tensor slope = Tensor::empty_like(mean), offset = Tensor::empty_like(mean);
     channel_gradient_sums<T>(grad_y, x, layout, affine, training ? nullptr : data<T>(grad_x),
-                             FinishGradients<W>{affine.gamma, affine.inv_std, data<W>(grad_gamma), data<W>(grad_beta), data<W>(slope),
-                                                data<W>(offset), double(layout.rows)});
-    if (training && grad_x.defined()) channel_gradient<T>(grad_y, x, layout, affine, data<W>(slope), data<W>(offset), grad_x);
+                             FinishGradients<W>{affine.gamma, affine.inv_std, data<W>(grad_gamma), data<W>(grad_beta),
+                                                data<W>(slope), data<W>(offset), double(layout.rows)});
+    if (training && grad_x.defined())
+      channel_gradient<T>(grad_y, x, layout, affine, data<W>(slope), data<W>(offset), grad_x);
   });
 }
 

@@ -1,10 +1,11 @@
-// A block has a rectangle of pixels and a column of channel packs of one branch: a thread keeps its pack and steps through the pixels, of
-// which kThreads / lanes are done at a time. Source cells and weights of the rectangle's rows and columns are computed once per block, in
-// exact 64-bit integers, into shared memory. Blocks of all branches run in one launch; those of one rectangle are neighbours.
+// A block has a rectangle of pixels and a column of channel packs of one branch: a thread keeps its pack and steps through
+// the pixels, of which kThreads / lanes are done at a time. Source cells and weights of the rectangle's rows and columns are
+// computed once per block, in exact 64-bit integers, into shared memory. Blocks of all branches run in one launch; those of
+// one rectangle are neighbours.
 //
 // Forward: two or four packs are read per pack written; what neighbours share comes from the caches.
-// Adjoint: a thread gathers its cell's outputs, which costs about four reads per output through the caches. Where a cell has many outputs
-// along both axes, columns are gathered first, into [N, out_h, w, C] sums in Wide<T>, and rows from there.
+// Adjoint: a thread gathers its cell's outputs, which costs about four reads per output through the caches. Where a cell has
+// many outputs along both axes, columns are gathered first, into [N, out_h, w, C] sums in Wide<T>, and rows from there.
 
 #include "cuda/kernels/bilinear_cuda.h"
 
@@ -101,7 +102,8 @@ __device__ Tap<W> tap_of(int64_t position, int64_t in, int64_t out, bool align_c
 }
 
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads, 3) bilinear_forward_kernel(const __grid_constant__ ForwardPlan<T> plan, T* __restrict__ y) {
+__global__ void __launch_bounds__(kThreads, 3)
+    bilinear_forward_kernel(const __grid_constant__ ForwardPlan<T> plan, T* __restrict__ y) {
   using W = Wide<T>;
   __shared__ Tap<W> taps[kMostColumns + kMostRows];  // columns, then rows
   const Rectangle& rectangle = plan.rectangle;
@@ -135,7 +137,8 @@ __global__ void __launch_bounds__(kThreads, 3) bilinear_forward_kernel(const __g
     border[i] = T(plan.border == nullptr ? W(0) : plan.border[branch.offset + channel + i]);
   }
   const int64_t full_h = plan.out_h + 2 * plan.pad_h, full_w = plan.out_w + 2 * plan.pad_w;
-  const int columns_here = int(std::min<int64_t>(width, full_w - left)), rows_here = int(std::min<int64_t>(rectangle.height, full_h - top));
+  const int columns_here = int(std::min<int64_t>(width, full_w - left)),
+            rows_here = int(std::min<int64_t>(rectangle.height, full_h - top));
   const T* x = branch.x + channel;
   T* to = y + ((image * full_h + top) * full_w + left) * plan.channels + branch.offset + channel;
 
@@ -183,7 +186,8 @@ void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_
     if (plan.count == 0) return;
     // Four pixels per thread, and enough of them for their rows and columns to be worth computing.
     plan.rectangle = Rectangle(full_h, full_w, std::max(128, 4 * tallest));
-    launch(y.device(), "bilinear", Grid{blocks_for(images * plan.rectangle.across * plan.rectangle.down * plan.columns, 1), kThreads},
+    launch(y.device(), "bilinear",
+           Grid{blocks_for(images * plan.rectangle.across * plan.rectangle.down * plan.columns, 1), kThreads},
            bilinear_forward_kernel<T, N>, plan, data<T>(y));
     plan.count = 0, plan.columns = 0, tallest = 1;
   };
@@ -191,8 +195,15 @@ void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_
   for (const BilinearBranch& branch : branches) {
     if (branch.x.defined() && branch.x.numel() > 0) {
       const Tile tile = tile_of(branch.channels / N, N, full_h * full_w);
-      plan.branches[plan.count++] = {data<T>(branch.x), branch.x.size(1), branch.x.size(2), branch.channels, offset,
-                                     Constant<Wide<T>>(branch.shift), Constant<Wide<T>>(branch.scale), tile, plan.columns};
+      plan.branches[plan.count++] = {data<T>(branch.x),
+                                     branch.x.size(1),
+                                     branch.x.size(2),
+                                     branch.channels,
+                                     offset,
+                                     Constant<Wide<T>>(branch.shift),
+                                     Constant<Wide<T>>(branch.scale),
+                                     tile,
+                                     plan.columns};
       plan.columns += columns_of(tile);
       tallest = std::max(tallest, tile.height);
       if (plan.count == kMostBranches) run();
@@ -284,7 +295,8 @@ __global__ void __launch_bounds__(kThreads, 3) resize_backward_kernel(const __gr
   const int64_t channel = (int64_t(block % columns) * lanes + lane) * N;
   if (channel >= branch.channels || first >= height) return;
   const From* images = branch.from + image * branch.image_stride + channel;
-  const W row_step = step_of<W>(branch.h, branch.out_h, plan.reading), column_step = step_of<W>(branch.w, branch.out_w, plan.reading);
+  const W row_step = step_of<W>(branch.h, branch.out_h, plan.reading),
+          column_step = step_of<W>(branch.w, branch.out_w, plan.reading);
   for (int cell = first; cell < rectangle.pixels(); cell += height) {
     const int64_t i = top + (cell >> rectangle.shift), j = left + (cell & (width - 1));
     if (i >= branch.h || j >= branch.w) continue;
@@ -317,18 +329,21 @@ struct Gather {
     branch.tile = tile_of(branch.channels / N, N, branch.h * branch.w);
     branch.rectangle = Rectangle(branch.h, branch.w, branch.tile.height);
     branch.first_block = plan.blocks;
-    plan.blocks = blocks_for(plan.blocks + images * branch.rectangle.across * branch.rectangle.down * columns_of(branch.tile), 1);
+    plan.blocks =
+        blocks_for(plan.blocks + images * branch.rectangle.across * branch.rectangle.down * columns_of(branch.tile), 1);
     plan.branches[plan.count++] = branch;
   }
   bool full() const { return plan.count == kMostBranches; }
   void run() {
-    if (plan.count > 0) launch(device, "bilinear adjoint", Grid{plan.blocks, kThreads}, resize_backward_kernel<From, To, N>, plan);
+    if (plan.count > 0)
+      launch(device, "bilinear adjoint", Grid{plan.blocks, kThreads}, resize_backward_kernel<From, To, N>, plan);
     plan.count = 0, plan.blocks = 0;
   }
 };
 
 template <class T, int N>
-void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading, const BilinearBorder& border) {
+void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading,
+              const BilinearBorder& border) {
   using W = Wide<T>;
   const int64_t images = grad_y.size(0), full_w = grad_y.size(2), channels = grad_y.size(3);
   const int64_t image_stride = grad_y.size(1) * full_w * channels, row_stride = full_w * channels;
@@ -343,7 +358,8 @@ void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches,
       const int64_t h = branch.x.size(1), w = branch.x.size(2), c = branch.channels;
       const Constant<W> scale(branch.scale);
       if (out_h <= h || out_w <= w || out_h * out_w <= kMostReads / 4 * h * w) {
-        whole.add({from, image_stride, row_stride, channels, data<T>(branch.x), h, w, out_h, out_w, c, scale, {}, {}, 0}, images);
+        whole.add({from, image_stride, row_stride, channels, data<T>(branch.x), h, w, out_h, out_w, c, scale, {}, {}, 0},
+                  images);
       } else {
         between.push_back(Tensor::empty({images, out_h, w, c}, dtype_of<W>::value, grad_y.device()));
         W* sums = data<W>(between.back());
@@ -362,14 +378,16 @@ void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches,
 
 }  // namespace
 
-void bilinear_forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners, const BilinearBorder& border) {
+void bilinear_forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners,
+                      const BilinearBorder& border) {
   if (y.numel() == 0) return;
   dispatch(y.dtype(), "resize_bilinear", [&]<typename T>() {
     with_width<T>(packs_fit<T>(y, branches), [&]<int N>() { forward<T, N>(branches, y, align_corners, border); });
   });
 }
 
-void resize_backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading, const BilinearBorder& border) {
+void resize_backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading,
+                     const BilinearBorder& border) {
   if (grad_y.numel() == 0) return;
   dispatch(grad_y.dtype(), "resize", [&]<typename T>() {
     with_width<T>(packs_fit<T>(grad_y, branches), [&]<int N>() { backward<T, N>(grad_y, branches, reading, border); });

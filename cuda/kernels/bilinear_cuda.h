@@ -22,7 +22,9 @@ struct BilinearBorder {
 
 enum class Reading { kBilinear, kAlignedCorners, kNearest };
 
-void bilinear_forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners, const BilinearBorder& border = {});
-void resize_backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading, const BilinearBorder& border = {});
+void bilinear_forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners,
+                      const BilinearBorder& border = {});
+void resize_backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading,
+                     const BilinearBorder& border = {});
 
 }  // namespace eq::cuda

@@ -1,4 +1,5 @@
-// Blocks of bytes between arrays of different pitch, in the widest units that widths and addresses allow. A launch per input.
+// Blocks of bytes between arrays of different pitch, in the widest units that widths and addresses allow. A launch per
+// input.
 
 #include "core/kernels/concat.h"
 
@@ -26,11 +27,13 @@ struct CopyBlocks {
 
 }  // namespace
 
-void copy_blocks(Device device, const char* name, void* to, int64_t to_pitch, const void* from, int64_t from_pitch, int64_t width,
-                 int64_t rows) {
+void copy_blocks(Device device, const char* name, void* to, int64_t to_pitch, const void* from, int64_t from_pitch,
+                 int64_t width, int64_t rows) {
   if (width == 0 || rows == 0) return;
-  if (rows == 1 || (to_pitch == width && from_pitch == width)) return copy_on_device(to, from, size_t(width * rows), device.index);
-  const uint64_t amounts = uint64_t(to_pitch | from_pitch | width) | reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from);
+  if (rows == 1 || (to_pitch == width && from_pitch == width))
+    return copy_on_device(to, from, size_t(width * rows), device.index);
+  const uint64_t amounts =
+      uint64_t(to_pitch | from_pitch | width) | reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from);
   with_unit(amounts, [&]<typename Unit>() {
     constexpr int64_t kUnit = sizeof(Unit);
     for_each(device, name, rows * (width / kUnit),

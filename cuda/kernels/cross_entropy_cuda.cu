@@ -1,6 +1,6 @@
-// Logits are read once, in registers (cuda/class_rows.h), and the gradient is written from there. Blocks keep the sum of their losses and
-// their first bad label; one block adds those up. The sum of weights that kMeanValid divides by takes a pass over the labels alone before,
-// and stays on the device.
+// Logits are read once, in registers (cuda/class_rows.h), and the gradient is written from there. Blocks keep the sum of
+// their losses and their first bad label; one block adds those up. The sum of weights that kMeanValid divides by takes a
+// pass over the labels alone before, and stays on the device.
 
 #include "core/kernels/cross_entropy.h"
 
@@ -18,7 +18,9 @@ constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
 
 struct Smaller {
   template <class T>
-  __device__ T operator()(T a, T b) const { return a < b ? a : b; }
+  __device__ T operator()(T a, T b) const {
+    return a < b ? a : b;
+  }
 };
 
 struct Labels {
@@ -63,11 +65,11 @@ template <class T>
 struct Problem {
   const T* logits;
   Labels labels;
-  const Wide<T>* weights;   // or null
-  const double* scale_at;   // null: `scale`
-  double scale;             // 1 / denominator
-  T* gradient;              // or null
-  int rounds;               // of rows that a block goes through
+  const Wide<T>* weights;  // or null
+  const double* scale_at;  // null: `scale`
+  double scale;            // 1 / denominator
+  T* gradient;             // or null
+  int rounds;              // of rows that a block goes through
 };
 
 template <class T, int kHeld>
@@ -113,8 +115,8 @@ __global__ void cross_entropy_kernel(RowGrid grid, Problem<T> problem, double* l
 
 // The loss, and the position and value of the first bad label (position -1: none).
 template <class L>
-__global__ void finish(const double* losses, const int64_t* first_bad, int count, double scale, const double* scale_at, Labels labels,
-                       L* loss, int64_t* found) {
+__global__ void finish(const double* losses, const int64_t* first_bad, int count, double scale, const double* scale_at,
+                       Labels labels, L* loss, int64_t* found) {
   const double sum = sum_of(losses, count);
   int64_t bad = kNone;
   for (int i = int(threadIdx.x); i < count; i += kThreads) bad = Smaller()(bad, first_bad[i]);
@@ -130,15 +132,16 @@ template <class W>
 Tensor inverse_weight(const Labels& labels, const W* weights, Device device) {
   const int64_t chunk = std::max<int64_t>(16 * kThreads, (labels.count + kMostBlocks - 1) / kMostBlocks);
   const unsigned blocks = blocks_for(labels.count, chunk);
-  const Tensor parts = Tensor::empty({int64_t(blocks)}, DType::kFloat64, device), scale = Tensor::empty({1}, DType::kFloat64, device);
+  const Tensor parts = Tensor::empty({int64_t(blocks)}, DType::kFloat64, device),
+               scale = Tensor::empty({1}, DType::kFloat64, device);
   launch(device, "cross_entropy", Grid{blocks, kThreads}, label_weights<W>, labels, weights, chunk, data<double>(parts));
   launch(device, "cross_entropy", Grid{1, kThreads}, invert_weights, data<double>(parts), int(blocks), data<double>(scale));
   return scale;
 }
 
 template <class T>
-void cross_entropy_of(const Tensor& logits, const Labels& labels, const CrossEntropyOptions& options, Tensor& loss, Tensor& grad_logits,
-                      const Tensor& found) {
+void cross_entropy_of(const Tensor& logits, const Labels& labels, const CrossEntropyOptions& options, Tensor& loss,
+                      Tensor& grad_logits, const Tensor& found) {
   const Device device = logits.device();
   const Wide<T>* weights = data<Wide<T>>(options.class_weights);
   const Tensor scale_at = options.reduction == Reduction::kMeanValid ? inverse_weight(labels, weights, device) : Tensor();
@@ -148,19 +151,21 @@ void cross_entropy_of(const Tensor& logits, const Labels& labels, const CrossEnt
     const int64_t rounds = (labels.count + grid.rows_per_block() * kMostBlocks - 1) / (grid.rows_per_block() * kMostBlocks);
     problem.rounds = int(rounds);
     const unsigned blocks = blocks_for(labels.count, rounds * grid.rows_per_block());
-    const Tensor losses = Tensor::empty({int64_t(blocks)}, DType::kFloat64, device), bad = Tensor::empty({int64_t(blocks)}, DType::kInt64, device);
-    launch(device, "cross_entropy", Grid{blocks, kThreads}, cross_entropy_kernel<T, kHeld>, grid, problem, data<double>(losses),
-           data<int64_t>(bad));
+    const Tensor losses = Tensor::empty({int64_t(blocks)}, DType::kFloat64, device),
+                 bad = Tensor::empty({int64_t(blocks)}, DType::kInt64, device);
+    launch(device, "cross_entropy", Grid{blocks, kThreads}, cross_entropy_kernel<T, kHeld>, grid, problem,
+           data<double>(losses), data<int64_t>(bad));
     dispatch(loss.dtype(), "cross_entropy", [&]<typename L>() {
-      launch(device, "cross_entropy", Grid{1, kThreads}, finish<L>, data<double>(losses), data<int64_t>(bad), int(blocks), problem.scale,
-             data<double>(scale_at), labels, data<L>(loss), data<int64_t>(found));
+      launch(device, "cross_entropy", Grid{1, kThreads}, finish<L>, data<double>(losses), data<int64_t>(bad), int(blocks),
+             problem.scale, data<double>(scale_at), labels, data<L>(loss), data<int64_t>(found));
     });
   });
 }
 
 }  // namespace
 
-void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options, Tensor& loss, Tensor& grad_logits) {
+void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options, Tensor& loss,
+                   Tensor& grad_logits) {
   if (labels.numel() == 0) {
     loss.fill_(0);
     return;

@@ -1,4 +1,5 @@
-// A thread draws four numbers at a time, the mask of four neighbouring elements: the CPU's bits, since a draw depends on its index alone.
+// A thread draws four numbers at a time, the mask of four neighbouring elements: the CPU's bits, since a draw depends on its
+// index alone.
 
 #include "core/kernels/dropout.h"
 
@@ -26,7 +27,9 @@ struct Dropout {
   uint32_t threshold;
   Wide<T> scale;
 
-  EQ_HOST_DEVICE T masked(T value, uint32_t draw) const { return (draw >> 8) >= threshold ? T(Wide<T>(value) * scale) : T(0); }
+  EQ_HOST_DEVICE T masked(T value, uint32_t draw) const {
+    return (draw >> 8) >= threshold ? T(Wide<T>(value) * scale) : T(0);
+  }
   EQ_HOST_DEVICE void operator()(int64_t i) const {
     const int64_t first = i * kWidth;
     if (!aligned || first + kWidth > count) {
@@ -106,14 +109,19 @@ void channel_dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream, 
   if (x.numel() == 0) return;
   const int64_t channels = x.size(-1), masks = x.size(0) * channels;
   const Tensor kept = Tensor::empty({masks}, DType::kUInt8, x.device());
-  for_each(x.device(), "channel_dropout", (masks + 3) / 4, KeepChannels{seed, stream, threshold_of(p), masks, data<uint8_t>(kept)});
+  for_each(x.device(), "channel_dropout", (masks + 3) / 4,
+           KeepChannels{seed, stream, threshold_of(p), masks, data<uint8_t>(kept)});
   dispatch(x.dtype(), "channel_dropout", [&]<typename T>() {
     const T* in = data<T>(x);
     T* out = data<T>(y);
-    with_pack<T>(channels, [&]<int N>() {
-      for_each(x.device(), "channel_dropout", x.numel() / N,
-               MaskChannels<T, N>{in, data<uint8_t>(kept), out, Divider(channels / N), Divider(x.numel() / masks), Wide<T>(1 / (1 - p))});
-    }, in, out);
+    with_pack<T>(
+        channels,
+        [&]<int N>() {
+          for_each(x.device(), "channel_dropout", x.numel() / N,
+                   MaskChannels<T, N>{in, data<uint8_t>(kept), out, Divider(channels / N), Divider(x.numel() / masks),
+                                      Wide<T>(1 / (1 - p))});
+        },
+        in, out);
   });
 }
 

@@ -5,7 +5,9 @@
 namespace eq::cuda {
 namespace {
 
-Tensor constant_of(const std::vector<Tensor>& constants, size_t branch) { return constants.empty() ? Tensor() : constants[branch]; }
+Tensor constant_of(const std::vector<Tensor>& constants, size_t branch) {
+  return constants.empty() ? Tensor() : constants[branch];
+}
 
 }  // namespace
 
@@ -23,7 +25,8 @@ void fuse_levels_backward(const Tensor& grad_y, const std::vector<int64_t>& chan
   for (size_t i = 0; i < grad_branches.size(); ++i) {
     list.push_back({grad_branches[i], channels[i], Tensor(), constant_of(options.scale, i)});
   }
-  resize_backward(grad_y, list, options.align_corners ? Reading::kAlignedCorners : Reading::kBilinear, {options.pad_h, options.pad_w, {}});
+  resize_backward(grad_y, list, options.align_corners ? Reading::kAlignedCorners : Reading::kBilinear,
+                  {options.pad_h, options.pad_w, {}});
 }
 
 }  // namespace eq::cuda

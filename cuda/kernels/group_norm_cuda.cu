@@ -1,5 +1,5 @@
-// The passes are batch norm's, per image (cuda/channel_passes.h). What belongs to a group is formed in between, on [N, C] values: a block
-// per group. The gradients of gamma and beta are sums of those over the images.
+// The passes are batch norm's, per image (cuda/channel_passes.h). What belongs to a group is formed in between, on [N, C]
+// values: a block per group. The gradients of gamma and beta are sums of those over the images.
 
 #include "core/kernels/group_norm.h"
 
@@ -15,8 +15,8 @@ ChannelLayout layout_of(const Tensor& x) {
 }
 
 template <class W>
-ChannelAffine<W> affine_of(const ChannelLayout& layout, int64_t groups, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
-                           const Tensor& inv_std) {
+ChannelAffine<W> affine_of(const ChannelLayout& layout, int64_t groups, const Tensor& gamma, const Tensor& beta,
+                           const Tensor& mean, const Tensor& inv_std) {
   return {data<W>(mean), data<W>(inv_std), data<W>(gamma), data<W>(beta), groups, int(layout.channels / groups), false};
 }
 
@@ -35,7 +35,8 @@ struct FinishMoments {
 
 // Block: a group of `width` channels of an image, [N, groups]. Every channel has `rows` values.
 template <class W>
-__global__ void group_moments_kernel(int64_t rows, int width, const double* means, const double* squares, double eps, W* mean, W* inv_std) {
+__global__ void group_moments_kernel(int64_t rows, int width, const double* means, const double* squares, double eps,
+                                     W* mean, W* inv_std) {
   const int64_t first = int64_t(blockIdx.x) * width;
   double total = 0, spread = 0;
   for (int c = int(threadIdx.x); c < width; c += int(blockDim.x)) total += means[first + c];
@@ -65,8 +66,8 @@ struct FinishSums {
 
 // Block: a group of an image. h = g * gamma.
 template <class W>
-__global__ void group_gradient_kernel(int64_t rows, int width, int groups, const double* sum, const double* products, const W* gamma,
-                                      const W* inv_std, W* slope, W* offset) {
+__global__ void group_gradient_kernel(int64_t rows, int width, int groups, const double* sum, const double* products,
+                                      const W* gamma, const W* inv_std, W* slope, W* offset) {
   const int64_t first = int64_t(blockIdx.x) * width;
   const int channel = int(blockIdx.x % unsigned(groups)) * width;
   double h = 0, h_xhat = 0;
@@ -99,8 +100,8 @@ Grid group_grid(const ChannelLayout& layout, int64_t groups) {
 
 }  // namespace
 
-void group_norm_forward(const Tensor& x, int64_t groups, const Tensor& gamma, const Tensor& beta, double eps, Tensor& y, Tensor& mean,
-                        Tensor& inv_std) {
+void group_norm_forward(const Tensor& x, int64_t groups, const Tensor& gamma, const Tensor& beta, double eps, Tensor& y,
+                        Tensor& mean, Tensor& inv_std) {
   dispatch(x.dtype(), "group_norm", [&]<typename T>() {
     using W = Wide<T>;
     const ChannelLayout layout = layout_of(x);
@@ -108,8 +109,8 @@ void group_norm_forward(const Tensor& x, int64_t groups, const Tensor& gamma, co
     const Tensor moments = Tensor::empty({2, values}, DType::kFloat64, x.device());
     double *means = data<double>(moments), *squares = means + values;
     channel_moments<T>(x, layout, FinishMoments<T>{data<T>(x), means, squares, layout.rows, layout.channels});
-    launch(x.device(), "group_norm moments", group_grid(layout, groups), group_moments_kernel<W>, layout.rows, layout.channels / groups,
-           means, squares, eps, data<W>(mean), data<W>(inv_std));
+    launch(x.device(), "group_norm moments", group_grid(layout, groups), group_moments_kernel<W>, layout.rows,
+           layout.channels / groups, means, squares, eps, data<W>(mean), data<W>(inv_std));
     channel_affine<T>(x, layout, affine_of<W>(layout, groups, gamma, beta, mean, inv_std), y);
   });
 }
@@ -126,11 +127,12 @@ void group_norm_backward(const Tensor& grad_y, const Tensor& x, int64_t groups, 
     channel_gradient_sums<T>(grad_y, x, layout, affine, nullptr,
                              FinishSums<W>{affine.inv_std, sum, products, layout.channels, groups, affine.width});
     // [2, 1, images, C]: the images are the chunks of this sum.
-    channel_finish(x.device(), 1, layout.samples, layout.channels, sum, StoreGradients<W>{data<W>(grad_gamma), data<W>(grad_beta)});
+    channel_finish(x.device(), 1, layout.samples, layout.channels, sum,
+                   StoreGradients<W>{data<W>(grad_gamma), data<W>(grad_beta)});
     if (!grad_x.defined()) return;
     const Tensor slope = Tensor::empty_like(mean), offset = Tensor::empty_like(mean);
-    launch(x.device(), "group_norm gradient", group_grid(layout, groups), group_gradient_kernel<W>, layout.rows, affine.width, groups, sum,
-           products, affine.gamma, affine.inv_std, data<W>(slope), data<W>(offset));
+    launch(x.device(), "group_norm gradient", group_grid(layout, groups), group_gradient_kernel<W>, layout.rows,
+           affine.width, groups, sum, products, affine.gamma, affine.inv_std, data<W>(slope), data<W>(offset));
     channel_gradient<T>(grad_y, x, layout, affine, data<W>(slope), data<W>(offset), grad_x);
   });
 }

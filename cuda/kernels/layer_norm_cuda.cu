@@ -1,7 +1,8 @@
-// A team of threads has a row in registers, so that each value is read once: part of a warp (up to 16 values per thread, several rows per
-// warp where they are short), or a block. Sums over a row: a few values in Wide<T>, then double. For the gradients of gamma and beta a
-// thread adds its channels over at most 32 rows in Wide<T>, a block adds its teams in double, and a second kernel the blocks; a block has
-// a number of rows fixed by the shape. Rows longer than kMostBlockThreads threads hold are read again from the caches.
+// A team of threads has a row in registers, so that each value is read once: part of a warp (up to 16 values per thread,
+// several rows per warp where they are short), or a block. Sums over a row: a few values in Wide<T>, then double. For the
+// gradients of gamma and beta a thread adds its channels over at most 32 rows in Wide<T>, a block adds its teams in double,
+// and a second kernel the blocks; a block has a number of rows fixed by the shape. Rows longer than kMostBlockThreads
+// threads hold are read again from the caches.
 
 #include "core/kernels/layer_norm.h"
 
@@ -35,7 +36,8 @@ __device__ double team_sum(double value, int size) {
   }
 }
 
-// Calls body(row, exists) for the team's rows; every thread of the block goes through as many rounds, since teams of a warp sum together.
+// Calls body(row, exists) for the team's rows; every thread of the block goes through as many rounds, since teams of a warp
+// sum together.
 template <class Body>
 __device__ void for_rows(const Team& team, const Body& body) {
   const int64_t begin = int64_t(blockIdx.x) * team.block_rows, end = std::min(team.rows, begin + team.block_rows);
@@ -69,9 +71,9 @@ struct RowPacks {
 };
 
 template <class T, int N, bool kBlock>
-__global__ void __launch_bounds__(kThreads) layer_norm_forward_kernel(Team team, const T* __restrict__ x, const Wide<T>* gamma,
-                                                                      const Wide<T>* beta, double eps, T* __restrict__ y, Wide<T>* means,
-                                                                      Wide<T>* inv_stds) {
+__global__ void __launch_bounds__(kThreads)
+    layer_norm_forward_kernel(Team team, const T* __restrict__ x, const Wide<T>* gamma, const Wide<T>* beta, double eps,
+                              T* __restrict__ y, Wide<T>* means, Wide<T>* inv_stds) {
   using W = Wide<T>;
   constexpr int K = kPacks<T, N>;
   const int lane = int(threadIdx.x) % team.size;
@@ -112,9 +114,9 @@ __global__ void __launch_bounds__(kThreads) layer_norm_forward_kernel(Team team,
 
 // parts: [2, blocks, C], sums of g * xhat and of g; nullptr: not wanted.
 template <class T, int N, bool kBlock>
-__global__ void __launch_bounds__(kThreads) layer_norm_backward_kernel(Team team, const T* __restrict__ grad_y, const T* __restrict__ x,
-                                                                       const Wide<T>* gamma, const Wide<T>* means, const Wide<T>* inv_stds,
-                                                                       T* __restrict__ grad_x, double* parts) {
+__global__ void __launch_bounds__(kThreads)
+    layer_norm_backward_kernel(Team team, const T* __restrict__ grad_y, const T* __restrict__ x, const Wide<T>* gamma,
+                               const Wide<T>* means, const Wide<T>* inv_stds, T* __restrict__ grad_x, double* parts) {
   using W = Wide<T>;
   constexpr int K = kPacks<T, N>;
   const int lane = int(threadIdx.x) % team.size;
@@ -126,7 +128,8 @@ __global__ void __launch_bounds__(kThreads) layer_norm_backward_kernel(Team team
     W h = 0, products = 0;
     for (int k = 0; k < K; ++k) {
       for (int i = 0; i < N; ++i) {
-        const W gradient = W(g.packs[k][i]), xhat = (W(in.packs[k][i]) - centre) * inverse;  // the gradient is 0 behind the row's end
+        const W gradient = W(g.packs[k][i]),
+                xhat = (W(in.packs[k][i]) - centre) * inverse;  // the gradient is 0 behind the row's end
         h += gradient * factor[k][i];
         products += gradient * factor[k][i] * xhat;
         gamma_sums[k][i] += gradient * xhat;
@@ -165,8 +168,8 @@ __global__ void __launch_bounds__(kThreads) layer_norm_backward_kernel(Team team
 // --- rows too long for a block's registers: a block per row, read several times ---
 
 template <class T>
-__global__ void long_forward_kernel(int64_t width, const T* x, const Wide<T>* gamma, const Wide<T>* beta, double eps, T* y, Wide<T>* means,
-                                    Wide<T>* inv_stds) {
+__global__ void long_forward_kernel(int64_t width, const T* x, const Wide<T>* gamma, const Wide<T>* beta, double eps, T* y,
+                                    Wide<T>* means, Wide<T>* inv_stds) {
   using W = Wide<T>;
   const T* in = x + blockIdx.x * width;
   double total = 0, squares = 0;
@@ -192,7 +195,8 @@ __global__ void long_backward_kernel(int64_t width, const T* grad_y, const T* x,
   double total = 0, products = 0;
   for (int64_t c = threadIdx.x; c < width; c += kThreads) total += double(h(c)), products += double(h(c) * xhat(c));
   const W h_mean = W(block_sum(total) / double(width)), product_mean = W(block_sum(products) / double(width));
-  for (int64_t c = threadIdx.x; c < width; c += kThreads) grad_x[at + c] = T((h(c) - h_mean - xhat(c) * product_mean) * inverse);
+  for (int64_t c = threadIdx.x; c < width; c += kThreads)
+    grad_x[at + c] = T((h(c) - h_mean - xhat(c) * product_mean) * inverse);
 }
 
 // Sums over a chunk of rows, a thread per channel.
@@ -232,31 +236,36 @@ struct Plan {
   unsigned blocks, threads;
 };
 
-// Calls fn.template operator()<N, kBlock>(plan), or returns false for rows too long. A team takes `least_rows` to `most_rows` rows.
+// Calls fn.template operator()<N, kBlock>(plan), or returns false for rows too long. A team takes `least_rows` to
+// `most_rows` rows.
 template <class T, class Fn, class... Pointers>
 bool with_team(int64_t rows, int64_t width, int64_t least_rows, int64_t most_rows, Fn&& fn, const Pointers*... pointers) {
-  return with_pack<T>(width, [&]<int N>() {
-    const int64_t packs = width / N, threads = (packs + kPacks<T, N> - 1) / kPacks<T, N>;
-    if (threads > kMostBlockThreads) return false;
-    Plan plan{{1, rows, 0, int(width)}, threads > 32, 0, 0};
-    if (plan.block) plan.team.size = int((threads + 31) / 32 * 32);
-    while (!plan.block && plan.team.size < threads) plan.team.size *= 2;
-    plan.threads = unsigned(plan.block ? plan.team.size : kThreads);
-    const int64_t teams = plan.threads / unsigned(plan.team.size);
-    plan.team.block_rows = teams * std::clamp<int64_t>(rows / (teams * 1024), least_rows, most_rows);
-    plan.blocks = blocks_for(rows, plan.team.block_rows);
-    if (plan.block) {
-      fn.template operator()<N, true>(plan);
-    } else {
-      fn.template operator()<N, false>(plan);
-    }
-    return true;
-  }, pointers...);
+  return with_pack<T>(
+      width,
+      [&]<int N>() {
+        const int64_t packs = width / N, threads = (packs + kPacks<T, N> - 1) / kPacks<T, N>;
+        if (threads > kMostBlockThreads) return false;
+        Plan plan{{1, rows, 0, int(width)}, threads > 32, 0, 0};
+        if (plan.block) plan.team.size = int((threads + 31) / 32 * 32);
+        while (!plan.block && plan.team.size < threads) plan.team.size *= 2;
+        plan.threads = unsigned(plan.block ? plan.team.size : kThreads);
+        const int64_t teams = plan.threads / unsigned(plan.team.size);
+        plan.team.block_rows = teams * std::clamp<int64_t>(rows / (teams * 1024), least_rows, most_rows);
+        plan.blocks = blocks_for(rows, plan.team.block_rows);
+        if (plan.block) {
+          fn.template operator()<N, true>(plan);
+        } else {
+          fn.template operator()<N, false>(plan);
+        }
+        return true;
+      },
+      pointers...);
 }
 
 }  // namespace
 
-void layer_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps, Tensor& y, Tensor& mean, Tensor& inv_std) {
+void layer_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps, Tensor& y, Tensor& mean,
+                        Tensor& inv_std) {
   dispatch(x.dtype(), "layer_norm", [&]<typename T>() {
     using W = Wide<T>;
     const int64_t width = x.size(-1), rows = x.numel() / width;
@@ -265,17 +274,17 @@ void layer_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta
     const W *factor = data<W>(gamma), *shift = data<W>(beta);
     W *means = data<W>(mean), *inv_stds = data<W>(inv_std);
     const auto run = [&]<int N, bool kBlock>(const Plan& plan) {
-      launch(x.device(), "layer_norm", Grid{plan.blocks, plan.threads}, layer_norm_forward_kernel<T, N, kBlock>, plan.team, in, factor, shift,
-             eps, out, means, inv_stds);
+      launch(x.device(), "layer_norm", Grid{plan.blocks, plan.threads}, layer_norm_forward_kernel<T, N, kBlock>, plan.team,
+             in, factor, shift, eps, out, means, inv_stds);
     };
     if (with_team<T>(rows, width, 1, 8, run, in, out)) return;
-    launch(x.device(), "layer_norm", Grid{blocks_for(rows, 1), kThreads}, long_forward_kernel<T>, width, in, factor, shift, eps, out, means,
-           inv_stds);
+    launch(x.device(), "layer_norm", Grid{blocks_for(rows, 1), kThreads}, long_forward_kernel<T>, width, in, factor, shift,
+           eps, out, means, inv_stds);
   });
 }
 
-void layer_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& gamma, const Tensor& mean, const Tensor& inv_std,
-                         Tensor& grad_x, Tensor& grad_gamma, Tensor& grad_beta) {
+void layer_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& gamma, const Tensor& mean,
+                         const Tensor& inv_std, Tensor& grad_x, Tensor& grad_gamma, Tensor& grad_beta) {
   dispatch(x.dtype(), "layer_norm", [&]<typename T>() {
     using W = Wide<T>;
     const int64_t width = x.size(-1), rows = x.numel() / width;
@@ -292,21 +301,23 @@ void layer_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& ga
     const auto run = [&]<int N, bool kBlock>(const Plan& plan) {
       make_parts(plan.blocks);
       const Grid grid{plan.blocks, plan.threads, sums ? kColumnBytes<N> : 0};
-      launch(x.device(), "layer_norm adjoint", grid, layer_norm_backward_kernel<T, N, kBlock>, plan.team, g, in, factor, means, inv_stds, out,
-             data<double>(parts));
+      launch(x.device(), "layer_norm adjoint", grid, layer_norm_backward_kernel<T, N, kBlock>, plan.team, g, in, factor,
+             means, inv_stds, out, data<double>(parts));
     };
     if (!with_team<T>(rows, width, 4, 32, run, g, in, out)) {
       make_parts((rows + kLongChunk - 1) / kLongChunk);
       if (out != nullptr) {
-        launch(x.device(), "layer_norm adjoint", Grid{blocks_for(rows, 1), kThreads}, long_backward_kernel<T>, width, g, in, factor, means,
-               inv_stds, out);
+        launch(x.device(), "layer_norm adjoint", Grid{blocks_for(rows, 1), kThreads}, long_backward_kernel<T>, width, g, in,
+               factor, means, inv_stds, out);
       }
       if (sums) {
-        for_each(x.device(), "layer_norm sums", chunks * width, LongSums<T>{rows, width, g, in, means, inv_stds, data<double>(parts), chunks});
+        for_each(x.device(), "layer_norm sums", chunks * width,
+                 LongSums<T>{rows, width, g, in, means, inv_stds, data<double>(parts), chunks});
       }
     }
     if (sums) {
-      channel_finish(x.device(), 1, chunks, width, data<double>(parts), FinishGradients<W>{data<W>(grad_gamma), data<W>(grad_beta)});
+      channel_finish(x.device(), 1, chunks, width, data<double>(parts),
+                     FinishGradients<W>{data<W>(grad_gamma), data<W>(grad_beta)});
     }
   });
 }

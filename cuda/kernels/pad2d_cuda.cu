@@ -36,11 +36,14 @@ void pad2d_forward(const Tensor& x, Tensor& y, int64_t top, int64_t left, double
   dispatch(x.dtype(), "pad2d", [&]<typename T>() {
     const T* in = data<T>(x);
     T* out = data<T>(y);
-    with_pack<T>(x.size(3), [&]<int N>() {
-      for_each(x.device(), "pad2d", y.numel() / N,
-               Pad2d<T, N>{in, out, x.size(1), x.size(2), top, left, Divider(x.size(3) / N), Divider(y.size(2)), Divider(y.size(1)),
-                           T(value)});
-    }, in, out);
+    with_pack<T>(
+        x.size(3),
+        [&]<int N>() {
+          for_each(x.device(), "pad2d", y.numel() / N,
+                   Pad2d<T, N>{in, out, x.size(1), x.size(2), top, left, Divider(x.size(3) / N), Divider(y.size(2)),
+                               Divider(y.size(1)), T(value)});
+        },
+        in, out);
   });
 }
 

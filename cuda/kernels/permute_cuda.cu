@@ -1,5 +1,6 @@
-// The result is written in order, 16 bytes a thread where its last axis allows it. Where that axis steps through x, tiles of 32 x 32 pass
-// through shared memory, so that both sides are touched in runs; if one side of the tiles is short, the strided reads stay in L1 anyway.
+// The result is written in order, 16 bytes a thread where its last axis allows it. Where that axis steps through x, tiles of
+// 32 x 32 pass through shared memory, so that both sides are touched in runs; if one side of the tiles is short, the strided
+// reads stay in L1 anyway.
 
 #include "core/kernels/permute.h"
 
@@ -41,18 +42,23 @@ struct Gather {
 
 // Element by element, or in packs if the last axis is a run of x or repeats one element of it.
 template <class E>
-void gather(Device device, const char* name, int rank, const int64_t* extent, const int64_t* step, const E* x, E* y, int64_t numel) {
+void gather(Device device, const char* name, int rank, const int64_t* extent, const int64_t* step, const E* x, E* y,
+            int64_t numel) {
   const int last = rank - 1;
   const bool repeated = rank > 0 && step[last] == 0, in_runs = rank == 0 || step[last] <= 1;
   const int64_t run = rank == 0 ? 1 : in_runs ? extent[last] : 1;
-  with_pack<E>(run, [&]<int N>() {
-    GatherPlan plan(rank, extent, step);
-    if (N > 1) plan.extent[last] = Divider(extent[last] / N), plan.step[last] = step[last] * N;
-    for_each(device, name, numel / N, Gather<E, N>{plan, x, y, repeated});
-  }, repeated ? static_cast<const E*>(y) : x, y);
+  with_pack<E>(
+      run,
+      [&]<int N>() {
+        GatherPlan plan(rank, extent, step);
+        if (N > 1) plan.extent[last] = Divider(extent[last] / N), plan.step[last] = step[last] * N;
+        for_each(device, name, numel / N, Gather<E, N>{plan, x, y, repeated});
+      },
+      repeated ? static_cast<const E*>(y) : x, y);
 }
 
-// The last axis of the result, "columns", steps through x by column_step; x's last axis, "rows", steps through the result by row_step.
+// The last axis of the result, "columns", steps through x by column_step; x's last axis, "rows", steps through the result by
+// row_step.
 struct TransposePlan {
   int64_t rows, columns, row_step, column_step;
   int64_t row_tiles, column_tiles;
@@ -121,7 +127,8 @@ void permute(const Tensor& x, const std::vector<int>& axes, Tensor& y) {
       const TransposePlan tiles = plan_transpose(plan);
       if (std::min(tiles.rows, tiles.columns) >= kShort) {
         const int64_t batch = x.numel() / (tiles.rows * tiles.columns);
-        return launch(x.device(), "permute", Grid{blocks_for(batch * tiles.row_tiles * tiles.column_tiles, 1), {kTile, kTileRows}},
+        return launch(x.device(), "permute",
+                      Grid{blocks_for(batch * tiles.row_tiles * tiles.column_tiles, 1), {kTile, kTileRows}},
                       transpose_kernel<E>, tiles, in, out);
       }
     }
@@ -133,8 +140,8 @@ void expand(const Tensor& x, Tensor& y) {
   if (y.numel() == 0) return;
   const BroadcastPlan plan = plan_broadcast(x.shape(), x.shape(), y.shape());
   with_element_of(x.dtype(), [&]<typename E>() {
-    gather(x.device(), "expand", plan.rank, plan.extent, plan.stride_a, static_cast<const E*>(x.raw_data()), static_cast<E*>(y.raw_data()),
-           y.numel());
+    gather(x.device(), "expand", plan.rank, plan.extent, plan.stride_a, static_cast<const E*>(x.raw_data()),
+           static_cast<E*>(y.raw_data()), y.numel());
   });
 }
 

@@ -1,5 +1,6 @@
-// A thread per pack of channels of an output, or, for the adjoints, of an input cell, which gathers from the windows that contain it.
-// Averages over large windows have few outputs: a block shares those of one pixel, and the whole image is a sum (reduce_cuda.cu).
+// A thread per pack of channels of an output, or, for the adjoints, of an input cell, which gathers from the windows that
+// contain it. Averages over large windows have few outputs: a block shares those of one pixel, and the whole image is a sum
+// (reduce_cuda.cu).
 
 #include "core/kernels/pool2d.h"
 
@@ -140,7 +141,7 @@ struct AveragePool {
 #pragma unroll
       for (int k = 0; k < N; ++k) totals[k] += sums[k];
     }
-    const Wide<T> count = Wide<T>(int64_t(rows.divisor(at.row)) * columns.divisor(at.column));
+    const Wide<T> count = Wide<T>(int64_t(rows.divisor(at.row, row)) * columns.divisor(at.column, column));
     Pack<T, N> result;
 #pragma unroll
     for (int k = 0; k < N; ++k) result[k] = T(totals[k] / count);
@@ -148,10 +149,22 @@ struct AveragePool {
   }
 };
 
+// What a cell gets of a window's gradient, for each window: divisions that every channel of every reader would repeat.
+template <class W>
+struct WindowShares {
+  PoolAxis rows, columns;
+  W* shares;  // [rows.out, columns.out]
+  EQ_HOST_DEVICE void operator()(int64_t i) const {
+    const int32_t p = int32_t(i / columns.out), q = int32_t(i % columns.out);
+    shares[i] = 1 / W(int64_t(rows.divisor(p, rows.cells(p))) * columns.divisor(q, columns.cells(q)));
+  }
+};
+
 template <class T, int N>
 struct AveragePoolBackward {
   PackPlaces cells;
   PoolAxis rows, columns;
+  const Wide<T>* shares;
   const T* grad_y;
   T* grad_x;
   EQ_HOST_DEVICE void operator()(int64_t i) const {
@@ -161,10 +174,10 @@ struct AveragePoolBackward {
     const T* image = grad_y + at.image * rows.out * columns.out * pixel + at.pack * N;
     Wide<T> sums[N] = {};
     for (int32_t p = row.begin; p < row.end; ++p) {
-      const int64_t height = rows.divisor(p);
       for (int32_t q = column.begin; q < column.end; ++q) {
-        const Wide<T> share = 1 / Wide<T>(height * columns.divisor(q));  // of the window's gradient, per cell
-        const Pack<T, N> gradients = load_pack<T, N>(image + (int64_t(p) * columns.out + q) * pixel);
+        const int64_t window = int64_t(p) * columns.out + q;
+        const Wide<T> share = shares[window];
+        const Pack<T, N> gradients = load_pack<T, N>(image + window * pixel);
 #pragma unroll
         for (int k = 0; k < N; ++k) sums[k] += share * Wide<T>(gradients[k]);
       }
@@ -216,7 +229,7 @@ __global__ void large_average(PoolAxis rows, PoolAxis columns, int64_t packs, in
     }
   }
   if (!active || lane > 0) return;
-  const W count = W(int64_t(rows.divisor(p)) * columns.divisor(q));
+  const W count = W(int64_t(rows.divisor(p, row)) * columns.divisor(q, column));
   Pack<T, N> result;
 #pragma unroll
   for (int k = 0; k < N; ++k) result[k] = T(sums[k] / count);
@@ -225,22 +238,35 @@ __global__ void large_average(PoolAxis rows, PoolAxis columns, int64_t packs, in
 
 void average_forward(const Tensor& x, Tensor& y, const PoolAxis& rows, const PoolAxis& columns) {
   if (y.numel() == 0) return;
-  const auto whole = [](const PoolAxis& axis) { return axis.out == 1 && axis.cells(0).begin == 0 && axis.cells(0).end == axis.in; };
-  if (whole(rows) && whole(columns)) return sum(x, 0b0110, 1 / double(int64_t(rows.divisor(0)) * columns.divisor(0)), y);
-  const auto length = [](const PoolAxis& axis) { return int64_t(axis.kernel > 0 ? std::min(axis.kernel, axis.in) : (axis.in + axis.out - 1) / axis.out); };
+  const PoolRange row = rows.cells(0), column = columns.cells(0);
+  const auto whole = [](const PoolAxis& axis, const PoolRange& cells) {
+    return axis.out == 1 && cells.begin == 0 && cells.end == axis.in;
+  };
+  if (whole(rows, row) && whole(columns, column)) {
+    return sum(x, 0b0110, 1 / double(int64_t(rows.divisor(0, row)) * columns.divisor(0, column)), y);
+  }
+  const auto length = [](const PoolAxis& axis) {
+    return int64_t(axis.kernel > 0 ? std::min(axis.kernel, axis.in) : (axis.in + axis.out - 1) / axis.out);
+  };
   dispatch(x.dtype(), "avg_pool2d", [&]<typename T>() {
     const T* in = data<T>(x);
     T* out = data<T>(y);
-    with_pack<T>(x.size(3), [&]<int N>() {
-      if (length(rows) * length(columns) < kLargeWindow) {
-        return for_each(x.device(), "average pooling", y.numel() / N, AveragePool<T, N>{PackPlaces(y, N), rows, columns, in, out});
-      }
-      const int64_t packs = x.size(3) / N, blocks = (packs + 31) / 32;
-      const int width = int((packs + blocks - 1) / blocks), lanes = kThreads / width;
-      launch(x.device(), "average pooling",
-             Grid{{blocks_for(y.numel() / x.size(3), 1), unsigned(blocks)}, kThreads, size_t(lanes) * size_t(width) * N * sizeof(Wide<T>)},
-             large_average<T, N>, rows, columns, packs, width, lanes, in, out);
-    }, in, out);
+    with_pack<T>(
+        x.size(3),
+        [&]<int N>() {
+          if (length(rows) * length(columns) < kLargeWindow) {
+            return for_each(x.device(), "average pooling", y.numel() / N,
+                            AveragePool<T, N>{PackPlaces(y, N), rows, columns, in, out});
+          }
+          const int64_t packs = x.size(3) / N, blocks = (packs + 31) / 32;
+          const int width = int((packs + blocks - 1) / blocks), lanes = kThreads / width;
+          launch(x.device(), "average pooling",
+                 Grid{{blocks_for(y.numel() / x.size(3), 1), unsigned(blocks)},
+                      kThreads,
+                      size_t(lanes) * size_t(width) * N * sizeof(Wide<T>)},
+                 large_average<T, N>, rows, columns, packs, width, lanes, in, out);
+        },
+        in, out);
   });
 }
 
@@ -249,10 +275,16 @@ void average_backward(const Tensor& grad_y, Tensor& grad_x, const PoolAxis& rows
   dispatch(grad_y.dtype(), "avg_pool2d", [&]<typename T>() {
     const T* g = data<T>(grad_y);
     T* out = data<T>(grad_x);
-    with_pack<T>(grad_x.size(3), [&]<int N>() {
-      for_each(grad_x.device(), "average pooling backward", grad_x.numel() / N,
-               AveragePoolBackward<T, N>{PackPlaces(grad_x, N), rows, columns, g, out});
-    }, g, out);
+    const Tensor shares = Tensor::empty({rows.out, columns.out}, dtype_of<Wide<T>>::value, grad_x.device());
+    for_each(grad_x.device(), "average pooling backward", shares.numel(),
+             WindowShares<Wide<T>>{rows, columns, data<Wide<T>>(shares)});
+    with_pack<T>(
+        grad_x.size(3),
+        [&]<int N>() {
+          for_each(grad_x.device(), "average pooling backward", grad_x.numel() / N,
+                   AveragePoolBackward<T, N>{PackPlaces(grad_x, N), rows, columns, data<Wide<T>>(shares), g, out});
+        },
+        g, out);
   });
 }
 
@@ -264,10 +296,13 @@ void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& indices, const Pool2
     const T* in = data<T>(x);
     T* out = data<T>(y);
     int32_t* where = data<int32_t>(indices);
-    with_pack<T>(x.size(3), [&]<int N>() {
-      for_each(x.device(), "max_pool2d", y.numel() / N,
-               MaxPool<T, N>{PackPlaces(y, N), pool_rows(x, y, options), pool_columns(x, y, options), in, out, where});
-    }, in, out, where);
+    with_pack<T>(
+        x.size(3),
+        [&]<int N>() {
+          for_each(x.device(), "max_pool2d", y.numel() / N,
+                   MaxPool<T, N>{PackPlaces(y, N), pool_rows(x, y, options), pool_columns(x, y, options), in, out, where});
+        },
+        in, out, where);
   });
 }
 
@@ -277,11 +312,14 @@ void max_pool2d_backward(const Tensor& grad_y, const Tensor& indices, Tensor& gr
     const T* g = data<T>(grad_y);
     const int32_t* where = data<int32_t>(indices);
     T* out = data<T>(grad_x);
-    with_pack<T>(grad_x.size(3), [&]<int N>() {
-      for_each(grad_x.device(), "max_pool2d backward", grad_x.numel() / N,
-               MaxPoolBackward<T, N>{PackPlaces(grad_x, N), pool_rows(grad_x, grad_y, options), pool_columns(grad_x, grad_y, options), g,
-                                     where, out});
-    }, g, where, out);
+    with_pack<T>(
+        grad_x.size(3),
+        [&]<int N>() {
+          for_each(grad_x.device(), "max_pool2d backward", grad_x.numel() / N,
+                   MaxPoolBackward<T, N>{PackPlaces(grad_x, N), pool_rows(grad_x, grad_y, options),
+                                         pool_columns(grad_x, grad_y, options), g, where, out});
+        },
+        g, where, out);
   });
 }
 
@@ -293,7 +331,9 @@ void avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x, const Pool2dOptio
   average_backward(grad_y, grad_x, pool_rows(grad_x, grad_y, options), pool_columns(grad_x, grad_y, options));
 }
 
-void adaptive_avg_pool2d_forward(const Tensor& x, Tensor& y) { average_forward(x, y, adaptive_rows(x, y), adaptive_columns(x, y)); }
+void adaptive_avg_pool2d_forward(const Tensor& x, Tensor& y) {
+  average_forward(x, y, adaptive_rows(x, y), adaptive_columns(x, y));
+}
 
 void adaptive_avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x) {
   average_backward(grad_y, grad_x, adaptive_rows(grad_x, grad_y), adaptive_columns(grad_x, grad_y));

@@ -1,7 +1,8 @@
-// Sums in double, in a tree fixed by the shapes. Neighbouring reduced axes are one: x is [outer, count, inner]. A row (inner 1) is summed by
-// a part of a warp, a warp or blocks; columns by blocks whose threads lie side by side over the columns and one behind another over the
-// rows. Every thread keeps several 16-byte loads in flight. Long sums are cut into chunks, whose totals are summed the same way; axes
-// that are no neighbours are reduced one group after another, with totals in double between.
+// Sums in double, in a tree fixed by the shapes. Neighbouring reduced axes are one: x is [outer, count, inner]. A row (inner
+// 1) is summed by a part of a warp, a warp or blocks; columns by blocks whose threads lie side by side over the columns and
+// one behind another over the rows. Every thread keeps several 16-byte loads in flight. Long sums are cut into chunks, whose
+// totals are summed the same way; axes that are no neighbours are reduced one group after another, with totals in double
+// between.
 
 #include "core/kernels/reduce.h"
 
@@ -14,8 +15,9 @@
 namespace eq::cuda {
 namespace {
 
-constexpr int64_t kBlocks = 1024;  // wanted at most where a sum is cut into chunks: two waves of four on an H100's multiprocessors
-constexpr int64_t kLoads = 16;     // wanted at least per thread of a chunk
+// Where a sum is cut into chunks: the blocks wanted at most (two waves of four on an H100's multiprocessors) and the loads of
+// a thread at least.
+constexpr int64_t kBlocks = 1024, kLoads = 16;
 
 struct Extents {
   int64_t outer = 1, count = 1, inner = 1;
@@ -94,9 +96,9 @@ __global__ void row_sums(RowPlan plan, const T* x, const double* centres, Totals
 
 struct ColumnPlan {
   int64_t count, inner;
-  int64_t chunk, chunks;           // rows of a chunk, chunks of the count
-  int64_t column_blocks;           // blocks side by side
-  int width, lanes;                // a block: `width` packs side by side, `lanes` threads one behind another
+  int64_t chunk, chunks;  // rows of a chunk, chunks of the count
+  int64_t column_blocks;  // blocks side by side
+  int width, lanes;       // a block: `width` packs side by side, `lanes` threads one behind another
 };
 
 // Result: [outer, chunks, inner].
@@ -104,7 +106,8 @@ template <class T, int N, bool squared>
 __global__ void column_sums(ColumnPlan plan, const T* x, const double* centres, Totals totals) {
   double* shared = shared_memory<double>();  // [lanes][N][width]
   const int lane = int(threadIdx.x) / plan.width, place = int(threadIdx.x) - lane * plan.width;
-  const int64_t slab = int64_t(blockIdx.x) / plan.column_blocks, column_block = int64_t(blockIdx.x) - slab * plan.column_blocks;
+  const int64_t slab = int64_t(blockIdx.x) / plan.column_blocks,
+                column_block = int64_t(blockIdx.x) - slab * plan.column_blocks;
   const int64_t outer = slab / plan.chunks, first = (slab - outer * plan.chunks) * plan.chunk;
   const int64_t end = first + plan.chunk < plan.count ? first + plan.chunk : plan.count;
   const int64_t column = (column_block * plan.width + place) * N;
@@ -184,24 +187,28 @@ void reduce(const Tensor& x, const Extents& e, const double* centres, const Tens
   const T* in = data<T>(x);
   const bool rows = e.inner == 1;
   const int64_t aligned = !rows ? e.inner : e.outer == 1 ? kPackWidth<T> : e.count;  // packs may begin at its multiples
-  with_pack<T>(aligned, [&]<int N>() {
-    RowPlan row_plan;
-    ColumnPlan column_plan;
-    if (rows) row_plan = plan_rows(e, N);
-    else column_plan = plan_columns(e, N, last);
-    const int64_t chunks = rows ? row_plan.chunks : column_plan.chunks;
-    const Tensor parts = chunks == 1 ? y : Tensor::empty({e.outer, chunks, e.inner}, DType::kFloat64, x.device());
-    const Totals totals(parts, chunks == 1 ? factor : 1);
-    if (rows) {
-      launch(x.device(), "row sums", Grid{blocks_for((e.outer * chunks) << row_plan.log_lanes, kThreads), kThreads}, row_sums<T, N, squared>,
-             row_plan, in, centres, totals);
-    } else {
-      const size_t shared = size_t(column_plan.lanes) * size_t(column_plan.width) * N * sizeof(double);
-      launch(x.device(), "column sums", Grid{blocks_for(e.outer * chunks * column_plan.column_blocks, 1), kThreads, shared},
-             column_sums<T, N, squared>, column_plan, in, centres, totals);
-    }
-    if (chunks > 1) reduce<double, false>(parts, {e.outer, chunks, e.inner}, nullptr, y, factor, true);
-  }, in);
+  with_pack<T>(
+      aligned,
+      [&]<int N>() {
+        RowPlan row_plan;
+        ColumnPlan column_plan;
+        if (rows) row_plan = plan_rows(e, N);
+        else column_plan = plan_columns(e, N, last);
+        const int64_t chunks = rows ? row_plan.chunks : column_plan.chunks;
+        const Tensor parts = chunks == 1 ? y : Tensor::empty({e.outer, chunks, e.inner}, DType::kFloat64, x.device());
+        const Totals totals(parts, chunks == 1 ? factor : 1);
+        if (rows) {
+          launch(x.device(), "row sums", Grid{blocks_for((e.outer * chunks) << row_plan.log_lanes, kThreads), kThreads},
+                 row_sums<T, N, squared>, row_plan, in, centres, totals);
+        } else {
+          const size_t shared = size_t(column_plan.lanes) * size_t(column_plan.width) * N * sizeof(double);
+          launch(x.device(), "column sums",
+                 Grid{blocks_for(e.outer * chunks * column_plan.column_blocks, 1), kThreads, shared},
+                 column_sums<T, N, squared>, column_plan, in, centres, totals);
+        }
+        if (chunks > 1) reduce<double, false>(parts, {e.outer, chunks, e.inner}, nullptr, y, factor, true);
+      },
+      in);
 }
 
 // The groups of neighbouring axes that are reduced, or kept, together; axes of one element do not matter.
@@ -268,8 +275,8 @@ __device__ Best<W> better(const Best<W>& a, const Best<W>& b) {
   return take_b ? b : a;
 }
 
-// `lanes` threads share an output and meet in shared memory. Threads lie side by side along x's last axis: along the row that is
-// searched, or over the columns.
+// `lanes` threads share an output and meet in shared memory. Threads lie side by side along x's last axis: along the row
+// that is searched, or over the columns.
 template <class T>
 __global__ void max_kernel(Extents e, int lanes, const T* x, T* y, int64_t* index) {
   using W = Wide<T>;
@@ -356,13 +363,14 @@ void variance(const Tensor& x, AxisMask axes, double divisor, Tensor& y, Tensor&
   });
 }
 
-void variance_backward(const Tensor& grad_y, const Tensor& x, AxisMask axes, const Tensor& mean, double divisor, Tensor& grad_x) {
+void variance_backward(const Tensor& grad_y, const Tensor& x, AxisMask axes, const Tensor& mean, double divisor,
+                       Tensor& grad_x) {
   if (x.numel() == 0) return;
   const BroadcastPlan plan = plan_broadcast(x.shape(), reduced_shape(x.shape(), axes, true), x.shape());
   dispatch(x.dtype(), "var", [&]<typename T>() {
     for_each(x.device(), "var backward", x.numel(),
-             VarianceBackward<T>{GatherPlan(plan.rank, plan.extent, plan.stride_b), data<T>(grad_y), data<T>(x), data<double>(mean),
-                                 2 / divisor, data<T>(grad_x)});
+             VarianceBackward<T>{GatherPlan(plan.rank, plan.extent, plan.stride_b), data<T>(grad_y), data<T>(x),
+                                 data<double>(mean), 2 / divisor, data<T>(grad_x)});
   });
 }
 
@@ -374,8 +382,8 @@ void max(const Tensor& x, int axis, Tensor& y, Tensor& index) {
   int lanes = 1;
   while (lanes < kThreads && lanes * 4 < e.count && (outputs * lanes < threads || (e.inner == 1 && lanes < 32))) lanes *= 2;
   dispatch(x.dtype(), "max", [&]<typename T>() {
-    launch(x.device(), "max", Grid{blocks_for(outputs, kThreads / lanes), kThreads}, max_kernel<T>, e, lanes, data<T>(x), data<T>(y),
-           data<int64_t>(index));
+    launch(x.device(), "max", Grid{blocks_for(outputs, kThreads / lanes), kThreads}, max_kernel<T>, e, lanes, data<T>(x),
+           data<T>(y), data<int64_t>(index));
   });
 }
 
@@ -384,8 +392,8 @@ void max_backward(const Tensor& grad_y, const Tensor& index, int axis, Tensor& g
   if (grad_x.numel() == 0) return;
   dispatch(grad_y.dtype(), "max", [&]<typename T>() {
     for_each(grad_y.device(), "max backward", grad_x.numel(),
-             MaxBackward<T>{data<T>(grad_y), data<int64_t>(index), data<T>(grad_x), Divider(shape.product(axis + 1, shape.rank())),
-                            Divider(shape[axis])});
+             MaxBackward<T>{data<T>(grad_y), data<int64_t>(index), data<T>(grad_x),
+                            Divider(shape.product(axis + 1, shape.rank())), Divider(shape[axis])});
   });
 }
 

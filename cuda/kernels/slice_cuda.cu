@@ -38,7 +38,8 @@ struct PlaceBlocks {
 
 void slice_forward(const Tensor& x, Tensor& y, int axis, int64_t begin) {
   const Blocks b = blocks_of(x, y, axis, begin);
-  copy_blocks(x.device(), "slice", y.raw_data(), b.part, static_cast<const char*>(x.raw_data()) + b.offset, b.whole, b.part, b.rows);
+  copy_blocks(x.device(), "slice", y.raw_data(), b.part, static_cast<const char*>(x.raw_data()) + b.offset, b.whole, b.part,
+              b.rows);
 }
 
 void slice_backward(const Tensor& grad_y, Tensor& grad_x, int axis, int64_t begin) {
@@ -51,8 +52,8 @@ void slice_backward(const Tensor& grad_y, Tensor& grad_x, int axis, int64_t begi
   with_unit(amounts, [&]<typename Unit>() {
     constexpr int64_t kUnit = sizeof(Unit);
     for_each(grad_x.device(), "slice backward", b.rows * (b.whole / kUnit),
-             PlaceBlocks<Unit>{static_cast<Unit*>(whole), static_cast<const Unit*>(part), Divider(b.whole / kUnit), b.part / kUnit,
-                               b.offset / kUnit});
+             PlaceBlocks<Unit>{static_cast<Unit*>(whole), static_cast<const Unit*>(part), Divider(b.whole / kUnit),
+                               b.part / kUnit, b.offset / kUnit});
   });
 }
 

@@ -38,7 +38,8 @@ __global__ void softmax_kernel(RowGrid grid, int64_t rows, int width, bool logar
 }
 
 template <class T, int kHeld>
-__global__ void softmax_backward_kernel(RowGrid grid, int64_t rows, int width, bool logarithm, const T* grad_y, const T* y, T* grad_x) {
+__global__ void softmax_backward_kernel(RowGrid grid, int64_t rows, int width, bool logarithm, const T* grad_y, const T* y,
+                                        T* grad_x) {
   using W = Wide<T>;
   int64_t at;
   const RowLane<kHeld> row = lane_of<kHeld>(grid, rows, width, at);
@@ -59,8 +60,8 @@ void softmax_forward(const Tensor& x, bool logarithm, Tensor& y) {
   const int64_t width = x.size(-1), rows = x.numel() / width;
   dispatch(x.dtype(), "softmax", [&]<typename T>() {
     with_rows(width, [&]<int kHeld>(RowGrid grid) {
-      launch(x.device(), "softmax", Grid{blocks_for(rows, grid.rows_per_block()), kThreads}, softmax_kernel<T, kHeld>, grid, rows, width,
-             logarithm, data<T>(x), data<T>(y));
+      launch(x.device(), "softmax", Grid{blocks_for(rows, grid.rows_per_block()), kThreads}, softmax_kernel<T, kHeld>, grid,
+             rows, width, logarithm, data<T>(x), data<T>(y));
     });
   });
 }
@@ -69,8 +70,8 @@ void softmax_backward(const Tensor& grad_y, const Tensor& y, bool logarithm, Ten
   const int64_t width = y.size(-1), rows = y.numel() / width;
   dispatch(y.dtype(), "softmax", [&]<typename T>() {
     with_rows(width, [&]<int kHeld>(RowGrid grid) {
-      launch(y.device(), "softmax backward", Grid{blocks_for(rows, grid.rows_per_block()), kThreads}, softmax_backward_kernel<T, kHeld>,
-             grid, rows, width, logarithm, data<T>(grad_y), data<T>(y), data<T>(grad_x));
+      launch(y.device(), "softmax backward", Grid{blocks_for(rows, grid.rows_per_block()), kThreads},
+             softmax_backward_kernel<T, kHeld>, grid, rows, width, logarithm, data<T>(grad_y), data<T>(y), data<T>(grad_x));
     });
   });
 }

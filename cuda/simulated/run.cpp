@@ -1,6 +1,5 @@
 #ifdef EQ_CUDA_SIMULATED
 #undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
-#undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
 #include "cuda/simulated/run.h"
 
 #include <setjmp.h>

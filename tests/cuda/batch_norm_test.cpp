@@ -9,16 +9,15 @@ namespace {
 
 // A few rows less and more than a block takes, several blocks of rows and of channels, packs and single values.
 const cases::BatchNormCase kMoreCases[] = {
-    {"several chunks of packs", {3, 23, 37, 8}, true, true},
-    {"several chunks of single channels", {2, 21, 17, 3}},
-    {"a chunk and a row", {1, 513, 2}, true, true},
-    {"blocks side by side", {67, 272}},
+    {"several chunks of packs", {3, 23, 37, 8}, true, true}, {"several chunks of single channels", {2, 21, 17, 3}},
+    {"a chunk and a row", {1, 513, 2}, true, true},          {"blocks side by side", {67, 272}},
     {"wide and few rows", {2, 1, 1, 520}, true, true},
 };
 
 void check(const cases::BatchNormCase& c, bool training) {
   const int64_t channels = c.x.at(-1);
-  const Tensor gamma = c.affine ? random_tensor({channels}, 2) : Tensor(), beta = c.affine ? random_tensor({channels}, 3) : Tensor();
+  const Tensor gamma = c.affine ? random_tensor({channels}, 2) : Tensor(),
+               beta = c.affine ? random_tensor({channels}, 3) : Tensor();
   BatchNormOptions options;
   options.training = training;
   options.update_running = false;
@@ -29,7 +28,10 @@ void check(const cases::BatchNormCase& c, bool training) {
                  Tensor running_mean = in[3], running_var = in[4];
                  return batch_norm(in[0], in[1], in[2], running_mean, running_var, options);
                },
-               {{random_tensor(c.x, 1)}, parameter(gamma), parameter(beta), constant(random_tensor({channels}, 4)),
+               {{random_tensor(c.x, 1)},
+                parameter(gamma),
+                parameter(beta),
+                constant(random_tensor({channels}, 4)),
                 constant(Tensor::full({channels}, 0.75, DType::kFloat64))});
 }
 
@@ -60,7 +62,8 @@ TEST_CASE("cuda: batch norm updates the running statistics", "[cuda][batch_norm]
   for (DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
     INFO(name_of(dtype));
     const DType kept = parameter_type(dtype);
-    const Tensor x = random_tensor({3, 7, 5, 12}, 1).to(dtype), mean = random_tensor({12}, 2, kept), var = Tensor::full({12}, 0.75, kept);
+    const Tensor x = random_tensor({3, 7, 5, 12}, 1).to(dtype), mean = random_tensor({12}, 2, kept),
+                 var = Tensor::full({12}, 0.75, kept);
     const auto run = [&](Device device, DType type) {
       Tensor m = mean.clone().to(device), v = var.clone().to(device);
       const uint32_t version = m.version();
@@ -76,7 +79,8 @@ TEST_CASE("cuda: batch norm updates the running statistics", "[cuda][batch_norm]
   }
 }
 
-TEST_CASE("cuda: batch norm's statistics keep their accuracy when means dwarf deviations, and beside an outlier", "[cuda][batch_norm]") {
+TEST_CASE("cuda: batch norm's statistics keep their accuracy when means dwarf deviations, and beside an outlier",
+          "[cuda][batch_norm]") {
   EQ_NEED_CUDA();
   Tensor far = random_tensor({2, 31, 67, 8}, 5), outlier = random_tensor({1, 100, 100, 4}, 6);
   for (int64_t i = 0; i < far.numel(); ++i) far.data<double>()[i] += 1e4 * double(i % 8 + 1);

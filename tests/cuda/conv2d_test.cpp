@@ -6,7 +6,7 @@
 
 #include "autograd/functional.h"
 #include "cuda/conv2d_axis.h"
-#include "cuda/divisor.h"
+#include "cuda/divide.h"
 #include "cuda/own_conv2d.h"
 #include "cuda/parity.h"
 #include "ops/conv2d_cases.h"

@@ -14,11 +14,11 @@ constexpr uint64_t kSeed = 0x123456789ABCDEF0, kStream = 0xFEDCBA9876543210;  //
 TEST_CASE("cuda: dropout", "[cuda][dropout]") {
   EQ_NEED_CUDA();
   for (const Shape& shape : {Shape{1}, Shape{3, 70}, Shape{64}, Shape{1003}, Shape{0, 4}}) {
-    check_parity(to_string(shape), [](const std::vector<Tensor>& in) { return dropout(in[0], 0.3, kSeed, kStream); }, {{random_tensor(shape, 1)}},
-                 {.float32 = 2e-7, .bfloat16 = 4e-3});
+    check_parity(to_string(shape), [](const std::vector<Tensor>& in) { return dropout(in[0], 0.3, kSeed, kStream); },
+                 {{random_tensor(shape, 1)}}, {.float32 = 2e-7, .bfloat16 = 4e-3});
   }
-  check_parity("a view", [](const std::vector<Tensor>& in) { return dropout(slice(in[0], 0, 1, 700), 0.5, 1, 2); }, {{random_tensor({701}, 1)}},
-               {.float32 = 2e-7, .bfloat16 = 4e-3});
+  check_parity("a view", [](const std::vector<Tensor>& in) { return dropout(slice(in[0], 0, 1, 700), 0.5, 1, 2); },
+               {{random_tensor({701}, 1)}}, {.float32 = 2e-7, .bfloat16 = 4e-3});
 }
 
 TEST_CASE("cuda: channel dropout", "[cuda][dropout]") {

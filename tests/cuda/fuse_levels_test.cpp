@@ -25,15 +25,19 @@ void check(const FuseLevelsCase& k, const std::string& name, int64_t pad_h, int6
     inputs.push_back(constant(b.scale == 0 ? Tensor() : random_tensor({b.scale}, ++seed)));
   }
   inputs.push_back(constant(border ? random_tensor({channels}, ++seed) : Tensor()));
-  check_parity(name, [&](const std::vector<Tensor>& in) {
-    FuseLevelsOptions options{.out_h = k.out_h, .out_w = k.out_w, .align_corners = k.align_corners, .pad_h = pad_h, .pad_w = pad_w};
-    options.border = in[3 * count];
-    for (size_t i = 0; i < count && equalize; ++i) {
-      options.shift.push_back(in[count + 2 * i]);
-      options.scale.push_back(in[count + 2 * i + 1]);
-    }
-    return fuse_levels({in.begin(), in.begin() + int64_t(count)}, options);
-  }, inputs);
+  check_parity(
+      name,
+      [&](const std::vector<Tensor>& in) {
+        FuseLevelsOptions options{
+            .out_h = k.out_h, .out_w = k.out_w, .align_corners = k.align_corners, .pad_h = pad_h, .pad_w = pad_w};
+        options.border = in[3 * count];
+        for (size_t i = 0; i < count && equalize; ++i) {
+          options.shift.push_back(in[count + 2 * i]);
+          options.scale.push_back(in[count + 2 * i + 1]);
+        }
+        return fuse_levels({in.begin(), in.begin() + int64_t(count)}, options);
+      },
+      inputs);
 }
 
 }  // namespace
@@ -52,7 +56,8 @@ TEST_CASE("cuda: fuse_levels", "[cuda][fuse_levels]") {
 TEST_CASE("cuda: fuse_levels of packs, with cells of few and of many outputs", "[cuda][fuse_levels]") {
   EQ_NEED_CUDA();
   for (bool align_corners : {false, true}) {
-    check({2, 20, 24, align_corners, {{20, 24, 16, 16, 16}, {10, 12, 8, 8, 1}, {1, 1, 24, 24, 24}, {2, 3, 16, 1, 16}}}, "packs", 1, 1, true, true);
+    check({2, 20, 24, align_corners, {{20, 24, 16, 16, 16}, {10, 12, 8, 8, 1}, {1, 1, 24, 24, 24}, {2, 3, 16, 1, 16}}},
+          "packs", 1, 1, true, true);
   }
 }
 
@@ -68,6 +73,7 @@ TEST_CASE("cuda: fuse_levels differentiates only what is wanted", "[cuda][fuse_l
   const auto fn = [](const std::vector<Tensor>& in) {
     return fuse_levels({in[0], in[1].to(in[0].dtype()), in[2]}, {.out_h = 8, .out_w = 8});
   };
-  check_parity("the second is a constant", fn,
-               {{random_tensor({1, 8, 8, 8}, 1)}, constant(random_tensor({1, 2, 2, 16}, 2)), {random_tensor({1, 1, 1, 8}, 3)}});
+  check_parity(
+      "the second is a constant", fn,
+      {{random_tensor({1, 8, 8, 8}, 1)}, constant(random_tensor({1, 2, 2, 16}, 2)), {random_tensor({1, 1, 1, 8}, 3)}});
 }

@@ -9,13 +9,15 @@ namespace {
 
 // Groups narrower and wider than a pack, several chunks of rows, more channels in a group than threads in a block, no image.
 const cases::GroupNormCase kMoreCases[] = {
-    {"groups within packs", {2, 5, 16}, 8},     {"several chunks", {2, 33, 20, 8}, 2}, {"chunks of single channels", {2, 700, 3}, 3},
-    {"a wide group", {1, 3, 600}, 2},           {"blocks side by side", {2, 9, 280}, 7}, {"no image", {0, 4, 6}, 2},
+    {"groups within packs", {2, 5, 16}, 8},        {"several chunks", {2, 33, 20, 8}, 2},
+    {"chunks of single channels", {2, 700, 3}, 3}, {"a wide group", {1, 3, 600}, 2},
+    {"blocks side by side", {2, 9, 280}, 7},       {"no image", {0, 4, 6}, 2},
 };
 
 void check(const cases::GroupNormCase& c) {
   const int64_t channels = c.x.at(-1);
-  const Tensor gamma = c.affine ? random_tensor({channels}, 2) : Tensor(), beta = c.affine ? random_tensor({channels}, 3) : Tensor();
+  const Tensor gamma = c.affine ? random_tensor({channels}, 2) : Tensor(),
+               beta = c.affine ? random_tensor({channels}, 3) : Tensor();
   check_parity(c.name, [&](const std::vector<Tensor>& in) { return group_norm(in[0], c.groups, in[1], in[2], 1e-3); },
                {{random_tensor(c.x, 1)}, parameter(gamma), parameter(beta)});
 }

@@ -10,16 +10,18 @@ using namespace eq::test;
 namespace {
 
 std::string text(int64_t h, int64_t w, int64_t c, int64_t kernel_h, int64_t kernel_w) {
-  return std::to_string(h) + " x " + std::to_string(w) + " x " + std::to_string(c) + ", windows " + std::to_string(kernel_h) + " x " +
-         std::to_string(kernel_w);
+  return std::to_string(h) + " x " + std::to_string(w) + " x " + std::to_string(c) + ", windows " +
+         std::to_string(kernel_h) + " x " + std::to_string(kernel_w);
 }
 
 // bfloat16: values and gradients are rounded once.
 const Accuracy kOnce{.bfloat16 = 4e-3};
 
 void check_average(const cases::Pool2dCase& k) {
-  check_parity("average " + text(k.h, k.w, k.c, k.options.kernel_h, k.options.kernel_w),
-               [&](const std::vector<Tensor>& in) { return avg_pool2d(in[0], k.options); }, {{random_tensor({k.n, k.h, k.w, k.c}, 2)}}, kOnce);
+  check_parity(
+      "average " + text(k.h, k.w, k.c, k.options.kernel_h, k.options.kernel_w),
+      [&](const std::vector<Tensor>& in) { return avg_pool2d(in[0], k.options); },
+      {{random_tensor({k.n, k.h, k.w, k.c}, 2)}}, kOnce);
 }
 
 }  // namespace
@@ -28,18 +30,20 @@ TEST_CASE("cuda: max and average pooling", "[cuda][pool2d]") {
   EQ_NEED_CUDA();
   for (const cases::Pool2dCase& k : cases::kPool2d) {
     // bfloat16 has ties: the first must be taken.
-    check_parity("max " + text(k.h, k.w, k.c, k.options.kernel_h, k.options.kernel_w),
-                 [&](const std::vector<Tensor>& in) { return max_pool2d(in[0], k.options); },
-                 {{distinct_tensor({k.n, k.h, k.w, k.c}, 1)}}, kOnce);
+    check_parity(
+        "max " + text(k.h, k.w, k.c, k.options.kernel_h, k.options.kernel_w),
+        [&](const std::vector<Tensor>& in) { return max_pool2d(in[0], k.options); },
+        {{distinct_tensor({k.n, k.h, k.w, k.c}, 1)}}, kOnce);
     check_average(k);
   }
 }
 
 TEST_CASE("cuda: average pooling over large windows", "[cuda][pool2d]") {
   EQ_NEED_CUDA();
-  const cases::Pool2dCase all[] = {
-      {2, 13, 11, 24, {5, 4, 3, 2, 2, 1, true, true}}, {1, 9, 9, 300, {7, 7, 2, 2, 3, 3, false, false}},
-      {1, 8, 8, 5, {8, 8, 1, 1, 0, 0, false, true}},   {2, 6, 6, 16, {6, 6, 6, 6, 3, 3, false, true}}};
+  const cases::Pool2dCase all[] = {{2, 13, 11, 24, {5, 4, 3, 2, 2, 1, true, true}},
+                                   {1, 9, 9, 300, {7, 7, 2, 2, 3, 3, false, false}},
+                                   {1, 8, 8, 5, {8, 8, 1, 1, 0, 0, false, true}},
+                                   {2, 6, 6, 16, {6, 6, 6, 6, 3, 3, false, true}}};
   for (const cases::Pool2dCase& k : all) check_average(k);
 }
 
@@ -48,8 +52,10 @@ TEST_CASE("cuda: adaptive pooling", "[cuda][pool2d]") {
   std::vector<cases::AdaptivePoolCase> all(std::begin(cases::kAdaptivePool), std::end(cases::kAdaptivePool));
   all.insert(all.end(), {{1, 33, 20, 40, 2, 3}, {2, 32, 64, 8, 1, 1}, {0, 4, 4, 3, 2, 2}});
   for (const cases::AdaptivePoolCase& k : all) {
-    check_parity(text(k.h, k.w, k.c, k.out_h, k.out_w), [&](const std::vector<Tensor>& in) { return adaptive_avg_pool2d(in[0], k.out_h, k.out_w); },
-                 {{random_tensor({k.n, k.h, k.w, k.c}, 3)}}, kOnce);
+    check_parity(
+        text(k.h, k.w, k.c, k.out_h, k.out_w),
+        [&](const std::vector<Tensor>& in) { return adaptive_avg_pool2d(in[0], k.out_h, k.out_w); },
+        {{random_tensor({k.n, k.h, k.w, k.c}, 3)}}, kOnce);
   }
 }
 

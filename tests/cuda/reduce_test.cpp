@@ -21,14 +21,17 @@ const Accuracy kOnce{.bfloat16 = 4e-3};
 
 void check_sums(const Shape& shape, const std::vector<int>& axes) {
   const Input x{random_tensor(shape, 1)};
-  check_parity(name_of("sum", shape, axes), [&](const std::vector<Tensor>& in) { return sum(in[0], axes); }, {x}, kOnce);
-  check_parity(name_of("mean", shape, axes), [&](const std::vector<Tensor>& in) { return mean(in[0], axes, true); }, {x}, {.bfloat16 = 8e-3});
+  check_parity(
+      name_of("sum", shape, axes), [&](const std::vector<Tensor>& in) { return sum(in[0], axes); }, {x}, kOnce);
+  check_parity(name_of("mean", shape, axes), [&](const std::vector<Tensor>& in) { return mean(in[0], axes, true); }, {x},
+               {.bfloat16 = 8e-3});
 }
 
 void check_var(const Shape& shape, const std::vector<int>& axes) {
   // A large mean: its square must not be in the sum. The gradient is a product of two rounded values.
   const Input x{add(random_tensor(shape, 2), 8)};
-  check_parity(name_of("var", shape, axes), [&](const std::vector<Tensor>& in) { return var(in[0], axes, false); }, {x}, {.bfloat16 = 8e-3});
+  check_parity(name_of("var", shape, axes), [&](const std::vector<Tensor>& in) { return var(in[0], axes, false); }, {x},
+               {.bfloat16 = 8e-3});
 }
 
 }  // namespace
@@ -44,8 +47,9 @@ TEST_CASE("cuda: sum, mean and var over any axes", "[cuda][reduce]") {
 TEST_CASE("cuda: sums over several blocks and chunks", "[cuda][reduce]") {
   EQ_NEED_CUDA();
   // Smaller than the CPU's large cases: a simulated thread costs a thousand times more.
-  const cases::ReduceCase large[] = {{{40003}, {}},          {{2, 30, 20, 19}, {0, 1, 2}}, {{2, 30, 20, 19}, {3}}, {{2, 30, 20, 64}, {1, 2}},
-                                     {{2, 70, 300}, {1}},    {{10, 20, 20, 8}, {0, 2}},    {{2, 20, 600}, {0}}};
+  const cases::ReduceCase large[] = {
+      {{40003}, {}},       {{2, 30, 20, 19}, {0, 1, 2}}, {{2, 30, 20, 19}, {3}}, {{2, 30, 20, 64}, {1, 2}},
+      {{2, 70, 300}, {1}}, {{10, 20, 20, 8}, {0, 2}},    {{2, 20, 600}, {0}}};
   for (const cases::ReduceCase& c : large) {
     check_sums(c.shape, c.axes);
     check_var(c.shape, c.axes);
@@ -68,20 +72,25 @@ TEST_CASE("cuda: sums at the edges of packs, warps and blocks", "[cuda][reduce]"
 
 TEST_CASE("cuda: sums of arrays that begin anywhere", "[cuda][reduce]") {
   EQ_NEED_CUDA();
-  check_parity("a view", [](const std::vector<Tensor>& in) { return sum(slice(in[0], 0, 1, 2000)); }, {{random_tensor({2001}, 3)}}, kOnce);
-  check_parity("a view of rows", [](const std::vector<Tensor>& in) { return sum(slice(in[0], 0, 1, 200), {0}); },
-               {{random_tensor({201, 5}, 3)}}, kOnce);
+  check_parity(
+      "a view", [](const std::vector<Tensor>& in) { return sum(slice(in[0], 0, 1, 2000)); }, {{random_tensor({2001}, 3)}},
+      kOnce);
+  check_parity(
+      "a view of rows", [](const std::vector<Tensor>& in) { return sum(slice(in[0], 0, 1, 200), {0}); },
+      {{random_tensor({201, 5}, 3)}}, kOnce);
 }
 
 TEST_CASE("cuda: max and its place", "[cuda][reduce]") {
   EQ_NEED_CUDA();
-  const std::pair<Shape, int> shapes[] = {{{3, 5, 7}, 0}, {{3, 5, 7}, 1}, {{3, 5, 7}, 2}, {{40, 19}, 1}, {{7, 150}, 1},
+  const std::pair<Shape, int> shapes[] = {{{3, 5, 7}, 0}, {{3, 5, 7}, 1}, {{3, 5, 7}, 2},   {{40, 19}, 1}, {{7, 150}, 1},
                                           {{2, 1, 3}, 1}, {{3000}, 0},    {{2, 700, 5}, 1}, {{300, 2}, 1}};
   for (const auto& [shape, axis] : shapes) {
     // bfloat16 has ties here: the first must be taken. Values and gradients are copies.
     const Input x{distinct_tensor(shape, 4)};
-    check_parity(name_of("max", shape, {axis}), [&, a = axis](const std::vector<Tensor>& in) { return max(in[0], a); }, {x}, {1e-300, 1e-300, 1e-300});
-    check_parity(name_of("argmax", shape, {axis}), [&, a = axis](const std::vector<Tensor>& in) { return argmax(in[0].detach(), a); }, {x});
+    check_parity(name_of("max", shape, {axis}), [&, a = axis](const std::vector<Tensor>& in) { return max(in[0], a); }, {x},
+                 {1e-300, 1e-300, 1e-300});
+    check_parity(name_of("argmax", shape, {axis}),
+                 [&, a = axis](const std::vector<Tensor>& in) { return argmax(in[0].detach(), a); }, {x});
   }
 }
 
@@ -122,7 +131,8 @@ TEST_CASE("cuda: the gradient of a convolution's bias is float32 for bfloat16 im
       const Tensor grad_y = random_tensor(shape, 6).to(dtype);
       Tensor grad_bias = Tensor::empty({shape[3]}, parameter_type(dtype), Device::cuda());
       cuda::conv2d_backward_bias(grad_y.to(Device::cuda()), grad_bias);
-      check_close(grad_bias.to(Device::cpu()).to(DType::kFloat64), sum(grad_y.to(DType::kFloat64), {0, 1, 2}), dtype == DType::kFloat64 ? 1e-13 : 2e-7);
+      check_close(grad_bias.to(Device::cpu()).to(DType::kFloat64), sum(grad_y.to(DType::kFloat64), {0, 1, 2}),
+                  dtype == DType::kFloat64 ? 1e-13 : 2e-7);
     }
   }
 }

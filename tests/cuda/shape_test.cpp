@@ -28,8 +28,13 @@ Tensor bytes(const Shape& shape, int64_t factor) {
 TEST_CASE("cuda: permute", "[cuda][permute]") {
   EQ_NEED_CUDA();
   std::vector<cases::PermuteCase> all(std::begin(cases::kPermuteCases), std::end(cases::kPermuteCases));
-  all.insert(all.end(), {{{64, 32}, {1, 0}}, {{2, 33, 65}, {0, 2, 1}}, {{3, 17, 5, 40}, {2, 3, 0, 1}}, {{2, 3, 4, 16}, {1, 0, 2, 3}},
-                         {{20, 3, 33}, {2, 1, 0}}, {{2, 6, 7, 64}, {0, 3, 1, 2}}, {{7, 1024}, {1, 0}}});
+  all.insert(all.end(), {{{64, 32}, {1, 0}},
+                         {{2, 33, 65}, {0, 2, 1}},
+                         {{3, 17, 5, 40}, {2, 3, 0, 1}},
+                         {{2, 3, 4, 16}, {1, 0, 2, 3}},
+                         {{20, 3, 33}, {2, 1, 0}},
+                         {{2, 6, 7, 64}, {0, 3, 1, 2}},
+                         {{7, 1024}, {1, 0}}});
   for (const cases::PermuteCase& c : all) {
     const ParityFunction fn = [&](const std::vector<Tensor>& in) { return permute(in[0], c.axes); };
     check_parity(to_string(c.shape) + " by " + Catch::Detail::stringify(c.axes), fn, {{random_tensor(c.shape, 1)}}, kExact);
@@ -39,8 +44,15 @@ TEST_CASE("cuda: permute", "[cuda][permute]") {
 
 TEST_CASE("cuda: expand", "[cuda][expand]") {
   EQ_NEED_CUDA();
-  const std::pair<Shape, Shape> shapes[] = {{{3}, {2, 3}},       {{}, {4}},           {{}, {33}},         {{2, 1, 3}, {2, 4, 3}},      {{2, 3, 1}, {2, 3, 5}},
-                                            {{1, 3}, {1, 3}},    {{1, 3}, {0, 3}},    {{2, 1, 16}, {2, 9, 16}}, {{2, 1, 1, 24}, {2, 3, 5, 24}},
+  const std::pair<Shape, Shape> shapes[] = {{{3}, {2, 3}},
+                                            {{}, {4}},
+                                            {{}, {33}},
+                                            {{2, 1, 3}, {2, 4, 3}},
+                                            {{2, 3, 1}, {2, 3, 5}},
+                                            {{1, 3}, {1, 3}},
+                                            {{1, 3}, {0, 3}},
+                                            {{2, 1, 16}, {2, 9, 16}},
+                                            {{2, 1, 1, 24}, {2, 3, 5, 24}},
                                             {{3, 1, 4, 1}, {3, 2, 4, 16}}};
   for (const auto& [from, to] : shapes) {
     const ParityFunction fn = [shape = to](const std::vector<Tensor>& in) { return expand(in[0], shape); };
@@ -76,22 +88,27 @@ TEST_CASE("cuda: slice", "[cuda][slice]") {
       for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 5}, {0, 2}, {1, 4}, {4, 5}, {3, 3}}) {
         Shape shape = base;
         shape.set(axis, shape[axis] > 3 && axis == 3 ? shape[axis] : 5);
-        const ParityFunction fn = [axis, b = begin, e = end](const std::vector<Tensor>& in) { return slice(in[0], axis, b, e); };
+        const ParityFunction fn = [axis, b = begin, e = end](const std::vector<Tensor>& in) {
+          return slice(in[0], axis, b, e);
+        };
         check_parity(to_string(shape) + " along " + std::to_string(axis), fn, {{random_tensor(shape, 1)}}, kExact);
         check_bytes(fn, {bytes(shape, 3)});
       }
     }
   }
-  check_parity("aligned channels", [](const std::vector<Tensor>& in) { return slice(in[0], 1, 16, 48); }, {{random_tensor({9, 64}, 2)}}, kExact);
+  check_parity(
+      "aligned channels", [](const std::vector<Tensor>& in) { return slice(in[0], 1, 16, 48); },
+      {{random_tensor({9, 64}, 2)}}, kExact);
 }
 
 TEST_CASE("cuda: pad2d", "[cuda][pad2d]") {
   EQ_NEED_CUDA();
   for (const cases::Pad2dCase& k : cases::kPad2d) {
     for (const int64_t channels : {k.c, int64_t{8}}) {
-      check_parity(std::to_string(k.h) + " x " + std::to_string(k.w) + " x " + std::to_string(channels),
-                   [&](const std::vector<Tensor>& in) { return pad2d(in[0], k.top, k.bottom, k.left, k.right, k.value); },
-                   {{random_tensor({k.n, k.h, k.w, channels}, 1)}}, kExact);
+      check_parity(
+          std::to_string(k.h) + " x " + std::to_string(k.w) + " x " + std::to_string(channels),
+          [&](const std::vector<Tensor>& in) { return pad2d(in[0], k.top, k.bottom, k.left, k.right, k.value); },
+          {{random_tensor({k.n, k.h, k.w, channels}, 1)}}, kExact);
     }
   }
 }
