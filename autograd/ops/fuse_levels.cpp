@@ -64,7 +64,7 @@ Tensor fuse_levels(const std::vector<Tensor>& branches, const FuseLevelsOptions&
   if (branches.empty()) throw UsageError("fuse_levels: there are no branches", kOp, "pass at least one");
   int64_t channels = 0;
   for (size_t i = 0; i < branches.size(); ++i) {
-    const std::string label = "branches[" + std::to_string(i) + "]";
+    const std::string label = std::string("branches[") + std::to_string(i) + "]";
     check::floating(kOp, {label.c_str(), branches[i]});
     check::alike(kOp, {{"branches[0]", branches[0]}, {label.c_str(), branches[i]}});
     check::rank(kOp, {label.c_str(), branches[i]}, 4);
