@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <set>
 
 #include "study/claims/rules.h"
@@ -67,7 +68,8 @@ class Verdicts {
  public:
   void add(const ArmPair& pair, Verdict verdict, const std::string& text) {
     verdicts_.push_back(verdict);
-    texts_ += (texts_.empty() ? "" : "; ") + pair.second + " against " + pair.first + ": " + text;
+    const std::string folder = std::filesystem::path(pair.study->file).parent_path().generic_string();
+    texts_ += (texts_.empty() ? "" : "; ") + (folder.empty() ? "" : folder + ", ") + pair.second + " against " + pair.first + ": " + text;
     files_.push_back(pair.study->file);
   }
   const std::vector<Verdict>& list() const { return verdicts_; }

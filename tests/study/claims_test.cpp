@@ -116,6 +116,7 @@ TEST_CASE("claims about training", "[claims]") {
   write_study(folder.path() / "more", runs({{"off", base}, {"explicit", worse}}));
   claims = judged(runs({{"off", base}, {"explicit", better}}));
   CHECK(find(claims, "raise the mIoU").verdict == Verdict::kNotSettled);
+  CHECK_THAT(find(claims, "raise the mIoU").measurement, Contains("more, explicit against off") && Contains("runs, explicit against off"));
   CHECK(find(claims, "consistent").verdict == Verdict::kNotSettled);
 }
 
