@@ -15,11 +15,11 @@ bool cudnn_conv2d_backward_weight(const Tensor&, const Tensor&, Tensor&, const C
 
 #include <array>
 #include <map>
-#include <memory>
 #include <mutex>
 
 #include "cuda/device.h"
 #include "cuda/handle.h"
+#include "cuda/per_device.h"
 
 namespace eq::cuda {
 
@@ -92,16 +92,6 @@ struct Library {
   std::map<Problem, Plan> plans;
   std::mutex mutex;  // of the plans; and a handle serves one thread at a time
 };
-
-// Never destroyed, as the streams are not: at the program's end the driver may be gone before us.
-Library& library_of(Device device) {
-  static std::mutex mutex;
-  static auto* libraries = new std::map<int, std::unique_ptr<Library>>;
-  std::lock_guard lock(mutex);
-  std::unique_ptr<Library>& library = (*libraries)[device.index];
-  if (!library) library = std::make_unique<Library>(device);
-  return *library;
-}
 
 cudnnDataType_t type_of(DType dtype) {
   if (dtype == DType::kFloat64) return CUDNN_DATA_DOUBLE;
@@ -200,7 +190,7 @@ Plan make_plan(cudnnHandle_t handle, const Problem& c) {
 // Calls launch(handle, plan, workspace, alpha, beta) with the problem's plan: result = alpha * convolution + beta * result.
 template <class Launch>
 bool run(Device device, const Problem& problem, Launch&& launch) {
-  Library& library = library_of(device);
+  Library& library = per_device<Library>(device);
   stream_of(device);  // makes it current
   std::lock_guard lock(library.mutex);
   auto found = library.plans.find(problem);

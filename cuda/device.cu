@@ -2,14 +2,13 @@
 
 #include <cstdio>
 #include <cstring>
-#include <map>
-#include <memory>
 #include <mutex>
 #include <vector>
 
 #include "core/allocator.h"
 #include "cuda/handle.h"
 #include "cuda/launch.h"
+#include "cuda/per_device.h"
 
 namespace eq::cuda {
 
@@ -59,13 +58,14 @@ struct PendingReport {
 };
 
 struct DeviceState {
-  explicit DeviceState(int index) : index(index) {
+  explicit DeviceState(Device device) {
+    check_exists(device);
+    const int index = device.index;
     EQ_CUDA_CHECK(cudaSetDevice(index));
     EQ_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     EQ_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, index));
     for (Staging& buffer : staging) EQ_CUDA_CHECK(cudaEventCreateWithFlags(buffer.done.receive(), cudaEventDisableTiming));
   }
-  int index;
   cudaStream_t stream = nullptr;
   int multiprocessors = 1;
   std::mutex mutex;  // of what follows
@@ -74,18 +74,11 @@ struct DeviceState {
   std::vector<PendingReport> reports;
 };
 
-// Never destroyed: tensors may be static.
+// Makes the device the current one of this thread.
 DeviceState& state_of(int index) {
-  static std::mutex mutex;
-  static auto* states = new std::map<int, std::unique_ptr<DeviceState>>;
-  std::lock_guard lock(mutex);
-  std::unique_ptr<DeviceState>& state = (*states)[index];
-  if (!state) {
-    check_exists(Device::cuda(index));
-    state = std::make_unique<DeviceState>(index);
-  }
+  DeviceState& state = per_device<DeviceState>(Device::cuda(index));
   EQ_CUDA_CHECK(cudaSetDevice(index));
-  return *state;
+  return state;
 }
 
 // Uploads above this go through the staging buffer piece by piece.

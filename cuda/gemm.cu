@@ -4,12 +4,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <map>
-#include <memory>
 #include <mutex>
 
 #include "cuda/device.h"
 #include "cuda/handle.h"
+#include "cuda/per_device.h"
 
 namespace eq::cuda {
 
@@ -41,16 +40,6 @@ struct Library {
   Handle<cublasHandle_t, cublasDestroy> handle;
   std::mutex mutex;  // a handle serves one thread at a time
 };
-
-// Never destroyed, as the streams are not: at the program's end the driver may be gone before us.
-Library& library_of(Device device) {
-  static std::mutex mutex;
-  static auto* libraries = new std::map<int, std::unique_ptr<Library>>;
-  std::lock_guard lock(mutex);
-  std::unique_ptr<Library>& library = (*libraries)[device.index];
-  if (!library) library = std::make_unique<Library>(device);
-  return *library;
-}
 
 cudaDataType type_of(DType dtype) {
   if (dtype == DType::kFloat64) return CUDA_R_64F;
@@ -103,7 +92,7 @@ void gemm(const Gemm& p, const Tensor& a, const Tensor& b, Tensor& c) {
   const bool in64 = a.dtype() == DType::kFloat64;
   const void *alpha = in64 ? static_cast<const void*>(&one64) : &one32,
              *beta = in64 ? static_cast<const void*>(&beta64) : &beta32;
-  Library& library = library_of(c.device());
+  Library& library = per_device<Library>(c.device());
   std::lock_guard lock(library.mutex);
   if (p.batch == 1) {
     EQ_CUDA_CHECK(cublasGemmEx_64(library.handle.get(), op_b, op_a, p.n, p.m, p.k, alpha, place(b, p.offset_b), type, row_b,

@@ -10,6 +10,17 @@
 
 namespace eq {
 
+// A block of the whole is the run of cells along the axis, and everything inside them, at one outer position.
+struct SliceBlocks {
+  int64_t rows, whole, part, offset;  // a number and three amounts of bytes
+};
+
+inline SliceBlocks slice_blocks(const Tensor& whole, const Tensor& part, int axis, int64_t begin) {
+  const Shape& shape = whole.shape();
+  const int64_t cell = shape.product(axis + 1, shape.rank()) * int64_t(size_of(whole.dtype()));
+  return {shape.product(0, axis), shape[axis] * cell, part.size(axis) * cell, begin * cell};
+}
+
 EQ_KERNELS(
 // The extents along `axis` are y's: [begin, begin + y.size(axis)).
 void slice_forward(const Tensor& x, Tensor& y, int axis, int64_t begin);

@@ -9,17 +9,6 @@
 namespace eq::cuda {
 namespace {
 
-// A block of the whole is the run of cells along the axis, and everything inside them, at one outer position.
-struct Blocks {
-  int64_t rows, whole, part, offset;  // a number and three amounts of bytes
-};
-
-Blocks blocks_of(const Tensor& whole, const Tensor& part, int axis, int64_t begin) {
-  const Shape& shape = whole.shape();
-  const int64_t cell = shape.product(axis + 1, shape.rank()) * int64_t(size_of(whole.dtype()));
-  return {shape.product(0, axis), shape[axis] * cell, part.size(axis) * cell, begin * cell};
-}
-
 // Amounts in units. A zero unit is 0 in every element type.
 template <class Unit>
 struct PlaceBlocks {
@@ -37,13 +26,13 @@ struct PlaceBlocks {
 }  // namespace
 
 void slice_forward(const Tensor& x, Tensor& y, int axis, int64_t begin) {
-  const Blocks b = blocks_of(x, y, axis, begin);
+  const SliceBlocks b = slice_blocks(x, y, axis, begin);
   copy_blocks(x.device(), "slice", y.raw_data(), b.part, static_cast<const char*>(x.raw_data()) + b.offset, b.whole, b.part,
               b.rows);
 }
 
 void slice_backward(const Tensor& grad_y, Tensor& grad_x, int axis, int64_t begin) {
-  const Blocks b = blocks_of(grad_x, grad_y, axis, begin);
+  const SliceBlocks b = slice_blocks(grad_x, grad_y, axis, begin);
   if (b.rows == 0 || b.whole == 0) return;
   void* whole = grad_x.raw_data();
   const void* part = grad_y.raw_data();

@@ -4,17 +4,7 @@
 
 using namespace eq;
 using namespace eq::test;
-
-namespace {
-
-Tensor uniform_tensor(const Shape& shape, double low, double high, uint64_t seed) {
-  Tensor x = Tensor::empty(shape, DType::kFloat64);
-  Random random(seed);
-  for (int64_t i = 0; i < x.numel(); ++i) x.data<double>()[i] = random.uniform(low, high);
-  return x;
-}
-
-}  // namespace
+using cases::uniform_tensor;
 
 TEST_CASE("cuda: elementwise operators of one argument", "[cuda][elementwise]") {
   EQ_NEED_CUDA();

@@ -4,8 +4,17 @@
 #include <cmath>
 
 #include "autograd/functional.h"
+#include "core/random.h"
 
 namespace eq::cases {
+
+// Arguments drawn from where a case is tried.
+inline Tensor uniform_tensor(const Shape& shape, double low, double high, uint64_t seed) {
+  Tensor x = Tensor::empty(shape, DType::kFloat64);
+  Random random(seed);
+  for (int64_t i = 0; i < x.numel(); ++i) x.data<double>()[i] = random.uniform(low, high);
+  return x;
+}
 
 struct UnaryCase {
   const char* name;

@@ -10,15 +10,9 @@
 
 using namespace eq;
 using namespace eq::test;
+using cases::uniform_tensor;
 
 namespace {
-
-Tensor uniform_tensor(const Shape& shape, double low, double high, uint64_t seed) {
-  Tensor x = Tensor::empty(shape, DType::kFloat64);
-  Random random(seed);
-  for (int64_t i = 0; i < x.numel(); ++i) x.data<double>()[i] = random.uniform(low, high);
-  return x;
-}
 
 // Element of `t` that a broadcast to `shape` puts at `index` (row-major), found by plain coordinates.
 double broadcast_value(const Tensor& t, const Shape& shape, int64_t index) {
