@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Builds the CUDA backend on a machine with a GPU, and checks and measures it there, in under 9 minutes.
-#   tools/gpu_check.sh --out DIR [--build DIR] [--seconds 530] [--only "build tests"] [--simulated]
+#   tools/gpu_check.sh --out DIR [--build DIR | --prebuilt DIR] [--seconds 530] [--only "build tests"] [--simulated]
 # Writes DIR/summary.md (rewritten after each step), build.txt, tests.txt, kernels.md, kernels.json, demo.txt, train.txt, sanitizer.txt.
 # Exit status 0 only if every step that ran passed. A step past its seconds is cut: what it has written stays.
 # Needs the CUDA toolkit, g++ and CMake; neither network nor root. The other libraries may come from a folder made by tools/gpu_deps.sh
 # (EQ_DEPS_DIR). cuDNN is taken from the toolkit, from CUDNN_ROOT or from a Python package; so are nvcc and cuBLAS where there is no toolkit.
+# --prebuilt takes the programs of a folder made by tools/gpu_pack.sh and builds nothing.
 # --simulated runs the same steps on the host at tiny sizes: that this script works.
 # Other settings: EQ_DEMO_ITERATIONS (700), EQ_PYTHON (python3), EQ_CMAKE_ARGUMENTS (more of them).
 set -uo pipefail
@@ -15,15 +16,16 @@ while [ $# -gt 0 ]; do
   case $1 in
     --out) EQ_OUT=${2:?}; shift 2 ;;
     --build) EQ_BUILD=${2:?}; shift 2 ;;
+    --prebuilt) EQ_BUILD=${2:?} EQ_PREBUILT=1; shift 2 ;;
     --seconds) EQ_SECONDS=${2:?}; shift 2 ;;
     --only) EQ_ONLY=${2:?}; shift 2 ;;
     --simulated) EQ_SIMULATED=1; shift ;;
     --step) step_to_run=${2:?}; shift 2 ;;  # one step, in a process of its own: that timeout can end it
-    *) sed -n '2,11s/^# \{0,1\}//p' "$self" >&2; exit 2 ;;
+    *) sed -n '2,12s/^# \{0,1\}//p' "$self" >&2; exit 2 ;;
   esac
 done
-[ -n "${EQ_OUT:-}" ] || { sed -n '2,11s/^# \{0,1\}//p' "$self" >&2; exit 2; }
-export EQ_SIMULATED=${EQ_SIMULATED:-0} EQ_PYTHON=${EQ_PYTHON:-python3}
+[ -n "${EQ_OUT:-}" ] || { sed -n '2,12s/^# \{0,1\}//p' "$self" >&2; exit 2; }
+export EQ_SIMULATED=${EQ_SIMULATED:-0} EQ_PREBUILT=${EQ_PREBUILT:-0} EQ_PYTHON=${EQ_PYTHON:-python3}
 mkdir -p "$EQ_OUT"
 EQ_OUT=$(realpath "$EQ_OUT")
 [ -z "${EQ_DEPS_DIR:-}" ] || EQ_DEPS_DIR=$(realpath "$EQ_DEPS_DIR")
@@ -81,10 +83,48 @@ facts() {
   note "see above"
 }
 
+# CUDA's own libraries: sets `libraries` (folders to look in when a program starts) and, for a build, `arguments`.
+locate_cuda() {
+  local nvcc toolkit packages found
+  nvcc=$(find_nvcc)
+  mapfile -t packages < <(python_nvidia)
+  if [ -n "$nvcc" ]; then
+    toolkit=$(dirname "$(dirname "$nvcc")")
+    libraries+=("$toolkit/lib64" "$toolkit/lib")
+  fi
+  # cuBLAS of a Python package has no name without a version, and CMake looks for one.
+  if [ -z "$nvcc" ] || [ -z "$(first_in 'libcublas.so' "$toolkit"/lib* "$toolkit"/targets)" ]; then
+    found=$(first_in 'libcublas.so.1*' "${packages[@]}")
+    [ -n "$found" ] || fail "there is no cuBLAS in ${toolkit:-a toolkit} or in a Python package"
+    mkdir -p "$work/links"
+    ln -sf "$found" "$work/links/libcublas.so"
+    ln -sf "$(dirname "$found")/$(basename "$found" | sed s/cublas/cublasLt/)" "$work/links/libcublasLt.so"
+    arguments+=("-DCUDA_cublas_LIBRARY=$work/links/libcublas.so" "-DCUDA_cublasLt_LIBRARY=$work/links/libcublasLt.so")
+    libraries+=("$(dirname "$found")")
+  fi
+  if [ -n "$nvcc" ] && [ -z "$(first_in cublas_v2.h "$toolkit"/include "$toolkit"/targets)" ]; then
+    found=$(first_in cublas_v2.h "${packages[@]}")
+    [ -z "$found" ] || CPATH=$(dirname "$found")${CPATH:+:$CPATH}
+    export CPATH
+  fi
+  # The toolkit's cuDNN is found by CMake.
+  if [ -z "${CUDNN_ROOT:-}" ] && { [ -z "$nvcc" ] || [ -z "$(first_in cudnn.h "$toolkit"/include "$toolkit"/targets /usr/include)" ]; }; then
+    found=$(first_in cudnn.h "${packages[@]}")
+    [ -z "$found" ] || CUDNN_ROOT=$(dirname "$(dirname "$found")")
+  fi
+  if [ -n "${CUDNN_ROOT:-}" ]; then
+    arguments+=("-DCUDNN_ROOT=$CUDNN_ROOT")
+    libraries+=("$CUDNN_ROOT/lib" "$CUDNN_ROOT/lib64")
+  fi
+  [ "$EQ_PREBUILT" = 1 ] || [ -n "$nvcc" ] || fail "there is no nvcc on the PATH, in /usr/local/cuda or in a Python package"
+}
+
 build() {
   local arguments=(-DCMAKE_BUILD_TYPE=Release -DEQ_BUILD_TESTS=ON -DEQ_BUILD_BENCHMARKS=ON -DCMAKE_POLICY_VERSION_MINIMUM=3.5) libraries=()
   command -v ninja >/dev/null && arguments+=(-G Ninja)
-  if [ -n "$EQ_DEPS_DIR" ]; then
+  if [ "$EQ_PREBUILT" = 1 ]; then
+    libraries+=("$EQ_BUILD/lib")
+  elif [ -n "$EQ_DEPS_DIR" ]; then
     local arch
     arch=$(basename "$(ls -d "$EQ_DEPS_DIR"/lib/*-linux-gnu | head -1)")
     arguments+=("-DCMAKE_PREFIX_PATH=$EQ_DEPS_DIR" "-DCMAKE_LIBRARY_ARCHITECTURE=$arch")
@@ -93,64 +133,40 @@ build() {
   if simulated; then
     arguments+=(-DEQ_CUDA=SIMULATED)
   else
-    local nvcc capability toolkit packages found
-    nvcc=$(find_nvcc)
-    [ -n "$nvcc" ] || fail "there is no nvcc on the PATH, in /usr/local/cuda or in a Python package"
-    toolkit=$(dirname "$(dirname "$nvcc")")
-    mapfile -t packages < <(python_nvidia)
+    locate_cuda
+    local capability
     capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d '. ')
-    arguments+=(-DEQ_CUDA=ON "-DCMAKE_CUDA_COMPILER=$nvcc" "-DCMAKE_CUDA_ARCHITECTURES=$capability-real")
-    libraries+=("$toolkit/lib64" "$toolkit/lib")
-    # cuBLAS of a Python package has no name without a version, and CMake looks for one.
-    if [ -z "$(first_in 'libcublas.so' "$toolkit"/lib* "$toolkit"/targets)" ]; then
-      found=$(first_in 'libcublas.so.1*' "${packages[@]}")
-      [ -n "$found" ] || fail "there is no cuBLAS in $toolkit or in a Python package"
-      mkdir -p "$work/links"
-      ln -sf "$found" "$work/links/libcublas.so"
-      ln -sf "$(dirname "$found")/$(basename "$found" | sed s/cublas/cublasLt/)" "$work/links/libcublasLt.so"
-      arguments+=("-DCUDA_cublas_LIBRARY=$work/links/libcublas.so" "-DCUDA_cublasLt_LIBRARY=$work/links/libcublasLt.so")
-      libraries+=("$(dirname "$found")")
-    fi
-    if [ -z "$(first_in cublas_v2.h "$toolkit"/include "$toolkit"/targets)" ]; then
-      found=$(first_in cublas_v2.h "${packages[@]}")
-      [ -z "$found" ] || CPATH=$(dirname "$found")${CPATH:+:$CPATH}
-      export CPATH
-    fi
-    # The toolkit's cuDNN is found by CMake.
-    if [ -z "${CUDNN_ROOT:-}" ] && [ -z "$(first_in cudnn.h "$toolkit"/include "$toolkit"/targets /usr/include)" ]; then
-      found=$(first_in cudnn.h "${packages[@]}")
-      [ -z "$found" ] || CUDNN_ROOT=$(dirname "$(dirname "$found")")
-    fi
-    if [ -n "${CUDNN_ROOT:-}" ]; then
-      arguments+=("-DCUDNN_ROOT=$CUDNN_ROOT")
-      libraries+=("$CUDNN_ROOT/lib" "$CUDNN_ROOT/lib64")
-    fi
+    arguments+=(-DEQ_CUDA=ON "-DCMAKE_CUDA_COMPILER=$(find_nvcc)" "-DCMAKE_CUDA_ARCHITECTURES=$capability-real")
   fi
   (IFS=:; echo "${libraries[*]}") >"$work/library_path"
   set -x
-  # shellcheck disable=SC2086
-  cmake -S . -B "$EQ_BUILD" "${arguments[@]}" ${EQ_CMAKE_ARGUMENTS:-} || fail "CMake failed: build.txt"
-  cmake --build "$EQ_BUILD" --parallel "${EQ_JOBS:-$(nproc)}" --target test_cuda cuda_bench equiscale_app || fail "the build failed: build.txt"
-  set +x
+  if [ "$EQ_PREBUILT" = 0 ]; then
+    # shellcheck disable=SC2086
+    cmake -S . -B "$EQ_BUILD" "${arguments[@]}" ${EQ_CMAKE_ARGUMENTS:-} || fail "CMake failed: build.txt"
+    cmake --build "$EQ_BUILD" --parallel "${EQ_JOBS:-$(nproc)}" --target test_cuda cuda_bench equiscale_app || fail "the build failed: build.txt"
+  fi
   ours "$EQ_BUILD/equiscale" doctor || fail "equiscale doctor failed: build.txt"
-  note "$(ours "$EQ_BUILD/equiscale" doctor | sed -n 's/^ *cuda  *//p'), $(sed -n 's/^-- CUDA backend: //p' "$EQ_OUT/build.txt" | tail -1)"
+  set +x
+  note "$(ours "$EQ_BUILD/equiscale" doctor | sed -n 's/^ *cuda  *//p'), $([ "$EQ_PREBUILT" = 1 ] && echo built elsewhere || sed -n 's/^-- CUDA backend: //p' "$EQ_OUT/build.txt" | tail -1)"
 }
 
 # The names and totals of a run of Catch, without its times.
 outcome() { sed -nE 's/^[0-9.]+ s: //p; /^(All tests passed|test cases:|assertions:|No tests ran)/p' "$1" | sort; }
 
+# Twice at once, the second time in another order: both must end alike.
 tests() {
   local what="[cuda]" failed=0
   simulated && what=${EQ_SIMULATED_TESTS:-"[device]"}
   note "the first run did not end: tests.txt"
+  ours "$EQ_BUILD/test_cuda" "$what" -d yes --order rand --rng-seed 2 >"$work/again.txt" 2>&1 &
+  local again=$!
   ours "$EQ_BUILD/test_cuda" "$what" -d yes >"$EQ_OUT/tests.txt" 2>&1 || failed=1
   local totals
   totals=$(grep -E '^(All tests passed|test cases:|No tests ran)' "$EQ_OUT/tests.txt" | tail -1)
   note "$totals; second run cut"
   grep -q 'SKIPPED' "$EQ_OUT/tests.txt" && fail "tests were skipped: tests.txt"
   [ -n "$totals" ] || fail "the program ended before its totals: tests.txt"
-  # Once more, in another order of the tests.
-  ours "$EQ_BUILD/test_cuda" "$what" -d yes --order rand --rng-seed 2 >"$work/again.txt" 2>&1 || failed=1
+  wait $again || failed=1
   local same="second run, in another order: the same"
   if ! cmp -s <(outcome "$EQ_OUT/tests.txt") <(outcome "$work/again.txt"); then
     same="**second run, in another order, ended otherwise**: the end of tests.txt"
@@ -244,34 +260,41 @@ train() {
   return $failed
 }
 
+# All four tools at once, over what step `tests` ran in under a second, without training (cuBLAS and cuDNN many times over), shortest first.
 sanitizer() {
-  local tool=${EQ_SANITIZER:-$(command -v compute-sanitizer)} each=$((EQ_STEP_SECONDS / 4 - 1)) seen="" failed=0 status
+  local tool=${EQ_SANITIZER:-$(command -v compute-sanitizer)} deadline=$((SECONDS + EQ_STEP_SECONDS - 6)) seen="" failed=0 status check
   [ -n "$tool" ] || tool=$(dirname "$(find_nvcc)")/compute-sanitizer
   [ -x "$tool" ] || skip "there is no compute-sanitizer"
-  # What step `tests` ran in under a second, without training (cuBLAS and cuDNN many times over), shortest first.
-  sed -nE 's/^([0-9.]+) s: (.*)/\1 \2/p' "$EQ_OUT/tests.txt" 2>/dev/null | awk '$1 < 1' | sort -n | cut -d' ' -f2- | sort -u >"$work/short.txt"
-  sed -nE 's/^([0-9.]+) s: (.*)/\1\t\2/p' "$EQ_OUT/tests.txt" 2>/dev/null | sort -n | cut -f2 | grep -Fxf "$work/short.txt" | awk '!seen[$0]++' |
-    grep -vF -f <(ours "$EQ_BUILD/test_cuda" "[training]" --list-test-names-only) >"$work/names.txt"
+  [[ " $EQ_ONLY " != *" tests "* ]] || until [ -e "$work/tests.end" ] || [ $SECONDS -ge $deadline ]; do sleep 0.5; done
+  sed -nE 's/^([0-9.]+) s: (.*)/\1\t\2/p' "$EQ_OUT/tests.txt" 2>/dev/null | awk -F'\t' '$1 < 1 && !seen[$2]++' | sort -n | cut -f2 |
+    grep -vxF -f <(ours "$EQ_BUILD/test_cuda" "[training]" --list-test-names-only) >"$work/names.txt"
   [ -s "$work/names.txt" ] || skip "there are no short tests in tests.txt"
+  local checks=(memcheck racecheck synccheck initcheck)
+  for check in "${checks[@]}"; do
+    (
+      ours timeout -k 2 $((deadline - SECONDS)) "$tool" --tool "$check" --error-exitcode 9 --report-api-errors no \
+        "$EQ_BUILD/test_cuda" -f "$work/names.txt" -d yes --order decl >"$work/$check.log" 2>&1
+      echo $? >"$work/$check.status"
+    ) &
+  done
+  wait
   : >"$EQ_OUT/sanitizer.txt"
-  for check in memcheck racecheck synccheck initcheck; do
-    echo "== $check ==" >>"$EQ_OUT/sanitizer.txt"
-    ours timeout -k 2 $each "$tool" --tool $check --error-exitcode 9 --report-api-errors no "$EQ_BUILD/test_cuda" -f "$work/names.txt" -d yes --order decl >"$work/$check.log" 2>&1
-    status=$?
-    { grep -E '^=+ ' "$work/$check.log" | head -60; outcome "$work/$check.log"; } >>"$EQ_OUT/sanitizer.txt"
+  for check in "${checks[@]}"; do
+    status=$(cat "$work/$check.status")
+    { echo "== $check =="; grep -E '^=+ ' "$work/$check.log" | head -60; outcome "$work/$check.log"; } >>"$EQ_OUT/sanitizer.txt"
     local done_tests
     done_tests="$(grep -cE '^[0-9.]+ s: ' "$work/$check.log") of $(grep -c . "$work/names.txt") tests"
     # ERROR SUMMARY (memcheck, synccheck, initcheck) or RACECHECK SUMMARY; a run that was cut has none, but its reports.
-    if grep -qE '^=+ (ERROR|RACECHECK) SUMMARY: 0 ' "$work/$check.log" && [ $status -eq 0 ]; then
+    if grep -qE '^=+ (ERROR|RACECHECK) SUMMARY: 0 ' "$work/$check.log" && [ "$status" -eq 0 ]; then
       seen+="$check clean ($done_tests); "
-    elif [ $status -eq 124 ] || [ $status -eq 137 ]; then
+    elif [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
       if grep -qE '^=+ (Error|Warning|Invalid|Uninitialized|Barrier|Race|Potential|Misaligned|Program hit)' "$work/$check.log"; then failed=1; seen+="**$check reports errors**, cut after $done_tests; "; else seen+="$check cut after $done_tests, nothing reported; "; fi
     else
       failed=1
       seen+="**$check: status $status**, $(grep -E 'SUMMARY' "$work/$check.log" | tail -1); "
     fi
-    note "$seen"
   done
+  note "$seen"
   return $failed
 }
 
@@ -287,7 +310,7 @@ fi
 
 whole=${EQ_SECONDS:-530}
 [ "$EQ_SIMULATED" = 0 ] || whole=${EQ_SECONDS:-36000}
-only=${EQ_ONLY:-facts build tests kernels demo train sanitizer}
+export EQ_ONLY=${EQ_ONLY:-facts build tests demo sanitizer kernels train}
 rows=() status_of_all=0 built=1
 summary() {
   {
@@ -306,38 +329,51 @@ summary() {
   } >"$EQ_OUT/summary.new"
   mv "$EQ_OUT/summary.new" "$EQ_OUT/summary.md"
 }
-step() {  # name, seconds at most
-  local name=$1 limit=$2 start=$SECONDS result status
-  case " $only facts " in *" $name "*) ;; *) return ;; esac
+step() {  # name, seconds at most; several names: all at once, for what is not timed
+  local limit=${*: -1} names=() name
+  for name in "${@:1:$#-1}"; do
+    case " $EQ_ONLY facts " in *" $name "*) names+=("$name") ;; esac
+  done
   [ "$EQ_SIMULATED" = 0 ] || limit=$((limit * 30))
   [ $((whole - SECONDS)) -ge "$limit" ] || limit=$((whole - SECONDS))
-  rm -f "$work/$name.note"
-  if [ $built = 0 ]; then
-    rows+=("| $name | not run | 0 | nothing was built |")
-  elif [ "$limit" -lt 5 ]; then
-    rows+=("| $name | cut | 0 | no time was left |")
-  else
-    EQ_STEP_SECONDS=$limit timeout -k 3 "$limit" bash "$self" --out "$EQ_OUT" --build "$EQ_BUILD" --step "$name"
-    status=$?
+  for name in "${names[@]}"; do
+    rm -f "$work/$name".{note,end}
+    if [ $built = 0 ]; then
+      echo "nothing was built" >"$work/$name.note"
+      echo "not_run 0" >"$work/$name.end"
+    elif [ "$limit" -lt 5 ]; then
+      echo "no time was left" >"$work/$name.note"
+      echo "124 0" >"$work/$name.end"
+    else
+      (
+        start=$SECONDS
+        EQ_STEP_SECONDS=$limit timeout -k 3 "$limit" bash "$self" --out "$EQ_OUT" --build "$EQ_BUILD" --step "$name"
+        echo "$? $((SECONDS - start))" >"$work/$name.end"
+      ) &
+    fi
+  done
+  wait
+  local status seconds result
+  for name in "${names[@]}"; do
+    read -r status seconds <"$work/$name.end"
     case $status in
       0) result=pass ;;
       77) result=skipped ;;
+      not_run) result="not run" ;;
       124 | 137) result="cut"; status_of_all=1 ;;
       *) result="**fail**"; status_of_all=1 ;;
     esac
-    rows+=("| $name | $result | $((SECONDS - start)) | $(tr '\n|' ' /' 2>/dev/null <"$work/$name.note") |")
+    rows+=("| $name | $result | $seconds | $(tr '\n|' ' /' 2>/dev/null <"$work/$name.note") |")
     case $name/$result in facts/*fail* | build/*fail* | build/cut) built=0 ;; esac
-  fi
-  echo "${rows[-1]}"
+    echo "${rows[-1]}"
+  done
   summary
 }
 rm -f "$EQ_OUT"/{build,tests,demo,train,sanitizer}.txt "$EQ_OUT"/kernels.{md,json}
 step facts 15
 step build 230
-step tests 80
+step tests demo sanitizer 150
 step kernels 80
-step demo 120
-step train 110
-step sanitizer 160
+step train 140
 echo "$EQ_OUT/summary.md"
 exit $status_of_all
