@@ -18,7 +18,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void MachineOptions::add_to(CLI::App* command) {
   command->add_option("--device", device, "cpu, cuda or cuda:<index>")->capture_default_str();
-  command->add_option("--convolution", convolution, "On a GPU: auto (cuDNN where built in and able), own or cudnn")
+  command->add_option("--convolution", convolution, "On a GPU: auto (cuDNN for bfloat16 and TF32, own kernels elsewhere), own, or cudnn (wherever it can)")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "own", "cudnn"}));
   command->add_flag("--tf32", tf32, "On a GPU: float32 products with factors of 10 bits; faster");

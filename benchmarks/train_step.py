@@ -18,6 +18,7 @@ imported, before any model, is printed beside it.
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import statistics
@@ -58,10 +59,12 @@ def build_optimizer(torch, model, section):
 
 def insert_equalizers(model, section):
     """Identity constants cost what measured ones do."""
+    from torch_heads import Fusion
+
     if section.get("mode", "off") == "explicit":
-        head = model.decode_head
-        head.pyramid_fusion.constants = [(0.0, 1.0)] * (1 + len(head.psp_modules))
-        head.level_fusion.constants = [(0.0, 1.0)] * (1 + len(head.lateral_convs))
+        for site in vars(model.decode_head).values():
+            if isinstance(site, Fusion):
+                site.constants = itertools.repeat((0.0, 1.0))  # whatever the number of branches
 
 
 def run_torch(arguments):

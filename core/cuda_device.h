@@ -33,13 +33,13 @@ void synchronize(int index);  // waits for everything queued; throws DeviceError
 void set_allow_tf32(bool allow);
 bool allow_tf32();
 
-// Who convolves. kAuto: cuDNN for bfloat16 and float32 where it is built in and has a deterministic kernel, the project's
-// own kernels elsewhere; kOwn: never cuDNN; kCudnn: cuDNN for every type where it can. Process-wide. Implemented in
-// cuda/conv2d_backend.cu.
+// Who convolves. kAuto: cuBLAS for 1x1 filters, cuDNN for bfloat16 and TF32 where it is built in and has a deterministic
+// kernel, the project's own kernels elsewhere; kOwn: never cuDNN; kCudnn: cuDNN for every type and filter where it can.
+// Process-wide. Implemented in cuda/conv2d_backend.cu.
 enum class ConvolutionBackend { kAuto, kOwn, kCudnn };
 void set_convolution_backend(ConvolutionBackend backend);  // throws UsageError: kCudnn in a build without cuDNN
 ConvolutionBackend convolution_backend();
 bool has_cudnn();                    // this build can call it
-std::string describe_convolution();  // "own kernels"; "cuDNN 9.19 for bfloat16 and float32, own kernels elsewhere"
+std::string describe_convolution();  // "cuDNN 9.19 for bfloat16, cuBLAS for 1x1, own kernels elsewhere"
 
 }  // namespace eq::cuda

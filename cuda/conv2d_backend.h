@@ -2,11 +2,15 @@
 // The switch between cuDNN and the project's own convolutions (core/cuda_device.h), as the kernels ask it.
 
 #include "core/cuda_device.h"
-#include "core/dtype.h"
+#include "core/kernels/conv2d.h"
 
 namespace eq::cuda {
 
-// Convolutions of this type are offered to cuDNN first.
-bool prefers_cudnn(DType dtype);
+// A plain product over pixels as rows, y[pixel, o] = sum_i x[pixel, i] * weight[o, i]: a 1x1 filter at stride 1 without
+// padding and groups.
+bool is_product(const Tensor& weight, const Conv2dOptions& options);
+
+// A convolution with this filter is offered to cuDNN first.
+bool prefers_cudnn(const Tensor& weight, const Conv2dOptions& options);
 
 }  // namespace eq::cuda

@@ -1,4 +1,4 @@
-// Who convolves (set_convolution_backend): cuDNN where it is chosen and can, else
+// Who convolves (set_convolution_backend, cuda/conv2d_backend.cu): cuDNN where it is preferred and can, else
 //   - cuBLAS for 1x1 filters at stride 1 without padding and groups: over pixels as rows that is a plain product, which
 //     own tiles could only do again;
 //   - the project's own kernels for everything else.
@@ -16,18 +16,12 @@
 namespace eq::cuda {
 namespace {
 
-// weight [O, 1, 1, I]: y[pixel, o] = sum_i x[pixel, i] * weight[o, i].
-bool is_product(const Tensor& weight, const Conv2dOptions& o) {
-  return weight.size(1) == 1 && weight.size(2) == 1 && o.stride_h == 1 && o.stride_w == 1 && o.groups == 1 &&
-         o.pad_top + o.pad_bottom + o.pad_left + o.pad_right == 0;
-}
-
 int64_t pixels(const Tensor& image) { return image.shape().product(0, 3); }
 
 }  // namespace
 
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& options) {
-  if (prefers_cudnn(x.dtype()) && cudnn_conv2d_forward(x, weight, y, options)) {
+  if (prefers_cudnn(weight, options) && cudnn_conv2d_forward(x, weight, y, options)) {
     if (bias.defined()) add_bias(bias, y);
     return;
   }
@@ -41,7 +35,7 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, T
 }
 
 void conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x, const Conv2dOptions& options) {
-  if (prefers_cudnn(grad_y.dtype()) && cudnn_conv2d_backward_input(grad_y, weight, grad_x, options)) return;
+  if (prefers_cudnn(weight, options) && cudnn_conv2d_backward_input(grad_y, weight, grad_x, options)) return;
   if (is_product(weight, options)) {
     gemm({.m = pixels(grad_y), .n = grad_x.size(3), .k = weight.size(0)}, grad_y, weight, grad_x);
     return;
@@ -50,7 +44,7 @@ void conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& g
 }
 
 void conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& options) {
-  if (prefers_cudnn(grad_y.dtype()) && cudnn_conv2d_backward_weight(grad_y, x, grad_weight, options)) return;
+  if (prefers_cudnn(grad_weight, options) && cudnn_conv2d_backward_weight(grad_y, x, grad_weight, options)) return;
   if (is_product(grad_weight, options)) {
     gemm({.m = grad_weight.size(0), .n = x.size(3), .k = pixels(x), .transpose_a = true}, grad_y, x, grad_weight);
     return;

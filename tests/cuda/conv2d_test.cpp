@@ -6,6 +6,7 @@
 
 #include "autograd/functional.h"
 #include "cuda/conv2d_axis.h"
+#include "cuda/convolution_choice.h"
 #include "cuda/divide.h"
 #include "cuda/own_conv2d.h"
 #include "cuda/parity.h"
@@ -25,6 +26,7 @@ void check(const Conv2dCase& c) {
   const auto fn = [&](const std::vector<Tensor>& in) {
     return conv2d(in[0], in[1], in.size() > 2 ? in[2].to(in[0].dtype()) : Tensor(), c.options);
   };
+  const Choice own(cuda::ConvolutionBackend::kOwn);
   check_parity(c.name, fn, inputs, kAccuracy);
 }
 
