@@ -33,7 +33,7 @@ inline ChannelGrid channel_grid(const ChannelLayout& layout, int width, int64_t 
   const int64_t chunk_rows = std::clamp(steps * layout.samples * tile.columns / blocks, least, most) * tile.height;
   return {layout.samples, layout.rows, layout.channels, tile, chunk_rows, (layout.rows + chunk_rows - 1) / chunk_rows};
 }
-inline ChannelGrid sums_grid(const ChannelLayout& layout, int width) { return channel_grid(layout, width, 512, 4, 32); }
+inline ChannelGrid sums_grid(const ChannelLayout& layout, int width) { return channel_grid(layout, width, 1024, 4, 32); }
 inline ChannelGrid apply_grid(const ChannelLayout& layout, int width) { return channel_grid(layout, width, 1024, 1, 8); }
 
 // What a thread has: `count` rows from `at` on, `stride` elements apart, of the channels from `channel` on.
@@ -73,11 +73,15 @@ __device__ inline void store_parts(const ChannelGrid& grid, const ChannelTask& t
   for (int i = 0; i < N; ++i) second[task.part + i] = b[i];
 }
 
+// Blocks that a multiprocessor is to hold at once: what limits the registers of a thread, 64 at 4.
+template <class T>
+constexpr int kBlocks = sizeof(T) == 8 ? 2 : 4;
+
 // --- sums ---
 
 // Sum of x - o and of (x - o)^2, where o is the channel's first value in the sample.
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads) channel_moments_kernel(ChannelGrid grid, const T* x, double* parts) {
+__global__ void __launch_bounds__(kThreads, kBlocks<T>) channel_moments_kernel(ChannelGrid grid, const T* x, double* parts) {
   using W = Wide<T>;
   const ChannelTask task = task_of(grid, N);
   double sums[N] = {}, squares[N] = {};
@@ -113,9 +117,23 @@ struct ChannelAffine {
   int64_t groups;
   int width;
   bool relu;
+  bool whole_packs;  // all of them begin on 16 bytes
 
-  __device__ int64_t place(int64_t sample, int64_t channel) const {
-    return sample * groups + (width == 1 ? channel : int(channel) / width);
+  ChannelAffine(const W* mean, const W* inv_std, const W* gamma, const W* beta, int64_t groups, int width, bool relu)
+      : mean(mean),
+        inv_std(inv_std),
+        gamma(gamma),
+        beta(beta),
+        groups(groups),
+        width(width),
+        relu(relu),
+        whole_packs(on_16_bytes(mean, inv_std, gamma, beta) && groups % kPackWidth<W> == 0) {}
+
+  // What a pack's channels have of `values`, [samples, groups].
+  template <int N>
+  __device__ void load(const W* values, int64_t sample, int64_t channel, W (&out)[N]) const {
+    if (width == 1) return load_values<W, N>(values + sample * groups + channel, whole_packs, out);
+    for (int i = 0; i < N; ++i) out[i] = values[sample * groups + int(channel + i) / width];
   }
 };
 
@@ -124,13 +142,15 @@ struct AffineOfPack {
   W mean[N], scale[N], shift[N];
   bool relu;
 
-  __device__ AffineOfPack(const ChannelAffine<W>& affine, const ChannelTask& task) : relu(affine.relu) {
-    for (int i = 0; i < N; ++i) {
-      const int64_t channel = task.channel + i, place = affine.place(task.sample, channel);
-      mean[i] = affine.mean[place];
-      scale[i] = affine.gamma != nullptr ? affine.inv_std[place] * affine.gamma[channel] : affine.inv_std[place];
-      shift[i] = affine.beta != nullptr ? affine.beta[channel] : W(0);
+  __device__ AffineOfPack(const ChannelAffine<W>& affine, const ChannelTask& task) : shift{}, relu(affine.relu) {
+    affine.template load<N>(affine.mean, task.sample, task.channel, mean);
+    affine.template load<N>(affine.inv_std, task.sample, task.channel, scale);
+    if (affine.gamma != nullptr) {
+      W gamma[N];
+      load_values<W, N>(affine.gamma + task.channel, affine.whole_packs, gamma);
+      for (int i = 0; i < N; ++i) scale[i] *= gamma[i];
     }
+    if (affine.beta != nullptr) load_values<W, N>(affine.beta + task.channel, affine.whole_packs, shift);
   }
   // Where the ReLU holds the value at zero; `centred` is x - mean.
   __device__ bool masks(W centred, int i) const { return relu && centred * scale[i] + shift[i] <= W(0); }
@@ -139,7 +159,7 @@ struct AffineOfPack {
 // Sum of g and of g * (x - mean), g masked by the affine map's ReLU. With `grad_x` given, g * scale goes there: the gradient
 // where mean and scale are constants.
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<T> - 1)
     channel_gradient_sums_kernel(ChannelGrid grid, const T* __restrict__ g, const T* __restrict__ x,
                                  ChannelAffine<Wide<T>> affine, T* __restrict__ grad_x, double* parts) {
   using W = Wide<T>;
@@ -233,7 +253,7 @@ void channel_gradient_sums(const Tensor& grad_y, const Tensor& x, const ChannelL
 // --- maps ---
 
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<T>)
     channel_affine_kernel(ChannelGrid grid, const T* __restrict__ x, ChannelAffine<Wide<T>> affine, T* __restrict__ y) {
   using W = Wide<T>;
   const ChannelTask task = task_of(grid, N);
@@ -268,7 +288,7 @@ void channel_affine(const Tensor& x, const ChannelLayout& layout, const ChannelA
 
 // grad_x = g * scale + (x - mean) * slope + offset, g masked by the affine map's ReLU; slope and offset: [samples, groups].
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks<T> - 1)
     channel_gradient_kernel(ChannelGrid grid, const T* __restrict__ g, const T* __restrict__ x,
                             ChannelAffine<Wide<T>> affine, const Wide<T>* slope, const Wide<T>* offset,
                             T* __restrict__ grad_x) {
@@ -277,11 +297,8 @@ __global__ void __launch_bounds__(kThreads)
   if (task.count == 0) return;
   const AffineOfPack<W, N> map(affine, task);
   W slopes[N], offsets[N];
-  for (int i = 0; i < N; ++i) {
-    const int64_t place = affine.place(task.sample, task.channel + i);
-    slopes[i] = slope[place];
-    offsets[i] = offset[place];
-  }
+  affine.template load<N>(slope, task.sample, task.channel, slopes);
+  affine.template load<N>(offset, task.sample, task.channel, offsets);
   EQ_UNROLL(4)
   for (int k = 0; k < task.count; ++k) {
     const int64_t at = task.at + k * task.stride;

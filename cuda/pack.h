@@ -1,6 +1,9 @@
 #pragma once
 // Neighbouring values that are loaded and stored together, 16 bytes at a time where the channel count and the addresses allow it.
 
+#include <cuda_runtime.h>
+
+#include <bit>
 #include <cstdint>
 
 #include "core/dtype.h"
@@ -23,19 +26,48 @@ struct alignas(sizeof(T) * N) Pack {
   EQ_HOST_DEVICE const T& operator[](int i) const { return values[i]; }
 };
 
+// On the device as one word of 16 bytes: nvcc stores a pack of bfloat16 value by value otherwise.
 template <class T, int N>
-EQ_HOST_DEVICE inline Pack<T, N> load_pack(const T* from) { return *reinterpret_cast<const Pack<T, N>*>(from); }
+EQ_HOST_DEVICE inline Pack<T, N> load_pack(const T* from) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(Pack<T, N>) == sizeof(uint4)) return std::bit_cast<Pack<T, N>>(*reinterpret_cast<const uint4*>(from));
+#endif
+  return *reinterpret_cast<const Pack<T, N>*>(from);
+}
 template <class T, int N>
-EQ_HOST_DEVICE inline void store_pack(T* to, const Pack<T, N>& pack) { *reinterpret_cast<Pack<T, N>*>(to) = pack; }
+EQ_HOST_DEVICE inline void store_pack(T* to, const Pack<T, N>& pack) {
+#ifdef __CUDA_ARCH__
+  if constexpr (sizeof(Pack<T, N>) == sizeof(uint4)) {
+    *reinterpret_cast<uint4*>(to) = std::bit_cast<uint4>(pack);
+    return;
+  }
+#endif
+  *reinterpret_cast<Pack<T, N>*>(to) = pack;
+}
 
 template <class T>
 constexpr int kPackWidth = int(16 / sizeof(T));
 
+// N neighbouring parameters; `whole_packs`: they begin on 16 bytes.
+template <class W, int N>
+EQ_HOST_DEVICE inline void load_values(const W* from, bool whole_packs, W (&out)[N]) {
+  constexpr int kWidth = N % kPackWidth<W> == 0 ? kPackWidth<W> : 1;
+  if (whole_packs && kWidth > 1) {
+    for (int k = 0; k < N; k += kWidth) {
+      const Pack<W, kWidth> pack = load_pack<W, kWidth>(from + k);
+      for (int i = 0; i < kWidth; ++i) out[k + i] = pack[i];
+    }
+  } else {
+    for (int i = 0; i < N; ++i) out[i] = from[i];
+  }
+}
+template <class... Pointers>
+bool on_16_bytes(const Pointers*... pointers) { return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...); }
+
 // Calls fn.template operator()<N>() with N = kPackWidth<T> if `channels` is a multiple of it and all pointers are on 16 bytes, else 1.
 template <class T, class Fn, class... Pointers>
 decltype(auto) with_pack(int64_t channels, Fn&& fn, const Pointers*... pointers) {
-  const bool aligned = ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
-  if (channels % kPackWidth<T> == 0 && aligned) return fn.template operator()<kPackWidth<T>>();
+  if (channels % kPackWidth<T> == 0 && on_16_bytes(pointers...)) return fn.template operator()<kPackWidth<T>>();
   return fn.template operator()<1>();
 }
 

@@ -25,29 +25,38 @@ inline Tile tile_of(int64_t packs, int width, int64_t rows) {
 template <int N>
 constexpr size_t kColumnBytes = size_t(2) * N* kThreads * sizeof(double);
 
-// Sums a and b over the rows y < height of the block in a fixed tree; the threads of y = 0 have the sums. Every thread of
-// the block calls this, with zeros where it has nothing to add.
+// Sums a and b over the rows y < height of the block in a fixed tree, 16 rows at a time; the threads of y = 0 have the sums.
+// Thread y * lanes + lane has row y. Every thread of the block calls this, whatever it has where y >= height.
 template <int N>
 __device__ inline void sum_columns(double (&a)[N], double (&b)[N], int lanes, int height, int y) {
+  constexpr int kRadix = 16;
   double* shared = shared_memory<double>();  // [2 N, threads]
   for (int left = height; left > 1;) {
-    const int half = (left + 1) / 2;
+    const int groups = (left + kRadix - 1) / kRadix;
     __syncthreads();  // an earlier round is still being read
-    if (y >= half && y < left) {
+    if (y < left) {
       for (int i = 0; i < N; ++i) {
         shared[i * kThreads + threadIdx.x] = a[i];
         shared[(N + i) * kThreads + threadIdx.x] = b[i];
       }
     }
     __syncthreads();
-    if (y + half < left) {
-      const double* other = shared + threadIdx.x + half * lanes;
+    for (int item = int(threadIdx.x); item < 2 * N * groups * lanes; item += int(blockDim.x)) {
+      const int place = item / lanes, group = place % groups, count = left - group * kRadix < kRadix ? left - group * kRadix : kRadix;
+      double* column = shared + place / groups * kThreads + group * kRadix * lanes + (item - place * lanes);
+      double sum = column[0];
+      for (int k = 1; k < count; ++k) sum += column[k * lanes];
+      column[0] = sum;
+    }
+    __syncthreads();
+    if (y < groups) {
+      const double* sums = shared + threadIdx.x + y * (kRadix - 1) * lanes;
       for (int i = 0; i < N; ++i) {
-        a[i] += other[i * kThreads];
-        b[i] += other[(N + i) * kThreads];
+        a[i] = sums[i * kThreads];
+        b[i] = sums[(N + i) * kThreads];
       }
     }
-    left = half;
+    left = groups;
   }
 }
 
