@@ -27,14 +27,22 @@ struct ChannelGrid {
 };
 
 // About `blocks` blocks in which a thread has between `least` and `most` rows.
-inline ChannelGrid channel_grid(const ChannelLayout& layout, int width, int64_t blocks, int64_t least, int64_t most) {
-  const Tile tile = tile_of(layout.channels / width, width, layout.rows);
+inline ChannelGrid channel_grid(const ChannelLayout& layout, int width, int bytes, int64_t blocks, int64_t least,
+                                int64_t most) {
+  const Tile tile = tile_of(layout.channels / width, bytes, layout.rows);
   const int64_t steps = (layout.rows + tile.height - 1) / tile.height;
   const int64_t chunk_rows = std::clamp(steps * layout.samples * tile.columns / blocks, least, most) * tile.height;
   return {layout.samples, layout.rows, layout.channels, tile, chunk_rows, (layout.rows + chunk_rows - 1) / chunk_rows};
 }
-inline ChannelGrid sums_grid(const ChannelLayout& layout, int width) { return channel_grid(layout, width, 1024, 4, 32); }
-inline ChannelGrid apply_grid(const ChannelLayout& layout, int width) { return channel_grid(layout, width, 1024, 1, 8); }
+template <class T, int N>
+ChannelGrid sums_grid(const ChannelLayout& layout) { return channel_grid(layout, N, N * sizeof(T), 1024, 4, 32); }
+template <class T, int N>
+ChannelGrid apply_grid(const ChannelLayout& layout) { return channel_grid(layout, N, N * sizeof(T), 1024, 1, 8); }
+
+// Channels of a thread where it keeps sums or several coefficients of each: with 8 of bfloat16 its registers leave too few
+// threads to hide the memory's latency.
+template <class T>
+constexpr int kNarrow = std::min(4, kPackWidth<T>);
 
 // What a thread has: `count` rows from `at` on, `stride` elements apart, of the channels from `channel` on.
 struct ChannelTask {
@@ -73,9 +81,11 @@ __device__ inline void store_parts(const ChannelGrid& grid, const ChannelTask& t
   for (int i = 0; i < N; ++i) second[task.part + i] = b[i];
 }
 
-// Blocks that a multiprocessor is to hold at once: what limits the registers of a thread, 64 at 4.
+// Blocks that a multiprocessor is to hold at once: what limits the registers of a thread, to 64 at 4.
 template <class T>
 constexpr int kBlocks = sizeof(T) == 8 ? 2 : 4;
+template <class T>
+constexpr int kGradientBlocks = sizeof(T) == 2 ? 4 : kBlocks<T> - 1;
 
 // --- sums ---
 
@@ -90,7 +100,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<T>) channel_moments_kernel(C
     const Pack<T, N> own = load_pack<T, N>(from);
     const Pack<T, N> common = load_pack<T, N>(x + task.sample * grid.rows * grid.channels + task.channel);
     W sum[N] = {}, square[N] = {};
-    EQ_UNROLL(4)
+    EQ_UNROLL(8)
     for (int k = 1; k < task.count; ++k) {
       const Pack<T, N> value = load_pack<T, N>(from + k * task.stride);
       for (int i = 0; i < N; ++i) {
@@ -159,7 +169,7 @@ struct AffineOfPack {
 // Sum of g and of g * (x - mean), g masked by the affine map's ReLU. With `grad_x` given, g * scale goes there: the gradient
 // where mean and scale are constants.
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads, kBlocks<T> - 1)
+__global__ void __launch_bounds__(kThreads, kGradientBlocks<T>)
     channel_gradient_sums_kernel(ChannelGrid grid, const T* __restrict__ g, const T* __restrict__ x,
                                  ChannelAffine<Wide<T>> affine, T* __restrict__ grad_x, double* parts) {
   using W = Wide<T>;
@@ -221,10 +231,10 @@ void channel_finish(Device device, int64_t samples, int64_t chunks, int64_t chan
 template <class T, class Finish>
 void channel_moments(const Tensor& x, const ChannelLayout& layout, const Finish& finish) {
   const T* from = data<T>(x);
-  with_pack<T>(
+  with_pack<T, kNarrow<T>>(
       layout.channels,
       [&]<int N>() {
-        const ChannelGrid grid = sums_grid(layout, N);
+        const ChannelGrid grid = sums_grid<T, N>(layout);
         const Tensor parts = Tensor::empty({2 * grid.parts()}, DType::kFloat64, x.device());
         launch(x.device(), "channel moments", Grid{grid.blocks(), kThreads, kColumnBytes<N>}, channel_moments_kernel<T, N>,
                grid, from, data<double>(parts));
@@ -238,10 +248,10 @@ template <class T, class Finish>
 void channel_gradient_sums(const Tensor& grad_y, const Tensor& x, const ChannelLayout& layout,
                            const ChannelAffine<Wide<T>>& affine, T* grad_x, const Finish& finish) {
   const T *g = data<T>(grad_y), *from = data<T>(x);
-  with_pack<T>(
+  with_pack<T, kNarrow<T>>(
       layout.channels,
       [&]<int N>() {
-        const ChannelGrid grid = sums_grid(layout, N);
+        const ChannelGrid grid = sums_grid<T, N>(layout);
         const Tensor parts = Tensor::empty({2 * grid.parts()}, DType::kFloat64, x.device());
         launch(x.device(), "channel gradient sums", Grid{grid.blocks(), kThreads, kColumnBytes<N>},
                channel_gradient_sums_kernel<T, N>, grid, g, from, affine, grad_x, data<double>(parts));
@@ -279,7 +289,7 @@ void channel_affine(const Tensor& x, const ChannelLayout& layout, const ChannelA
   with_pack<T>(
       layout.channels,
       [&]<int N>() {
-        const ChannelGrid grid = apply_grid(layout, N);
+        const ChannelGrid grid = apply_grid<T, N>(layout);
         launch(x.device(), "channel affine", Grid{grid.blocks(), kThreads}, channel_affine_kernel<T, N>, grid, from, affine,
                to);
       },
@@ -288,7 +298,7 @@ void channel_affine(const Tensor& x, const ChannelLayout& layout, const ChannelA
 
 // grad_x = g * scale + (x - mean) * slope + offset, g masked by the affine map's ReLU; slope and offset: [samples, groups].
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads, kBlocks<T> - 1)
+__global__ void __launch_bounds__(kThreads, kGradientBlocks<T>)
     channel_gradient_kernel(ChannelGrid grid, const T* __restrict__ g, const T* __restrict__ x,
                             ChannelAffine<Wide<T>> affine, const Wide<T>* slope, const Wide<T>* offset,
                             T* __restrict__ grad_x) {
@@ -317,10 +327,10 @@ void channel_gradient(const Tensor& grad_y, const Tensor& x, const ChannelLayout
                       const ChannelAffine<Wide<T>>& affine, const Wide<T>* slope, const Wide<T>* offset, Tensor& grad_x) {
   const T *g = data<T>(grad_y), *from = data<T>(x);
   T* to = data<T>(grad_x);
-  with_pack<T>(
+  with_pack<T, kNarrow<T>>(
       layout.channels,
       [&]<int N>() {
-        const ChannelGrid grid = apply_grid(layout, N);
+        const ChannelGrid grid = apply_grid<T, N>(layout);
         launch(x.device(), "channel gradient", Grid{grid.blocks(), kThreads}, channel_gradient_kernel<T, N>, grid, g, from,
                affine, slope, offset, to);
       },

@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <type_traits>
 
 #include "core/dtype.h"
 #include "core/host_device.h"
@@ -26,19 +27,28 @@ struct alignas(sizeof(T) * N) Pack {
   EQ_HOST_DEVICE const T& operator[](int i) const { return values[i]; }
 };
 
-// On the device as one word of 16 bytes: nvcc stores a pack of bfloat16 value by value otherwise.
+// On the device as one word: nvcc stores a pack of bfloat16 value by value otherwise.
+template <size_t bytes>
+struct WordOf { using type = void; };
+template <>
+struct WordOf<8> { using type = uint2; };
+template <>
+struct WordOf<16> { using type = uint4; };
+
 template <class T, int N>
 EQ_HOST_DEVICE inline Pack<T, N> load_pack(const T* from) {
 #ifdef __CUDA_ARCH__
-  if constexpr (sizeof(Pack<T, N>) == sizeof(uint4)) return std::bit_cast<Pack<T, N>>(*reinterpret_cast<const uint4*>(from));
+  using Word = typename WordOf<sizeof(Pack<T, N>)>::type;
+  if constexpr (N > 1 && !std::is_void_v<Word>) return std::bit_cast<Pack<T, N>>(*reinterpret_cast<const Word*>(from));
 #endif
   return *reinterpret_cast<const Pack<T, N>*>(from);
 }
 template <class T, int N>
 EQ_HOST_DEVICE inline void store_pack(T* to, const Pack<T, N>& pack) {
 #ifdef __CUDA_ARCH__
-  if constexpr (sizeof(Pack<T, N>) == sizeof(uint4)) {
-    *reinterpret_cast<uint4*>(to) = std::bit_cast<uint4>(pack);
+  using Word = typename WordOf<sizeof(Pack<T, N>)>::type;
+  if constexpr (N > 1 && !std::is_void_v<Word>) {
+    *reinterpret_cast<Word*>(to) = std::bit_cast<Word>(pack);
     return;
   }
 #endif
@@ -64,10 +74,10 @@ EQ_HOST_DEVICE inline void load_values(const W* from, bool whole_packs, W (&out)
 template <class... Pointers>
 bool on_16_bytes(const Pointers*... pointers) { return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...); }
 
-// Calls fn.template operator()<N>() with N = kPackWidth<T> if `channels` is a multiple of it and all pointers are on 16 bytes, else 1.
-template <class T, class Fn, class... Pointers>
+// Calls fn.template operator()<N>() with N = kWidth if `channels` is a multiple of it and all pointers are on 16 bytes, else 1.
+template <class T, int kWidth = kPackWidth<T>, class Fn, class... Pointers>
 decltype(auto) with_pack(int64_t channels, Fn&& fn, const Pointers*... pointers) {
-  if (channels % kPackWidth<T> == 0 && on_16_bytes(pointers...)) return fn.template operator()<kPackWidth<T>>();
+  if (channels % kWidth == 0 && on_16_bytes(pointers...)) return fn.template operator()<kWidth>();
   return fn.template operator()<1>();
 }
 

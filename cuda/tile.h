@@ -13,10 +13,10 @@ struct Tile {
   int lanes, height, columns;  // `columns` blocks side by side cover a row
 };
 
-// For rows of `packs` packs of `width` values. 256 bytes side by side are enough for memory; where there are few rows,
-// wider.
-inline Tile tile_of(int64_t packs, int width, int64_t rows) {
-  const int64_t most = std::clamp<int64_t>(kThreads / std::max<int64_t>(1, rows), width == 1 ? 32 : 16, kThreads);
+// For rows of `packs` packs of `bytes` bytes. 256 bytes side by side are enough for memory, as are 32 packs; where there are
+// few rows, wider.
+inline Tile tile_of(int64_t packs, int bytes, int64_t rows) {
+  const int64_t most = std::clamp<int64_t>(kThreads / std::max<int64_t>(1, rows), std::min(32, 256 / bytes), kThreads);
   const int64_t columns = (packs + most - 1) / most, lanes = (packs + columns - 1) / columns;
   return {int(lanes), int(kThreads / lanes), int(columns)};
 }

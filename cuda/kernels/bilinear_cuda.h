@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "core/kernels/bilinear.h"
+#include "core/kernels/resize.h"
+#include "cuda/pack.h"
 
 namespace eq::cuda {
 
@@ -13,5 +15,16 @@ void bilinear_forward(const std::vector<BilinearBranch>& branches, Tensor& y, bo
                       const BilinearBorder& border = {});
 void resize_backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading,
                      const BilinearBorder& border = {});
+
+// Calls fn.template operator()<N>() with N neighbouring channels that all branches can be read in.
+template <class T, class Fn>
+void with_branch_packs(const Tensor& whole, const std::vector<BilinearBranch>& branches, Fn&& fn) {
+  bool fit = on_16_bytes(whole.raw_data());
+  for (const BilinearBranch& branch : branches) {
+    fit = fit && branch.channels % kPackWidth<T> == 0 && (!branch.x.defined() || on_16_bytes(branch.x.raw_data()));
+  }
+  if (fit) return fn.template operator()<kPackWidth<T>>();
+  fn.template operator()<1>();
+}
 
 }  // namespace eq::cuda

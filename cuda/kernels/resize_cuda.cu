@@ -46,7 +46,7 @@ bool copy_words(const Tensor& x, Tensor& y) {
   const auto fits = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.raw_data()) % sizeof(Word) == 0; };
   if (bytes % int64_t(sizeof(Word)) != 0 || !fits(x) || !fits(y)) return false;
   NearestPlan plan{x.size(1), x.size(2), y.size(1), y.size(2), bytes / int64_t(sizeof(Word)), {}, 0, 0};
-  plan.tile = tile_of(plan.words, int(16 / sizeof(Word)), plan.out_w);
+  plan.tile = tile_of(plan.words, int(sizeof(Word)), plan.out_w);
   plan.strip = int(std::min<int64_t>(plan.out_w, std::clamp(4 * plan.tile.height, 64, kStrip)));
   plan.strips = unsigned((plan.out_w + plan.strip - 1) / plan.strip);
   launch(y.device(), "resize_nearest",

@@ -1,0 +1,319 @@
+// Adjoint of the bilinear kernels and of nearest, in gather form. A thread has one pack of channels of a column of cells, and
+// walks down the rows of outputs that a chunk of its cells is read by: of each row it gathers the outputs that read its column,
+// and adds their sum to the two cells that the row reads. Neighbouring chunks share a few rows of outputs.
+// A block's rows of outputs pass through shared memory, two or four at a time, by asynchronous copies: neighbouring cells read the
+// same outputs, and memory needs many requests on their way. Values that do not come in packs of 16 bytes are read directly.
+// Where a cell has many outputs along both axes there are few threads, so columns are gathered first, into [N, out_h, w, C]
+// sums in Wide<T>, and rows from there.
+
+#include "cuda/async_copy.h"
+#include "cuda/kernels/bilinear_cuda.h"
+#include "cuda/strips.h"
+#include "cuda/tile.h"
+
+namespace eq::cuda {
+namespace {
+
+constexpr int kMostRows = 64;             // of outputs, whose taps a block holds at once
+constexpr int64_t kMostReads = 16;        // of a cell in one step; above, columns first
+constexpr int kHeld = 4;                  // weights of a column's outputs that a thread keeps
+constexpr size_t kMostShared = 72 << 10;  // bytes of rows of outputs: three blocks of a multiprocessor have room for them
+
+template <class From, class To>
+struct GatherBranch {
+  const From* from;  // [N, out_h, out_w, channels] inside a larger array
+  int64_t image_stride, row_stride, pixel_stride;
+  To* to;  // [N, h, w, channels]
+  int64_t h, w, out_h, out_w, channels;
+  Constant<Wide<To>> scale;
+  // block = ((image * down + chunk) * across + cells) * tile.columns + channels; a tile is `height` cells wide
+  Tile tile;
+  unsigned across, down;
+  int rows;  // of cells, of a chunk
+  unsigned first_block;
+};
+
+template <class From, class To>
+struct GatherPlan {
+  GatherBranch<From, To> branches[kMostBranches];
+  int count;
+  unsigned blocks;
+  Reading reading;
+  int slots;   // pixels of outputs that a stage has room for
+  int stages;  // rows of outputs in shared memory: 2 or 4
+};
+
+// The outputs that read the cells [first, last].
+struct Span {
+  int begin, end;
+};
+EQ_HOST_DEVICE inline Span outputs_of(int64_t first, int64_t last, int64_t in, int64_t out, Reading reading) {
+  if (reading == Reading::kNearest) return {int(nearest_begin(first, in, out)), int(nearest_begin(last + 1, in, out))};
+  const bool align_corners = reading == Reading::kAlignedCorners;
+  const int begin = int(bilinear_begin(first, in, out, align_corners)), end = int(bilinear_end(last, in, out, align_corners));
+  return {begin, begin < end ? end : begin};
+}
+
+// What a column of cells gathers: `count` outputs from `at` on, the k-th with the weight 1 - |t| where t = start + k step, cut
+// off at the borders to [low, high].
+template <class W>
+struct Reach {
+  int at, count;
+  W start, low, high, step;
+
+  __device__ W weight(int k) const {
+    const W t = start + W(k) * step;
+    return W(1) - std::abs(std::max(low, std::min(high, t)));
+  }
+};
+
+template <class W>
+__device__ Reach<W> reach_of(int64_t cell, int64_t in, int64_t out, Reading reading) {
+  const Span span = outputs_of(cell, cell, in, out, reading);
+  if (reading == Reading::kNearest) return {span.begin, span.end - span.begin, W(0), W(0), W(0), W(0)};
+  const bool align_corners = reading == Reading::kAlignedCorners;
+  const BilinearCoordinate s = bilinear_coordinate(span.begin, in, out, align_corners);
+  const W step = !align_corners ? W(double(in) / double(out)) : out == 1 ? W(0) : W(double(in - 1) / double(out - 1));
+  return {span.begin, span.end - span.begin, W(double(s.numerator - cell * s.denominator) / double(s.denominator)),
+          W(cell == 0 ? 0 : -1), W(cell == in - 1 ? 0 : 1), step};
+}
+
+// The cell that a row of outputs reads, and the weights of it and of the next.
+template <class W>
+struct RowTap {
+  int cell;
+  W lower, upper;
+};
+
+template <class W>
+__device__ RowTap<W> row_tap_of(int64_t position, int64_t in, int64_t out, Reading reading) {
+  if (reading == Reading::kNearest) return {int(nearest_source(position, in, out)), W(1), W(0)};
+  const BilinearSource s = bilinear_source(position, in, out, reading == Reading::kAlignedCorners);
+  return {int(s.lower), W(1 - s.upper_weight), W(s.upper_weight)};
+}
+
+template <class From, class To, int N, bool kStaged>
+__global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : 3)
+    resize_backward_kernel(const __grid_constant__ GatherPlan<From, To> plan) {
+  using W = Wide<To>;
+  __shared__ RowTap<W> taps[kMostRows];
+  const GatherBranch<From, To>& branch = branch_of_block(plan.branches, plan.count);
+  const int lanes = branch.tile.lanes, height = branch.tile.height;
+  const int lane = int(threadIdx.x) % lanes, own = int(threadIdx.x) / lanes;
+  unsigned place = blockIdx.x - branch.first_block;
+  const int pack = int(place % unsigned(branch.tile.columns)) * lanes + lane, channel = pack * N;
+  place /= unsigned(branch.tile.columns);
+  const int left = int(place % branch.across) * height, column = left + own;
+  place /= branch.across;
+  const int top = int(place % branch.down) * branch.rows;
+  const int64_t image = place / branch.down, h = branch.h, w = branch.w;
+  const int last = int(std::min<int64_t>(top + branch.rows, h)) - 1;
+
+  const bool has_channels = own < height && channel < branch.channels, active = has_channels && column < w;
+  const Span rows = outputs_of(top, last, h, branch.out_h, plan.reading);
+  const Span columns = outputs_of(left, std::min<int64_t>(left + height, w) - 1, w, branch.out_w, plan.reading);
+  const int count = rows.end - rows.begin;
+
+  Reach<W> reach{};
+  W weights[kHeld] = {};
+  if (active) {
+    reach = reach_of<W>(column, w, branch.out_w, plan.reading);
+    for (int q = 0; q < kHeld; ++q) weights[q] = reach.weight(q);
+  }
+  const From* from = branch.from + image * branch.image_stride + rows.begin * branch.row_stride +
+                     int64_t(kStaged ? columns.begin : reach.at) * branch.pixel_stride + channel;
+  const auto stage = [&](int row) { return shared_memory<From>() + int64_t(row & (plan.stages - 1)) * plan.slots * lanes * N; };
+  const auto fill = [&](int row) {
+    if constexpr (kStaged) {
+      if (row < count && has_channels) {
+        for (int slot = own; slot < columns.end - columns.begin; slot += height) {
+          copy_async<N * sizeof(From)>(stage(row) + (slot * lanes + lane) * N,
+                                       from + row * branch.row_stride + slot * branch.pixel_stride, true);
+        }
+      }
+      close_copies();
+    }
+  };
+  for (int row = 0; row < plan.stages - 1; ++row) fill(row);
+
+  // Sums of the cells `cell` and `cell` + 1 of the column. The row of cells above the chunk is the neighbour's.
+  W lower[N] = {}, upper[N] = {};
+  int cell = top - 1;
+  To* to = branch.to + ((image * h + top) * w + column) * branch.channels + channel;
+  const auto finish_cell = [&] {
+    if (cell >= top) {
+      W scale[N];
+      branch.scale.template load<N>(channel, W(1), scale);
+      Pack<To, N> result;
+      for (int k = 0; k < N; ++k) result[k] = To(lower[k] * scale[k]);
+      store_pack(to, result);
+      to += w * branch.channels;
+    }
+    for (int k = 0; k < N; ++k) lower[k] = upper[k], upper[k] = W(0);
+    ++cell;
+  };
+  for (int row = 0; row < count; ++row) {
+    const bool new_taps = row % kMostRows == 0;
+    if (new_taps) {
+      if (row > 0) __syncthreads();  // the taps before are still being read
+      const int i = row + int(threadIdx.x);
+      if (int(threadIdx.x) < kMostRows && i < count)
+        taps[threadIdx.x] = row_tap_of<W>(rows.begin + i, h, branch.out_h, plan.reading);
+    }
+    if constexpr (kStaged) {
+      if (plan.stages == 4) {
+        wait_for_copies<2>();
+      } else {
+        wait_for_copies<0>();
+      }
+    }
+    if (kStaged || new_taps) __syncthreads();  // and all have read the row before, whose stage is filled next
+    fill(row + plan.stages - 1);
+    if (!active) continue;
+    const From* outputs = kStaged ? stage(row) + ((reach.at - columns.begin) * lanes + lane) * N : from + row * branch.row_stride;
+    const int64_t pitch = kStaged ? lanes * N : branch.pixel_stride;
+    Pack<From, N> held[kHeld] = {};
+    for (int q = 0; q < kHeld; ++q) {
+      if (q < reach.count) held[q] = load_pack<From, N>(outputs + q * pitch);
+    }
+    W sum[N] = {};
+    for (int q = 0; q < kHeld; ++q) {
+      if (q < reach.count) {
+        for (int k = 0; k < N; ++k) sum[k] += weights[q] * W(held[q][k]);
+      }
+    }
+    EQ_UNROLL(4)
+    for (int q = kHeld; q < reach.count; ++q) {
+      const Pack<From, N> g = load_pack<From, N>(outputs + q * pitch);
+      const W weight = reach.weight(q);
+      for (int k = 0; k < N; ++k) sum[k] += weight * W(g[k]);
+    }
+    const RowTap<W> tap = taps[row % kMostRows];
+    while (cell < tap.cell) finish_cell();
+    for (int k = 0; k < N; ++k) lower[k] += tap.lower * sum[k];
+    if (tap.upper > W(0)) {
+      for (int k = 0; k < N; ++k) upper[k] += tap.upper * sum[k];
+    }
+  }
+  if (active) {
+    while (cell <= last) finish_cell();
+  }
+}
+
+// A branch of the output's own size: copied, with its scale.
+template <class T, int N>
+__global__ void __launch_bounds__(kThreads)
+    resize_backward_same_size_kernel(const __grid_constant__ GatherBranch<T, T> branch, const Strips strips) {
+  using W = Wide<T>;
+  const Place place(strips, blockIdx.x, N);
+  if (place.column >= branch.w) return;
+  const int count = int(std::min<int64_t>(strips.rows, branch.h - place.top));
+  W scale[N];
+  branch.scale.template load<N>(place.channel, W(1), scale);
+  const T* from = branch.from + place.image * branch.image_stride + place.top * branch.row_stride +
+                  place.column * branch.pixel_stride + place.channel;
+  T* to = branch.to + ((place.image * branch.h + place.top) * branch.w + place.column) * branch.channels + place.channel;
+  EQ_UNROLL(4)
+  for (int r = 0; r < count; ++r) {
+    const Pack<T, N> value = load_pack<T, N>(from + r * branch.row_stride);
+    Pack<T, N> result;
+    for (int k = 0; k < N; ++k) result[k] = T(W(value[k]) * scale[k]);
+    store_pack(to + r * branch.w * branch.channels, result);
+  }
+}
+
+// Branches of one launch.
+template <class From, class To, int N>
+struct Gather {
+  Device device;
+  GatherPlan<From, To> plan{};
+  int lanes = 0;  // the most of a branch
+
+  Gather(Device device, Reading reading) : device(device) { plan.reading = reading; }
+
+  void add(GatherBranch<From, To> branch, int64_t images) {
+    const Tile tile = tile_of(branch.channels / N, int(N * sizeof(From)), branch.w);
+    const int64_t across = (branch.w + tile.height - 1) / tile.height;
+    const int64_t rows = std::clamp<int64_t>(images * branch.h * across * tile.columns / 1024, 1, std::min<int64_t>(16, branch.h));
+    branch.tile = tile, branch.across = unsigned(across), branch.rows = int(rows);
+    branch.down = unsigned((branch.h + rows - 1) / rows);
+    branch.first_block = plan.blocks;
+    plan.blocks = blocks_for(plan.blocks + images * branch.down * across * tile.columns, 1);
+    plan.branches[plan.count++] = branch;
+    for (int64_t left = 0; left < branch.w; left += tile.height) {
+      const Span span = outputs_of(left, std::min(left + tile.height, branch.w) - 1, branch.w, branch.out_w, plan.reading);
+      plan.slots = std::max(plan.slots, span.end - span.begin);
+    }
+    lanes = std::max(lanes, tile.lanes);
+  }
+  bool full() const { return plan.count == kMostBranches; }
+  void run() {
+    if (plan.count == 0) return;
+    const size_t stage = size_t(plan.slots) * size_t(lanes) * N * sizeof(From);
+    plan.stages = 4 * stage <= kMostShared ? 4 : 2;
+    if constexpr (N > 1 && N * sizeof(From) == 16) {
+      if (2 * stage <= kMostShared) {
+        launch(device, "bilinear adjoint", Grid{plan.blocks, kThreads, size_t(plan.stages) * stage},
+               resize_backward_kernel<From, To, N, true>, plan);
+        *this = Gather(device, plan.reading);
+        return;
+      }
+    }
+    launch(device, "bilinear adjoint", Grid{plan.blocks, kThreads}, resize_backward_kernel<From, To, N, false>, plan);
+    *this = Gather(device, plan.reading);
+  }
+};
+
+template <class T, int N>
+void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading,
+              const BilinearBorder& border) {
+  using W = Wide<T>;
+  const int64_t images = grad_y.size(0), full_w = grad_y.size(2), channels = grad_y.size(3);
+  const int64_t image_stride = grad_y.size(1) * full_w * channels, row_stride = full_w * channels;
+  const int64_t out_h = grad_y.size(1) - 2 * border.rows, out_w = full_w - 2 * border.columns;
+  Gather<T, T, N> whole(grad_y.device(), reading);
+  Gather<T, W, N> columns(grad_y.device(), reading);
+  Gather<W, T, N> rows(grad_y.device(), reading);
+  std::vector<Tensor> between;  // lives until both launches are queued
+  const T* from = data<T>(grad_y) + border.rows * row_stride + border.columns * channels;
+  for (const BilinearBranch& branch : branches) {
+    if (branch.x.defined() && branch.x.numel() > 0) {
+      const int64_t h = branch.x.size(1), w = branch.x.size(2), c = branch.channels;
+      const GatherBranch<T, T> one{.from = from, .image_stride = image_stride, .row_stride = row_stride, .pixel_stride = channels,
+                                   .to = data<T>(branch.x), .h = h, .w = w, .out_h = out_h, .out_w = out_w, .channels = c,
+                                   .scale = Constant<W>(branch.scale)};
+      if (h == out_h && w == out_w) {
+        const Strips strips(images, h, w, c / N, 2048, 32);
+        launch(grad_y.device(), "bilinear adjoint", Grid{blocks_for(strips.blocks(images), 1), kThreads},
+               resize_backward_same_size_kernel<T, N>, one, strips);
+      } else if (out_h <= h || out_w <= w || out_h * out_w <= kMostReads * h * w) {
+        whole.add(one, images);
+      } else {
+        between.push_back(Tensor::empty({images, out_h, w, c}, dtype_of<W>::value, grad_y.device()));
+        W* sums = data<W>(between.back());
+        columns.add({.from = from, .image_stride = image_stride, .row_stride = row_stride, .pixel_stride = channels, .to = sums,
+                     .h = out_h, .w = w, .out_h = out_h, .out_w = out_w, .channels = c}, images);
+        rows.add({.from = sums, .image_stride = out_h * w * c, .row_stride = w * c, .pixel_stride = c, .to = data<T>(branch.x),
+                  .h = h, .w = w, .out_h = out_h, .out_w = w, .channels = c, .scale = one.scale}, images);
+      }
+    }
+    from += branch.channels;
+    if (whole.full()) whole.run();
+    if (columns.full()) columns.run(), rows.run();
+  }
+  whole.run();
+  columns.run();
+  rows.run();
+}
+
+}  // namespace
+
+void resize_backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading,
+                     const BilinearBorder& border) {
+  if (grad_y.numel() == 0) return;
+  dispatch(grad_y.dtype(), "resize", [&]<typename T>() {
+    with_branch_packs<T>(grad_y, branches, [&]<int N>() { backward<T, N>(grad_y, branches, reading, border); });
+  });
+}
+
+}  // namespace eq::cuda
