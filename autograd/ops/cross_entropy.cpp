@@ -6,19 +6,46 @@
 namespace eq {
 namespace {
 
-// The forward pass has already computed the gradient; only the gradient of the loss itself is left to multiply with.
+// On a CPU exponentials take the time: forward computes them once, for the loss and for the gradient, and only the gradient of
+// the loss itself, nearly always 1, is left to multiply with.
 struct CrossEntropyBackward final : Node {
   explicit CrossEntropyBackward(const Tensor& grad_logits) : Node("cross_entropy"), grad_logits_(save(grad_logits)) {}
 
   TensorList backward(const TensorList& grads) override {
     const Tensor &factor = grads[0], &grad_logits = grad_logits_.get();
-    if (factor.device().is_cpu() && factor.item() == 1) return {grad_logits};  // on a GPU a look would wait for it
+    if (factor.item() == 1) return {grad_logits};
     Tensor scaled = Tensor::empty_like(grad_logits);
-    EQ_RUN(factor.device(), binary_forward(BinaryOp::mul, grad_logits, factor, scaled));
+    cpu::binary_forward(BinaryOp::mul, grad_logits, factor, scaled);
     return {scaled};
   }
 
   SavedTensor& grad_logits_;
+};
+
+// On a GPU passes over memory take the time, and the host would have to wait to see that the loss's gradient is 1. Forward reads
+// logits, backward reads them again and writes: three passes, where a gradient from forward that backward multiplies takes four.
+struct CrossEntropyCudaBackward final : Node {
+  CrossEntropyCudaBackward(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options)
+      : Node("cross_entropy"),
+        logits_(save(logits)),
+        labels_(save(labels)),
+        weights_(save(options.class_weights)),
+        options_(options) {
+    options_.class_weights = Tensor();
+  }
+
+  TensorList backward(const TensorList& grads) override {
+    Tensor grad_logits = Tensor::empty_like(logits_.get());
+    if constexpr (kBuiltWithCuda) {
+      CrossEntropyOptions options = options_;
+      options.class_weights = weights_.get();
+      cuda::cross_entropy_backward(logits_.get(), labels_.get(), options, grads[0], grad_logits);
+    }
+    return {grad_logits};
+  }
+
+  SavedTensor &logits_, &labels_, &weights_;
+  CrossEntropyOptions options_;
 };
 
 void check_arguments(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options) {
@@ -50,11 +77,15 @@ void check_arguments(const Tensor& logits, const Tensor& labels, const CrossEntr
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options) {
   check_arguments(logits, labels, options);
-  const bool wanted = grad_enabled() && logits.requires_grad();
   Tensor loss = Tensor::empty({}, logits.dtype(), logits.device());
-  Tensor grad_logits = wanted ? Tensor::empty_like(logits) : Tensor();
+  const bool in_forward = logits.device().is_cpu() && grad_enabled() && logits.requires_grad();
+  Tensor grad_logits = in_forward ? Tensor::empty_like(logits) : Tensor();
   EQ_RUN(logits.device(), cross_entropy(logits, labels, options, loss, grad_logits));
-  record<CrossEntropyBackward>(loss, {logits}, grad_logits);
+  if (logits.device().is_cpu()) {
+    record<CrossEntropyBackward>(loss, {logits}, grad_logits);
+  } else {
+    record<CrossEntropyCudaBackward>(loss, {logits}, logits, labels, options);
+  }
   return loss;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// cross_entropy: log-softmax over classes and negative log-likelihood, in one pass that also writes the gradient.
+// cross_entropy: log-softmax over classes and negative log-likelihood, in one pass that can also write the gradient.
 //
 //   per position: l = w[label] * (logsumexp(z) - z[label]); ignored positions (label == ignore_index) give 0
 //   kMeanAll:     sum l / number of positions, ignored ones included (mmsegmentation's default)
@@ -38,4 +38,11 @@ EQ_KERNELS(
 void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options, Tensor& loss,
                    Tensor& grad_logits);
 )
+
+namespace cuda {
+// Writes grad_loss * d loss / d logits alone; grad_loss is a scalar of logits' type. It says nothing about bad labels.
+void cross_entropy_backward(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options,
+                            const Tensor& grad_loss, Tensor& grad_logits);
+}  // namespace cuda
+
 }  // namespace eq

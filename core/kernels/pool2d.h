@@ -71,9 +71,14 @@ struct PoolAxis {
   }
   // The outputs that read a cell. Bins: i reads c if i*in/out < c + 1 and c < (i + 1)*in/out, a bin of the opposite direction.
   EQ_HOST_DEVICE constexpr PoolRange readers(int32_t cell) const {
+    return readers(cell, [this](int32_t n) { return n / stride; });
+  }
+  // by_stride(n): n / stride, for n >= 0.
+  template <class Quotient>
+  EQ_HOST_DEVICE constexpr PoolRange readers(int32_t cell, const Quotient& by_stride) const {
     if (kernel == 0) return bin(cell, out, in);
     const int32_t place = cell + pad;  // output i reads it if i*stride <= place < i*stride + kernel
-    return {place < kernel ? 0 : (place - kernel) / stride + 1, std::min(out, place / stride + 1)};
+    return {place < kernel ? 0 : by_stride(place - kernel) + 1, std::min(out, by_stride(place) + 1)};
   }
 
  private:

@@ -1,10 +1,8 @@
-// Logits are read once, in registers (cuda/class_rows.h), and the gradient is written from there. Blocks keep the sum of
-// their losses and their first bad label; one block adds those up. The sum of weights that kMeanValid divides by takes a
-// pass over the labels alone before, and stays on the device.
+// Rows of logits as cuda/class_rows.h has them: each pass reads them once, and writes the gradient once. Blocks keep the sum of
+// their losses and their first bad label; one block adds those up. The sum of weights that kMeanValid divides by takes a pass
+// over the labels alone before, and stays on the device.
 
 #include "core/kernels/cross_entropy.h"
-
-#include <limits>
 
 #include "cuda/class_rows.h"
 
@@ -13,7 +11,8 @@ namespace {
 
 using Reduction = CrossEntropyOptions::Reduction;
 
-constexpr int64_t kMostBlocks = 2048;  // partial sums that the last block adds up
+constexpr int64_t kMostBlocks = 4096;  // partial sums that the last block adds up
+constexpr int kLastThreads = 1024;     // of that block
 constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
 
 struct Smaller {
@@ -41,6 +40,7 @@ template <class W>
 __global__ void label_weights(Labels labels, const W* weights, int64_t chunk, double* parts) {
   const int64_t begin = int64_t(blockIdx.x) * chunk, limit = begin + chunk < labels.count ? begin + chunk : labels.count;
   double sum = 0;
+  EQ_UNROLL(4)
   for (int64_t i = begin + threadIdx.x; i < limit; i += kThreads) {
     const int64_t label = labels.at(i);
     if (label != labels.ignore && labels.is_class(label)) sum += weights == nullptr ? 1 : double(weights[label]);
@@ -50,9 +50,9 @@ __global__ void label_weights(Labels labels, const W* weights, int64_t chunk, do
 }
 
 // The sum of `count` numbers, by one block.
-__device__ double sum_of(const double* parts, int count) {
+__device__ inline double sum_of(const double* parts, int count) {
   double sum = 0;
-  for (int i = int(threadIdx.x); i < count; i += kThreads) sum += parts[i];
+  for (int i = int(threadIdx.x); i < count; i += kLastThreads) sum += parts[i];
   return block_sum(sum);
 }
 
@@ -66,48 +66,65 @@ struct Problem {
   const T* logits;
   Labels labels;
   const Wide<T>* weights;  // or null
-  const double* scale_at;  // null: `scale`
   double scale;            // 1 / denominator
+  const double* scale_at;  // or null: it is `scale`
+  const T* grad_loss;      // or null: it is 1
   T* gradient;             // or null
-  int rounds;              // of rows that a block goes through
+  int rounds;              // tiles of a block
+
+  __device__ Wide<T> gradient_scale() const {
+    const Wide<T> whole = Wide<T>(scale_at == nullptr ? scale : *scale_at);
+    return grad_loss == nullptr ? whole : whole * Wide<T>(*grad_loss);
+  }
 };
 
-template <class T, int kHeld>
-__global__ void cross_entropy_kernel(RowGrid grid, Problem<T> problem, double* losses, int64_t* first_bad) {
+// losses: of each block, or null.
+template <class T, bool kLong>
+__global__ void __launch_bounds__(kLong ? kThreads : kTileThreads)
+    cross_entropy_kernel(RowTile tile, Problem<T> problem, double* losses, int64_t* first_bad) {
   using W = Wide<T>;
-  constexpr W kNothing = -std::numeric_limits<W>::infinity();
   const Labels& labels = problem.labels;
-  const int width = int(labels.classes), lanes = 1 << grid.log_lanes, lane = int(threadIdx.x) & (lanes - 1);
-  const W scale = W(problem.scale_at == nullptr ? problem.scale : *problem.scale_at);
+  const W scale = problem.gradient_scale();
+  const RowPart<kLong> part(tile);
+  T* shared = shared_memory<T>();
   double loss = 0;
   int64_t bad = kNone;
+  EQ_UNROLL(1)
   for (int round = 0; round < problem.rounds; ++round) {
-    const int64_t at = ((int64_t(blockIdx.x) * problem.rounds + round) * kThreads + threadIdx.x) >> grid.log_lanes;
-    const bool exists = at < labels.count;
-    const int64_t label = exists ? labels.at(at) : labels.ignore;
+    const TileRows rows(tile, blockIdx.x * unsigned(problem.rounds) + unsigned(round), labels.count);
+    if (rows.rows <= 0) break;
+    if constexpr (!kLong) {
+      if (round > 0) __syncthreads();  // the tile before is still leaving
+      load_tile(tile, problem.logits + rows.first, rows.count, shared);
+    }
+    const int64_t at = rows.first_row + part.row, label = part.row < rows.rows ? labels.at(at) : labels.ignore;
     const bool valid = label != labels.ignore && labels.is_class(label);
     if (label != labels.ignore && !valid) bad = Smaller()(bad, at);
-    const RowLane<kHeld> row{lane, lanes, exists ? width : 0};
-    const T* logits = problem.logits + at * width;
-    RowValues<T, kHeld> values(row, logits);
-    W top = kNothing;
-    row.each([&](int v, int c) { top = Larger()(values(v, c), top); });
-    top = row.combine(top, kNothing, Larger());
-    values.replace(row, [&](W value) { return std::exp(value - top); });
-    const auto exponential = [&](int v, int c) { return kHeld > 0 ? values(v, c) : std::exp(values(v, c) - top); };
-    W total = 0;
-    row.each([&](int v, int c) { total += exponential(v, c); });
-    total = row.combine(total, W(0), Add());
     const W weight = !valid ? W(0) : problem.weights == nullptr ? W(1) : problem.weights[label];
-    if (valid && lane == 0) loss += double(weight * (std::log(total) + (top - W(logits[label]))));
+    if constexpr (!kLong) {
+      wait_for_copies<0>();
+      __syncthreads();
+    }
+    const T* in = kLong ? problem.logits + rows.first : shared;
+    const RowExponentials<T, kLong> exponentials(part, in);
+    const int own = valid ? part.find(int(label)) : -1;  // one thread of the row has the label's logit
+    const W shifted = own < 0 ? W(0) : W(in[own]) - exponentials.top;
+    if (own >= 0 && losses != nullptr) loss += double(weight * (std::log(exponentials.total) - shifted));
     if (problem.gradient == nullptr) continue;
-    T* out = problem.gradient + at * width;
-    const W peak = weight * scale, factor = peak / total;
-    row.each([&](int v, int c) {
-      // An ignored position's is 0 whatever the logits are, even NaN.
-      out[c] = T(valid ? exponential(v, c) * factor - (c == label ? peak : W(0)) : W(0));
-    });
+    T* out = kLong ? problem.gradient + rows.first : shared;
+    const W peak = weight * scale, factor = peak / exponentials.total;
+    if (valid) {
+      part.each([&](int v, int i) { out[i] = T(exponentials(v, i) * factor); });
+    } else {  // whatever the logits are, even NaN
+      part.each([&](int, int i) { out[i] = T(W(0)); });
+    }
+    if (own >= 0) out[own] = T(exp_difference(shifted) * factor - peak);
+    if constexpr (!kLong) {
+      __syncthreads();
+      store_tile(tile, shared, rows.count, problem.gradient + rows.first);
+    }
   }
+  if (losses == nullptr) return;
   loss = block_sum(loss);
   bad = block_reduce(bad, kNone, Smaller());
   if (threadIdx.x == 0) losses[blockIdx.x] = loss, first_bad[blockIdx.x] = bad;
@@ -119,7 +136,7 @@ __global__ void finish(const double* losses, const int64_t* first_bad, int count
                        Labels labels, L* loss, int64_t* found) {
   const double sum = sum_of(losses, count);
   int64_t bad = kNone;
-  for (int i = int(threadIdx.x); i < count; i += kThreads) bad = Smaller()(bad, first_bad[i]);
+  for (int i = int(threadIdx.x); i < count; i += kLastThreads) bad = Smaller()(bad, first_bad[i]);
   bad = block_reduce(bad, kNone, Smaller());
   if (threadIdx.x != 0) return;
   *loss = L(sum * (scale_at == nullptr ? scale : *scale_at));
@@ -135,31 +152,39 @@ Tensor inverse_weight(const Labels& labels, const W* weights, Device device) {
   const Tensor parts = Tensor::empty({int64_t(blocks)}, DType::kFloat64, device),
                scale = Tensor::empty({1}, DType::kFloat64, device);
   launch(device, "cross_entropy", Grid{blocks, kThreads}, label_weights<W>, labels, weights, chunk, data<double>(parts));
-  launch(device, "cross_entropy", Grid{1, kThreads}, invert_weights, data<double>(parts), int(blocks), data<double>(scale));
+  launch(device, "cross_entropy", Grid{1, kLastThreads}, invert_weights, data<double>(parts), int(blocks), data<double>(scale));
   return scale;
 }
 
+// What the loss and its gradient have in common. `scale_at` must live until the launch.
 template <class T>
-void cross_entropy_of(const Tensor& logits, const Labels& labels, const CrossEntropyOptions& options, Tensor& loss,
-                      Tensor& grad_logits, const Tensor& found) {
-  const Device device = logits.device();
+Problem<T> problem_of(const Tensor& logits, const Labels& labels, const CrossEntropyOptions& options, Tensor& scale_at) {
   const Wide<T>* weights = data<Wide<T>>(options.class_weights);
-  const Tensor scale_at = options.reduction == Reduction::kMeanValid ? inverse_weight(labels, weights, device) : Tensor();
-  Problem<T> problem{data<T>(logits), labels, weights, data<double>(scale_at), 1, data<T>(grad_logits), 1};
-  if (options.reduction == Reduction::kMeanAll) problem.scale = 1 / double(labels.count);
-  with_rows(labels.classes, [&]<int kHeld>(RowGrid grid) {
-    const int64_t rounds = (labels.count + grid.rows_per_block() * kMostBlocks - 1) / (grid.rows_per_block() * kMostBlocks);
-    problem.rounds = int(rounds);
-    const unsigned blocks = blocks_for(labels.count, rounds * grid.rows_per_block());
-    const Tensor losses = Tensor::empty({int64_t(blocks)}, DType::kFloat64, device),
-                 bad = Tensor::empty({int64_t(blocks)}, DType::kInt64, device);
-    launch(device, "cross_entropy", Grid{blocks, kThreads}, cross_entropy_kernel<T, kHeld>, grid, problem,
-           data<double>(losses), data<int64_t>(bad));
-    dispatch(loss.dtype(), "cross_entropy", [&]<typename L>() {
-      launch(device, "cross_entropy", Grid{1, kThreads}, finish<L>, data<double>(losses), data<int64_t>(bad), int(blocks),
-             problem.scale, data<double>(scale_at), labels, data<L>(loss), data<int64_t>(found));
-    });
+  if (options.reduction == Reduction::kMeanValid) scale_at = inverse_weight(labels, weights, logits.device());
+  const double scale = options.reduction == Reduction::kMeanAll ? 1 / double(labels.count) : 1;
+  return {data<T>(logits), labels, weights, scale, data<double>(scale_at), nullptr, nullptr, 1};
+}
+
+// Shares the tiles among blocks, whose number is the result.
+template <class T>
+unsigned plan(Problem<T>& problem, RowTile& tile) {
+  tile = row_tile<T>(problem.labels.classes, problem.logits, problem.gradient);
+  const int64_t tiles = (problem.labels.count + tile.height - 1) / tile.height, rounds = (tiles + kMostBlocks - 1) / kMostBlocks;
+  problem.rounds = int(rounds);
+  return blocks_for(tiles, rounds);
+}
+
+// losses, first_bad: of each block, or null.
+template <class T>
+void run(Device device, const RowTile& tile, unsigned blocks, const Problem<T>& problem, double* losses, int64_t* first_bad) {
+  with_length(tile, [&]<bool kLong>() {
+    launch(device, "cross_entropy", Grid{blocks, tile.threads(), tile.shared_bytes<T>()}, cross_entropy_kernel<T, kLong>, tile,
+           problem, losses, first_bad);
   });
+}
+
+Labels labels_of(const Tensor& labels, const Tensor& logits, const CrossEntropyOptions& options) {
+  return {labels.raw_data(), labels.dtype(), labels.numel(), logits.size(-1), options.ignore_index};
 }
 
 }  // namespace
@@ -170,13 +195,41 @@ void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntrop
     loss.fill_(0);
     return;
   }
-  const int64_t classes = logits.size(-1), ignore = options.ignore_index;
-  const Tensor found = Tensor::empty({2}, DType::kInt64, logits.device());
-  const Labels view{labels.raw_data(), labels.dtype(), labels.numel(), classes, ignore};
-  dispatch(logits.dtype(), "cross_entropy",
-           [&]<typename T>() { cross_entropy_of<T>(logits, view, options, loss, grad_logits, found); });
-  report_later(found.alias({1}), [found, classes, ignore, shape = labels.shape()](int64_t position) {
-    refuse_label(int64_t(found.alias({1}, 1).item()), position, classes, ignore, shape);
+  const Device device = logits.device();
+  const Tensor found = Tensor::empty({2}, DType::kInt64, device);
+  const Labels view = labels_of(labels, logits, options);
+  dispatch(logits.dtype(), "cross_entropy", [&]<typename T>() {
+    Tensor scale_at;
+    Problem<T> problem = problem_of<T>(logits, view, options, scale_at);
+    problem.gradient = data<T>(grad_logits);
+    RowTile tile;
+    const unsigned blocks = plan(problem, tile);
+    const Tensor losses = Tensor::empty({int64_t(blocks)}, DType::kFloat64, device),
+                 bad = Tensor::empty({int64_t(blocks)}, DType::kInt64, device);
+    run(device, tile, blocks, problem, data<double>(losses), data<int64_t>(bad));
+    dispatch(loss.dtype(), "cross_entropy", [&]<typename L>() {
+      launch(device, "cross_entropy", Grid{1, kLastThreads}, finish<L>, data<double>(losses), data<int64_t>(bad), int(blocks),
+             problem.scale, problem.scale_at, view, data<L>(loss), data<int64_t>(found));
+    });
+  });
+  report_later(found.alias({1}),
+               [found, classes = view.classes, ignore = view.ignore, shape = labels.shape()](int64_t position) {
+                 refuse_label(int64_t(found.alias({1}, 1).item()), position, classes, ignore, shape);
+               });
+}
+
+void cross_entropy_backward(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options,
+                            const Tensor& grad_loss, Tensor& grad_logits) {
+  if (labels.numel() == 0) return;
+  const Labels view = labels_of(labels, logits, options);
+  dispatch(logits.dtype(), "cross_entropy", [&]<typename T>() {
+    Tensor scale_at;
+    Problem<T> problem = problem_of<T>(logits, view, options, scale_at);
+    problem.grad_loss = data<T>(grad_loss);
+    problem.gradient = data<T>(grad_logits);
+    RowTile tile;
+    const unsigned blocks = plan(problem, tile);
+    run(logits.device(), tile, blocks, problem, nullptr, nullptr);
   });
 }
 

@@ -24,6 +24,7 @@ struct Team {
   int64_t rows;        // of x
   int64_t block_rows;  // of a block
   int width;           // C
+  double share;        // 1 / C: divisions of doubles take some thirty instructions
 };
 
 template <bool kBlock>
@@ -36,15 +37,24 @@ __device__ double team_sum(double value, int size) {
   }
 }
 
-// Calls body(row, exists) for the team's rows; every thread of the block goes through as many rounds, since teams of a warp
-// sum together.
-template <class Body>
-__device__ void for_rows(const Team& team, const Body& body) {
+// Calls body(row, exists, load(row, exists)) for the team's rows; the next row is loaded before. Every thread of the block goes
+// through as many rounds, since teams of a warp sum together.
+template <class Load, class Body>
+__device__ void for_rows(const Team& team, const Load& load, const Body& body) {
   const int64_t begin = int64_t(blockIdx.x) * team.block_rows, end = std::min(team.rows, begin + team.block_rows);
   const int teams = int(blockDim.x) / team.size;
-  const int own = int(threadIdx.x) / team.size;
-  for (int64_t row = begin; row < end; row += teams) body(row + own, row + own < end);
+  int64_t row = begin + int(threadIdx.x) / team.size;
+  auto next = load(row, row < end);
+  for (int64_t round = begin; round < end; round += teams, row += teams) {
+    const auto current = next;
+    if (round + teams < end) next = load(row + teams, row + teams < end);
+    body(row, row < end, current);
+  }
 }
+
+// 1 / sqrt(x), to W.
+__device__ inline float inverse_root(double x, float) { return 1 / std::sqrt(float(x)); }
+__device__ inline double inverse_root(double x, double) { return 1 / std::sqrt(x); }
 
 // The values of an optional [C] vector that belong to this thread's packs.
 template <class W, int N, int K>
@@ -80,14 +90,14 @@ __global__ void __launch_bounds__(kThreads)
   W factor[K][N], shift[K][N];
   load_vector<W, N, K>(gamma, W(1), team, factor);
   load_vector<W, N, K>(beta, W(0), team, shift);
-  for_rows(team, [&](int64_t row, bool exists) {
-    const RowPacks<T, N, K> in(x + row * team.width, exists, team);
+  const auto load = [&](int64_t row, bool exists) { return RowPacks<T, N, K>(x + row * team.width, exists, team); };
+  for_rows(team, load, [&](int64_t row, bool exists, const RowPacks<T, N, K>& in) {
     W total = 0;
     for (int k = 0; k < K; ++k) {
       for (int i = 0; i < N; ++i) total += W(in.packs[k][i]);
     }
     // The variance is summed around a first mean, and both are corrected by what that mean's rounding left over.
-    const W first = W(team_sum<kBlock>(double(total), team.size) / team.width);
+    const W first = W(team_sum<kBlock>(double(total), team.size) * team.share);
     W left = 0, squares = 0;
     for (int k = 0; k < K; ++k) {
       if ((lane + k * team.size) * N >= team.width) continue;
@@ -97,9 +107,9 @@ __global__ void __launch_bounds__(kThreads)
         squares += d * d;
       }
     }
-    const double over = team_sum<kBlock>(double(left), team.size) / team.width;
-    const double spread = team_sum<kBlock>(double(squares), team.size) / team.width - over * over;
-    const W centre = W(double(first) + over), inverse = W(1 / std::sqrt((spread < 0 ? 0 : spread) + eps));
+    const double over = team_sum<kBlock>(double(left), team.size) * team.share;
+    const double spread = team_sum<kBlock>(double(squares), team.size) * team.share - over * over;
+    const W centre = W(double(first) + over), inverse = inverse_root((spread < 0 ? 0 : spread) + eps, W());
     if (!exists) return;
     if (lane == 0) means[row] = centre, inv_stds[row] = inverse;
     for (int k = 0; k < K; ++k) {
@@ -122,9 +132,15 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = int(threadIdx.x) % team.size;
   W factor[K][N], gamma_sums[K][N] = {}, beta_sums[K][N] = {};
   load_vector<W, N, K>(gamma, W(1), team, factor);
-  for_rows(team, [&](int64_t row, bool exists) {
+  struct Statistics {  // of a row; two rows of values would take too many registers
+    W centre, inverse;
+  };
+  const auto load = [&](int64_t row, bool exists) {
+    return exists ? Statistics{means[row], inv_stds[row]} : Statistics{};
+  };
+  for_rows(team, load, [&](int64_t row, bool exists, const Statistics& statistics) {
     const RowPacks<T, N, K> g(grad_y + row * team.width, exists, team), in(x + row * team.width, exists, team);
-    const W centre = exists ? means[row] : W(0), inverse = exists ? inv_stds[row] : W(0);
+    const W centre = statistics.centre, inverse = statistics.inverse;
     W h = 0, products = 0;
     for (int k = 0; k < K; ++k) {
       for (int i = 0; i < N; ++i) {
@@ -137,8 +153,8 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
     if (grad_x == nullptr) return;
-    const W h_mean = W(team_sum<kBlock>(double(h), team.size) / team.width);
-    const W product_mean = W(team_sum<kBlock>(double(products), team.size) / team.width);
+    const W h_mean = W(team_sum<kBlock>(double(h), team.size) * team.share);
+    const W product_mean = W(team_sum<kBlock>(double(products), team.size) * team.share);
     if (!exists) return;
     for (int k = 0; k < K; ++k) {
       const int c = (lane + k * team.size) * N;
@@ -245,7 +261,7 @@ bool with_team(int64_t rows, int64_t width, int64_t least_rows, int64_t most_row
       [&]<int N>() {
         const int64_t packs = width / N, threads = (packs + kPacks<T, N> - 1) / kPacks<T, N>;
         if (threads > kMostBlockThreads) return false;
-        Plan plan{{1, rows, 0, int(width)}, threads > 32, 0, 0};
+        Plan plan{{1, rows, 0, int(width), 1 / double(width)}, threads > 32, 0, 0};
         if (plan.block) plan.team.size = int((threads + 31) / 32 * 32);
         while (!plan.block && plan.team.size < threads) plan.team.size *= 2;
         plan.threads = unsigned(plan.block ? plan.team.size : kThreads);

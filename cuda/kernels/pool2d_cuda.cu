@@ -4,6 +4,9 @@
 
 #include "core/kernels/pool2d.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "core/kernels/reduce.h"
 #include "cuda/divide.h"
 #include "cuda/launch.h"
@@ -14,24 +17,52 @@ namespace {
 
 constexpr int64_t kLargeWindow = 16;  // cells
 
-// Places of packs of channels in [N, height, width, channels].
+// Places of packs of channels in some images of [N, height, width, channels], few enough to be counted in 32 bits.
 struct PackPlaces {
-  Divider packs, width, height;
-  PackPlaces(const Tensor& t, int pack) : packs(t.size(3) / pack), width(t.size(2)), height(t.size(1)) {}
+  Divisor packs, width, height;
+  int pixel;                   // values
+  int64_t first_image, first;  // the first image's number and that of its first pack
 };
 struct PackPlace {
-  int64_t image;
-  int32_t row, column;
-  int64_t pack;
+  int64_t image, index;  // index: of the pack in the whole tensor
+  int32_t row, column, pack;
 };
 EQ_HOST_DEVICE inline PackPlace place_of(const PackPlaces& places, int64_t i) {
   PackPlace place;
-  place.pack = places.packs.split(i);
-  place.column = int32_t(places.width.split(i));
-  place.row = int32_t(places.height.split(i));
-  place.image = i;
+  int whole = int(i);
+  const auto split = [&](const Divisor& divisor) {  // `whole` becomes the quotient
+    int rest = whole;
+    whole = divisor.divide(rest);
+    return rest;
+  };
+  place.index = places.first + i;
+  place.pack = split(places.packs);
+  place.column = split(places.width);
+  place.row = split(places.height);
+  place.image = places.first_image + whole;
   return place;
 }
+
+// Launches make(PackPlaces), a functor of the number of a pack, for all packs of N channels of `t`.
+template <int N, class Make>
+void for_packs(const Tensor& t, const char* name, const Make& make) {
+  const int64_t image = t.numel() / t.size(0) / N, most = std::max<int64_t>(1, std::numeric_limits<int32_t>::max() / image);
+  blocks_for(image, 1);  // an image of more packs than that is refused
+  for (int64_t first = 0; first < t.size(0); first += most) {
+    const PackPlaces places{Divisor(int(t.size(3) / N)), Divisor(int(t.size(2))), Divisor(int(t.size(1))), int(t.size(3)), first,
+                            first * image};
+    for_each(t.device(), name, image * std::min(most, t.size(0) - first), make(places));
+  }
+}
+
+// An axis whose readers are found without a division.
+struct ReadAxis : PoolAxis {
+  Divisor by_stride;
+  explicit ReadAxis(const PoolAxis& axis) : PoolAxis(axis), by_stride(axis.stride) {}
+  EQ_HOST_DEVICE PoolRange readers(int32_t cell) const {
+    return PoolAxis::readers(cell, [this](int32_t n) { return by_stride.quotient(n); });
+  }
+};
 
 // N indices, 16 bytes at a time where there are that many.
 template <int N>
@@ -61,13 +92,14 @@ struct MaxPool {
   int32_t* indices;  // or null
   EQ_HOST_DEVICE void operator()(int64_t i) const {
     const PackPlace at = place_of(outputs, i);
-    const int64_t pixel = outputs.packs.divisor() * N;  // elements
+    const int64_t pixel = outputs.pixel;
     const PoolRange row = rows.cells(at.row), column = columns.cells(at.column);
     const T* image = x + at.image * rows.in * columns.in * pixel + at.pack * N;
     Wide<T> best[N] = {};
     int32_t where[N] = {};
     bool first = true;
     for (int32_t r = row.begin; r < row.end; ++r) {
+      EQ_UNROLL(3)  // the usual window's: three loads on their way
       for (int32_t s = column.begin; s < column.end; ++s) {
         const int32_t cell = r * columns.in + s;
         const Pack<T, N> values = load_pack<T, N>(image + cell * pixel);
@@ -84,27 +116,28 @@ struct MaxPool {
     Pack<T, N> result;
 #pragma unroll
     for (int k = 0; k < N; ++k) result[k] = T(best[k]);
-    store_pack(y + i * N, result);
-    if (indices != nullptr) store_indices<N>(indices + i * N, where);
+    store_pack(y + at.index * N, result);
+    if (indices != nullptr) store_indices<N>(indices + at.index * N, where);
   }
 };
 
 template <class T, int N>
 struct MaxPoolBackward {
   PackPlaces cells;
-  PoolAxis rows, columns;
+  ReadAxis rows, columns;
   const T* grad_y;
   const int32_t* indices;
   T* grad_x;
   EQ_HOST_DEVICE void operator()(int64_t i) const {
     const PackPlace at = place_of(cells, i);
-    const int64_t pixel = cells.packs.divisor() * N, image = at.image * rows.out * columns.out;
+    const int64_t pixel = cells.pixel;
+    const int64_t start = at.image * rows.out * columns.out * pixel + at.pack * N;
     const PoolRange row = rows.readers(at.row), column = columns.readers(at.column);
     const int32_t self = at.row * columns.in + at.column;
     Wide<T> sums[N] = {};
     for (int32_t p = row.begin; p < row.end; ++p) {
       for (int32_t q = column.begin; q < column.end; ++q) {
-        const int64_t from = (image + int64_t(p) * columns.out + q) * pixel + at.pack * N;
+        const int64_t from = start + (int64_t(p) * columns.out + q) * pixel;
         int32_t where[N];
         load_indices<N>(indices + from, where);
         const Pack<T, N> gradients = load_pack<T, N>(grad_y + from);
@@ -115,7 +148,7 @@ struct MaxPoolBackward {
     Pack<T, N> result;
 #pragma unroll
     for (int k = 0; k < N; ++k) result[k] = T(sums[k]);
-    store_pack(grad_x + i * N, result);
+    store_pack(grad_x + at.index * N, result);
   }
 };
 
@@ -127,7 +160,7 @@ struct AveragePool {
   T* y;
   EQ_HOST_DEVICE void operator()(int64_t i) const {
     const PackPlace at = place_of(outputs, i);
-    const int64_t pixel = outputs.packs.divisor() * N;
+    const int64_t pixel = outputs.pixel;
     const PoolRange row = rows.cells(at.row), column = columns.cells(at.column);
     const T* image = x + at.image * rows.in * columns.in * pixel + at.pack * N;
     Wide<T> totals[N] = {};
@@ -145,7 +178,7 @@ struct AveragePool {
     Pack<T, N> result;
 #pragma unroll
     for (int k = 0; k < N; ++k) result[k] = T(totals[k] / count);
-    store_pack(y + i * N, result);
+    store_pack(y + at.index * N, result);
   }
 };
 
@@ -163,13 +196,13 @@ struct WindowShares {
 template <class T, int N>
 struct AveragePoolBackward {
   PackPlaces cells;
-  PoolAxis rows, columns;
+  ReadAxis rows, columns;
   const Wide<T>* shares;
   const T* grad_y;
   T* grad_x;
   EQ_HOST_DEVICE void operator()(int64_t i) const {
     const PackPlace at = place_of(cells, i);
-    const int64_t pixel = cells.packs.divisor() * N;
+    const int64_t pixel = cells.pixel;
     const PoolRange row = rows.readers(at.row), column = columns.readers(at.column);
     const T* image = grad_y + at.image * rows.out * columns.out * pixel + at.pack * N;
     Wide<T> sums[N] = {};
@@ -185,7 +218,7 @@ struct AveragePoolBackward {
     Pack<T, N> result;
 #pragma unroll
     for (int k = 0; k < N; ++k) result[k] = T(sums[k]);
-    store_pack(grad_x + i * N, result);
+    store_pack(grad_x + at.index * N, result);
   }
 };
 
@@ -255,8 +288,9 @@ void average_forward(const Tensor& x, Tensor& y, const PoolAxis& rows, const Poo
         x.size(3),
         [&]<int N>() {
           if (length(rows) * length(columns) < kLargeWindow) {
-            return for_each(x.device(), "average pooling", y.numel() / N,
-                            AveragePool<T, N>{PackPlaces(y, N), rows, columns, in, out});
+            return for_packs<N>(y, "average pooling", [&](const PackPlaces& outputs) {
+              return AveragePool<T, N>{outputs, rows, columns, in, out};
+            });
           }
           const int64_t packs = x.size(3) / N, blocks = (packs + 31) / 32;
           const int width = int((packs + blocks - 1) / blocks), lanes = kThreads / width;
@@ -281,8 +315,9 @@ void average_backward(const Tensor& grad_y, Tensor& grad_x, const PoolAxis& rows
     with_pack<T>(
         grad_x.size(3),
         [&]<int N>() {
-          for_each(grad_x.device(), "average pooling backward", grad_x.numel() / N,
-                   AveragePoolBackward<T, N>{PackPlaces(grad_x, N), rows, columns, data<Wide<T>>(shares), g, out});
+          for_packs<N>(grad_x, "average pooling backward", [&](const PackPlaces& cells) {
+            return AveragePoolBackward<T, N>{cells, ReadAxis(rows), ReadAxis(columns), data<Wide<T>>(shares), g, out};
+          });
         },
         g, out);
   });
@@ -299,8 +334,9 @@ void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& indices, const Pool2
     with_pack<T>(
         x.size(3),
         [&]<int N>() {
-          for_each(x.device(), "max_pool2d", y.numel() / N,
-                   MaxPool<T, N>{PackPlaces(y, N), pool_rows(x, y, options), pool_columns(x, y, options), in, out, where});
+          for_packs<N>(y, "max_pool2d", [&](const PackPlaces& outputs) {
+            return MaxPool<T, N>{outputs, pool_rows(x, y, options), pool_columns(x, y, options), in, out, where};
+          });
         },
         in, out, where);
   });
@@ -315,9 +351,10 @@ void max_pool2d_backward(const Tensor& grad_y, const Tensor& indices, Tensor& gr
     with_pack<T>(
         grad_x.size(3),
         [&]<int N>() {
-          for_each(grad_x.device(), "max_pool2d backward", grad_x.numel() / N,
-                   MaxPoolBackward<T, N>{PackPlaces(grad_x, N), pool_rows(grad_x, grad_y, options),
-                                         pool_columns(grad_x, grad_y, options), g, where, out});
+          for_packs<N>(grad_x, "max_pool2d backward", [&](const PackPlaces& cells) {
+            return MaxPoolBackward<T, N>{cells, ReadAxis(pool_rows(grad_x, grad_y, options)),
+                                         ReadAxis(pool_columns(grad_x, grad_y, options)), g, where, out};
+          });
         },
         g, where, out);
   });

@@ -1,57 +1,67 @@
-// Rows in registers: one pass over memory each way (cuda/class_rows.h).
+// One pass over memory each way (cuda/class_rows.h).
 
 #include "core/kernels/softmax.h"
-
-#include <limits>
 
 #include "cuda/class_rows.h"
 
 namespace eq::cuda {
 namespace {
 
-template <int kHeld>
-__device__ RowLane<kHeld> lane_of(const RowGrid& grid, int64_t rows, int width, int64_t& row) {
-  const int lanes = 1 << grid.log_lanes;
-  row = (int64_t(blockIdx.x) * kThreads + threadIdx.x) >> grid.log_lanes;
-  return {int(threadIdx.x) & (lanes - 1), lanes, row < rows ? width : 0};
+template <class T, bool kLong>
+__global__ void __launch_bounds__(kLong ? kThreads : kTileThreads)
+    softmax_kernel(RowTile tile, int64_t rows, bool logarithm, const T* __restrict__ x, T* __restrict__ y) {
+  using W = Wide<T>;
+  const TileRows block(tile, blockIdx.x, rows);
+  const RowPart<kLong> part(tile);
+  T* shared = shared_memory<T>();
+  if constexpr (!kLong) {
+    load_tile(tile, x + block.first, block.count, shared);
+    wait_for_copies<0>();
+    __syncthreads();
+  }
+  const T* in = kLong ? x + block.first : shared;
+  T* out = kLong ? y + block.first : shared;
+  const RowExponentials<T, kLong> exponentials(part, in);
+  if (logarithm) {
+    const W last = std::log(exponentials.total);
+    part.write(out, [&](int, int i) { return W(in[i]) - exponentials.top - last; });
+  } else {
+    const W factor = 1 / exponentials.total;
+    part.write(out, [&](int v, int i) { return exponentials(v, i) * factor; });
+  }
+  if constexpr (!kLong) {
+    __syncthreads();
+    store_tile(tile, shared, block.count, y + block.first);
+  }
 }
 
-template <class T, int kHeld>
-__global__ void softmax_kernel(RowGrid grid, int64_t rows, int width, bool logarithm, const T* x, T* y) {
+template <class T, bool kLong>
+__global__ void __launch_bounds__(kLong ? kThreads : kTileThreads)
+    softmax_backward_kernel(RowTile tile, int64_t rows, bool logarithm, const T* __restrict__ grad_y, const T* __restrict__ y,
+                            T* __restrict__ grad_x) {
   using W = Wide<T>;
-  int64_t at;
-  const RowLane<kHeld> row = lane_of<kHeld>(grid, rows, width, at);
-  const RowValues<T, kHeld> values(row, x + at * width);
-  constexpr W kNothing = -std::numeric_limits<W>::infinity();
-  W top = kNothing;
-  row.each([&](int v, int c) { top = Larger()(values(v, c), top); });
-  top = row.combine(top, kNothing, Larger());
+  const TileRows block(tile, blockIdx.x, rows);
+  const RowPart<kLong> part(tile);
+  T *shared = shared_memory<T>(), *shared_y = shared + tile.height * (tile.width + tile.pad);
+  if constexpr (!kLong) {
+    load_tile(tile, grad_y + block.first, block.count, shared);
+    load_tile(tile, y + block.first, block.count, shared_y);
+    wait_for_copies<0>();
+    __syncthreads();
+  }
+  const T *gradients = kLong ? grad_y + block.first : shared, *values = kLong ? y + block.first : shared_y;
+  T* out = kLong ? grad_x + block.first : shared;
   W total = 0;
-  row.each([&](int v, int c) { total += std::exp(values(v, c) - top); });
-  total = row.combine(total, W(0), Add());
-  const W last = logarithm ? std::log(total) : 1 / total;
-  T* out = y + at * width;
-  row.each([&](int v, int c) {
-    const W shifted = values(v, c) - top;
-    out[c] = T(logarithm ? shifted - last : std::exp(shifted) * last);
+  part.each([&](int, int i) { total += logarithm ? W(gradients[i]) : W(gradients[i]) * W(values[i]); });
+  total = part.combine(total, W(0), Add());
+  part.write(out, [&](int, int i) {
+    const W gradient = W(gradients[i]), value = W(values[i]);
+    return logarithm ? gradient - exp_difference(value) * total : value * (gradient - total);
   });
-}
-
-template <class T, int kHeld>
-__global__ void softmax_backward_kernel(RowGrid grid, int64_t rows, int width, bool logarithm, const T* grad_y, const T* y,
-                                        T* grad_x) {
-  using W = Wide<T>;
-  int64_t at;
-  const RowLane<kHeld> row = lane_of<kHeld>(grid, rows, width, at);
-  const RowValues<T, kHeld> gradients(row, grad_y + at * width), values(row, y + at * width);
-  W total = 0;
-  row.each([&](int v, int c) { total += logarithm ? gradients(v, c) : gradients(v, c) * values(v, c); });
-  total = row.combine(total, W(0), Add());
-  T* out = grad_x + at * width;
-  row.each([&](int v, int c) {
-    const W gradient = gradients(v, c), value = values(v, c);
-    out[c] = T(logarithm ? gradient - std::exp(value) * total : value * (gradient - total));
-  });
+  if constexpr (!kLong) {
+    __syncthreads();
+    store_tile(tile, shared, block.count, grad_x + block.first);
+  }
 }
 
 }  // namespace
@@ -59,9 +69,12 @@ __global__ void softmax_backward_kernel(RowGrid grid, int64_t rows, int width, b
 void softmax_forward(const Tensor& x, bool logarithm, Tensor& y) {
   const int64_t width = x.size(-1), rows = x.numel() / width;
   dispatch(x.dtype(), "softmax", [&]<typename T>() {
-    with_rows(width, [&]<int kHeld>(RowGrid grid) {
-      launch(x.device(), "softmax", Grid{blocks_for(rows, grid.rows_per_block()), kThreads}, softmax_kernel<T, kHeld>, grid,
-             rows, width, logarithm, data<T>(x), data<T>(y));
+    const T* in = data<T>(x);
+    T* out = data<T>(y);
+    const RowTile tile = row_tile<T>(width, in, out);
+    with_length(tile, [&]<bool kLong>() {
+      launch(x.device(), "softmax", Grid{blocks_for(rows, tile.height), tile.threads(), tile.shared_bytes<T>()},
+             softmax_kernel<T, kLong>, tile, rows, logarithm, in, out);
     });
   });
 }
@@ -69,9 +82,12 @@ void softmax_forward(const Tensor& x, bool logarithm, Tensor& y) {
 void softmax_backward(const Tensor& grad_y, const Tensor& y, bool logarithm, Tensor& grad_x) {
   const int64_t width = y.size(-1), rows = y.numel() / width;
   dispatch(y.dtype(), "softmax", [&]<typename T>() {
-    with_rows(width, [&]<int kHeld>(RowGrid grid) {
-      launch(y.device(), "softmax backward", Grid{blocks_for(rows, grid.rows_per_block()), kThreads},
-             softmax_backward_kernel<T, kHeld>, grid, rows, width, logarithm, data<T>(grad_y), data<T>(y), data<T>(grad_x));
+    const T *g = data<T>(grad_y), *values = data<T>(y);
+    T* out = data<T>(grad_x);
+    const RowTile tile = row_tile<T>(width, g, values, out);
+    with_length(tile, [&]<bool kLong>() {
+      launch(y.device(), "softmax backward", Grid{blocks_for(rows, tile.height), tile.threads(), 2 * tile.shared_bytes<T>()},
+             softmax_backward_kernel<T, kLong>, tile, rows, logarithm, g, values, out);
     });
   });
 }

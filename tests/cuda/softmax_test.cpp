@@ -48,14 +48,30 @@ void check_cross_entropy(const cases::CrossEntropyCase& c) {
 
 TEST_CASE("cuda: softmax and log_softmax", "[cuda][softmax]") {
   EQ_NEED_CUDA();
-  const Shape shapes[] = {{5, 1},   {4, 2},   {2, 3, 4, 11}, {2, 16},  {70, 19}, {33, 33},  {3, 128}, {3, 129},
-                          {9, 150}, {5, 255}, {2, 256},      {130, 9}, {2, 257}, {1, 1000}, {0, 3}};
+  // One to 16 threads a row; rows of odd and even numbers of packs; tiles that are not full, and several of them.
+  const Shape shapes[] = {{5, 1},   {4, 2},   {2, 3, 4, 11}, {2, 16},  {70, 19}, {33, 33},  {3, 128}, {3, 129}, {260, 3},
+                          {9, 150}, {5, 255}, {2, 256},      {130, 9}, {2, 257}, {1, 1000}, {0, 3},   {129, 8}, {7, 24},
+                          {66, 25}, {5, 40},  {34, 48},      {3, 96},  {9, 97},  {17, 192}, {2, 193}};
   for (const Shape& shape : shapes) {
     const Input x{random_tensor(shape, 1).mul_(3)};
     check_parity(
         "softmax " + to_string(shape), [](const std::vector<Tensor>& in) { return softmax(in[0]); }, {x}, kTwice);
     check_parity("log_softmax " + to_string(shape), [](const std::vector<Tensor>& in) { return log_softmax(in[0]); }, {x},
                  {.bfloat16 = 3e-2});
+  }
+}
+
+TEST_CASE("cuda: softmax and cross-entropy of arrays that do not begin on 16 bytes", "[cuda][softmax][cross_entropy]") {
+  EQ_NEED_CUDA();
+  const auto behind_first = [](const Tensor& x) { return x.alias({x.size(0) - 1, x.size(1)}, x.size(1)); };
+  const Tensor labels = labels_of({150}, 5, 0.1, DType::kUInt8).to(Device::cuda());
+  for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
+    const Tensor whole = random_tensor({151, 5}, 1).to(dtype).to(Device::cuda()), aligned = behind_first(whole).clone();
+    Tensor moved = behind_first(whole);
+    CHECK(bit_equal(softmax(moved).to(Device::cpu()), softmax(aligned).to(Device::cpu())));
+    const Tensor gradients[] = {moved.detach().set_requires_grad(), aligned.detach().set_requires_grad()};
+    for (const Tensor& x : gradients) cross_entropy(x, labels).backward();
+    CHECK(bit_equal(gradients[0].grad().to(Device::cpu()), gradients[1].grad().to(Device::cpu())));
   }
 }
 
@@ -89,11 +105,29 @@ TEST_CASE("cuda: cross-entropy over several blocks and long rows", "[cuda][cross
       {"eight a thread", {11, 255}, DType::kUInt8, Reduction::kSum, true},
   };
   for (const auto& c : large) check_cross_entropy(c);
-  // So many rows that a block goes through several rounds of them; one look at the loss is enough.
-  const Tensor logits = random_tensor({530000, 2}, 2, DType::kFloat32), labels = labels_of({530000}, 2, 0.1, DType::kInt32);
-  const NoGradGuard no_grad;
-  CHECK(cross_entropy(logits.to(Device::cuda()), labels.to(Device::cuda())).item() ==
-        Approx(cross_entropy(logits, labels).item()).epsilon(1e-6));
+  // So many rows that a block goes through several tiles of them.
+  const Tensor labels = labels_of({530000}, 2, 0.1, DType::kInt32);
+  Tensor on_cpu = random_tensor({530000, 2}, 2, DType::kFloat32).set_requires_grad();
+  Tensor on_gpu = on_cpu.detach().to(Device::cuda()).set_requires_grad();
+  CrossEntropyOptions sum;
+  sum.reduction = Reduction::kSum;
+  const Tensor expected = cross_entropy(on_cpu, labels, sum), loss = cross_entropy(on_gpu, labels.to(Device::cuda()), sum);
+  CHECK(loss.item() == Approx(expected.item()).epsilon(1e-6));
+  expected.backward();
+  loss.backward();
+  check_close(on_gpu.grad().to(Device::cpu()), on_cpu.grad(), 1e-6);
+}
+
+TEST_CASE("cuda: cross-entropy's gradient is scaled, and survives a second backward", "[cuda][cross_entropy]") {
+  EQ_NEED_CUDA();
+  const Tensor labels = labels_of({40}, 7, 0.1, DType::kUInt8).to(Device::cuda());
+  Tensor once = random_tensor({40, 7}, 4, DType::kFloat32).to(Device::cuda()).set_requires_grad();
+  Tensor twice = once.detach().clone().set_requires_grad();
+  (cross_entropy(once, labels) * 3).backward();
+  const Tensor loss = cross_entropy(twice, labels);
+  loss.backward({}, true);
+  (loss * 2).backward();
+  check_close(twice.grad().to(Device::cpu()), once.grad().to(Device::cpu()), 1e-7);
 }
 
 TEST_CASE("cuda: cross-entropy ignores NaN logits at ignored positions, and shows others", "[cuda][cross_entropy]") {
