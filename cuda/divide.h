@@ -6,6 +6,7 @@
 
 #include "core/host_device.h"
 #include "core/shape.h"
+#include "cuda/pack.h"
 
 namespace eq::cuda {
 
@@ -64,8 +65,9 @@ struct GatherPlan {
   }
   EQ_HOST_DEVICE int64_t place(int64_t i) const {
     int64_t from = 0;
-    for (int axis = rank - 1; axis >= 0; --axis) from += extent[axis].split(i) * step[axis];
-    return from;
+    EQ_UNROLL(1)
+    for (int axis = rank - 1; axis > 0; --axis) from += extent[axis].split(i) * step[axis];
+    return from + i * step[0];
   }
 };
 

@@ -1,59 +1,60 @@
 #include "core/kernels/assign.h"
 
-#include "cuda/launch.h"
+#include "cuda/map.h"
 
 namespace eq::cuda {
 namespace {
 
 template <class T>
-struct Fill {
-  T* out;
+struct Constant {
   T value;
-  EQ_HOST_DEVICE void operator()(int64_t i) const { out[i] = value; }
+  EQ_HOST_DEVICE T operator()() const { return value; }
 };
 
-template <class From, class To>
-struct Convert {
-  const From* in;
-  To* out;
-  EQ_HOST_DEVICE void operator()(int64_t i) const { out[i] = static_cast<To>(in[i]); }
+template <class To>
+struct ConvertTo {
+  template <class From>
+  EQ_HOST_DEVICE To operator()(From x) const { return static_cast<To>(x); }
 };
 
 template <class T>
 struct AddScaled {
-  T* out;
-  const T* in;
   Wide<T> scale;
-  EQ_HOST_DEVICE void operator()(int64_t i) const { out[i] = T(Wide<T>(out[i]) + scale * Wide<T>(in[i])); }
+  EQ_HOST_DEVICE T operator()(T x, T other) const { return T(Wide<T>(x) + scale * Wide<T>(other)); }
 };
 
 template <class T>
 struct ScaleBy {
-  T* out;
   Wide<T> factor;
-  EQ_HOST_DEVICE void operator()(int64_t i) const { out[i] = T(Wide<T>(out[i]) * factor); }
+  EQ_HOST_DEVICE T operator()(T x) const { return T(Wide<T>(x) * factor); }
 };
 
 }  // namespace
 
 void fill(Tensor& x, double value) {
-  dispatch_all(x.dtype(), [&]<typename T>() { for_each(x.device(), "fill", x.numel(), Fill<T>{data<T>(x), T(value)}); });
+  dispatch_all(x.dtype(), [&]<typename T>() { map(x.device(), "fill", x.numel(), Constant<T>{T(value)}, data<T>(x)); });
 }
 
 void convert(const Tensor& x, Tensor& y) {
   dispatch_all(x.dtype(), [&]<typename From>() {
-    dispatch_all(y.dtype(), [&]<typename To>() { for_each(x.device(), "convert", x.numel(), Convert<From, To>{data<From>(x), data<To>(y)}); });
+    dispatch_all(y.dtype(), [&]<typename To>() {
+      map(x.device(), "convert", x.numel(), ConvertTo<To>(), data<To>(y), Whole<From>{data<From>(x)});
+    });
   });
 }
 
 void add_scaled(Tensor& x, const Tensor& other, double scale) {
   dispatch(x.dtype(), "add_", [&]<typename T>() {
-    for_each(x.device(), "add_", x.numel(), AddScaled<T>{data<T>(x), data<T>(other), Wide<T>(scale)});
+    T* out = data<T>(x);
+    map(x.device(), "add_", x.numel(), AddScaled<T>{Wide<T>(scale)}, out, Whole<T>{out}, Whole<T>{data<T>(other)});
   });
 }
 
 void scale_by(Tensor& x, double factor) {
-  dispatch(x.dtype(), "mul_", [&]<typename T>() { for_each(x.device(), "mul_", x.numel(), ScaleBy<T>{data<T>(x), Wide<T>(factor)}); });
+  dispatch(x.dtype(), "mul_", [&]<typename T>() {
+    T* out = data<T>(x);
+    map(x.device(), "mul_", x.numel(), ScaleBy<T>{Wide<T>(factor)}, out, Whole<T>{out});
+  });
 }
 
 }  // namespace eq::cuda

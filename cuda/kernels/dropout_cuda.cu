@@ -6,9 +6,7 @@
 #include <cmath>
 
 #include "core/philox.h"
-#include "cuda/divide.h"
-#include "cuda/launch.h"
-#include "cuda/pack.h"
+#include "cuda/map.h"
 
 namespace eq::cuda {
 namespace {
@@ -74,22 +72,10 @@ struct KeepChannels {
   }
 };
 
-template <class T, int N>
-struct MaskChannels {
-  const T* x;
-  const uint8_t* kept;
-  T* y;
-  Divider packs, pixels;  // packs of a pixel, pixels of an image
+template <class T>
+struct Mask {
   Wide<T> scale;
-  EQ_HOST_DEVICE void operator()(int64_t i) const {
-    int64_t rest = i;
-    const int64_t pack = packs.split(rest), image = pixels.quotient(rest);
-    const Pack<uint8_t, N> keep = load_pack<uint8_t, N>(kept + (image * packs.divisor() + pack) * N);
-    Pack<T, N> values = load_pack<T, N>(x + i * N);
-#pragma unroll
-    for (int k = 0; k < N; ++k) values[k] = keep[k] ? T(Wide<T>(values[k]) * scale) : T(0);
-    store_pack(y + i * N, values);
-  }
+  EQ_HOST_DEVICE T operator()(T x, uint8_t keep) const { return keep ? T(Wide<T>(x) * scale) : T(0); }
 };
 
 }  // namespace
@@ -107,21 +93,14 @@ void dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream, Tensor& 
 
 void channel_dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream, Tensor& y) {
   if (x.numel() == 0) return;
-  const int64_t channels = x.size(-1), masks = x.size(0) * channels;
-  const Tensor kept = Tensor::empty({masks}, DType::kUInt8, x.device());
-  for_each(x.device(), "channel_dropout", (masks + 3) / 4,
-           KeepChannels{seed, stream, threshold_of(p), masks, data<uint8_t>(kept)});
+  Shape own = x.shape();
+  for (int axis = 1; axis < x.rank() - 1; ++axis) own.set(axis, 1);
+  const int64_t masks = own.numel();
+  const Tensor kept = Tensor::empty(own, DType::kUInt8, x.device());
+  for_each(x.device(), "channel_dropout", (masks + 3) / 4, KeepChannels{seed, stream, threshold_of(p), masks, data<uint8_t>(kept)});
   dispatch(x.dtype(), "channel_dropout", [&]<typename T>() {
-    const T* in = data<T>(x);
-    T* out = data<T>(y);
-    with_pack<T>(
-        channels,
-        [&]<int N>() {
-          for_each(x.device(), "channel_dropout", x.numel() / N,
-                   MaskChannels<T, N>{in, data<uint8_t>(kept), out, Divider(channels / N), Divider(x.numel() / masks),
-                                      Wide<T>(1 / (1 - p))});
-        },
-        in, out);
+    map(x.device(), "channel_dropout", x.numel(), Mask<T>{Wide<T>(1 / (1 - p))}, data<T>(y), Whole<T>{data<T>(x)},
+        Spread<uint8_t>(data<uint8_t>(kept), own, x.shape()));
   });
 }
 

@@ -1,109 +1,96 @@
 #include "core/kernels/elementwise.h"
 
-#include "cuda/launch.h"
+#include "cuda/map.h"
 
 namespace eq::cuda {
 namespace {
 
 // What a formula does not read is not loaded: NaN, as on the CPU.
-template <class T>
-EQ_HOST_DEVICE Wide<T> load(const T* from, int64_t i) {
-  return from == nullptr ? Wide<T>(NAN) : Wide<T>(from[i]);
-}
 
 template <class Formula, class T>
 struct Unary {
-  const T* x;
-  T* y;
   Wide<T> p, q;
-  EQ_HOST_DEVICE void operator()(int64_t i) const { y[i] = T(Formula::f(Wide<T>(x[i]), p, q)); }
+  EQ_HOST_DEVICE T operator()(T x) const { return T(Formula::f(Wide<T>(x), p, q)); }
 };
 
 template <class Formula, class T>
 struct UnarySlope {
-  const T *grad_y, *x, *y;
-  T* grad_x;
-  Wide<T> p, q;
-  EQ_HOST_DEVICE void operator()(int64_t i) const {
-    grad_x[i] = T(Wide<T>(grad_y[i]) * Formula::slope(load(x, i), load(y, i), p, q));
+  using W = Wide<T>;
+  W p, q;
+  EQ_HOST_DEVICE T operator()(T grad_y) const { return T(W(grad_y) * Formula::slope(W(NAN), W(NAN), p, q)); }
+  EQ_HOST_DEVICE T operator()(T grad_y, T kept) const {
+    constexpr bool kX = Formula::kReads == Reads::kX;
+    return T(W(grad_y) * Formula::slope(kX ? W(kept) : W(NAN), kX ? W(NAN) : W(kept), p, q));
   }
 };
-
-struct Places {
-  int64_t a, b;
-};
-EQ_HOST_DEVICE Places places_of(const BroadcastPlan& plan, int64_t i) {
-  Places places = {0, 0};
-  for (int axis = plan.rank - 1; axis >= 0; --axis) {
-    const int64_t index = i % plan.extent[axis];
-    i /= plan.extent[axis];
-    places.a += index * plan.stride_a[axis];
-    places.b += index * plan.stride_b[axis];
-  }
-  return places;
-}
 
 template <class Formula, class T>
 struct Binary {
-  BroadcastPlan plan;
-  const T *a, *b;
-  T* y;
-  EQ_HOST_DEVICE void operator()(int64_t i) const {
-    const Places at = places_of(plan, i);
-    y[i] = T(Formula::f(Wide<T>(a[at.a]), Wide<T>(b[at.b])));
-  }
+  EQ_HOST_DEVICE T operator()(T a, T b) const { return T(Formula::f(Wide<T>(a), Wide<T>(b))); }
 };
 
 template <class Formula, class T, int argument>
 struct BinarySlope {
-  BroadcastPlan plan;
-  const T *grad_y, *a, *b;
-  T* grad;
-  EQ_HOST_DEVICE void operator()(int64_t i) const {
-    const Places at = places_of(plan, i);
-    const Wide<T> left = load(a, at.a), right = load(b, at.b);
-    grad[i] = T(Wide<T>(grad_y[i]) * (argument == 0 ? Formula::slope_a(left, right) : Formula::slope_b(left, right)));
-  }
+  using W = Wide<T>;
+  EQ_HOST_DEVICE static W slope(W a, W b) { return argument == 0 ? Formula::slope_a(a, b) : Formula::slope_b(a, b); }
+  EQ_HOST_DEVICE T operator()(T grad_y) const { return T(W(grad_y) * slope(W(NAN), W(NAN))); }
+  EQ_HOST_DEVICE T operator()(T grad_y, T a, T b) const { return T(W(grad_y) * slope(W(a), W(b))); }
 };
 
 }  // namespace
 
 void unary_forward(UnaryOp op, const Tensor& x, double p, double q, Tensor& y) {
   dispatch(x.dtype(), "an elementwise operator", [&]<typename T>() {
+    const Whole<T> in{data<T>(x)};
+    T* out = data<T>(y);
     with_formula(op, [&]<typename Formula>() {
-      for_each(x.device(), Formula::kName, x.numel(), Unary<Formula, T>{data<T>(x), data<T>(y), Wide<T>(p), Wide<T>(q)});
+      map(x.device(), Formula::kName, x.numel(), Unary<Formula, T>{Wide<T>(p), Wide<T>(q)}, out, in);
     });
   });
 }
 
 void unary_backward(UnaryOp op, const Tensor& grad_y, const Tensor& x, const Tensor& y, double p, double q, Tensor& grad_x) {
   dispatch(grad_y.dtype(), "an elementwise operator", [&]<typename T>() {
+    const Whole<T> in{data<T>(grad_y)}, from_x{data<T>(x)}, from_y{data<T>(y)};
+    T* out = data<T>(grad_x);
     with_formula(op, [&]<typename Formula>() {
-      for_each(grad_y.device(), Formula::kName, grad_y.numel(),
-               UnarySlope<Formula, T>{data<T>(grad_y), data<T>(x), data<T>(y), data<T>(grad_x), Wide<T>(p), Wide<T>(q)});
+      const UnarySlope<Formula, T> slope{Wide<T>(p), Wide<T>(q)};
+      if constexpr (Formula::kReads == Reads::kNothing) {
+        map(grad_y.device(), Formula::kName, grad_y.numel(), slope, out, in);
+      } else {
+        map(grad_y.device(), Formula::kName, grad_y.numel(), slope, out, in, Formula::kReads == Reads::kX ? from_x : from_y);
+      }
     });
   });
 }
 
 void binary_forward(BinaryOp op, const Tensor& a, const Tensor& b, Tensor& y) {
-  const BroadcastPlan plan = plan_broadcast(a.shape(), b.shape(), y.shape());
   dispatch(y.dtype(), "an elementwise operator", [&]<typename T>() {
-    with_formula(op, [&]<typename Formula>() {
-      for_each(y.device(), Formula::kName, y.numel(), Binary<Formula, T>{plan, data<T>(a), data<T>(b), data<T>(y)});
-    });
+    const Spread<T> left(data<T>(a), a.shape(), y.shape()), right(data<T>(b), b.shape(), y.shape());
+    T* out = data<T>(y);
+    with_formula(op, [&]<typename Formula>() { map(y.device(), Formula::kName, y.numel(), Binary<Formula, T>(), out, left, right); });
   });
 }
 
 void binary_backward(BinaryOp op, int argument, const Tensor& grad_y, const Tensor& a, const Tensor& b, Tensor& grad) {
-  // Where the formula reads nothing, a and b may be undefined: their places do not matter then.
-  const BroadcastPlan plan = plan_broadcast(a.defined() ? a.shape() : grad.shape(), b.defined() ? b.shape() : grad.shape(), grad.shape());
   dispatch(grad.dtype(), "an elementwise operator", [&]<typename T>() {
+    // Where the formula reads nothing, a and b may be undefined.
+    const Whole<T> in{data<T>(grad_y)};
+    const Spread<T> left(data<T>(a), a.defined() ? a.shape() : grad.shape(), grad.shape());
+    const Spread<T> right(data<T>(b), b.defined() ? b.shape() : grad.shape(), grad.shape());
+    T* out = data<T>(grad);
     with_formula(op, [&]<typename Formula>() {
-      const T *left = data<T>(a), *right = data<T>(b), *g = data<T>(grad_y);
+      const auto run = [&](const auto& slope) {
+        if constexpr (Formula::kReads == Reads::kNothing) {
+          map(grad.device(), Formula::kName, grad.numel(), slope, out, in);
+        } else {
+          map(grad.device(), Formula::kName, grad.numel(), slope, out, in, left, right);
+        }
+      };
       if (argument == 0) {
-        for_each(grad.device(), Formula::kName, grad.numel(), BinarySlope<Formula, T, 0>{plan, g, left, right, data<T>(grad)});
+        run(BinarySlope<Formula, T, 0>());
       } else {
-        for_each(grad.device(), Formula::kName, grad.numel(), BinarySlope<Formula, T, 1>{plan, g, left, right, data<T>(grad)});
+        run(BinarySlope<Formula, T, 1>());
       }
     });
   });

@@ -19,13 +19,17 @@ Order order();
 void run(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()>& kernel);
 unsigned char* shared_memory();
 
+// Inlined into two loops, a body may be compiled into two roundings.
+template <class Body>
+[[gnu::noinline, gnu::noclone]] void call(const Body& body, int64_t i) { body(i); }
+
 // Items that do not communicate.
 template <class Body>
 void for_each(int64_t count, const Body& body) {
   if (order() == Order::kForward) {
-    for (int64_t i = 0; i < count; ++i) body(i);
+    for (int64_t i = 0; i < count; ++i) call(body, i);
   } else {
-    for (int64_t i = count - 1; i >= 0; --i) body(i);
+    for (int64_t i = count - 1; i >= 0; --i) call(body, i);
   }
 }
 

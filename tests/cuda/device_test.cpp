@@ -33,6 +33,43 @@ TEST_CASE("cuda: a tensor changes in place and converts", "[cuda][device]") {
   CHECK(Tensor::full({}, 3, DType::kFloat64, Device::cuda()).item() == 3);
 }
 
+TEST_CASE("cuda: conversion between all types, in packs and out of them", "[cuda][device]") {
+  EQ_NEED_CUDA();
+  const DType types[] = {DType::kFloat32, DType::kFloat64, DType::kInt32, DType::kInt64, DType::kUInt8, DType::kBFloat16, DType::kBool};
+  Tensor values = Tensor::empty({1031}, DType::kFloat64);
+  for (int64_t i = 0; i < values.numel(); ++i) values.data<double>()[i] = double(i * 7 % 101);  // exact in every type but bool
+  for (const DType from : types) {
+    const Tensor here = values.to(from), there = here.to(Device::cuda());
+    for (const DType to : types) {
+      INFO(name_of(from) << " to " << name_of(to));
+      CHECK(bit_equal(there.to(to).to(Device::cpu()), here.to(to)));
+      CHECK(bit_equal(there.alias({1027}, 3).to(to).to(Device::cpu()), here.alias({1027}, 3).to(to)));
+    }
+    CHECK(bit_equal(Tensor::full({1031}, 1, from, Device::cuda()).to(Device::cpu()), Tensor::full({1031}, 1, from)));
+  }
+}
+
+TEST_CASE("cuda: a part of a tensor changes in place and its neighbours do not", "[cuda][device]") {
+  EQ_NEED_CUDA();
+  for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16}) {
+    for (const int64_t begin : {0, 1, 8}) {
+      for (const int64_t count : {1, 16, 1000, 1001}) {
+        INFO(name_of(dtype) << ", " << count << " from " << begin);
+        const int64_t size = begin + count + 9;
+        const Tensor other = Tensor::full({size}, 2, dtype, Device::cuda());
+        Tensor x = Tensor::full({size}, 1.5, dtype, Device::cuda()), part = x.alias({count}, begin);
+        part.add_(other.alias({count}, 9), 0.25).mul_(3);
+        std::vector<double> expected(size_t(size), 1.5);
+        std::fill_n(expected.begin() + begin, count, 6.0);
+        CHECK(x.to(DType::kFloat64).to_vector<double>() == expected);
+        part.fill_(-1);
+        std::fill_n(expected.begin() + begin, count, -1.0);
+        CHECK(x.to(DType::kFloat64).to_vector<double>() == expected);
+      }
+    }
+  }
+}
+
 TEST_CASE("cuda: tensors on two devices in one operator are refused by name", "[cuda][device]") {
   EQ_NEED_CUDA();
   const Tensor here = random_tensor({2, 3}, 1, DType::kFloat32), there = here.to(Device::cuda());
