@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/allocator.h"
+#include "core/parallel.h"
 #include "cuda/handle.h"
 #include "cuda/launch.h"
 #include "cuda/per_device.h"
@@ -81,8 +82,16 @@ DeviceState& state_of(int index) {
   return state;
 }
 
-// Uploads above this go through the staging buffer piece by piece.
-constexpr size_t kStagingBytes = size_t{32} << 20;
+// Uploads above this go through the staging buffers piece by piece: one is copied to the device while the next is filled.
+constexpr size_t kStagingBytes = size_t{8} << 20;
+constexpr size_t kGrainBytes = size_t{1} << 20;  // of a host thread: one alone fills a buffer slower than the device takes it
+
+void copy_on_host(void* to, const void* from, size_t bytes) {
+  parallel_for(int64_t((bytes + kGrainBytes - 1) / kGrainBytes), 1, [&](int64_t begin, int64_t end) {
+    const size_t first = size_t(begin) * kGrainBytes, last = std::min(bytes, size_t(end) * kGrainBytes);
+    std::memcpy(static_cast<char*>(to) + first, static_cast<const char*>(from) + first, last - first);
+  });
+}
 
 void look_at_reports(DeviceState& state) {
   std::vector<PendingReport> reports;
@@ -144,7 +153,7 @@ void copy_to_device(void* to, const void* from, size_t bytes, int index) {
       EQ_CUDA_CHECK(cudaMallocHost(&buffer.memory, piece));
       buffer.bytes = piece;
     }
-    std::memcpy(buffer.memory, static_cast<const char*>(from) + done, piece);
+    copy_on_host(buffer.memory, static_cast<const char*>(from) + done, piece);
     EQ_CUDA_CHECK(cudaMemcpyAsync(static_cast<char*>(to) + done, buffer.memory, piece, cudaMemcpyHostToDevice, state.stream));
     EQ_CUDA_CHECK(cudaEventRecord(buffer.done.get(), state.stream));
     done += piece;
