@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<T>) channel_moments_kernel(C
     const Pack<T, N> own = load_pack<T, N>(from);
     const Pack<T, N> common = load_pack<T, N>(x + task.sample * grid.rows * grid.channels + task.channel);
     W sum[N] = {}, square[N] = {};
-    EQ_UNROLL(8)
+    EQ_UNROLL(4)
     for (int k = 1; k < task.count; ++k) {
       const Pack<T, N> value = load_pack<T, N>(from + k * task.stride);
       for (int i = 0; i < N; ++i) {
@@ -231,7 +231,7 @@ void channel_finish(Device device, int64_t samples, int64_t chunks, int64_t chan
 template <class T, class Finish>
 void channel_moments(const Tensor& x, const ChannelLayout& layout, const Finish& finish) {
   const T* from = data<T>(x);
-  with_pack<T, kNarrow<T>>(
+  with_pack<T>(
       layout.channels,
       [&]<int N>() {
         const ChannelGrid grid = sums_grid<T, N>(layout);

@@ -6,6 +6,7 @@
 // Where a cell has many outputs along both axes there are few threads, so columns are gathered first, into [N, out_h, w, C]
 // sums in Wide<T>, and rows from there.
 
+#include <cstdlib>
 #include "cuda/async_copy.h"
 #include "cuda/kernels/bilinear_cuda.h"
 #include "cuda/strips.h"
@@ -14,7 +15,6 @@
 namespace eq::cuda {
 namespace {
 
-constexpr int kMostRows = 64;             // of outputs, whose taps a block holds at once
 constexpr int64_t kMostReads = 16;        // of a cell in one step; above, columns first
 constexpr int kHeld = 4;                  // weights of a column's outputs that a thread keeps
 constexpr size_t kMostShared = 72 << 10;  // bytes of rows of outputs: three blocks of a multiprocessor have room for them
@@ -26,6 +26,8 @@ struct GatherBranch {
   To* to;  // [N, h, w, channels]
   int64_t h, w, out_h, out_w, channels;
   Constant<Wide<To>> scale;
+  const AxisTap<Wide<To>>* row_taps;                // [out_h]
+  const AxisReach<Wide<To>>*row_reaches, *reaches;  // [h], [w]
   // block = ((image * down + chunk) * across + cells) * tile.columns + channels; a tile is `height` cells wide
   Tile tile;
   unsigned across, down;
@@ -38,65 +40,14 @@ struct GatherPlan {
   GatherBranch<From, To> branches[kMostBranches];
   int count;
   unsigned blocks;
-  Reading reading;
   int slots;   // pixels of outputs that a stage has room for
   int stages;  // rows of outputs in shared memory: 2 or 4
 };
-
-// The outputs that read the cells [first, last].
-struct Span {
-  int begin, end;
-};
-EQ_HOST_DEVICE inline Span outputs_of(int64_t first, int64_t last, int64_t in, int64_t out, Reading reading) {
-  if (reading == Reading::kNearest) return {int(nearest_begin(first, in, out)), int(nearest_begin(last + 1, in, out))};
-  const bool align_corners = reading == Reading::kAlignedCorners;
-  const int begin = int(bilinear_begin(first, in, out, align_corners)), end = int(bilinear_end(last, in, out, align_corners));
-  return {begin, begin < end ? end : begin};
-}
-
-// What a column of cells gathers: `count` outputs from `at` on, the k-th with the weight 1 - |t| where t = start + k step, cut
-// off at the borders to [low, high].
-template <class W>
-struct Reach {
-  int at, count;
-  W start, low, high, step;
-
-  __device__ W weight(int k) const {
-    const W t = start + W(k) * step;
-    return W(1) - std::abs(std::max(low, std::min(high, t)));
-  }
-};
-
-template <class W>
-__device__ Reach<W> reach_of(int64_t cell, int64_t in, int64_t out, Reading reading) {
-  const Span span = outputs_of(cell, cell, in, out, reading);
-  if (reading == Reading::kNearest) return {span.begin, span.end - span.begin, W(0), W(0), W(0), W(0)};
-  const bool align_corners = reading == Reading::kAlignedCorners;
-  const BilinearCoordinate s = bilinear_coordinate(span.begin, in, out, align_corners);
-  const W step = !align_corners ? W(double(in) / double(out)) : out == 1 ? W(0) : W(double(in - 1) / double(out - 1));
-  return {span.begin, span.end - span.begin, W(double(s.numerator - cell * s.denominator) / double(s.denominator)),
-          W(cell == 0 ? 0 : -1), W(cell == in - 1 ? 0 : 1), step};
-}
-
-// The cell that a row of outputs reads, and the weights of it and of the next.
-template <class W>
-struct RowTap {
-  int cell;
-  W lower, upper;
-};
-
-template <class W>
-__device__ RowTap<W> row_tap_of(int64_t position, int64_t in, int64_t out, Reading reading) {
-  if (reading == Reading::kNearest) return {int(nearest_source(position, in, out)), W(1), W(0)};
-  const BilinearSource s = bilinear_source(position, in, out, reading == Reading::kAlignedCorners);
-  return {int(s.lower), W(1 - s.upper_weight), W(s.upper_weight)};
-}
 
 template <class From, class To, int N, bool kStaged>
 __global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : 3)
     resize_backward_kernel(const __grid_constant__ GatherPlan<From, To> plan) {
   using W = Wide<To>;
-  __shared__ RowTap<W> taps[kMostRows];
   const GatherBranch<From, To>& branch = branch_of_block(plan.branches, plan.count);
   const int lanes = branch.tile.lanes, height = branch.tile.height;
   const int lane = int(threadIdx.x) % lanes, own = int(threadIdx.x) / lanes;
@@ -110,23 +61,24 @@ __global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : 3)
   const int last = int(std::min<int64_t>(top + branch.rows, h)) - 1;
 
   const bool has_channels = own < height && channel < branch.channels, active = has_channels && column < w;
-  const Span rows = outputs_of(top, last, h, branch.out_h, plan.reading);
-  const Span columns = outputs_of(left, std::min<int64_t>(left + height, w) - 1, w, branch.out_w, plan.reading);
-  const int count = rows.end - rows.begin;
+  const auto end_of = [](const AxisReach<W>& reach) { return reach.begin + reach.count; };
+  const int first_output = branch.row_reaches[top].begin, count = end_of(branch.row_reaches[last]) - first_output;
+  const int left_output = branch.reaches[left].begin;
+  const int slots = end_of(branch.reaches[std::min<int64_t>(left + height, w) - 1]) - left_output;
 
-  Reach<W> reach{};
+  AxisReach<W> reach{};
   W weights[kHeld] = {};
   if (active) {
-    reach = reach_of<W>(column, w, branch.out_w, plan.reading);
+    reach = branch.reaches[column];
     for (int q = 0; q < kHeld; ++q) weights[q] = reach.weight(q);
   }
-  const From* from = branch.from + image * branch.image_stride + rows.begin * branch.row_stride +
-                     int64_t(kStaged ? columns.begin : reach.at) * branch.pixel_stride + channel;
+  const From* from = branch.from + image * branch.image_stride + first_output * branch.row_stride +
+                     int64_t(kStaged ? left_output : reach.begin) * branch.pixel_stride + channel;
   const auto stage = [&](int row) { return shared_memory<From>() + int64_t(row & (plan.stages - 1)) * plan.slots * lanes * N; };
   const auto fill = [&](int row) {
     if constexpr (kStaged) {
       if (row < count && has_channels) {
-        for (int slot = own; slot < columns.end - columns.begin; slot += height) {
+        for (int slot = own; slot < slots; slot += height) {
           copy_async<N * sizeof(From)>(stage(row) + (slot * lanes + lane) * N,
                                        from + row * branch.row_stride + slot * branch.pixel_stride, true);
         }
@@ -153,13 +105,6 @@ __global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : 3)
     ++cell;
   };
   for (int row = 0; row < count; ++row) {
-    const bool new_taps = row % kMostRows == 0;
-    if (new_taps) {
-      if (row > 0) __syncthreads();  // the taps before are still being read
-      const int i = row + int(threadIdx.x);
-      if (int(threadIdx.x) < kMostRows && i < count)
-        taps[threadIdx.x] = row_tap_of<W>(rows.begin + i, h, branch.out_h, plan.reading);
-    }
     if constexpr (kStaged) {
       if (plan.stages == 4) {
         wait_for_copies<2>();
@@ -167,10 +112,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : 3)
         wait_for_copies<0>();
       }
     }
-    if (kStaged || new_taps) __syncthreads();  // and all have read the row before, whose stage is filled next
+    if constexpr (kStaged) __syncthreads();  // and all have read the row before, whose stage is filled next
     fill(row + plan.stages - 1);
     if (!active) continue;
-    const From* outputs = kStaged ? stage(row) + ((reach.at - columns.begin) * lanes + lane) * N : from + row * branch.row_stride;
+    const From* outputs = kStaged ? stage(row) + ((reach.begin - left_output) * lanes + lane) * N : from + row * branch.row_stride;
     const int64_t pitch = kStaged ? lanes * N : branch.pixel_stride;
     Pack<From, N> held[kHeld] = {};
     for (int q = 0; q < kHeld; ++q) {
@@ -188,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : 3)
       const W weight = reach.weight(q);
       for (int k = 0; k < N; ++k) sum[k] += weight * W(g[k]);
     }
-    const RowTap<W> tap = taps[row % kMostRows];
+    const AxisTap<W> tap = branch.row_taps[first_output + row];
     while (cell < tap.cell) finish_cell();
     for (int k = 0; k < N; ++k) lower[k] += tap.lower * sum[k];
     if (tap.upper > W(0)) {
@@ -227,9 +172,11 @@ template <class From, class To, int N>
 struct Gather {
   Device device;
   GatherPlan<From, To> plan{};
-  int lanes = 0;  // the most of a branch
+  Reading reading;
+  int lanes = 0;                       // the most of a branch
+  std::vector<Axis<Wide<To>>> axes{};  // their memory lives until the launch
 
-  Gather(Device device, Reading reading) : device(device) { plan.reading = reading; }
+  Gather(Device device, Reading reading) : device(device), reading(reading) {}
 
   void add(GatherBranch<From, To> branch, int64_t images) {
     const Tile tile = tile_of(branch.channels / N, int(N * sizeof(From)), branch.w);
@@ -239,11 +186,13 @@ struct Gather {
     branch.down = unsigned((branch.h + rows - 1) / rows);
     branch.first_block = plan.blocks;
     plan.blocks = blocks_for(plan.blocks + images * branch.down * across * tile.columns, 1);
+    axes.push_back(axis_of<Wide<To>>(device, branch.h, branch.out_h, reading));
+    axes.push_back(axis_of<Wide<To>>(device, branch.w, branch.out_w, reading));
+    branch.row_taps = axes.end()[-2].taps, branch.row_reaches = axes.end()[-2].reaches, branch.reaches = axes.end()[-1].reaches;
     plan.branches[plan.count++] = branch;
-    for (int64_t left = 0; left < branch.w; left += tile.height) {
-      const Span span = outputs_of(left, std::min(left + tile.height, branch.w) - 1, branch.w, branch.out_w, plan.reading);
-      plan.slots = std::max(plan.slots, span.end - span.begin);
-    }
+    // A tile's outputs, and the few that its neighbours read, too.
+    const int64_t ratio = (branch.out_w + branch.w - 1) / branch.w;
+    plan.slots = std::max(plan.slots, int(std::min<int64_t>(branch.out_w, (tile.height + 2) * ratio + 2)));
     lanes = std::max(lanes, tile.lanes);
   }
   bool full() const { return plan.count == kMostBranches; }
@@ -252,15 +201,15 @@ struct Gather {
     const size_t stage = size_t(plan.slots) * size_t(lanes) * N * sizeof(From);
     plan.stages = 4 * stage <= kMostShared ? 4 : 2;
     if constexpr (N > 1 && N * sizeof(From) == 16) {
-      if (2 * stage <= kMostShared) {
+      if (2 * stage <= kMostShared && std::getenv("EQ_STAGED") != nullptr) {
         launch(device, "bilinear adjoint", Grid{plan.blocks, kThreads, size_t(plan.stages) * stage},
                resize_backward_kernel<From, To, N, true>, plan);
-        *this = Gather(device, plan.reading);
+        *this = Gather(device, reading);
         return;
       }
     }
     launch(device, "bilinear adjoint", Grid{plan.blocks, kThreads}, resize_backward_kernel<From, To, N, false>, plan);
-    *this = Gather(device, plan.reading);
+    *this = Gather(device, reading);
   }
 };
 

@@ -5,17 +5,17 @@
 //
 // The adjoint: bilinear_adjoint_cuda.cu.
 
+#include <cstdlib>
 #include "cuda/kernels/bilinear_cuda.h"
 #include "cuda/strips.h"
 
 namespace eq::cuda {
 namespace {
 
-constexpr int kMostRows = 32;  // of a chunk
-
 template <class T>
 struct ForwardBranch {
   const T* x;
+  const AxisTap<Wide<T>>*rows, *columns;
   int64_t h, w, channels, offset;  // offset: its first channel in y
   Constant<Wide<T>> shift, scale;
   Strips strips;
@@ -29,100 +29,80 @@ struct ForwardPlan {
   int64_t out_h, out_w, channels;  // inside the border; of y
   int64_t pad_h, pad_w;
   Constant<Wide<T>> border;
-  bool align_corners;
+  bool ahead;
 };
-
-// What a row or column of the output reads: the cell at `at` (in elements; negative: the border), and the next if upper > 0.
-template <class W>
-struct Tap {
-  int64_t at;
-  W lower, upper;
-};
-
-template <class W>
-__device__ Tap<W> tap_of(int64_t position, int64_t in, int64_t out, bool align_corners, int64_t base, int64_t stride) {
-  if (position < 0 || position >= out) return {-1, W(0), W(0)};
-  const BilinearSource s = bilinear_source(position, in, out, align_corners);
-  return {base + s.lower * stride, W(1 - s.upper_weight), W(s.upper_weight)};
-}
 
 // A column's two cells of a source row, and the row interpolated across.
 template <class T, int N>
 struct SourceRow {
   Pack<T, N> a{}, b{};
 
-  __device__ void load(const T* row, const Tap<Wide<T>>& column, int64_t next) {
+  __device__ void load(const T* row, const AxisTap<Wide<T>>& column, int64_t next) {
     a = load_pack<T, N>(row);
     if (column.upper > Wide<T>(0)) b = load_pack<T, N>(row + next);
   }
-  __device__ void across(const Tap<Wide<T>>& column, Wide<T> (&out)[N]) const {
+  __device__ void across(const AxisTap<Wide<T>>& column, Wide<T> (&out)[N]) const {
     for (int i = 0; i < N; ++i) {
       out[i] = column.upper > Wide<T>(0) ? column.lower * Wide<T>(a[i]) + column.upper * Wide<T>(b[i]) : Wide<T>(a[i]);
     }
   }
 };
 
-template <class T, int N>
+template <class T, int N, bool kAhead>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3)
     bilinear_forward_kernel(const __grid_constant__ ForwardPlan<T> plan, T* __restrict__ y) {
   using W = Wide<T>;
-  __shared__ Tap<W> rows[kMostRows];
   const ForwardBranch<T>& branch = branch_of_block(plan.branches, plan.count);
   const Place place(branch.strips, blockIdx.x - branch.first_block, N);
   const int64_t full_h = plan.out_h + 2 * plan.pad_h, full_w = plan.out_w + 2 * plan.pad_w;
   const int64_t row_length = branch.w * branch.channels;
   const int count = int(std::min<int64_t>(branch.strips.rows, full_h - place.top));
-  if (int(threadIdx.x) < count) {
-    rows[threadIdx.x] = tap_of<W>(place.top + int(threadIdx.x) - plan.pad_h, branch.h, plan.out_h, plan.align_corners,
-                                  place.image * branch.h * row_length, row_length);
-  }
-  __syncthreads();
   if (place.column >= full_w) return;
-  const Tap<W> column = tap_of<W>(int64_t(place.column) - plan.pad_w, branch.w, plan.out_w, plan.align_corners, place.channel,
-                                  branch.channels);
-  const bool inside = column.at >= 0;
+  // Columns and rows outside are the border.
+  const int64_t own_column = int64_t(place.column) - plan.pad_w, first_row = place.top - plan.pad_h;
+  const bool inside = own_column >= 0 && own_column < plan.out_w;
+  const AxisTap<W> column = inside ? branch.columns[own_column] : AxisTap<W>{};
   W shift[N], scale[N], border[N];
   branch.shift.template load<N>(place.channel, W(0), shift);
   branch.scale.template load<N>(place.channel, W(1), scale);
-  const T* x = branch.x + column.at;
+  const T* x = branch.x + place.image * branch.h * row_length + column.cell * branch.channels + place.channel;
   T* to = y + ((place.image * full_h + place.top) * full_w + place.column) * plan.channels + branch.offset + place.channel;
   const int64_t down = full_w * plan.channels;
 
-  W lower[N] = {}, upper[N] = {};  // the rows at lower_at and upper_at
-  SourceRow<T, N> ahead;           // the row at ahead_at
-  int64_t lower_at = -1, upper_at = -1, ahead_at = -1;
-  const int64_t end = (place.image + 1) * branch.h * row_length;
-  const bool enlarges = branch.h < plan.out_h;  // it needs every row
-  const auto read = [&](int64_t at, bool more, W(&out)[N]) {
+  W lower[N] = {}, upper[N] = {};  // the rows lower_row and upper_row of the source
+  SourceRow<T, N> ahead;           // the row ahead_row
+  int lower_row = -1, upper_row = -1, ahead_row = -1;
+  const bool enlarges = kAhead && branch.h < plan.out_h;  // it needs every row
+  const auto read = [&](int row, bool more, W(&out)[N]) {
     SourceRow<T, N> now = ahead;
-    if (at != ahead_at) now.load(x + at, column, branch.channels);
-    if (enlarges && more && at + row_length < end) {
-      ahead_at = at + row_length;
-      ahead.load(x + ahead_at, column, branch.channels);
+    if (!kAhead || row != ahead_row) now.load(x + row * row_length, column, branch.channels);
+    if (enlarges && more && row + 1 < branch.h) {
+      ahead_row = row + 1;
+      ahead.load(x + ahead_row * row_length, column, branch.channels);
     }
     now.across(column, out);
   };
   for (int r = 0; r < count; ++r, to += down) {
-    const Tap<W> row = rows[r];
     Pack<T, N> result;
-    if (row.at < 0 || !inside) {
+    if (!inside || first_row + r < 0 || first_row + r >= plan.out_h) {
       plan.border.template load<N>(branch.offset + place.channel, W(0), border);
       for (int i = 0; i < N; ++i) result[i] = T(border[i]);
       store_pack(to, result);
       continue;
     }
-    if (row.at != lower_at) {
-      if (row.at == upper_at) {
+    const AxisTap<W> row = branch.rows[first_row + r];
+    if (row.cell != lower_row) {
+      if (row.cell == upper_row) {
         for (int i = 0; i < N; ++i) lower[i] = upper[i];
       } else {
-        read(row.at, true, lower);
+        read(row.cell, true, lower);
       }
-      lower_at = row.at;
+      lower_row = row.cell;
     }
     const bool between = row.upper > W(0);
-    if (between && upper_at != row.at + row_length) {
-      upper_at = row.at + row_length;
-      read(upper_at, r + 1 < count, upper);
+    if (between && upper_row != row.cell + 1) {
+      upper_row = row.cell + 1;
+      read(upper_row, r + 1 < count, upper);
     }
     for (int i = 0; i < N; ++i) {
       const W value = between ? row.lower * lower[i] + row.upper * upper[i] : lower[i];
@@ -162,18 +142,25 @@ void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_
   plan.out_h = full_h - 2 * border.rows, plan.out_w = full_w - 2 * border.columns, plan.channels = channels;
   plan.pad_h = border.rows, plan.pad_w = border.columns;
   plan.border = Constant<Wide<T>>(border.values);
-  plan.align_corners = align_corners;
+  const Reading reading = align_corners ? Reading::kAlignedCorners : Reading::kBilinear;
+  std::vector<Axis<Wide<T>>> axes;  // their memory lives until the launches
+  plan.ahead = std::getenv("EQ_AHEAD") != nullptr;
   unsigned blocks = 0;
   const auto run = [&] {
     if (plan.count == 0) return;
-    launch(y.device(), "bilinear", Grid{blocks, kThreads}, bilinear_forward_kernel<T, N>, plan, data<T>(y));
+    if (plan.ahead) launch(y.device(), "bilinear", Grid{blocks, kThreads}, bilinear_forward_kernel<T, N, true>, plan, data<T>(y));
+    else launch(y.device(), "bilinear", Grid{blocks, kThreads}, bilinear_forward_kernel<T, N, false>, plan, data<T>(y));
     plan.count = 0, blocks = 0;
   };
   int64_t offset = 0;
   for (const BilinearBranch& branch : branches) {
     if (branch.x.defined() && branch.x.numel() > 0) {
       const int64_t h = branch.x.size(1), w = branch.x.size(2);
+      axes.push_back(axis_of<Wide<T>>(y.device(), h, plan.out_h, reading));
+      axes.push_back(axis_of<Wide<T>>(y.device(), w, plan.out_w, reading));
       const ForwardBranch<T> one{data<T>(branch.x),
+                                 axes.end()[-2].taps,
+                                 axes.end()[-1].taps,
                                  h,
                                  w,
                                  branch.channels,

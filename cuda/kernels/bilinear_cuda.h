@@ -11,6 +11,37 @@ namespace eq::cuda {
 
 enum class Reading { kBilinear, kAlignedCorners, kNearest };
 
+// What an output position reads: `lower` of the cell, and `upper` of the next one if that is not 0.
+template <class W>
+struct alignas(16) AxisTap {
+  int cell;
+  W lower, upper;
+};
+
+// What a cell is read by: `count` outputs from `begin` on, the k-th with the weight 1 - |t| where t = start + k step, cut off at
+// the borders to [low, high].
+template <class W>
+struct alignas(16) AxisReach {
+  int begin, count;
+  W start, low, high, step;
+
+  EQ_HOST_DEVICE W weight(int k) const {
+    const W t = start + W(k) * step;
+    return W(1) - std::abs(std::max(low, std::min(high, t)));
+  }
+};
+
+// One axis of a resize, [out] taps and [in] reaches, computed on the host in exact integers once for each pair of extents: in a
+// kernel their divisions would cost more than the interpolation.
+template <class W>
+struct Axis {
+  Tensor memory;  // of both; to be kept until the launch
+  const AxisTap<W>* taps;
+  const AxisReach<W>* reaches;
+};
+template <class W>
+Axis<W> axis_of(Device device, int64_t in, int64_t out, Reading reading);
+
 void bilinear_forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners,
                       const BilinearBorder& border = {});
 void resize_backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading,
