@@ -284,18 +284,22 @@ void measure_optimizer(Rates& rates, const Sizes& sizes) {
   };
   const auto fresh = [=] { return values(shape, DType::kFloat32); };
   rates.measure(row("SGD with momentum", 5), [=] {
-    const SgdUpdate<float> update{.lr = 1e-3f, .decay = 1e-4f, .scale = 1, .momentum = 0.9f, .nesterov = false};
-    return [=, g = fresh(), value = fresh(), buffer = fresh()] { cuda::sgd_step<float>(update, g, {}, 1, value, buffer); };
+    const SgdUpdate<double> update{.lr = 1e-3, .decay = 1e-4, .scale = 1, .momentum = 0.9, .nesterov = false};
+    return [=, parameter = SteppedParameter{.value = fresh(), .grad = fresh(), .state = {fresh()}}] {
+      cuda::sgd_step({update}, {parameter});
+    };
   });
   rates.measure(row("AdamW", 7), [=] {
-    const AdamWUpdate<float> update{
-        .keep = 0.9999f, .rate = 1e-3f, .scale = 1, .root = 1, .eps = 1e-8f, .new1 = 0.1f, .beta2 = 0.999f, .new2 = 0.001f};
-    return [=, g = fresh(), value = fresh(), mean = fresh(), square = fresh()] {
-      cuda::adamw_step<float>(update, g, {}, 1, value, mean, square);
+    const AdamWUpdate<double> update{
+        .keep = 0.9999, .rate = 1e-3, .scale = 1, .root = 1, .eps = 1e-8, .new1 = 0.1, .beta2 = 0.999, .new2 = 0.001};
+    return [=, parameter = SteppedParameter{.value = fresh(), .grad = fresh(), .state = {fresh(), fresh()}}] {
+      cuda::adamw_step({update}, {parameter});
     };
   });
   rates.measure(row("sum of squares", 1), [=] {
-    return [g = fresh(), sums = like({1}, DType::kFloat64)] { cuda::sum_of_squares(g, {}, 1, sums, 0); };
+    return [parameter = SteppedParameter{.grad = fresh()}, sums = like({1}, DType::kFloat64)] {
+      cuda::sums_of_squares({parameter}, sums);
+    };
   });
 }
 

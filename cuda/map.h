@@ -65,7 +65,7 @@ struct Spread {
     run = axes.extent[axes.rank - 1];
     repeats = axes.stride_a[axes.rank - 1] == 0;
   }
-  // Packs of n do not reach beyond a run.
+  // Packs of n do not reach beyond a run; then they are aligned as well, since steps are multiples of the runs.
   bool fits(int n) const { return plan.rank == 1 || run % n == 0; }
   EQ_HOST_DEVICE Run<T> at(int64_t i) const { return {from + plan.place(i), repeats}; }
 };
@@ -96,14 +96,15 @@ EQ_HOST_DEVICE inline void map_part(int64_t i, int64_t packs, const Fn& fn, T* y
 }
 
 #if defined(__CUDACC__) || defined(EQ_CUDA_SIMULATED)
-// A functor among a kernel's parameters: without its type, so that kernels share the code that launches them. There are hundreds.
+// A functor among a kernel's parameters: without its type, so that hundreds of kernels share the code that launches them.
 template <size_t size, size_t alignment>
 struct alignas(alignment) FunctorBytes {
   unsigned char bytes[size];
 };
 
 template <int N, class Fn, class T, class... Arguments>
-__global__ void map_kernel(int64_t threads, int64_t packs, FunctorBytes<sizeof(Fn), alignof(Fn)> fn, T* y, Arguments... arguments) {
+__global__ void map_kernel(int64_t threads, int64_t packs, FunctorBytes<sizeof(Fn), alignof(Fn)> fn, T* y,
+                           Arguments... arguments) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i < threads) map_part<N>(i, packs, std::bit_cast<Fn>(fn), y, arguments...);
 }
@@ -116,8 +117,8 @@ int64_t packs_of(int width, int64_t count, const T* y, const Arguments&... argum
 }
 
 template <class Bytes, class T, class... Arguments>
-void launch_map(Device device, const char* name, int width, int64_t count, void (*kernel)(int64_t, int64_t, Bytes, T*, Arguments...),
-                const Bytes& fn, T* y, const Arguments&... arguments) {
+void launch_map(Device device, const char* name, int width, int64_t count,
+                void (*kernel)(int64_t, int64_t, Bytes, T*, Arguments...), const Bytes& fn, T* y, const Arguments&... arguments) {
   const int64_t packs = packs_of(width, count, y, arguments...), threads = count - packs * (width - 1);
   launch(device, name, Grid{blocks_for(threads, kThreads), kThreads}, kernel, threads, packs, fn, y, arguments...);
 }

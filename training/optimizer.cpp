@@ -112,12 +112,16 @@ void Optimizer::step(double lr, double grad_scale) {
   const auto step_of = [&](const OptimizerParameter& parameter) {
     return Step{lr * parameter.lr_mult, weight_decay() * parameter.decay_mult, grad_scale, steps_};
   };
+  std::vector<Step> steps;
+  std::vector<SteppedParameter> on_device;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (!grads[i].defined() || parameters_[i].tensor.device().is_cpu()) continue;
-    std::vector<Tensor> slots;
-    for (const auto& slot : slots_) slots.push_back(slot[i]);
-    update_on_device(step_of(parameters_[i]), parameters_[i], grads[i], slots);
+    const OptimizerParameter& parameter = parameters_[i];
+    if (!grads[i].defined() || parameter.tensor.device().is_cpu()) continue;
+    steps.push_back(step_of(parameter));
+    on_device.push_back({parameter.tensor, grads[i], parameter.unit, parameter.groups});
+    for (size_t s = 0; s < slots_.size(); ++s) on_device.back().state[s] = slots_[s][i];
   }
+  if (!on_device.empty()) update_on_device(steps, on_device);
   parallel_for(int64_t(ranges_.size()), 1, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; ++r) {
       const Range& range = ranges_[r];
@@ -206,18 +210,16 @@ std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parame
 
 namespace {
 
-// One number per gradient on its device, then one look at all of them: the only time the host waits.
-double squares_on_devices(const std::vector<std::pair<const OptimizerParameter*, Tensor>>& grads) {
+// One number per gradient on their device, then one look at all of them: the only time the host waits.
+double squares_on_device(const std::vector<SteppedParameter>& parameters) {
   double total = 0;
   if constexpr (kBuiltWithCuda) {
-    if (grads.empty()) return 0;
-    const Tensor sums = Tensor::empty({int64_t(grads.size())}, DType::kFloat64, grads[0].second.device());
-    for (size_t i = 0; i < grads.size(); ++i) {
-      cuda::sum_of_squares(grads[i].second, grads[i].first->unit, grads[i].first->groups, sums, int64_t(i));
-    }
+    if (parameters.empty()) return 0;
+    const Tensor sums = Tensor::empty({int64_t(parameters.size())}, DType::kFloat64, parameters[0].grad.device());
+    cuda::sums_of_squares(parameters, sums);
     for (const double sum : sums.to_vector<double>()) total += sum;
   } else {
-    (void)grads;
+    (void)parameters;
   }
   return total;
 }
@@ -233,12 +235,12 @@ GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, do
   std::vector<Tensor> grads;
   grads.reserve(parameters.size());
   std::vector<Piece> pieces;
-  std::vector<std::pair<const OptimizerParameter*, Tensor>> on_devices;
+  std::vector<SteppedParameter> on_device;
   for (const OptimizerParameter& parameter : parameters) {
     Tensor grad = parameter.tensor.grad();
     if (!grad.defined()) continue;
     if (grad.device().is_cuda()) {
-      on_devices.emplace_back(&parameter, std::move(grad));
+      on_device.push_back({parameter.tensor, std::move(grad), parameter.unit, parameter.groups});
       continue;
     }
     grads.push_back(std::move(grad));
@@ -259,7 +261,7 @@ GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, do
         return total;
       },
       std::plus<double>());
-  const double norm = std::sqrt(squares + squares_on_devices(on_devices));
+  const double norm = std::sqrt(squares + squares_on_device(on_device));
   return {norm, std::isfinite(norm) && std::isfinite(loss)};
 }
 

@@ -14,6 +14,7 @@
 namespace eq {
 
 class Module;
+struct SteppedParameter;
 
 struct OptimizerParameter {
   std::string name;
@@ -61,8 +62,8 @@ class Optimizer {
   // The update of one contiguous range; slots[i] is the range of slot i.
   virtual void update(const Step& step, float* value, const float* grad, float* const* slots, int64_t count) const = 0;
   virtual void update(const Step& step, double* value, const double* grad, double* const* slots, int64_t count) const = 0;
-  // The update of a whole parameter on a CUDA device; slots[i] is that of slot i.
-  virtual void update_on_device(const Step& step, const OptimizerParameter& parameter, const Tensor& grad, const std::vector<Tensor>& slots) const = 0;
+  // The updates of whole parameters on CUDA devices; steps[i] is that of parameters[i], whose state are the slots.
+  virtual void update_on_device(const std::vector<Step>& steps, const std::vector<SteppedParameter>& parameters) const = 0;
   virtual double weight_decay() const = 0;
 
  private:

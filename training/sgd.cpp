@@ -19,11 +19,11 @@ class Sgd final : public Optimizer {
   void update(const Step& step, double* value, const double* grad, double* const* slots, int64_t count) const override {
     run(step, value, grad, slots, count);
   }
-  void update_on_device(const Step& step, const OptimizerParameter& parameter, const Tensor& grad, const std::vector<Tensor>& slots) const override {
+  void update_on_device(const std::vector<Step>& steps, const std::vector<SteppedParameter>& parameters) const override {
     if constexpr (kBuiltWithCuda) {
-      dispatch_floating(grad.dtype(), "sgd", [&]<typename T>() {
-        cuda::sgd_step(formula<T>(step), grad, parameter.unit, parameter.groups, parameter.tensor, momentum_ == 0 ? Tensor() : slots[0]);
-      });
+      std::vector<SgdUpdate<double>> updates;
+      for (const Step& step : steps) updates.push_back(formula<double>(step));
+      cuda::sgd_step(updates, parameters);
     }
   }
   double weight_decay() const override { return weight_decay_; }

@@ -8,9 +8,10 @@
 //
 // A parameter with units is stepped as if it were unit * p: see OptimizerParameter::unit.
 //
-// The CPU runs over pieces of all parameters at once (training/optimizer.cpp); a GPU takes each parameter in one kernel.
+// Both backends run over pieces of all parameters at once: the CPU in training/optimizer.cpp, a GPU in one kernel for hundreds of them.
 
 #include <cmath>
+#include <vector>
 
 #include "core/host_device.h"
 #include "core/tensor.h"
@@ -21,6 +22,9 @@ template <class T>
 struct SgdUpdate {
   T lr, decay, scale, momentum;
   bool nesterov;
+
+  template <class U>
+  SgdUpdate<U> as() const { return {U(lr), U(decay), U(scale), U(momentum), nesterov}; }
 
   EQ_HOST_DEVICE void operator()(T& value, T grad) const { value -= lr * (grad * scale + decay * value); }
   EQ_HOST_DEVICE void operator()(T& value, T grad, T& buffer) const {
@@ -34,22 +38,35 @@ template <class T>
 struct AdamWUpdate {
   T keep, rate, scale, root, eps, new1, beta2, new2;
 
+  template <class U>
+  AdamWUpdate<U> as() const { return {U(keep), U(rate), U(scale), U(root), U(eps), U(new1), U(beta2), U(new2)}; }
+
   EQ_HOST_DEVICE void operator()(T& value, T grad, T& mean, T& square) const {
     const T g = grad * scale;
     mean += (g - mean) * new1;
     square = square * beta2 + new2 * g * g;
-    value = value * keep - rate * mean / (std::sqrt(square) * root + eps);
+    const T step = rate * mean / (std::sqrt(square) * root + eps);
+#ifdef __CUDA_ARCH__
+    value = std::fma(value, keep, -step);  // whether the two are fused would depend on what stands around them
+#else
+    value = value * keep - step;
+#endif
   }
 };
 
+// A parameter and what belongs to it, all of one type, float32 or float64, on one device.
+struct SteppedParameter {
+  Tensor value, grad;
+  Tensor unit;  // [I * groups], of a value [O,kh,kw,I]; or undefined
+  int64_t groups = 1;
+  Tensor state[2];  // SGD: the momentum, undefined for none. AdamW: the means of g and of g^2
+};
+
 namespace cuda {
-// One parameter; float32 and float64. `momentum` undefined: none. unit [I * groups] or undefined, with value [O,kh,kw,I] then.
-template <class T>
-void sgd_step(const SgdUpdate<T>& update, const Tensor& grad, const Tensor& unit, int64_t groups, const Tensor& value, const Tensor& momentum);
-template <class T>
-void adamw_step(const AdamWUpdate<T>& update, const Tensor& grad, const Tensor& unit, int64_t groups, const Tensor& value, const Tensor& mean,
-                const Tensor& square);
-// sums[index] = sum of (x / unit)^2; sums: float64. In double over fixed chunks in order.
-void sum_of_squares(const Tensor& x, const Tensor& unit, int64_t groups, const Tensor& sums, int64_t index);
+// updates[i] is that of parameters[i]: they differ by the parameters' multipliers.
+void sgd_step(const std::vector<SgdUpdate<double>>& updates, const std::vector<SteppedParameter>& parameters);
+void adamw_step(const std::vector<AdamWUpdate<double>>& updates, const std::vector<SteppedParameter>& parameters);
+// sums[i] = sum of (grad / unit)^2 of parameters[i]; sums: float64, on the device of all. In double over fixed chunks in order.
+void sums_of_squares(const std::vector<SteppedParameter>& parameters, const Tensor& sums);
 }  // namespace cuda
 }  // namespace eq

@@ -23,7 +23,8 @@ TEST_CASE("cuda: dropout", "[cuda][dropout]") {
 
 TEST_CASE("cuda: channel dropout", "[cuda][dropout]") {
   EQ_NEED_CUDA();
-  for (const Shape& shape : {Shape{2, 3, 3, 9}, Shape{3, 4, 5, 16}, Shape{5, 21}, Shape{2, 7, 64}, Shape{1, 4, 2, 8}, Shape{3, 1, 24}, Shape{0, 4}}) {
+  for (const Shape& shape : {Shape{2, 3, 3, 9}, Shape{3, 4, 5, 16}, Shape{5, 21}, Shape{2, 7, 64}, Shape{1, 4, 2, 8},
+                             Shape{3, 1, 24}, Shape{0, 4}}) {
     check_parity(to_string(shape), [](const std::vector<Tensor>& in) { return channel_dropout(in[0], 0.4, kSeed, kStream); },
                  {{random_tensor(shape, 1)}}, {.float32 = 2e-7, .bfloat16 = 4e-3});
   }

@@ -26,8 +26,7 @@ TEST_CASE("cuda: elementwise operators of two arguments broadcast", "[cuda][elem
   }
 }
 
-// Arrays that no pack divides, that begin off their alignment, and broadcasts along every kind of run: their elements have the bits of
-// those of any other array.
+// Arrays that no pack divides, or that begin off their alignment; broadcasts along every kind of run.
 TEST_CASE("cuda: elementwise operators in packs and out of them", "[cuda][elementwise]") {
   EQ_NEED_CUDA();
   const auto rows = [](const Tensor& x, int64_t begin) { return slice(x, 0, begin, x.size(0)); };

@@ -42,25 +42,52 @@ std::string message_of(const std::function<void()>& fn) {
   return "nothing was thrown";
 }
 
-// Random updates on both devices: the same values, state and norms.
-void check_optimizer(const OptimizerOptions& options, bool units) {
+#ifdef EQ_CUDA_SIMULATED
+constexpr int64_t kSmallParameters = 30;  // more than one launch takes
+#else
+constexpr int64_t kSmallParameters = 800;
+#endif
+
+// Random updates on both devices: the same values, state and norms. Large and small parameters, some without elements, without a
+// gradient, of two groups, not on their alignment.
+void check_optimizer(OptimizerOptions options, bool units) {
+  options.groups = {{.pattern = "odd", .lr_mult = 0.5, .decay_mult = 2}};
   for (const DType dtype : {DType::kFloat64, DType::kFloat32}) {
-    std::vector<OptimizerParameter> here = {{"weight", random_leaf({6, 3, 3, 5}, 1, dtype)}, {"bias", random_leaf({40001}, 2, dtype)}}, there;
-    if (units) here[0].unit = Tensor::from<double>({0.5, 2, 1, 3, 0.25}, {5}).to(dtype);
+    std::vector<OptimizerParameter> there, here = {
+        {"weight", random_leaf({6, 3, 3, 5}, 1, dtype)},  {"bias", random_leaf({40001}, 2, dtype)},
+        {"grouped", random_leaf({8, 3, 3, 8}, 3, dtype)}, {"none", random_leaf({0}, 4, dtype)},
+        {"idle", random_leaf({7}, 5, dtype)},             {"view", random_leaf({4099}, 6, dtype)}};
+    for (int64_t i = 0; i < kSmallParameters; ++i) {
+      here.push_back({(i % 2 == 0 ? "even " : "odd ") + std::to_string(i), random_leaf({i % 9 + 1}, uint64_t(100 + i), dtype)});
+    }
+    here.push_back({"last", random_leaf({8192 + 4}, 7, dtype)});
+    if (units) {
+      here[0].unit = Tensor::from<double>({0.5, 2, 1, 3, 0.25}, {5}).to(dtype);
+      here[2].unit = exp(random_tensor({16}, 8)).to(dtype);
+      here[2].groups = 2;
+    }
+    const auto off_alignment = [](const Tensor& x) {
+      Tensor whole = Tensor::zeros({x.numel() + 1}, x.dtype(), Device::cuda()), part = whole.alias(x.shape(), 1);
+      return part.copy_(x);
+    };
     for (const OptimizerParameter& parameter : here) {
       there.push_back(parameter);
-      there.back().tensor = parameter.tensor.detach().to(Device::cuda()).set_requires_grad();
+      const Tensor& value = parameter.tensor;
+      Tensor moved = parameter.name == "view" ? off_alignment(value.detach()) : value.detach().to(Device::cuda());
+      there.back().tensor = moved.set_requires_grad();
       if (parameter.unit.defined()) there.back().unit = parameter.unit.to(Device::cuda());
     }
     const auto a = make_optimizer(here, options), b = make_optimizer(there, options);
     const double tolerance = dtype == DType::kFloat64 ? 1e-12 : 1e-5;
     for (uint64_t step = 0; step < 3; ++step) {
       for (size_t i = 0; i < here.size(); ++i) {
-        const Tensor grad = random_tensor(here[i].tensor.shape(), 10 * step + i, dtype);
+        if (here[i].name == "idle") continue;
+        const Tensor grad = random_tensor(here[i].tensor.shape(), 1000 * step + i, dtype);
         here[i].tensor.set_grad(grad);
         there[i].tensor.set_grad(grad.to(Device::cuda()));
       }
       CHECK(gradient_norm(there).norm == Approx(gradient_norm(here).norm).epsilon(1e-12));
+      CHECK(gradient_norm(there).norm == gradient_norm(there).norm);
       a->step(0.1, 0.5);
       b->step(0.1, 0.5);
       for (size_t i = 0; i < here.size(); ++i) check_close(there[i].tensor.to(Device::cpu()), here[i].tensor, tolerance);
