@@ -29,8 +29,9 @@ struct RowTile {
 
   bool is_long() const { return width > kMostTiled; }
   unsigned threads() const { return unsigned(is_long() ? kThreads : kTileThreads); }
+  EQ_HOST_DEVICE int values() const { return height * (width + pad); }
   template <class T>
-  size_t shared_bytes() const { return is_long() ? 0 : size_t(height) * size_t(width + pad) * sizeof(T); }
+  size_t shared_bytes() const { return is_long() ? 0 : size_t(values()) * sizeof(T); }
 
   // fn(i, place) for values i = begin, begin + step, ... < end of the tile: where they are in shared memory.
   template <class Fn>

@@ -58,6 +58,20 @@ EQ_HOST_DEVICE inline void store_pack(T* to, const Pack<T, N>& pack) {
 template <class T>
 constexpr int kPackWidth = int(16 / sizeof(T));
 
+// The values of a pack in the type that is computed in. Two of bfloat16 are the halves of a word: one instruction each.
+template <class T, int N, class W>
+EQ_HOST_DEVICE inline void widen(const Pack<T, N>& pack, W (&out)[N]) {
+  if constexpr (std::is_same_v<T, bfloat16> && N % 2 == 0) {
+    const auto words = std::bit_cast<Pack<uint32_t, N / 2>>(pack);
+    for (int i = 0; i < N / 2; ++i) {
+      out[2 * i] = std::bit_cast<float>(words[i] << 16);
+      out[2 * i + 1] = std::bit_cast<float>(words[i] & 0xffff0000u);
+    }
+  } else {
+    for (int i = 0; i < N; ++i) out[i] = W(pack[i]);
+  }
+}
+
 // N neighbouring parameters; `whole_packs`: they begin on 16 bytes.
 template <class W, int N>
 EQ_HOST_DEVICE inline void load_values(const W* from, bool whole_packs, W (&out)[N]) {

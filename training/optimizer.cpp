@@ -208,25 +208,7 @@ std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parame
   throw UsageError("there is no optimizer '" + options.type + "'", "optimizer.type", known_names_hint(options.type, names));
 }
 
-namespace {
-
-// One number per gradient on their device, then one look at all of them: the only time the host waits.
-double squares_on_device(const std::vector<SteppedParameter>& parameters) {
-  double total = 0;
-  if constexpr (kBuiltWithCuda) {
-    if (parameters.empty()) return 0;
-    const Tensor sums = Tensor::empty({int64_t(parameters.size())}, DType::kFloat64, parameters[0].grad.device());
-    cuda::sums_of_squares(parameters, sums);
-    for (const double sum : sums.to_vector<double>()) total += sum;
-  } else {
-    (void)parameters;
-  }
-  return total;
-}
-
-}  // namespace
-
-GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, double loss) {
+PendingGradientNorm start_gradient_norm(const std::vector<OptimizerParameter>& parameters) {
   struct Piece {
     const OptimizerParameter* parameter;
     const Tensor* grad;
@@ -248,7 +230,14 @@ GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, do
       pieces.push_back({&parameter, &grads.back(), begin, std::min(begin + kGrain, grads.back().numel())});
     }
   }
-  const double squares = parallel_reduce(
+  PendingGradientNorm pending;
+  if constexpr (kBuiltWithCuda) {
+    if (!on_device.empty()) {
+      pending.on_device = Tensor::empty({int64_t(on_device.size())}, DType::kFloat64, on_device[0].grad.device());
+      cuda::sums_of_squares(on_device, pending.on_device);
+    }
+  }
+  pending.squares = parallel_reduce(
       int64_t(pieces.size()), 1, 0.0,
       [&](int64_t first, int64_t last) {
         double total = 0;
@@ -261,8 +250,20 @@ GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, do
         return total;
       },
       std::plus<double>());
-  const double norm = std::sqrt(squares + squares_on_device(on_device));
+  return pending;
+}
+
+GradientNorm PendingGradientNorm::wait(double loss) const {
+  double total = squares;
+  if (on_device.defined()) {
+    for (const double sum : on_device.to_vector<double>()) total += sum;
+  }
+  const double norm = std::sqrt(total);
   return {norm, std::isfinite(norm) && std::isfinite(loss)};
+}
+
+GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, double loss) {
+  return start_gradient_norm(parameters).wait(loss);
 }
 
 double clip_factor(double norm, double limit) { return limit > 0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0; }

@@ -94,6 +94,15 @@ struct GradientNorm {
 // One pass over all gradients, in the units of parameters that have some. A single NaN or infinity anywhere shows in the norm.
 GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, double loss = 0);
 
+// The same in two steps: a GPU is given the work, and waited for later.
+struct PendingGradientNorm {
+  double squares = 0;  // of the gradients on the CPU
+  Tensor on_device;    // sums of squares, float64; undefined if there are none
+
+  GradientNorm wait(double loss) const;
+};
+PendingGradientNorm start_gradient_norm(const std::vector<OptimizerParameter>& parameters);
+
 // The factor that brings `norm` down to `limit` (PyTorch's clip_grad_norm_: limit / (norm + 1e-6), at most 1); 1 if limit is 0.
 double clip_factor(double norm, double limit);
 

@@ -92,19 +92,21 @@ StepReport TrainStep::run(int64_t iteration, const std::function<Batch()>& next_
   StepReport report{.iteration = iteration, .lr = schedule_.lr(iteration)};
   const double share = 1.0 / double(options_.accumulate);
   Batch batch;
+  PendingGradientNorm pending;
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     const int64_t pass = iteration * options_.accumulate + i;
     batch = next_batch();
     if (observer && i == 0) observer->before_forward(batch);
     const Losses losses = forward(batch, pass);
     (options_.accumulate == 1 ? losses.total : losses.total * share).backward();
-    const double loss = losses.total.item();  // a GPU is waited for here and at the norm of the gradients, nowhere else
+    if (i + 1 == options_.accumulate) pending = start_gradient_norm(optimizer_->parameters());
+    const double loss = losses.total.item();  // a GPU is waited for here, nowhere else
     if (!std::isfinite(loss)) explain(batch, iteration, pass, loss, 0);
     report.loss += share * loss;
     report.main_loss += share * losses.main.item();
     if (losses.aux.defined()) report.aux_loss += share * losses.aux.item();
   }
-  const GradientNorm gradient = gradient_norm(optimizer_->parameters(), report.loss);
+  const GradientNorm gradient = pending.wait(report.loss);
   report.grad_norm = gradient.norm;
   if (!gradient.finite) explain(batch, iteration, iteration * options_.accumulate + options_.accumulate - 1, report.loss, gradient.norm);
   if (observer) observer->after_backward();

@@ -1,13 +1,9 @@
 // Adjoint of the bilinear kernels and of nearest, in gather form. A thread has one pack of channels of a column of cells, and
 // walks down the rows of outputs that a chunk of its cells is read by: of each row it gathers the outputs that read its column,
 // and adds their sum to the two cells that the row reads. Neighbouring chunks share a few rows of outputs.
-// A block's rows of outputs pass through shared memory, two or four at a time, by asynchronous copies: neighbouring cells read the
-// same outputs, and memory needs many requests on their way. Values that do not come in packs of 16 bytes are read directly.
 // Where a cell has many outputs along both axes there are few threads, so columns are gathered first, into [N, out_h, w, C]
 // sums in Wide<T>, and rows from there.
 
-#include <cstdlib>
-#include "cuda/async_copy.h"
 #include "cuda/kernels/bilinear_cuda.h"
 #include "cuda/strips.h"
 #include "cuda/tile.h"
@@ -17,7 +13,6 @@ namespace {
 
 constexpr int64_t kMostReads = 16;        // of a cell in one step; above, columns first
 constexpr int kHeld = 4;                  // weights of a column's outputs that a thread keeps
-constexpr size_t kMostShared = 72 << 10;  // bytes of rows of outputs: three blocks of a multiprocessor have room for them
 
 template <class From, class To>
 struct GatherBranch {
@@ -40,12 +35,10 @@ struct GatherPlan {
   GatherBranch<From, To> branches[kMostBranches];
   int count;
   unsigned blocks;
-  int slots;   // pixels of outputs that a stage has room for
-  int stages;  // rows of outputs in shared memory: 2 or 4
 };
 
-template <class From, class To, int N, bool kStaged>
-__global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : 3)
+template <class From, class To, int N>
+__global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : sizeof(From) == 4 ? 4 : 3)
     resize_backward_kernel(const __grid_constant__ GatherPlan<From, To> plan) {
   using W = Wide<To>;
   const GatherBranch<From, To>& branch = branch_of_block(plan.branches, plan.count);
@@ -60,33 +53,15 @@ __global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : 3)
   const int64_t image = place / branch.down, h = branch.h, w = branch.w;
   const int last = int(std::min<int64_t>(top + branch.rows, h)) - 1;
 
-  const bool has_channels = own < height && channel < branch.channels, active = has_channels && column < w;
+  if (own >= height || column >= w || channel >= branch.channels) return;
   const auto end_of = [](const AxisReach<W>& reach) { return reach.begin + reach.count; };
   const int first_output = branch.row_reaches[top].begin, count = end_of(branch.row_reaches[last]) - first_output;
-  const int left_output = branch.reaches[left].begin;
-  const int slots = end_of(branch.reaches[std::min<int64_t>(left + height, w) - 1]) - left_output;
 
-  AxisReach<W> reach{};
-  W weights[kHeld] = {};
-  if (active) {
-    reach = branch.reaches[column];
-    for (int q = 0; q < kHeld; ++q) weights[q] = reach.weight(q);
-  }
+  const AxisReach<W> reach = branch.reaches[column];
+  W weights[kHeld];
+  for (int q = 0; q < kHeld; ++q) weights[q] = reach.weight(q);
   const From* from = branch.from + image * branch.image_stride + first_output * branch.row_stride +
-                     int64_t(kStaged ? left_output : reach.begin) * branch.pixel_stride + channel;
-  const auto stage = [&](int row) { return shared_memory<From>() + int64_t(row & (plan.stages - 1)) * plan.slots * lanes * N; };
-  const auto fill = [&](int row) {
-    if constexpr (kStaged) {
-      if (row < count && has_channels) {
-        for (int slot = own; slot < slots; slot += height) {
-          copy_async<N * sizeof(From)>(stage(row) + (slot * lanes + lane) * N,
-                                       from + row * branch.row_stride + slot * branch.pixel_stride, true);
-        }
-      }
-      close_copies();
-    }
-  };
-  for (int row = 0; row < plan.stages - 1; ++row) fill(row);
+                     int64_t(reach.begin) * branch.pixel_stride + channel;
 
   // Sums of the cells `cell` and `cell` + 1 of the column. The row of cells above the chunk is the neighbour's.
   W lower[N] = {}, upper[N] = {};
@@ -104,45 +79,34 @@ __global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : 3)
     for (int k = 0; k < N; ++k) lower[k] = upper[k], upper[k] = W(0);
     ++cell;
   };
-  for (int row = 0; row < count; ++row) {
-    if constexpr (kStaged) {
-      if (plan.stages == 4) {
-        wait_for_copies<2>();
-      } else {
-        wait_for_copies<0>();
-      }
-    }
-    if constexpr (kStaged) __syncthreads();  // and all have read the row before, whose stage is filled next
-    fill(row + plan.stages - 1);
-    if (!active) continue;
-    const From* outputs = kStaged ? stage(row) + ((reach.begin - left_output) * lanes + lane) * N : from + row * branch.row_stride;
-    const int64_t pitch = kStaged ? lanes * N : branch.pixel_stride;
+  for (int row = 0; row < count; ++row, from += branch.row_stride) {
+    const AxisTap<W> tap = branch.row_taps[first_output + row];
     Pack<From, N> held[kHeld] = {};
     for (int q = 0; q < kHeld; ++q) {
-      if (q < reach.count) held[q] = load_pack<From, N>(outputs + q * pitch);
+      if (q < reach.count) held[q] = load_pack<From, N>(from + q * branch.pixel_stride);
     }
     W sum[N] = {};
     for (int q = 0; q < kHeld; ++q) {
       if (q < reach.count) {
-        for (int k = 0; k < N; ++k) sum[k] += weights[q] * W(held[q][k]);
+        W g[N];
+        widen(held[q], g);
+        for (int k = 0; k < N; ++k) sum[k] += weights[q] * g[k];
       }
     }
     EQ_UNROLL(4)
     for (int q = kHeld; q < reach.count; ++q) {
-      const Pack<From, N> g = load_pack<From, N>(outputs + q * pitch);
+      W g[N];
+      widen(load_pack<From, N>(from + q * branch.pixel_stride), g);
       const W weight = reach.weight(q);
-      for (int k = 0; k < N; ++k) sum[k] += weight * W(g[k]);
+      for (int k = 0; k < N; ++k) sum[k] += weight * g[k];
     }
-    const AxisTap<W> tap = branch.row_taps[first_output + row];
     while (cell < tap.cell) finish_cell();
     for (int k = 0; k < N; ++k) lower[k] += tap.lower * sum[k];
     if (tap.upper > W(0)) {
       for (int k = 0; k < N; ++k) upper[k] += tap.upper * sum[k];
     }
   }
-  if (active) {
-    while (cell <= last) finish_cell();
-  }
+  while (cell <= last) finish_cell();
 }
 
 // A branch of the output's own size: copied, with its scale.
@@ -173,7 +137,6 @@ struct Gather {
   Device device;
   GatherPlan<From, To> plan{};
   Reading reading;
-  int lanes = 0;                       // the most of a branch
   std::vector<Axis<Wide<To>>> axes{};  // their memory lives until the launch
 
   Gather(Device device, Reading reading) : device(device), reading(reading) {}
@@ -190,25 +153,11 @@ struct Gather {
     axes.push_back(axis_of<Wide<To>>(device, branch.w, branch.out_w, reading));
     branch.row_taps = axes.end()[-2].taps, branch.row_reaches = axes.end()[-2].reaches, branch.reaches = axes.end()[-1].reaches;
     plan.branches[plan.count++] = branch;
-    // A tile's outputs, and the few that its neighbours read, too.
-    const int64_t ratio = (branch.out_w + branch.w - 1) / branch.w;
-    plan.slots = std::max(plan.slots, int(std::min<int64_t>(branch.out_w, (tile.height + 2) * ratio + 2)));
-    lanes = std::max(lanes, tile.lanes);
   }
   bool full() const { return plan.count == kMostBranches; }
   void run() {
     if (plan.count == 0) return;
-    const size_t stage = size_t(plan.slots) * size_t(lanes) * N * sizeof(From);
-    plan.stages = 4 * stage <= kMostShared ? 4 : 2;
-    if constexpr (N > 1 && N * sizeof(From) == 16) {
-      if (2 * stage <= kMostShared && std::getenv("EQ_STAGED") != nullptr) {
-        launch(device, "bilinear adjoint", Grid{plan.blocks, kThreads, size_t(plan.stages) * stage},
-               resize_backward_kernel<From, To, N, true>, plan);
-        *this = Gather(device, reading);
-        return;
-      }
-    }
-    launch(device, "bilinear adjoint", Grid{plan.blocks, kThreads}, resize_backward_kernel<From, To, N, false>, plan);
+    launch(device, "bilinear adjoint", Grid{plan.blocks, kThreads}, resize_backward_kernel<From, To, N>, plan);
     *this = Gather(device, reading);
   }
 };

@@ -1,11 +1,10 @@
 // A thread has one pack of channels of one column of an image's row, and walks down a chunk of rows (cuda/strips.h). What
-// belongs to the column is computed once per thread; taps of rows once per block, in exact integers, into shared memory.
+// belongs to the column is read once per thread.
 // The thread keeps the two source rows that it is between, interpolated across, in registers: when it passes a source row, one
-// new row is needed, which was asked for a row before.
+// new row is read.
 //
 // The adjoint: bilinear_adjoint_cuda.cu.
 
-#include <cstdlib>
 #include "cuda/kernels/bilinear_cuda.h"
 #include "cuda/strips.h"
 
@@ -29,27 +28,25 @@ struct ForwardPlan {
   int64_t out_h, out_w, channels;  // inside the border; of y
   int64_t pad_h, pad_w;
   Constant<Wide<T>> border;
-  bool ahead;
 };
 
-// A column's two cells of a source row, and the row interpolated across.
+// A source row, interpolated across.
 template <class T, int N>
-struct SourceRow {
-  Pack<T, N> a{}, b{};
-
-  __device__ void load(const T* row, const AxisTap<Wide<T>>& column, int64_t next) {
-    a = load_pack<T, N>(row);
-    if (column.upper > Wide<T>(0)) b = load_pack<T, N>(row + next);
+__device__ void read_across(const T* row, const AxisTap<Wide<T>>& column, int64_t next, Wide<T> (&out)[N]) {
+  using W = Wide<T>;
+  if (column.upper > W(0)) {
+    const Pack<T, N> a = load_pack<T, N>(row), b = load_pack<T, N>(row + next);
+    W left[N], right[N];
+    widen(a, left);
+    widen(b, right);
+    for (int i = 0; i < N; ++i) out[i] = column.lower * left[i] + column.upper * right[i];
+  } else {
+    widen(load_pack<T, N>(row), out);
   }
-  __device__ void across(const AxisTap<Wide<T>>& column, Wide<T> (&out)[N]) const {
-    for (int i = 0; i < N; ++i) {
-      out[i] = column.upper > Wide<T>(0) ? column.lower * Wide<T>(a[i]) + column.upper * Wide<T>(b[i]) : Wide<T>(a[i]);
-    }
-  }
-};
+}
 
-template <class T, int N, bool kAhead>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3)
+template <class T, int N>
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : sizeof(T) == 4 ? 4 : 3)
     bilinear_forward_kernel(const __grid_constant__ ForwardPlan<T> plan, T* __restrict__ y) {
   using W = Wide<T>;
   const ForwardBranch<T>& branch = branch_of_block(plan.branches, plan.count);
@@ -70,18 +67,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3)
   const int64_t down = full_w * plan.channels;
 
   W lower[N] = {}, upper[N] = {};  // the rows lower_row and upper_row of the source
-  SourceRow<T, N> ahead;           // the row ahead_row
-  int lower_row = -1, upper_row = -1, ahead_row = -1;
-  const bool enlarges = kAhead && branch.h < plan.out_h;  // it needs every row
-  const auto read = [&](int row, bool more, W(&out)[N]) {
-    SourceRow<T, N> now = ahead;
-    if (!kAhead || row != ahead_row) now.load(x + row * row_length, column, branch.channels);
-    if (enlarges && more && row + 1 < branch.h) {
-      ahead_row = row + 1;
-      ahead.load(x + ahead_row * row_length, column, branch.channels);
-    }
-    now.across(column, out);
-  };
+  int lower_row = -1, upper_row = -1;
   for (int r = 0; r < count; ++r, to += down) {
     Pack<T, N> result;
     if (!inside || first_row + r < 0 || first_row + r >= plan.out_h) {
@@ -95,14 +81,14 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 3)
       if (row.cell == upper_row) {
         for (int i = 0; i < N; ++i) lower[i] = upper[i];
       } else {
-        read(row.cell, true, lower);
+        read_across<T, N>(x + row.cell * row_length, column, branch.channels, lower);
       }
       lower_row = row.cell;
     }
     const bool between = row.upper > W(0);
     if (between && upper_row != row.cell + 1) {
       upper_row = row.cell + 1;
-      read(upper_row, r + 1 < count, upper);
+      read_across<T, N>(x + upper_row * row_length, column, branch.channels, upper);
     }
     for (int i = 0; i < N; ++i) {
       const W value = between ? row.lower * lower[i] + row.upper * upper[i] : lower[i];
@@ -129,8 +115,10 @@ __global__ void __launch_bounds__(kThreads)
   EQ_UNROLL(4)
   for (int r = 0; r < count; ++r) {
     const Pack<T, N> value = load_pack<T, N>(from + r * branch.w * branch.channels);
+    W wide[N];
+    widen(value, wide);
     Pack<T, N> result;
-    for (int i = 0; i < N; ++i) result[i] = T((W(value[i]) - shift[i]) * scale[i]);
+    for (int i = 0; i < N; ++i) result[i] = T((wide[i] - shift[i]) * scale[i]);
     store_pack(to + r * branch.w * pixel_stride, result);
   }
 }
@@ -144,12 +132,10 @@ void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_
   plan.border = Constant<Wide<T>>(border.values);
   const Reading reading = align_corners ? Reading::kAlignedCorners : Reading::kBilinear;
   std::vector<Axis<Wide<T>>> axes;  // their memory lives until the launches
-  plan.ahead = std::getenv("EQ_AHEAD") != nullptr;
   unsigned blocks = 0;
   const auto run = [&] {
     if (plan.count == 0) return;
-    if (plan.ahead) launch(y.device(), "bilinear", Grid{blocks, kThreads}, bilinear_forward_kernel<T, N, true>, plan, data<T>(y));
-    else launch(y.device(), "bilinear", Grid{blocks, kThreads}, bilinear_forward_kernel<T, N, false>, plan, data<T>(y));
+    launch(y.device(), "bilinear", Grid{blocks, kThreads}, bilinear_forward_kernel<T, N>, plan, data<T>(y));
     plan.count = 0, blocks = 0;
   };
   int64_t offset = 0;

@@ -86,23 +86,36 @@ __global__ void __launch_bounds__(kLong ? kThreads : kTileThreads)
   const Labels& labels = problem.labels;
   const W scale = problem.gradient_scale();
   const RowPart<kLong> part(tile);
-  T* shared = shared_memory<T>();
+  T* buffers = shared_memory<T>();  // two tiles: one is computed while the next comes
+  const auto rows_of = [&](int round) {
+    return TileRows(tile, blockIdx.x * unsigned(problem.rounds) + unsigned(round), labels.count);
+  };
+  const auto load = [&](int round) {
+    if (round < problem.rounds) {
+      if (const TileRows rows = rows_of(round); rows.rows > 0) {
+        return load_tile(tile, problem.logits + rows.first, rows.count, buffers + round % 2 * tile.values());
+      }
+    }
+    close_copies();
+  };
+  if constexpr (!kLong) load(0);
   double loss = 0;
   int64_t bad = kNone;
   EQ_UNROLL(1)
   for (int round = 0; round < problem.rounds; ++round) {
-    const TileRows rows(tile, blockIdx.x * unsigned(problem.rounds) + unsigned(round), labels.count);
+    const TileRows rows = rows_of(round);
     if (rows.rows <= 0) break;
+    T* shared = buffers + round % 2 * tile.values();
     if constexpr (!kLong) {
       if (round > 0) __syncthreads();  // the tile before is still leaving
-      load_tile(tile, problem.logits + rows.first, rows.count, shared);
+      load(round + 1);
     }
     const int64_t at = rows.first_row + part.row, label = part.row < rows.rows ? labels.at(at) : labels.ignore;
     const bool valid = label != labels.ignore && labels.is_class(label);
     if (label != labels.ignore && !valid) bad = Smaller()(bad, at);
     const W weight = !valid ? W(0) : problem.weights == nullptr ? W(1) : problem.weights[label];
     if constexpr (!kLong) {
-      wait_for_copies<0>();
+      wait_for_copies<1>();
       __syncthreads();
     }
     const T* in = kLong ? problem.logits + rows.first : shared;
@@ -178,7 +191,7 @@ unsigned plan(Problem<T>& problem, RowTile& tile) {
 template <class T>
 void run(Device device, const RowTile& tile, unsigned blocks, const Problem<T>& problem, double* losses, int64_t* first_bad) {
   with_length(tile, [&]<bool kLong>() {
-    launch(device, "cross_entropy", Grid{blocks, tile.threads(), tile.shared_bytes<T>()}, cross_entropy_kernel<T, kLong>, tile,
+    launch(device, "cross_entropy", Grid{blocks, tile.threads(), 2 * tile.shared_bytes<T>()}, cross_entropy_kernel<T, kLong>, tile,
            problem, losses, first_bad);
   });
 }
