@@ -385,8 +385,8 @@ step() {  # name, seconds at most; several names: all at once, for what is not t
 rm -f "$EQ_OUT"/{build,tests,demo,train,sanitizer}.txt "$EQ_OUT"/kernels.{md,json}
 step facts 15
 step build 230
-step tests demo sanitizer 150
-step kernels 80
-step train 140
+step tests demo sanitizer 120
+step kernels 60
+step train 130
 echo "$EQ_OUT/summary.md"
 exit $status_of_all
