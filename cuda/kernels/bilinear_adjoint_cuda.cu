@@ -38,7 +38,7 @@ struct GatherPlan {
 };
 
 template <class From, class To, int N>
-__global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : 4)
+__global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : sizeof(From) == 4 ? 4 : 3)
     resize_backward_kernel(const __grid_constant__ GatherPlan<From, To> plan) {
   using W = Wide<To>;
   const GatherBranch<From, To>& branch = branch_of_block(plan.branches, plan.count);

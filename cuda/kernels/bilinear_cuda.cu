@@ -1,7 +1,7 @@
 // A thread has one pack of channels of one column of an image's row, and walks down a chunk of rows (cuda/strips.h). What
 // belongs to the column is read once per thread.
 // The thread keeps the two source rows that it is between, interpolated across, in registers: when it passes a source row, one
-// new row is needed, which was asked for a row before.
+// new row is read.
 //
 // The adjoint: bilinear_adjoint_cuda.cu.
 
@@ -30,27 +30,23 @@ struct ForwardPlan {
   Constant<Wide<T>> border;
 };
 
-// A column's two cells of a source row, and the row interpolated across.
+// A source row, interpolated across.
 template <class T, int N>
-struct SourceRow {
-  Pack<T, N> a, b;
-
-  __device__ void load(const T* row, const AxisTap<Wide<T>>& column, int64_t next) {
-    a = load_pack<T, N>(row);
-    if (column.upper > Wide<T>(0)) b = load_pack<T, N>(row + next);
+__device__ void read_across(const T* row, const AxisTap<Wide<T>>& column, int64_t next, Wide<T> (&out)[N]) {
+  using W = Wide<T>;
+  if (column.upper > W(0)) {
+    const Pack<T, N> a = load_pack<T, N>(row), b = load_pack<T, N>(row + next);
+    W left[N], right[N];
+    widen(a, left);
+    widen(b, right);
+    for (int i = 0; i < N; ++i) out[i] = column.lower * left[i] + column.upper * right[i];
+  } else {
+    widen(load_pack<T, N>(row), out);
   }
-  __device__ void across(const AxisTap<Wide<T>>& column, Wide<T> (&out)[N]) const {
-    widen(a, out);
-    if (column.upper > Wide<T>(0)) {
-      Wide<T> right[N];
-      widen(b, right);
-      for (int i = 0; i < N; ++i) out[i] = column.lower * out[i] + column.upper * right[i];
-    }
-  }
-};
+}
 
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : sizeof(T) == 4 ? 4 : 3)
     bilinear_forward_kernel(const __grid_constant__ ForwardPlan<T> plan, T* __restrict__ y) {
   using W = Wide<T>;
   const ForwardBranch<T>& branch = branch_of_block(plan.branches, plan.count);
@@ -71,17 +67,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
   const int64_t down = full_w * plan.channels;
 
   W lower[N] = {}, upper[N] = {};  // the rows lower_row and upper_row of the source
-  SourceRow<T, N> ahead{};
-  int lower_row = -1, upper_row = -1, ahead_row = -1;
-  // Reads a row, and asks for the next one where pictures grow: it is needed soon, unless the chunk ends.
-  const auto read = [&](int row, W(&out)[N]) {
-    if (row != ahead_row) ahead.load(x + row * row_length, column, branch.channels);
-    ahead.across(column, out);
-    if (branch.h < plan.out_h && row + 1 < branch.h) {
-      ahead_row = row + 1;
-      ahead.load(x + ahead_row * row_length, column, branch.channels);
-    }
-  };
+  int lower_row = -1, upper_row = -1;
   for (int r = 0; r < count; ++r, to += down) {
     Pack<T, N> result;
     if (!inside || first_row + r < 0 || first_row + r >= plan.out_h) {
@@ -95,14 +81,14 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
       if (row.cell == upper_row) {
         for (int i = 0; i < N; ++i) lower[i] = upper[i];
       } else {
-        read(row.cell, lower);
+        read_across<T, N>(x + row.cell * row_length, column, branch.channels, lower);
       }
       lower_row = row.cell;
     }
     const bool between = row.upper > W(0);
     if (between && upper_row != row.cell + 1) {
       upper_row = row.cell + 1;
-      read(upper_row, upper);
+      read_across<T, N>(x + upper_row * row_length, column, branch.channels, upper);
     }
     for (int i = 0; i < N; ++i) {
       const W value = between ? row.lower * lower[i] + row.upper * upper[i] : lower[i];

@@ -47,16 +47,14 @@ void bilinear_forward(const std::vector<BilinearBranch>& branches, Tensor& y, bo
 void resize_backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches, Reading reading,
                      const BilinearBorder& border = {});
 
-// Calls fn.template operator()<N>() with N neighbouring channels that all branches can be read in. At most 4: with 8 of bfloat16
-// a thread's registers leave too few threads to hide the memory's latency.
+// Calls fn.template operator()<N>() with N neighbouring channels that all branches can be read in.
 template <class T, class Fn>
 void with_branch_packs(const Tensor& whole, const std::vector<BilinearBranch>& branches, Fn&& fn) {
-  constexpr int kWidth = std::min(4, kPackWidth<T>);
   bool fit = on_16_bytes(whole.raw_data());
   for (const BilinearBranch& branch : branches) {
-    fit = fit && branch.channels % kWidth == 0 && (!branch.x.defined() || on_16_bytes(branch.x.raw_data()));
+    fit = fit && branch.channels % kPackWidth<T> == 0 && (!branch.x.defined() || on_16_bytes(branch.x.raw_data()));
   }
-  if (fit) return fn.template operator()<kWidth>();
+  if (fit) return fn.template operator()<kPackWidth<T>>();
   fn.template operator()<1>();
 }
 
