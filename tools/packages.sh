@@ -5,7 +5,6 @@ packages=(g++ cmake ninja-build libeigen3-dev libjpeg62-turbo-dev libpng-dev zli
   nlohmann-json3-dev libfmt-dev catch2 libbenchmark-dev "$@")
 missing=()
 for package in "${packages[@]}"; do
-  [ "$package" = ] && continue  # g++ brings its own OpenMP
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then
