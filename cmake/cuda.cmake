@@ -72,7 +72,7 @@ function(eq_link_cuda target)
   target_compile_definitions(${target} PUBLIC EQ_WITH_CUDA)
   if(EQ_CUDA STREQUAL "SIMULATED")
     target_compile_definitions(${target} PUBLIC EQ_CUDA_SIMULATED)
-    target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/cuda/simulated)
+    target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/cuda/simulated>)  # tests include it, too
     return()
   endif()
   # constexpr functions of the cards are used on the device.

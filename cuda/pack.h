@@ -1,8 +1,6 @@
 #pragma once
 // Neighbouring values that are loaded and stored together, 16 bytes at a time where the channel count and the addresses allow it.
 
-#include <cuda_runtime.h>
-
 #include <bit>
 #include <cstdint>
 #include <type_traits>
@@ -27,28 +25,22 @@ struct alignas(sizeof(T) * N) Pack {
   EQ_HOST_DEVICE const T& operator[](int i) const { return values[i]; }
 };
 
-// On the device as one word: nvcc stores a pack of bfloat16 value by value otherwise.
-template <size_t bytes>
-struct WordOf { using type = void; };
-template <>
-struct WordOf<8> { using type = uint2; };
-template <>
-struct WordOf<16> { using type = uint4; };
-
+// As words: nvcc stores a pack of bfloat16 value by value otherwise.
 template <class T, int N>
 EQ_HOST_DEVICE inline Pack<T, N> load_pack(const T* from) {
 #ifdef __CUDA_ARCH__
-  using Word = typename WordOf<sizeof(Pack<T, N>)>::type;
-  if constexpr (N > 1 && !std::is_void_v<Word>) return std::bit_cast<Pack<T, N>>(*reinterpret_cast<const Word*>(from));
+  if constexpr (sizeof(T) < 4 && sizeof(T) * N % 8 == 0) {
+    return std::bit_cast<Pack<T, N>>(*reinterpret_cast<const Pack<uint32_t, sizeof(T) * N / 4>*>(from));
+  }
 #endif
   return *reinterpret_cast<const Pack<T, N>*>(from);
 }
 template <class T, int N>
 EQ_HOST_DEVICE inline void store_pack(T* to, const Pack<T, N>& pack) {
 #ifdef __CUDA_ARCH__
-  using Word = typename WordOf<sizeof(Pack<T, N>)>::type;
-  if constexpr (N > 1 && !std::is_void_v<Word>) {
-    *reinterpret_cast<Word*>(to) = std::bit_cast<Word>(pack);
+  if constexpr (sizeof(T) < 4 && sizeof(T) * N % 8 == 0) {
+    using Words = Pack<uint32_t, sizeof(T) * N / 4>;
+    *reinterpret_cast<Words*>(to) = std::bit_cast<Words>(pack);
     return;
   }
 #endif

@@ -155,7 +155,7 @@ void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_
                                  Constant<Wide<T>>(branch.scale),
                                  Strips(images, full_h, full_w, branch.channels / N, 2048, 32),
                                  blocks};
-      if (h == full_h && w == full_w) {
+      if (h == full_h && w == full_w && border.rows == 0 && border.columns == 0) {
         launch(y.device(), "bilinear", Grid{blocks_for(one.strips.blocks(images), 1), kThreads},
                bilinear_same_size_kernel<T, N>, one, data<T>(y), channels);
       } else {

@@ -58,6 +58,8 @@ TEST_CASE("cuda: fuse_levels of packs, with cells of few and of many outputs", "
   for (bool align_corners : {false, true}) {
     check({2, 20, 24, align_corners, {{20, 24, 16, 16, 16}, {10, 12, 8, 8, 1}, {1, 1, 24, 24, 24}, {2, 3, 16, 1, 16}}},
           "packs", 1, 1, true, true);
+    check({1, 6, 5, align_corners, {{6, 5, 8, 0, 0}, {8, 9, 8, 8, 8}}}, "a branch as large as the output with its border", 1, 2,
+          true, true);
   }
 }
 
