@@ -39,8 +39,8 @@ ChannelGrid sums_grid(const ChannelLayout& layout) { return channel_grid(layout,
 template <class T, int N>
 ChannelGrid apply_grid(const ChannelLayout& layout) { return channel_grid(layout, N, N * sizeof(T), 1024, 1, 8); }
 
-// Channels of a thread where it keeps sums or several coefficients of each: with 8 of bfloat16 its registers leave too few
-// threads to hide the memory's latency.
+// Channels of a thread in passes over gradients, which keep several coefficients and sums of each: with 8 of bfloat16 its
+// registers would leave too few threads to hide the memory's latency.
 template <class T>
 constexpr int kNarrow = std::min(4, kPackWidth<T>);
 
