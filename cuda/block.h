@@ -10,10 +10,6 @@ struct Add {
   template <class T>
   __device__ T operator()(T a, T b) const { return a + b; }
 };
-struct Larger {
-  template <class T>
-  __device__ T operator()(T a, T b) const { return a > b ? a : b; }
-};
 
 // Combined over the 32 lanes of a warp: the same result in each lane.
 template <class T, class Op>
@@ -34,8 +30,6 @@ __device__ inline T block_reduce(T value, T identity, Op op) {
   return warp_reduce(lane < warps ? parts[lane] : identity, op);
 }
 
-template <class T>
-__device__ inline T warp_sum(T value) { return warp_reduce(value, Add()); }
 template <class T>
 __device__ inline T block_sum(T value) { return block_reduce(value, T(0), Add()); }
 

@@ -51,7 +51,7 @@ template <class T, class... Pointers>
 RowTile row_tile(int64_t width, const Pointers*... pointers) {
   RowTile tile;
   tile.width = int(width);
-  tile.packs = ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
+  tile.packs = on_16_bytes(pointers...);
   if (tile.is_long()) return tile;
   // Neighbouring threads read shared memory a segment, or a row, apart: an odd distance spares banks.
   tile.segment = tile.width;
@@ -86,10 +86,8 @@ template <class T>
 __device__ void store_tile(const RowTile& tile, const T* from, int count, T* to) {
   constexpr int N = kPackWidth<T>;
   const int thread = int(threadIdx.x), whole = tile.packs ? count & -N : 0;
-  tile.places(thread * N, whole, kTileThreads * N, [&](int i, int place) {
-    // uint4: the compiler takes a Pack of bfloat16 apart where it unrolls.
-    *reinterpret_cast<uint4*>(to + i) = *reinterpret_cast<const uint4*>(from + place);
-  });
+  tile.places(thread * N, whole, kTileThreads * N,
+              [&](int i, int place) { store_pack(to + i, load_pack<T, N>(from + place)); });
   tile.places(whole + thread, count, kTileThreads, [&](int i, int place) { to[i] = from[place]; });
 }
 

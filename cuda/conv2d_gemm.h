@@ -273,7 +273,7 @@ void correlate(const Convolution& shape, const Tensor& in, const Tensor& weight,
   const int64_t phases = kBackward ? int64_t(shape.h.phases()) * shape.w.phases() : 1;
   const int64_t rows = kBackward ? shape.images * divide_up(shape.h.in, shape.h.stride) * divide_up(shape.w.in, shape.w.stride)
                                  : shape.out_pixels();  // of the largest phase
-  const bool packed_out = columns % kPackWidth<T> == 0 && reinterpret_cast<uintptr_t>(data<T>(out)) % 16 == 0;
+  const bool packed_out = columns % kPackWidth<T> == 0 && on_16_bytes(data<T>(out));
   const CorrelationArguments<T> arguments = {shape, {}, data<T>(in), data<T>(weight), data<T>(bias), data<T>(out), packed_out};
   const int64_t times = phases * shape.groups;
   if (tiles == Tiles::kByShape) tiles = tiles_for(rows, columns, times, true);
@@ -312,7 +312,7 @@ void launch_weight(const WeightArguments<T>& from, Tensor& grad_weight) {
   const bool direct = sums.defined();
   if (!direct) sums = Tensor::empty({chunks, count}, dtype_of<Wide<T>>::value, grad_weight.device());
   arguments.sums = data<Wide<T>>(sums);
-  arguments.packed_out = shape.filter() % kPackWidth<Wide<T>> == 0 && reinterpret_cast<uintptr_t>(arguments.sums) % 16 == 0;
+  arguments.packed_out = shape.filter() % kPackWidth<Wide<T>> == 0 && on_16_bytes(arguments.sums);
   const Grid grid = {blocks_for(down * across * shape.groups * chunks, 1), Tile::kThreads,
                      tile_bytes<T, Wide<T>, Tile, Along::kRows, Along::kRows>()};
   launch(grad_weight.device(), "conv2d, backward weight", grid, weight_kernel<T, Tile, kPack>, arguments);

@@ -64,11 +64,9 @@ struct DeviceState {
     const int index = device.index;
     EQ_CUDA_CHECK(cudaSetDevice(index));
     EQ_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    EQ_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, index));
     for (Staging& buffer : staging) EQ_CUDA_CHECK(cudaEventCreateWithFlags(buffer.done.receive(), cudaEventDisableTiming));
   }
   cudaStream_t stream = nullptr;
-  int multiprocessors = 1;
   std::mutex mutex;  // of what follows
   Staging staging[2];
   int turn = 0;
@@ -122,7 +120,6 @@ std::string describe_device(int index) {
 }
 
 cudaStream_t stream_of(Device device) { return state_of(device.index).stream; }
-int multiprocessors(Device device) { return state_of(device.index).multiprocessors; }
 
 RawMemory memory(int index) {
   return {[index](size_t bytes) -> void* {

@@ -14,7 +14,6 @@ namespace eq::cuda {
 
 // The device's stream; makes the device the current one of this thread.
 cudaStream_t stream_of(Device device);
-int multiprocessors(Device device);
 
 // The memory of a tensor, typed; nullptr when it is undefined. Throws DTypeError for another element type, DeviceError for host memory.
 template <class T>

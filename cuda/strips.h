@@ -65,6 +65,47 @@ struct Constant {
   }
 };
 
+// Distances in elements.
+struct Strides {
+  int64_t image, row, pixel;
+};
+
+// to = (from - shift) * scale, where a branch has the size of what it is fused into: nothing to interpolate.
+template <class T, int N>
+__global__ void __launch_bounds__(kThreads)
+    affine_copy_kernel(Strips strips, int64_t height, int64_t width, const T* __restrict__ from, Strides from_strides,
+                       T* __restrict__ to, Strides to_strides, Constant<Wide<T>> shift, Constant<Wide<T>> scale) {
+  using W = Wide<T>;
+  const Place place(strips, blockIdx.x, N);
+  if (place.column >= width) return;
+  const int count = int(std::min<int64_t>(strips.rows, height - place.top));
+  W shifts[N], scales[N];
+  shift.template load<N>(place.channel, W(0), shifts);
+  scale.template load<N>(place.channel, W(1), scales);
+  const auto first = [&](const Strides& strides) {
+    return place.image * strides.image + place.top * strides.row + place.column * strides.pixel + place.channel;
+  };
+  from += first(from_strides);
+  to += first(to_strides);
+  EQ_UNROLL(4)
+  for (int r = 0; r < count; ++r) {
+    W wide[N];
+    widen(load_pack<T, N>(from + r * from_strides.row), wide);
+    Pack<T, N> result;
+    for (int i = 0; i < N; ++i) result[i] = T((wide[i] - shifts[i]) * scales[i]);
+    store_pack(to + r * to_strides.row, result);
+  }
+}
+
+// Of `channels` channels of each pixel.
+template <class T, int N>
+void affine_copy(Device device, const Shape& size, int64_t channels, const T* from, const Strides& from_strides, T* to,
+                 const Strides& to_strides, const Constant<Wide<T>>& shift, const Constant<Wide<T>>& scale) {
+  const Strips strips(size[0], size[1], size[2], channels / N, 2048, 32);
+  launch(device, "affine copy", Grid{blocks_for(strips.blocks(size[0]), 1), kThreads}, affine_copy_kernel<T, N>, strips, size[1],
+         size[2], from, from_strides, to, to_strides, shift, scale);
+}
+
 // Which of a launch's branches has the block.
 template <class Branch>
 __device__ const Branch& branch_of_block(const Branch (&branches)[kMostBranches], int count) {

@@ -11,8 +11,8 @@
 namespace eq::cuda {
 namespace {
 
-constexpr int64_t kMostReads = 16;        // of a cell in one step; above, columns first
-constexpr int kHeld = 4;                  // weights of a column's outputs that a thread keeps
+constexpr int64_t kMostReads = 16;  // of a cell in one step; above, columns first
+constexpr int kHeld = 4;            // weights of a column's outputs that a thread keeps
 
 template <class From, class To>
 struct GatherBranch {
@@ -109,28 +109,6 @@ __global__ void __launch_bounds__(kThreads, sizeof(To) == 8 ? 2 : sizeof(From) =
   while (cell <= last) finish_cell();
 }
 
-// A branch of the output's own size: copied, with its scale.
-template <class T, int N>
-__global__ void __launch_bounds__(kThreads)
-    resize_backward_same_size_kernel(const __grid_constant__ GatherBranch<T, T> branch, const Strips strips) {
-  using W = Wide<T>;
-  const Place place(strips, blockIdx.x, N);
-  if (place.column >= branch.w) return;
-  const int count = int(std::min<int64_t>(strips.rows, branch.h - place.top));
-  W scale[N];
-  branch.scale.template load<N>(place.channel, W(1), scale);
-  const T* from = branch.from + place.image * branch.image_stride + place.top * branch.row_stride +
-                  place.column * branch.pixel_stride + place.channel;
-  T* to = branch.to + ((place.image * branch.h + place.top) * branch.w + place.column) * branch.channels + place.channel;
-  EQ_UNROLL(4)
-  for (int r = 0; r < count; ++r) {
-    const Pack<T, N> value = load_pack<T, N>(from + r * branch.row_stride);
-    Pack<T, N> result;
-    for (int k = 0; k < N; ++k) result[k] = T(W(value[k]) * scale[k]);
-    store_pack(to + r * branch.w * branch.channels, result);
-  }
-}
-
 // Branches of one launch.
 template <class From, class To, int N>
 struct Gather {
@@ -181,9 +159,8 @@ void backward(const Tensor& grad_y, const std::vector<BilinearBranch>& branches,
                                    .to = data<T>(branch.x), .h = h, .w = w, .out_h = out_h, .out_w = out_w, .channels = c,
                                    .scale = Constant<W>(branch.scale)};
       if (h == out_h && w == out_w) {
-        const Strips strips(images, h, w, c / N, 2048, 32);
-        launch(grad_y.device(), "bilinear adjoint", Grid{blocks_for(strips.blocks(images), 1), kThreads},
-               resize_backward_same_size_kernel<T, N>, one, strips);
+        affine_copy<T, N>(grad_y.device(), branch.x.shape(), c, from, {image_stride, row_stride, channels}, data<T>(branch.x),
+                          {h * w * c, w * c, c}, {}, Constant<W>(branch.scale));
       } else if (out_h <= h || out_w <= w || out_h * out_w <= kMostReads * h * w) {
         whole.add(one, images);
       } else {

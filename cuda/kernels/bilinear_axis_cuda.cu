@@ -1,3 +1,5 @@
+// Tables of taps and reaches, kept per device for the pairs of extents that were asked for last.
+
 #include <map>
 #include <mutex>
 #include <vector>

@@ -98,31 +98,6 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : sizeof(T) == 4 
   }
 }
 
-// A branch of the output's own size, inside no border: nothing to interpolate.
-template <class T, int N>
-__global__ void __launch_bounds__(kThreads)
-    bilinear_same_size_kernel(const __grid_constant__ ForwardBranch<T> branch, T* __restrict__ y, int64_t pixel_stride) {
-  using W = Wide<T>;
-  const Place place(branch.strips, blockIdx.x, N);
-  if (place.column >= branch.w) return;
-  const int count = int(std::min<int64_t>(branch.strips.rows, branch.h - place.top));
-  W shift[N], scale[N];
-  branch.shift.template load<N>(place.channel, W(0), shift);
-  branch.scale.template load<N>(place.channel, W(1), scale);
-  const int64_t first = (place.image * branch.h + place.top) * branch.w + place.column;
-  const T* from = branch.x + first * branch.channels + place.channel;
-  T* to = y + first * pixel_stride + branch.offset + place.channel;
-  EQ_UNROLL(4)
-  for (int r = 0; r < count; ++r) {
-    const Pack<T, N> value = load_pack<T, N>(from + r * branch.w * branch.channels);
-    W wide[N];
-    widen(value, wide);
-    Pack<T, N> result;
-    for (int i = 0; i < N; ++i) result[i] = T((wide[i] - shift[i]) * scale[i]);
-    store_pack(to + r * branch.w * pixel_stride, result);
-  }
-}
-
 template <class T, int N>
 void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_corners, const BilinearBorder& border) {
   const int64_t images = y.size(0), full_h = y.size(1), full_w = y.size(2), channels = y.size(3);
@@ -141,26 +116,18 @@ void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_
   int64_t offset = 0;
   for (const BilinearBranch& branch : branches) {
     if (branch.x.defined() && branch.x.numel() > 0) {
-      const int64_t h = branch.x.size(1), w = branch.x.size(2);
-      axes.push_back(axis_of<Wide<T>>(y.device(), h, plan.out_h, reading));
-      axes.push_back(axis_of<Wide<T>>(y.device(), w, plan.out_w, reading));
-      const ForwardBranch<T> one{data<T>(branch.x),
-                                 axes.end()[-2].taps,
-                                 axes.end()[-1].taps,
-                                 h,
-                                 w,
-                                 branch.channels,
-                                 offset,
-                                 Constant<Wide<T>>(branch.shift),
-                                 Constant<Wide<T>>(branch.scale),
-                                 Strips(images, full_h, full_w, branch.channels / N, 2048, 32),
-                                 blocks};
+      const int64_t h = branch.x.size(1), w = branch.x.size(2), c = branch.channels;
+      const Constant<Wide<T>> shift(branch.shift), scale(branch.scale);
       if (h == full_h && w == full_w && border.rows == 0 && border.columns == 0) {
-        launch(y.device(), "bilinear", Grid{blocks_for(one.strips.blocks(images), 1), kThreads},
-               bilinear_same_size_kernel<T, N>, one, data<T>(y), channels);
+        affine_copy<T, N>(y.device(), branch.x.shape(), c, data<T>(branch.x), {h * w * c, w * c, c}, data<T>(y) + offset,
+                          {h * w * channels, w * channels, channels}, shift, scale);
       } else {
-        plan.branches[plan.count++] = one;
-        blocks = blocks_for(blocks + one.strips.blocks(images), 1);
+        axes.push_back(axis_of<Wide<T>>(y.device(), h, plan.out_h, reading));
+        axes.push_back(axis_of<Wide<T>>(y.device(), w, plan.out_w, reading));
+        const Strips strips(images, full_h, full_w, c / N, 2048, 32);
+        plan.branches[plan.count++] = {
+            data<T>(branch.x), axes.end()[-2].taps, axes.end()[-1].taps, h, w, c, offset, shift, scale, strips, blocks};
+        blocks = blocks_for(blocks + strips.blocks(images), 1);
         if (plan.count == kMostBranches) run();
       }
     }

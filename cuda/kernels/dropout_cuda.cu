@@ -84,7 +84,7 @@ void dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream, Tensor& 
   dispatch(x.dtype(), "dropout", [&]<typename T>() {
     const T* in = data<T>(x);
     T* out = data<T>(y);
-    const bool aligned = (reinterpret_cast<uintptr_t>(in) | reinterpret_cast<uintptr_t>(out)) % 16 == 0;
+    const bool aligned = on_16_bytes(in, out);
     constexpr int64_t kWidth = Dropout<T>::kWidth;
     for_each(x.device(), "dropout", (x.numel() + kWidth - 1) / kWidth,
              Dropout<T>{in, out, x.numel(), aligned, seed, stream, threshold_of(p), Wide<T>(1 / (1 - p))});

@@ -59,8 +59,7 @@ Units<T> units_of(const SteppedParameter& parameter) {
 // Arrays begin on a pack, and the units of a pack are neighbours.
 template <class T, class... Arrays>
 bool in_packs(const Units<T>& units, const Arrays*... arrays) {
-  const bool aligned = ((reinterpret_cast<uintptr_t>(arrays) | ...) | reinterpret_cast<uintptr_t>(units.unit)) % 16 == 0;
-  return aligned && (units.unit == nullptr || units.row % kPackWidth<T> == 0);
+  return on_16_bytes(arrays..., units.unit) && (units.unit == nullptr || units.row % kPackWidth<T> == 0);
 }
 
 // Calls body.operator()<N>(i) for N neighbours each time, over what this thread has of chunk `part`; loads of `rounds` calls may be

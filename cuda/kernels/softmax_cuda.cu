@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kLong ? kThreads : kTileThreads)
   using W = Wide<T>;
   const TileRows block(tile, blockIdx.x, rows);
   const RowPart<kLong> part(tile);
-  T *shared = shared_memory<T>(), *shared_y = shared + tile.height * (tile.width + tile.pad);
+  T *shared = shared_memory<T>(), *shared_y = shared + tile.values();
   if constexpr (!kLong) {
     load_tile(tile, grad_y + block.first, block.count, shared);
     load_tile(tile, y + block.first, block.count, shared_y);
