@@ -7,7 +7,8 @@
 //   grad_b[k] = sum_{n,p,q} grad_y[n,p,q,k].
 //
 // Shapes: x [N,H,W,I], w [O,kh,kw,I/groups], b [O] or undefined, y [N,P,Q,O].
-// Accuracy: float32 sums of K = kh*kw*I/groups terms, about 1e-7 * sqrt(K) of the output's rms.
+// Accuracy: float32 sums of K = kh*kw*I/groups terms, about 1e-7 * sqrt(K) of the output's rms; where the CPU takes Winograd's
+// algorithm (float32, 3x3, stride 1), up to twice that (conv2d_winograd.h).
 // Determinism: every task owns its outputs; weight gradients add fixed chunks in order. Same bits for any thread count.
 
 #include "core/backend.h"
@@ -39,4 +40,9 @@ void conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& g
 void conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& options);
 void conv2d_backward_bias(const Tensor& grad_y, Tensor& grad_bias);
 )
+
+namespace cpu {
+// false: convolve directly everywhere from now on. Process-wide, true at first.
+void allow_winograd(bool allow);
+}  // namespace cpu
 }  // namespace eq

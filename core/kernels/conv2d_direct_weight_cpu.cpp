@@ -194,13 +194,7 @@ void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_
     });
     return;
   }
-  parallel_for(size, 4096, [&](int64_t begin, int64_t end) {
-    std::copy(parts.data() + begin, parts.data() + end, out + begin);
-    for (int64_t chunk = 1; chunk < plan.chunks; ++chunk) {
-      const T* part = parts.data() + chunk * size;
-      for (int64_t i = begin; i < end; ++i) out[i] += part[i];
-    }
-  });
+  add_parts(parts.data(), plan.chunks, size, out);
 }
 
 template void direct_backward_weight<float>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);

@@ -11,6 +11,7 @@
 
 #include "core/allocator.h"
 #include "core/kernels/conv2d.h"
+#include "core/parallel.h"
 
 namespace eq::cpu::conv {
 
@@ -121,5 +122,16 @@ class Buffer {
  private:
   T* data_;
 };
+
+// out[i] = the sum of parts[part * size + i], in order.
+template <class T>
+void add_parts(const T* parts, int64_t count, int64_t size, T* out) {
+  parallel_for(size, 4096, [&](int64_t begin, int64_t end) {
+    std::copy(parts + begin, parts + end, out + begin);
+    for (int64_t part = 1; part < count; ++part) {
+      for (int64_t i = begin; i < end; ++i) out[i] += parts[part * size + i];
+    }
+  });
+}
 
 }  // namespace eq::cpu::conv
