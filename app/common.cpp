@@ -6,6 +6,7 @@
 
 #include "core/cuda_device.h"
 #include "core/device.h"
+#include "core/kernels/conv2d.h"
 #include "core/parallel.h"
 
 namespace eq::app {
@@ -18,21 +19,22 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void MachineOptions::add_to(CLI::App* command) {
   command->add_option("--device", device, "cpu, cuda or cuda:<index>")->capture_default_str();
-  command->add_option("--convolution", convolution, "On a GPU: auto (cuDNN for bfloat16 and TF32, own kernels elsewhere), own, or cudnn (wherever it can)")
+  command->add_option("--convolution", convolution, "auto; on a CPU direct: without Winograd's algorithm; on a GPU own: never cuDNN, or cudnn: wherever it can")
       ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "own", "cudnn"}));
+      ->check(CLI::IsMember({"auto", "direct", "own", "cudnn"}));
   command->add_flag("--tf32", tf32, "On a GPU: float32 products with factors of 10 bits; faster");
   command->add_option("--threads", threads, "Threads that compute; 0: one per core. Results do not depend on it")->capture_default_str();
 }
 
 void MachineOptions::apply() const {
   set_compute_device(Device::parse(device));
+  cpu::allow_winograd(convolution != "direct");
   if constexpr (kBuiltWithCuda) {
     using cuda::ConvolutionBackend;
     cuda::set_allow_tf32(tf32);
-    cuda::set_convolution_backend(convolution == "own"     ? ConvolutionBackend::kOwn
-                                  : convolution == "cudnn" ? ConvolutionBackend::kCudnn
-                                                           : ConvolutionBackend::kAuto);
+    cuda::set_convolution_backend(convolution == "cudnn"  ? ConvolutionBackend::kCudnn
+                                  : convolution == "auto" ? ConvolutionBackend::kAuto
+                                                          : ConvolutionBackend::kOwn);
   }
   if (threads != 0) set_num_threads(threads);
 }

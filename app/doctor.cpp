@@ -82,9 +82,9 @@ std::string cuda_words() {
 
 std::string convolution_words() {
   if constexpr (kBuiltWithCuda) {
-    return "own kernels on the CPU; on GPUs " + cuda::describe_convolution();
+    return "direct and Winograd's on the CPU; on GPUs " + cuda::describe_convolution();
   } else {
-    return "own kernels";
+    return "direct and Winograd's";
   }
 }
 
