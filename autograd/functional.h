@@ -10,6 +10,7 @@
 #include "core/kernels/conv2d.h"
 #include "core/kernels/cross_entropy.h"
 #include "core/kernels/fuse_levels.h"
+#include "core/kernels/fused_conv2d.h"
 #include "core/kernels/pool2d.h"
 #include "core/tensor.h"
 
@@ -97,6 +98,9 @@ Tensor resize_nearest(const Tensor& x, int64_t out_h, int64_t out_w);
 // Resizes each branch bilinearly to the target size, applies (v - shift) * scale per branch and channel, and writes it into its
 // channel range of the result: [N,h_i,w_i,C_i] -> [N,H,W,sum C_i]. Layers use it through FusionSite only.
 Tensor fuse_levels(const std::vector<Tensor>& branches, const FuseLevelsOptions& options);
+// conv2d(fuse_levels(branches, levels), weight, bias, conv), on the CPU without the concatenation where that pays.
+Tensor fused_conv2d(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const FuseLevelsOptions& levels,
+                    const Conv2dOptions& conv);
 
 // --- normalisation over [..., C]; gamma and beta [C] or undefined ---
 // Training mode uses and updates the batch statistics (see BatchNormOptions); activation relu is fused on request.

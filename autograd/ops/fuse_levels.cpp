@@ -4,6 +4,7 @@
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "autograd/ops/fuse_levels_checks.h"
 #include "autograd/ops/spatial_checks.h"
 #include "core/kernels/resize.h"
 
@@ -41,50 +42,57 @@ struct FuseLevelsBackward final : Node {
   std::vector<SavedTensor*> scale_;
 };
 
-void check_constants(const char* name, const std::vector<Tensor>& constants, const std::vector<Tensor>& branches) {
+void check_constants(const char* op, const char* name, const std::vector<Tensor>& constants, const std::vector<Tensor>& branches) {
   if (constants.empty()) return;
   if (constants.size() != branches.size()) {
-    throw ShapeError("fuse_levels: there are " + std::to_string(branches.size()) + " branches, but " + name + " has " +
+    throw ShapeError(std::string(op) + ": there are " + std::to_string(branches.size()) + " branches, but " + name + " has " +
                          std::to_string(constants.size()) + " entries",
-                     kOp, "give one entry per branch (it may be undefined), or none at all");
+                     op, "give one entry per branch (it may be undefined), or none at all");
   }
   for (size_t i = 0; i < constants.size(); ++i) {
     if (!constants[i].defined()) continue;
     const std::string label = std::string(name) + "[" + std::to_string(i) + "]";
-    check::parameters(kOp, {"the branch", branches[i]}, {{label.c_str(), constants[i]}});
+    check::parameters(op, {"the branch", branches[i]}, {{label.c_str(), constants[i]}});
     const int64_t channels = branches[i].size(3);
     if (constants[i].shape() == Shape{1}) continue;
-    check::shape(kOp, {label.c_str(), constants[i]}, {channels}, "[1] or [" + std::to_string(channels) + "]");
+    check::shape(op, {label.c_str(), constants[i]}, {channels}, "[1] or [" + std::to_string(channels) + "]");
   }
 }
 
 }  // namespace
 
-Tensor fuse_levels(const std::vector<Tensor>& branches, const FuseLevelsOptions& options) {
-  if (branches.empty()) throw UsageError("fuse_levels: there are no branches", kOp, "pass at least one");
+void check::levels(const char* op, const std::vector<Tensor>& branches, const FuseLevelsOptions& options) {
+  const std::string name = op;
+  if (branches.empty()) throw UsageError(name + ": there are no branches", op, "pass at least one");
   int64_t channels = 0;
   for (size_t i = 0; i < branches.size(); ++i) {
     const std::string label = std::string("branches[") + std::to_string(i) + "]";
-    check::floating(kOp, {label.c_str(), branches[i]});
-    check::alike(kOp, {{"branches[0]", branches[0]}, {label.c_str(), branches[i]}});
-    check::rank(kOp, {label.c_str(), branches[i]}, 4);
-    check::sides(kOp, branches[i], options.out_h, options.out_w, kMaxResizeExtent);
+    check::floating(op, {label.c_str(), branches[i]});
+    check::alike(op, {{"branches[0]", branches[0]}, {label.c_str(), branches[i]}});
+    check::rank(op, {label.c_str(), branches[i]}, 4);
+    check::sides(op, branches[i], options.out_h, options.out_w, kMaxResizeExtent);
     if (branches[i].size(0) != branches[0].size(0)) {
-      throw ShapeError("fuse_levels: " + label + " is " + describe(branches[i]) + ", but branches[0] is " + describe(branches[0]), kOp,
+      throw ShapeError(name + ": " + label + " is " + describe(branches[i]) + ", but branches[0] is " + describe(branches[0]), op,
                        "all branches hold the same images");
     }
     channels += branches[i].size(3);
   }
-  check_constants("shift", options.shift, branches);
-  check_constants("scale", options.scale, branches);
+  check_constants(op, "shift", options.shift, branches);
+  check_constants(op, "scale", options.scale, branches);
   if (options.pad_h < 0 || options.pad_w < 0 || options.pad_h > kMaxResizeExtent || options.pad_w > kMaxResizeExtent) {
-    throw UsageError("fuse_levels: the border has " + std::to_string(options.pad_h) + " rows and " + std::to_string(options.pad_w) + " columns",
-                     kOp, "give 0 or more of each");
+    throw UsageError(name + ": the border has " + std::to_string(options.pad_h) + " rows and " + std::to_string(options.pad_w) + " columns",
+                     op, "give 0 or more of each");
   }
   if (options.border.defined()) {
-    check::parameters(kOp, {"branches[0]", branches[0]}, {{"border", options.border}});
-    check::shape(kOp, {"border", options.border}, {channels}, "[" + std::to_string(channels) + "], one value per channel of all branches");
+    check::parameters(op, {"branches[0]", branches[0]}, {{"border", options.border}});
+    check::shape(op, {"border", options.border}, {channels}, "[" + std::to_string(channels) + "], one value per channel of all branches");
   }
+}
+
+Tensor fuse_levels(const std::vector<Tensor>& branches, const FuseLevelsOptions& options) {
+  check::levels(kOp, branches, options);
+  int64_t channels = 0;
+  for (const Tensor& branch : branches) channels += branch.size(3);
   Tensor y = Tensor::empty({branches[0].size(0), options.out_h + 2 * options.pad_h, options.out_w + 2 * options.pad_w, channels},
                            branches[0].dtype(), branches[0].device());
   EQ_RUN(y.device(), fuse_levels_forward(branches, y, options));
