@@ -85,7 +85,7 @@ void check::levels(const char* op, const std::vector<Tensor>& branches, const Fu
   }
   if (options.border.defined()) {
     check::parameters(op, {"branches[0]", branches[0]}, {{"border", options.border}});
-    check::shape(op, {"border", options.border}, {channels}, "[" + std::to_string(channels) + "], one value per channel of all branches");
+    check::shape(op, {"border", options.border}, {channels}, to_string(Shape{channels}) + ", one value per channel of all branches");
   }
 }
 
