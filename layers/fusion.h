@@ -2,7 +2,8 @@
 // The places where feature levels meet. A site knows its branches by name, resizes them to one size and can be observed:
 // calibration, probes and reports attach here, and no head knows of them.
 //
-// FusionSite concatenates: it resizes, equalizes and joins its branches in one pass over memory, and applies the layer that follows.
+// FusionSite concatenates: it resizes, equalizes and joins its branches in one pass over memory, and applies the layer that follows. Where
+// nobody looks at the concatenation and that layer begins with a dense convolution, the two are one operator (fused_conv2d).
 // AdditiveSite sums two levels.
 
 #include <functional>
@@ -43,6 +44,7 @@ class LevelSite : public Module {
 
  protected:
   LevelSite(std::vector<Branch> branches, bool align_corners);
+  bool observed() const { return bool(observer_); }
   std::vector<Tensor> arrive(const std::vector<Tensor>& features) const;  // checked; views where someone observes
   void notify(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w, const Tensor& fused) const;
 
@@ -58,9 +60,10 @@ struct FusionLayer {
   Layer* layer;                 // its parent owns it, under mmsegmentation's name
   Conv2d* conv;                 // the convolution in it that reads the concatenation
   BatchNorm2d* norm = nullptr;  // right behind that convolution; null: the convolution has a bias
+  bool whole = true;            // `layer` is these two and nothing else
   FusionLayer(Conv2d& conv) : layer(&conv), conv(&conv) {}                                      // NOLINT: converts on purpose
   FusionLayer(ConvModule& module) : layer(&module), conv(&module.conv()), norm(&module.bn()) {}  // NOLINT
-  FusionLayer(Layer& whole, ConvModule& first) : layer(&whole), conv(&first.conv()), norm(&first.bn()) {}
+  FusionLayer(Layer& all, ConvModule& first) : layer(&all), conv(&first.conv()), norm(&first.bn()), whole(false) {}
 };
 
 class FusionSite : public LevelSite {

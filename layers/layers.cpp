@@ -41,14 +41,22 @@ Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptio
   if (options.bias) bias_ = register_parameter("bias", Tensor::zeros({out_channels}, init::dtype()));
 }
 
-Tensor Conv2d::forward(const Tensor& x) {
-  // Parameters are float32; beside bfloat16 features they are cast for the product.
-  const Tensor weight = in_type_of(x, weight_), bias = in_type_of(x, bias_);
-  if (!same_ || x.rank() != 4) return conv2d(x, weight, bias, options_);
+Conv2dOptions Conv2d::options_for(int64_t height, int64_t width) const {
   Conv2dOptions padded = options_;
-  std::tie(padded.pad_top, padded.pad_bottom) = same_padding(x.size(1), weight_.size(1), options_.stride_h, options_.dilation_h);
-  std::tie(padded.pad_left, padded.pad_right) = same_padding(x.size(2), weight_.size(2), options_.stride_w, options_.dilation_w);
-  return conv2d(x, weight, bias, padded);
+  if (!same_) return padded;
+  std::tie(padded.pad_top, padded.pad_bottom) = same_padding(height, weight_.size(1), options_.stride_h, options_.dilation_h);
+  std::tie(padded.pad_left, padded.pad_right) = same_padding(width, weight_.size(2), options_.stride_w, options_.dilation_w);
+  return padded;
+}
+
+// Parameters are float32; beside bfloat16 features they are cast for the product.
+Tensor Conv2d::forward(const Tensor& x) {
+  return conv2d(x, in_type_of(x, weight_), in_type_of(x, bias_), x.rank() == 4 ? options_for(x.size(1), x.size(2)) : options_);
+}
+
+Tensor Conv2d::forward_fused(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels) const {
+  return fused_conv2d(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels,
+                      options_for(levels.out_h + 2 * levels.pad_h, levels.out_w + 2 * levels.pad_w));
 }
 
 void Conv2d::set_padding(int64_t rows, int64_t columns) {

@@ -25,6 +25,8 @@ class Conv2d : public Layer {
  public:
   Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options);
   Tensor forward(const Tensor& x) override;
+  // Of fuse_levels(branches, levels), which need not be computed. No observer sees it.
+  Tensor forward_fused(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels) const;
   int64_t macs(const Tensor& input, const Tensor& output) const override;
   std::string description() const override;
   const Tensor& weight() const { return weight_; }
@@ -33,6 +35,8 @@ class Conv2d : public Layer {
   void set_padding(int64_t rows, int64_t columns);  // zeros above and below, left and right
 
  private:
+  Conv2dOptions options_for(int64_t height, int64_t width) const;  // of the input; with the padding that `same` adds
+
   Conv2dOptions options_;
   bool same_;
   Tensor weight_, bias_;

@@ -188,6 +188,7 @@ int64_t Layer::macs(const Tensor&, const Tensor&) const { return 0; }
 
 LayerObserver::LayerObserver(Callback callback) : callback_(std::move(callback)), outer_(t_observer) { t_observer = this; }
 LayerObserver::~LayerObserver() { t_observer = outer_; }
+bool LayerObserver::any() { return t_observer != nullptr; }
 
 InitRandom::InitRandom(uint64_t seed, DType dtype)
     : before_seed_(t_init_seed), before_next_(t_init_next), before_dtype_(t_init_dtype) {

@@ -125,6 +125,7 @@ class LayerObserver {
   explicit LayerObserver(Callback callback);
   ~LayerObserver();
   LayerObserver(const LayerObserver&) = delete;
+  static bool any();  // on this thread
 
  private:
   friend class Layer;
