@@ -144,13 +144,21 @@ Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, i
       inputs[i] = (*branch.norm)(fits ? inputs[i] : resize_bilinear(inputs[i], out_h, out_w, align_corners_));
     }
   }
-  if (fusion_.whole && !observed() && !LayerObserver::any()) {
-    const Tensor y = fusion_.conv->forward_fused(inputs, fuse);
-    return fusion_.norm ? (*fusion_.norm)(y) : y;
+  if (!fusion_.whole || LayerObserver::any()) {
+    const Tensor fused = fuse_levels(inputs, fuse);
+    notify(arriving, out_h, out_w, folds(options_) ? Tensor() : fused);
+    return (*fusion_.layer)(fused);
   }
-  const Tensor fused = fuse_levels(inputs, fuse);
-  notify(arriving, out_h, out_w, folds(options_) ? Tensor() : fused);
-  return (*fusion_.layer)(fused);
+  if (observed()) {
+    Tensor fused;
+    if (!folds(options_)) {
+      const NoGradGuard no_grad;
+      fused = fuse_levels(inputs, fuse);
+    }
+    notify(arriving, out_h, out_w, fused);
+  }
+  const Tensor y = fusion_.conv->forward_fused(inputs, fuse);
+  return fusion_.norm ? (*fusion_.norm)(y) : y;
 }
 
 void FusionSite::set_constants(const std::vector<BranchConstants>& constants) {

@@ -3,7 +3,7 @@
 // calibration, probes and reports attach here, and no head knows of them.
 //
 // FusionSite concatenates: it resizes, equalizes and joins its branches in one pass over memory, and applies the layer that follows. Where
-// nobody looks at the concatenation and that layer begins with a dense convolution, the two are one operator (fused_conv2d).
+// that layer is a convolution, perhaps with a norm, the two are one operator (fused_conv2d), unless a LayerObserver wants to see each of them.
 // AdditiveSite sums two levels.
 
 #include <functional>
@@ -32,7 +32,7 @@ class LevelSite : public Module {
     const LevelSite& site;
     const std::vector<Tensor>& features;
     int64_t out_h, out_w;
-    Tensor fused;  // what the fusion layer gets (or the sum); undefined where that is the resized concatenation itself
+    Tensor fused;  // the values that the fusion layer gets (or the sum); undefined where they are the resized concatenation
     bool align_corners() const { return site.align_corners_; }
     Tensor resized() const;  // [N,out_h,out_w,total_channels()]: resized and concatenated, not equalized; computed by each call
   };

@@ -152,8 +152,10 @@ TEST_CASE("the gradient at a branch is the one from this site alone", "[probes]"
   FusionSite* site = modules_of<FusionSite>(*setup.model).at(1);
   Tensor fused_grad, branch_grad;
   site->set_observer([&](const LevelSite::Visit& visit) {
-    register_hook(visit.fused, [&](const Tensor& grad) { return fused_grad = grad.clone(), Tensor(); });
     register_hook(visit.features[3], [&](const Tensor& grad) { return branch_grad = grad.clone(), Tensor(); });
+  });
+  const LayerObserver observer([&](Layer& layer, const Tensor& input, const Tensor&) {  // makes the site compute the concatenation
+    if (&layer == site->fusion().conv) register_hook(input, [&](const Tensor& grad) { return fused_grad = grad.clone(), Tensor(); });
   });
   const SegmentorOutput output = setup.model->forward(batch.images);
   mean(square(output.logits)).backward();
