@@ -24,9 +24,10 @@
 
 namespace eq {
 
-// Whether a branch [N,h,w,C] is multiplied at its own size: that has at most half as many pixels as the result.
+// Whether a branch [N,h,w,C] is multiplied at its own size: that has at most a third of the result's pixels. (Winograd's algorithm saves
+// nearly as much at the result's size.)
 inline bool multiplied_coarse(const Shape& branch, const FuseLevelsOptions& levels) {
-  return branch[1] <= levels.out_h && branch[2] <= levels.out_w && 2 * branch[1] * branch[2] <= levels.out_h * levels.out_w;
+  return branch[1] <= levels.out_h && branch[2] <= levels.out_w && 3 * branch[1] * branch[2] <= levels.out_h * levels.out_w;
 }
 
 // Whether the kernel applies and pays: a dense convolution of stride 1, whose input one side pads at most, and a coarse branch.

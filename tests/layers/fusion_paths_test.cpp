@@ -91,7 +91,7 @@ TEST_CASE("a fusion site is the same function with and without its concatenation
           options.mode = mode;
           options.granularity = granularity;
           options.batches = 1;
-          for (const auto& [dtype, tolerance] : {std::pair{DType::kFloat64, 1e-12}, std::pair{DType::kFloat32, 1e-5}}) {
+          for (const auto& [dtype, tolerance] : {std::pair{DType::kFloat64, 1e-12}, std::pair{DType::kFloat32, 8e-5}}) {  // Winograd's
             const auto net = make(options, with_norm, dtype);
             net->train(training);
             const std::vector<Tensor> plain = run(*net, dtype, true), commuted = run(*net, dtype, false);

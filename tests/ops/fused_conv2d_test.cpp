@@ -95,7 +95,7 @@ TEST_CASE("fused_conv2d: is the convolution of the concatenation, with its gradi
     const std::vector<Tensor> expected = results(wide, composed), actual = results(wide, fused), rounded = results(narrow, fused);
     for (size_t i = 0; i < expected.size(); ++i) {
       check_close(actual[i], expected[i], 1e-13);
-      check_close(rounded[i], expected[i], 1e-5);
+      check_close(rounded[i], expected[i], 8e-5);  // Winograd's, which the fine branch may get
     }
   };
   for (const FusedConv2dCase& k : cases::kFusedConv2d) check(k);
