@@ -54,11 +54,20 @@ if(EQ_WITH_CUDA AND NOT EQ_CUDA STREQUAL "SIMULATED" AND NOT EQ_CUDNN STREQUAL "
   endif()
 endif()
 
+# For the host: the .cu files (of the calling folder's targets), and the target that has them or calls them.
+macro(eq_simulated_sources)
+  set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++;-Wno-unknown-pragmas")
+endmacro()
+function(eq_simulate_cuda target)
+  target_compile_definitions(${target} PUBLIC EQ_WITH_CUDA EQ_CUDA_SIMULATED)
+  target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/cuda/simulated>)  # tests include it, too
+endfunction()
+
 set(EQ_CUDA_SOURCES)
 if(EQ_WITH_CUDA)
   file(GLOB EQ_CUDA_SOURCES CONFIGURE_DEPENDS cuda/*.cu cuda/kernels/*.cu)
   if(EQ_CUDA STREQUAL "SIMULATED")
-    set_source_files_properties(${EQ_CUDA_SOURCES} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++;-Wno-unknown-pragmas")
+    eq_simulated_sources(${EQ_CUDA_SOURCES})
     list(APPEND EQ_CUDA_SOURCES cuda/simulated/run.cpp)
   endif()
 endif()
@@ -69,12 +78,11 @@ function(eq_link_cuda target)
   if(NOT EQ_WITH_CUDA)
     return()
   endif()
-  target_compile_definitions(${target} PUBLIC EQ_WITH_CUDA)
   if(EQ_CUDA STREQUAL "SIMULATED")
-    target_compile_definitions(${target} PUBLIC EQ_CUDA_SIMULATED)
-    target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/cuda/simulated>)  # tests include it, too
+    eq_simulate_cuda(${target})
     return()
   endif()
+  target_compile_definitions(${target} PUBLIC EQ_WITH_CUDA)
   # constexpr functions of the cards are used on the device.
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>)
   target_link_libraries(${target} PRIVATE CUDA::cudart_static CUDA::cublas)
