@@ -29,7 +29,7 @@ WinogradShape winograd_backward_shape(const Shape& grad_y, const Shape& grad_x, 
 
 namespace {
 
-constexpr int64_t kTiles = 2 * kTileRows;     // of a task: two register tiles
+constexpr int64_t kTiles = 28 / kTileRows * kTileRows;  // of a task: whole register tiles
 constexpr int64_t kScratchBytes = 768 << 10;  // of a task: transformed inputs and sums
 constexpr int64_t kTasks = 32;                // wanted, so that any usual number of threads is busy
 
