@@ -42,18 +42,15 @@ constexpr int64_t kTasks = 32;                    // wanted, so that any usual n
 // How the packed weights are laid out: [group][block of kBlock output channels][chunk][tap][input channel][block], the
 // last block rounded up to whole vectors.
 template <class T>
-struct Packing {
-  int64_t taps, in_channels, out_channels;
+struct Packing : OutputBlocks<T> {
+  int64_t taps, in_channels;
   Split chunks;
   explicit Packing(const Correlation& c)
-      : taps(int64_t(c.h.taps.size() * c.w.taps.size())), in_channels(c.in_channels), out_channels(c.out_channels),
+      : OutputBlocks<T>{c.out_channels}, taps(int64_t(c.h.taps.size() * c.w.taps.size())), in_channels(c.in_channels),
         chunks(in_channels, kMostDepth / std::max<int64_t>(1, taps)) {}
-  int64_t blocks() const { return divide_up(out_channels, kBlock<T>); }
-  int64_t block_channels(int64_t block) const { return std::min<int64_t>(kBlock<T>, out_channels - block * kBlock<T>); }
-  int64_t block_width(int64_t block) const { return divide_up(block_channels(block), kLanes<T>) * kLanes<T>; }
-  int64_t group_size() const { return taps * in_channels * divide_up(out_channels, kLanes<T>) * kLanes<T>; }
+  int64_t group_size() const { return taps * in_channels * this->padded_channels(); }
   int64_t offset(int64_t group, int64_t block, int64_t chunk) const {
-    return group * group_size() + taps * (block * kBlock<T> * in_channels + chunks.begin(chunk) * block_width(block));
+    return group * group_size() + taps * (block * kBlock<T> * in_channels + chunks.begin(chunk) * this->block_width(block));
   }
 };
 

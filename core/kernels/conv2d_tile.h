@@ -6,10 +6,21 @@
 #include <array>
 
 #include "core/kernels/conv2d_simd.h"
+#include "core/kernels/conv2d_window.h"
 
 namespace eq::cpu::conv {
 
 // --- y[pixel, channel] (+)= bias[channel] + sum over taps and depth of x[pixel + tap, c] * weight[tap, c, channel] ---
+
+// Output channels (of a group) in blocks of a tile's width, the last one rounded up to whole vectors.
+template <class T>
+struct OutputBlocks {
+  int64_t out_channels;
+  int64_t blocks() const { return divide_up(out_channels, kBlock<T>); }
+  int64_t block_channels(int64_t block) const { return std::min<int64_t>(kBlock<T>, out_channels - block * kBlock<T>); }
+  int64_t block_width(int64_t block) const { return divide_up(block_channels(block), kLanes<T>) * kLanes<T>; }
+  int64_t padded_channels() const { return divide_up(out_channels, kLanes<T>) * kLanes<T>; }
+};
 
 struct Tap {
   int64_t x, weight;  // where the tap's run starts, from PixelTile::x and ::weight

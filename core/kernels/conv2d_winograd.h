@@ -21,7 +21,7 @@ struct Winograd;
 
 template <>
 struct Winograd<2> {
-  static constexpr int kOut = 2, kIn = 4;
+  static constexpr int kIn = 4;
   template <class V>
   static void input(const V* d, V* v) {
     v[0] = d[0] - d[2];
@@ -62,7 +62,7 @@ struct Winograd<2> {
 
 template <>
 struct Winograd<4> {
-  static constexpr int kOut = 4, kIn = 6;
+  static constexpr int kIn = 6;
   static constexpr double a = 5.0 / 8, b = 3.0 / 2, aa = a * a, bb = b * b;
   // 1 / product of a point's distances from the others: of 0, of +-a, of +-b.
   static constexpr double at_0 = 1 / (aa * bb), at_a = 1 / (2 * aa * (aa - bb)), at_b = 1 / (2 * bb * (bb - aa));
@@ -84,12 +84,7 @@ struct Winograd<4> {
     using S = decltype(w[0][0] + 0);
     const V even_a = w[0] * S(at_a) + w[2] * S(aa * at_a), odd_a = w[1] * S(a * at_a);
     const V even_b = w[0] * S(at_b) + w[2] * S(bb * at_b), odd_b = w[1] * S(b * at_b);
-    u[0] = w[0] * S(at_0);
-    u[1] = even_a + odd_a;
-    u[2] = even_a - odd_a;
-    u[3] = even_b + odd_b;
-    u[4] = even_b - odd_b;
-    u[5] = w[2];
+    at_points(w[0] * S(at_0), even_a, odd_a, even_b, odd_b, w[2], u);
   }
   template <class V>
   static void output(const V* m, V* y) {
@@ -105,12 +100,7 @@ struct Winograd<4> {
     using S = decltype(y[0][0] + 0);
     const V even_a = y[0] + y[2] * S(aa), odd_a = y[1] * S(a) + y[3] * S(a * aa);
     const V even_b = y[0] + y[2] * S(bb), odd_b = y[1] * S(b) + y[3] * S(b * bb);
-    m[0] = y[0];
-    m[1] = even_a + odd_a;
-    m[2] = even_a - odd_a;
-    m[3] = even_b + odd_b;
-    m[4] = even_b - odd_b;
-    m[5] = y[3];
+    at_points(y[0], even_a, odd_a, even_b, odd_b, y[3], m);
   }
   template <class V>
   static void filter_adjoint(const V* u, V* w) {
@@ -119,6 +109,18 @@ struct Winograd<4> {
     w[0] = u[0] * S(at_0) + even_a * S(at_a) + even_b * S(at_b);
     w[1] = (u[1] - u[2]) * S(a * at_a) + (u[3] - u[4]) * S(b * at_b);
     w[2] = u[5] + even_a * S(aa * at_a) + even_b * S(bb * at_b);
+  }
+
+ private:
+  // A polynomial's values at 0, a, -a, b, -b and infinity, from the sums of its even and of its odd terms.
+  template <class V>
+  static void at_points(V zero, V even_a, V odd_a, V even_b, V odd_b, V infinity, V* to) {
+    to[0] = zero;
+    to[1] = even_a + odd_a;
+    to[2] = even_a - odd_a;
+    to[3] = even_b + odd_b;
+    to[4] = even_b - odd_b;
+    to[5] = infinity;
   }
 };
 
@@ -141,6 +143,19 @@ struct WinogradShape {
   int64_t images, in_channels, out_channels;
   WinogradAxis h, w;
   int64_t tiles() const { return images * h.size() * w.size(); }
+
+  struct Place {
+    int64_t image;
+    const WinogradTile &rows, &cols;
+  };
+  Place at(int64_t tile) const {
+    const int64_t row = tile / w.size();
+    return {row / h.size(), h.tiles[size_t(row % h.size())], w.tiles[size_t(tile % w.size())]};
+  }
+  // Of the first output of a tile in y, of the next ones below and beside it: elements.
+  int64_t y_offset(const Place& p) const { return ((p.image * h.out + p.rows.begin) * w.out + p.cols.begin) * out_channels; }
+  int64_t y_row() const { return h.step * w.out * out_channels; }
+  int64_t y_pixel() const { return w.step * out_channels; }
 };
 // Of the forward convolution, and of the one whose output is grad_x.
 WinogradShape winograd_forward_shape(const Shape& x, const Shape& y, const Conv2dOptions& options, int64_t tile);
@@ -149,12 +164,11 @@ WinogradShape winograd_backward_shape(const Shape& grad_y, const Shape& grad_x, 
 // Tile lists as pointers: inputs[i * kIn + j] is where the tile's input (i, j) begins in x, or `zeros`.
 template <int kIn, class T>
 void winograd_inputs(const WinogradShape& shape, int64_t tile, const T* x, const T* zeros, const T** inputs) {
-  const int64_t j = tile % shape.w.size(), i = tile / shape.w.size() % shape.h.size();
-  const int64_t image = tile / (shape.w.size() * shape.h.size());
+  const auto [image, rows, cols] = shape.at(tile);
   for (int r = 0; r < kIn; ++r) {
-    const int64_t row = shape.h.tiles[size_t(i)].first + r * shape.h.step;
+    const int64_t row = rows.first + r * shape.h.step;
     for (int s = 0; s < kIn; ++s) {
-      const int64_t col = shape.w.tiles[size_t(j)].first + s * shape.w.step;
+      const int64_t col = cols.first + s * shape.w.step;
       const bool inside = row >= 0 && row < shape.h.in && col >= 0 && col < shape.w.in;
       inputs[r * kIn + s] = inside ? x + ((image * shape.h.in + row) * shape.w.in + col) * shape.in_channels : zeros;
     }

@@ -30,19 +30,20 @@ WinogradShape winograd_backward_shape(const Shape& grad_y, const Shape& grad_x, 
 namespace {
 
 constexpr int64_t kTiles = 28 / kTileRows * kTileRows;  // of a task: whole register tiles
-constexpr int64_t kScratchBytes = 768 << 10;  // of a task: transformed inputs and sums
-constexpr int64_t kTasks = 32;                // wanted, so that any usual number of threads is busy
+constexpr int64_t kScratchBytes = 768 << 10;            // of a task: transformed inputs and sums
+constexpr int64_t kTasks = 32;                          // wanted, so that any usual number of threads is busy
 
 // How a convolution is cut. Transformed filters lie as [block of kBlock output channels][chunk][frequency][input
 // channel][block], the last block rounded up to whole vectors. A task has some tiles and a share of the blocks.
 template <class T, int kM>
-struct Plan {
+struct Plan : OutputBlocks<T> {
   static constexpr int kFrequencies = Winograd<kM>::kIn * Winograd<kM>::kIn;
   WinogradShape shape;
   Split tiles, chunks, shares;  // chunks of input channels in vectors, shares of blocks
 
-  explicit Plan(const WinogradShape& s) : shape(s), tiles(s.tiles(), kTiles), chunks(0, 1), shares(0, 1) {
-    const int64_t vectors = divide_up(s.in_channels, kLanes<T>), blocks = divide_up(s.out_channels, kBlock<T>);
+  explicit Plan(const WinogradShape& s)
+      : OutputBlocks<T>{s.out_channels}, shape(s), tiles(s.tiles(), kTiles), chunks(0, 1), shares(0, 1) {
+    const int64_t vectors = divide_up(s.in_channels, kLanes<T>), blocks = this->blocks();
     const int64_t vector_bytes = kFrequencies * tiles.largest() * kVectorBytes;
     const int64_t most = std::max<int64_t>(1, kScratchBytes / std::max<int64_t>(1, vector_bytes));  // of vectors in scratch
     int64_t share = divide_up(blocks, std::min(blocks, divide_up(kTasks, std::max<int64_t>(1, tiles.parts))));
@@ -59,11 +60,9 @@ struct Plan {
   int64_t vector_size(int64_t vector) const {
     return std::min<int64_t>(kLanes<T>, shape.in_channels - vector * kLanes<T>);
   }
-  int64_t block_channels(int64_t block) const { return std::min<int64_t>(kBlock<T>, shape.out_channels - block * kBlock<T>); }
-  int64_t block_width(int64_t block) const { return divide_up(block_channels(block), kLanes<T>) * kLanes<T>; }
-  int64_t filters() const { return kFrequencies * shape.in_channels * divide_up(shape.out_channels, kLanes<T>) * kLanes<T>; }
+  int64_t filters() const { return kFrequencies * shape.in_channels * this->padded_channels(); }
   int64_t offset(int64_t block, int64_t channel) const {
-    return kFrequencies * (block * kBlock<T> * shape.in_channels + channel * block_width(block));
+    return kFrequencies * (block * kBlock<T> * shape.in_channels + channel * this->block_width(block));
   }
 };
 
@@ -108,13 +107,12 @@ template <class T, int kM>
 void transform_output(const Plan<T, kM>& plan, const T* m, int64_t plane, int64_t tile, int64_t count, int64_t block,
                       const T* bias, T* y) {
   constexpr int kIn = Winograd<kM>::kIn;
-  const WinogradAxis &h = plan.shape.h, &w = plan.shape.w;
-  const int64_t width = plan.block_width(block), channels = plan.shape.out_channels;
+  const int64_t width = plan.block_width(block);
   for (int64_t t = 0; t < count; ++t, m += width) {
-    const int64_t index = tile + t, image = index / (w.size() * h.size());
-    const WinogradTile &rows = h.tiles[size_t(index / w.size() % h.size())], &cols = w.tiles[size_t(index % w.size())];
-    T* const to = y + ((image * h.out + rows.begin) * w.out + cols.begin) * channels + block * kBlock<T>;
-    const int64_t y_row = h.step * w.out * channels, y_pixel = w.step * channels;
+    const WinogradShape::Place place = plan.shape.at(tile + t);
+    const WinogradTile &rows = place.rows, &cols = place.cols;
+    T* const to = y + plan.shape.y_offset(place) + block * kBlock<T>;
+    const int64_t y_row = plan.shape.y_row(), y_pixel = plan.shape.y_pixel();
     const bool whole = rows.count == kM && cols.count == kM;
     for (int64_t v = 0; v < width; v += kLanes<T>) {
       const int64_t valid = std::min<int64_t>(kLanes<T>, plan.block_channels(block) - v);

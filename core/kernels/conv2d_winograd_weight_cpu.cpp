@@ -7,8 +7,9 @@
 namespace eq::cpu::conv {
 namespace {
 
-// A task is a rectangle of output channels x input channels, summed over a chunk of the tiles: 64 x 32 channels of 36
-// frequencies in float32 are 295 KiB, and with the transformed inputs and gradients of kTiles tiles fit the L2 cache.
+// A task is a rectangle of output channels x input channels, summed over a chunk of the tiles: 64 x 64 channels of 36
+// frequencies in float32 are 576 KiB, about as much as the transformed inputs and gradients of kTiles tiles. Smaller
+// rectangles, which leave more of an L2 cache of 1 MiB free, lose more by transforming everything more often.
 constexpr int64_t kOutRange = 64, kInRange = 64;
 constexpr int64_t kTiles = 28;
 constexpr int64_t kTasks = 16;  // wanted; beyond what the rectangles give, by partial sums
@@ -34,12 +35,11 @@ template <class T, int kM>
 void transform_gradient(const WinogradShape& shape, const T* grad_y, int64_t tile, int64_t count, int64_t channel,
                         int64_t channels, T* to, int64_t plane, int64_t row) {
   constexpr int kIn = Winograd<kM>::kIn;
-  const WinogradAxis &h = shape.h, &w = shape.w;
-  const int64_t y_row = h.step * w.out * shape.out_channels, y_pixel = w.step * shape.out_channels;
+  const int64_t y_row = shape.y_row(), y_pixel = shape.y_pixel();
   for (int64_t t = 0; t < count; ++t, to += row) {
-    const int64_t index = tile + t, image = index / (w.size() * h.size());
-    const WinogradTile &rows = h.tiles[size_t(index / w.size() % h.size())], &cols = w.tiles[size_t(index % w.size())];
-    const T* from = grad_y + ((image * h.out + rows.begin) * w.out + cols.begin) * shape.out_channels + channel;
+    const WinogradShape::Place place = shape.at(tile + t);
+    const WinogradTile &rows = place.rows, &cols = place.cols;
+    const T* const from = grad_y + shape.y_offset(place) + channel;
     const bool whole = rows.count == kM && cols.count == kM;
     for (int64_t k = 0; k < channels; k += kLanes<T>) {
       const int64_t valid = std::min<int64_t>(kLanes<T>, channels - k);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "core/kernels/conv2d_window.h"
 #include "core/kernels/lanes.h"
 #include "core/kernels/resize.h"
 #include "core/parallel.h"
@@ -16,7 +17,7 @@ namespace {
 constexpr int64_t kBlockChannels = 128;  // at most
 constexpr int64_t kTasks = 16, kLeastRows = 4;
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+using conv::divide_up;
 
 // --- weighted sums ---
 
