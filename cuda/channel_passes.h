@@ -3,7 +3,7 @@
 // sample) and group norm (one per image). A thread has one pack of neighbouring channels and walks down rows, so it loads
 // what belongs to its channels once.
 //
-// Sums: a thread adds at most 32 rows in Wide<T>; from there on everything is double: over the block, then over the chunks
+// Sums: a thread adds at most 64 rows in Wide<T>; from there on everything is double: over the block, then over the chunks
 // of rows, which depend on the shapes alone (kernels "... sums" and "finish"). Moments are summed around the thread's first
 // value and moved to the first value of the channel when they become double, so a mean far larger than the deviation costs
 // no accuracy.
@@ -35,7 +35,7 @@ inline ChannelGrid channel_grid(const ChannelLayout& layout, int width, int byte
   return {layout.samples, layout.rows, layout.channels, tile, chunk_rows, (layout.rows + chunk_rows - 1) / chunk_rows};
 }
 template <class T, int N>
-ChannelGrid sums_grid(const ChannelLayout& layout) { return channel_grid(layout, N, N * sizeof(T), 1024, 4, 32); }
+ChannelGrid sums_grid(const ChannelLayout& layout) { return channel_grid(layout, N, N * sizeof(T), 512, 4, 64); }
 template <class T, int N>
 ChannelGrid apply_grid(const ChannelLayout& layout) { return channel_grid(layout, N, N * sizeof(T), 1024, 1, 8); }
 

@@ -54,8 +54,8 @@ struct Staging {
 };
 
 struct PendingReport {
-  Tensor cell;
-  std::function<void(int64_t)> report;
+  int64_t* cell;
+  std::function<void(int64_t, int64_t)> report;
 };
 
 struct DeviceState {
@@ -70,6 +70,7 @@ struct DeviceState {
   std::mutex mutex;  // of what follows
   Staging staging[2];
   int turn = 0;
+  std::vector<int64_t*> free_cells;
   std::vector<PendingReport> reports;
 };
 
@@ -91,17 +92,24 @@ void copy_on_host(void* to, const void* from, size_t bytes) {
   });
 }
 
-void look_at_reports(DeviceState& state) {
+// Waits for what is queued; throws what a kernel among that has found.
+void wait(DeviceState& state) {
   std::vector<PendingReport> reports;
   {
     std::lock_guard lock(state.mutex);
     reports.swap(state.reports);
   }
-  for (const PendingReport& pending : reports) {
-    int64_t value = -1;
-    EQ_CUDA_CHECK(cudaMemcpyAsync(&value, pending.cell.raw_data(), sizeof value, cudaMemcpyDeviceToHost, state.stream));
-    EQ_CUDA_CHECK(cudaStreamSynchronize(state.stream));
-    if (value >= 0) pending.report(value);
+  EQ_CUDA_CHECK(cudaStreamSynchronize(state.stream));
+  std::vector<std::pair<int64_t, int64_t>> found;
+  {
+    std::lock_guard lock(state.mutex);
+    for (const PendingReport& pending : reports) {
+      found.emplace_back(pending.cell[0], pending.cell[1]);
+      state.free_cells.push_back(pending.cell);
+    }
+  }
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (found[i].first >= 0) reports[i].report(found[i].first, found[i].second);
   }
 }
 
@@ -160,8 +168,7 @@ void copy_to_device(void* to, const void* from, size_t bytes, int index) {
 void copy_to_host(void* to, const void* from, size_t bytes, int index) {
   DeviceState& state = state_of(index);
   if (bytes > 0) EQ_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, state.stream));
-  EQ_CUDA_CHECK(cudaStreamSynchronize(state.stream));
-  look_at_reports(state);
+  wait(state);
 }
 
 void copy_on_device(void* to, const void* from, size_t bytes, int index) {
@@ -178,12 +185,26 @@ void copy_between_devices(void* to, int to_index, const void* from, int from_ind
 
 void synchronize(int index) {
   DeviceState& state = state_of(index);
-  EQ_CUDA_CHECK(cudaStreamSynchronize(state.stream));
-  look_at_reports(state);
+  wait(state);
 }
 
-void report_later(const Tensor& cell, std::function<void(int64_t)> report) {
-  DeviceState& state = state_of(cell.device().index);
+constexpr size_t kCells = 256;  // page-locked at once
+
+int64_t* report_cell(Device device) {
+  DeviceState& state = state_of(device.index);
+  std::lock_guard lock(state.mutex);
+  if (state.free_cells.empty()) {
+    void* memory = nullptr;
+    EQ_CUDA_CHECK(cudaMallocHost(&memory, kCells * 2 * sizeof(int64_t)));
+    for (size_t i = 0; i < kCells; ++i) state.free_cells.push_back(static_cast<int64_t*>(memory) + 2 * i);
+  }
+  int64_t* cell = state.free_cells.back();
+  state.free_cells.pop_back();
+  return cell;
+}
+
+void report_later(Device device, int64_t* cell, std::function<void(int64_t, int64_t)> report) {
+  DeviceState& state = state_of(device.index);
   std::lock_guard lock(state.mutex);
   state.reports.push_back({cell, std::move(report)});
 }

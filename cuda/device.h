@@ -29,9 +29,10 @@ T* data(const Tensor& tensor) {
   return static_cast<T*>(tensor.raw_data());
 }
 
-// An error that a kernel finds (a label out of range) comes up where the host next waits for a value of the device: copy_to_host and
-// synchronize look at `cell`, an int64 of one element on the device, and call `report` with its value if that is not negative.
-void report_later(const Tensor& cell, std::function<void(int64_t)> report);
+// An error that a kernel finds (a label out of range) comes up where the host next waits for the device: copy_to_host and synchronize
+// call `report` with the cell's two numbers if the first is not negative. The kernel writes both; the cell is in the host's memory.
+int64_t* report_cell(Device device);
+void report_later(Device device, int64_t* cell, std::function<void(int64_t, int64_t)> report);
 
 // Calls fn.template operator()<T>() with T = float, double or bfloat16: what the kernels of this backend compute on.
 template <class Fn>

@@ -50,7 +50,7 @@ void launch(Device device, const char* name, const Grid& grid, void (*kernel)(Pa
 }
 
 #if defined(__CUDACC__) || defined(EQ_CUDA_SIMULATED)
-constexpr int kThreads = 256;
+constexpr int kThreads = 256, kWarp = 32;
 
 template <class Body>
 __global__ void for_each_kernel(int64_t count, Body body) {

@@ -50,6 +50,18 @@ EQ_HOST_DEVICE inline void store_pack(T* to, const Pack<T, N>& pack) {
 template <class T>
 constexpr int kPackWidth = int(16 / sizeof(T));
 
+// A pack that waits in registers between its load and its use: in words, which the compiler would otherwise take apart and put
+// together again.
+template <class T, int N>
+struct Held {
+  static constexpr bool kWords = sizeof(T) < 4 && sizeof(T) * N % 4 == 0;
+  std::conditional_t<kWords, Pack<uint32_t, int(sizeof(T) * N / 4)>, Pack<T, N>> pack;
+};
+template <class T, int N>
+EQ_HOST_DEVICE inline Held<T, N> load_held(const T* from) {
+  return *reinterpret_cast<const Held<T, N>*>(from);
+}
+
 // The values of a pack in the type that is computed in. Two of bfloat16 are the halves of a word: one instruction each.
 template <class T, int N, class W>
 EQ_HOST_DEVICE inline void widen(const Pack<T, N>& pack, W (&out)[N]) {
@@ -62,6 +74,11 @@ EQ_HOST_DEVICE inline void widen(const Pack<T, N>& pack, W (&out)[N]) {
   } else {
     for (int i = 0; i < N; ++i) out[i] = W(pack[i]);
   }
+}
+
+template <class T, int N, class W>
+EQ_HOST_DEVICE inline void widen(const Held<T, N>& held, W (&out)[N]) {
+  widen(std::bit_cast<Pack<T, N>>(held), out);
 }
 
 // N neighbouring parameters; `whole_packs`: they begin on 16 bytes.

@@ -1,5 +1,6 @@
 // Tables of taps and reaches, kept per device for the pairs of extents that were asked for last.
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -44,21 +45,30 @@ struct Key {
   auto operator<=>(const Key&) const = default;
 };
 
+struct Table {
+  Tensor memory;
+  int most_reads = 0;
+};
+
 struct Tables {
   explicit Tables(Device) {}
   std::mutex mutex;
-  std::map<Key, Tensor> memory;
+  std::map<Key, Table> memory;
 };
 
 template <class W>
-Tensor make_table(Device device, int64_t in, int64_t out, Reading reading) {
+Table make_table(Device device, int64_t in, int64_t out, Reading reading) {
   const int64_t taps = out * int64_t(sizeof(AxisTap<W>)), bytes = taps + in * int64_t(sizeof(AxisReach<W>));
-  const Tensor table = Tensor::empty({bytes}, DType::kUInt8);
-  auto* tap = reinterpret_cast<AxisTap<W>*>(table.raw_data());
-  auto* reach = reinterpret_cast<AxisReach<W>*>(static_cast<char*>(table.raw_data()) + taps);
+  Table table = {Tensor::empty({bytes}, DType::kUInt8)};
+  auto* tap = reinterpret_cast<AxisTap<W>*>(table.memory.raw_data());
+  auto* reach = reinterpret_cast<AxisReach<W>*>(static_cast<char*>(table.memory.raw_data()) + taps);
   for (int64_t i = 0; i < out; ++i) tap[i] = tap_of<W>(i, in, out, reading);
-  for (int64_t i = 0; i < in; ++i) reach[i] = reach_of<W>(i, in, out, reading);
-  return table.to(device);
+  for (int64_t i = 0; i < in; ++i) {
+    reach[i] = reach_of<W>(i, in, out, reading);
+    table.most_reads = std::max(table.most_reads, reach[i].count);
+  }
+  table.memory = table.memory.to(device);
+  return table;
 }
 
 }  // namespace
@@ -73,9 +83,10 @@ Axis<W> axis_of(Device device, int64_t in, int64_t out, Reading reading) {
     if (tables.memory.size() >= kMostTables) tables.memory.clear();
     found = tables.memory.emplace(key, make_table<W>(device, in, out, reading)).first;
   }
-  const char* begin = static_cast<const char*>(found->second.raw_data());
-  return {found->second, reinterpret_cast<const AxisTap<W>*>(begin),
-          reinterpret_cast<const AxisReach<W>*>(begin + out * int64_t(sizeof(AxisTap<W>)))};
+  const Table& table = found->second;
+  const char* begin = static_cast<const char*>(table.memory.raw_data());
+  return {table.memory, reinterpret_cast<const AxisTap<W>*>(begin),
+          reinterpret_cast<const AxisReach<W>*>(begin + out * int64_t(sizeof(AxisTap<W>))), table.most_reads};
 }
 
 template Axis<float> axis_of(Device, int64_t, int64_t, Reading);

@@ -30,69 +30,69 @@ struct ForwardPlan {
   Constant<Wide<T>> border;
 };
 
-// A source row, interpolated across.
 template <class T, int N>
-__device__ void read_across(const T* row, const AxisTap<Wide<T>>& column, int64_t next, Wide<T> (&out)[N]) {
-  using W = Wide<T>;
-  if (column.upper > W(0)) {
-    const Pack<T, N> a = load_pack<T, N>(row), b = load_pack<T, N>(row + next);
-    W left[N], right[N];
-    widen(a, left);
-    widen(b, right);
-    for (int i = 0; i < N; ++i) out[i] = column.lower * left[i] + column.upper * right[i];
-  } else {
-    widen(load_pack<T, N>(row), out);
-  }
-}
-
-template <class T, int N>
-__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : sizeof(T) == 4 ? 4 : 3)
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
     bilinear_forward_kernel(const __grid_constant__ ForwardPlan<T> plan, T* __restrict__ y) {
   using W = Wide<T>;
   const ForwardBranch<T>& branch = branch_of_block(plan.branches, plan.count);
   const Place place(branch.strips, blockIdx.x - branch.first_block, N);
-  const int64_t full_h = plan.out_h + 2 * plan.pad_h, full_w = plan.out_w + 2 * plan.pad_w;
-  const int64_t row_length = branch.w * branch.channels;
-  const int count = int(std::min<int64_t>(branch.strips.rows, full_h - place.top));
-  if (place.column >= full_w) return;
+  const int full_h = int(plan.out_h + 2 * plan.pad_h), full_w = int(plan.out_w + 2 * plan.pad_w);
+  const int count = std::min(branch.strips.rows, full_h - place.top);
+  if (int(place.column) >= full_w) return;
   // Columns and rows outside are the border.
-  const int64_t own_column = int64_t(place.column) - plan.pad_w, first_row = place.top - plan.pad_h;
+  const int own_column = int(place.column) - int(plan.pad_w), first_row = place.top - int(plan.pad_h);
   const bool inside = own_column >= 0 && own_column < plan.out_w;
-  const AxisTap<W> column = inside ? branch.columns[own_column] : AxisTap<W>{};
-  W shift[N], scale[N], border[N];
+  AxisTap<W> column = inside ? branch.columns[own_column] : AxisTap<W>{};
+  // What no second column is read for has two halves of its only one: exactly that, and infinities stay what they are.
+  const int64_t next = column.upper > W(0) ? branch.channels : 0;
+  if (next == 0) column.lower = column.upper = W(0.5);
+  W shift[N], scale[N];
   branch.shift.template load<N>(place.channel, W(0), shift);
   branch.scale.template load<N>(place.channel, W(1), scale);
+  const int64_t row_length = branch.w * branch.channels;
   const T* x = branch.x + place.image * branch.h * row_length + column.cell * branch.channels + place.channel;
   T* to = y + ((place.image * full_h + place.top) * full_w + place.column) * plan.channels + branch.offset + place.channel;
   const int64_t down = full_w * plan.channels;
 
+  // A source row, interpolated across and equalized: there are fewer of them than of results, and weights add up to 1.
+  const auto read_across = [&](int row, W (&out)[N]) {
+    const T* from = x + row * row_length;
+    const Pack<T, N> a = load_pack<T, N>(from), b = load_pack<T, N>(from + next);
+    W left[N], right[N];
+    widen(a, left);
+    widen(b, right);
+    for (int i = 0; i < N; ++i) out[i] = (column.lower * left[i] + column.upper * right[i] - shift[i]) * scale[i];
+  };
   W lower[N] = {}, upper[N] = {};  // the rows lower_row and upper_row of the source
   int lower_row = -1, upper_row = -1;
   for (int r = 0; r < count; ++r, to += down) {
     Pack<T, N> result;
-    if (!inside || first_row + r < 0 || first_row + r >= plan.out_h) {
+    const int row = first_row + r;
+    if (!inside || row < 0 || row >= plan.out_h) {
+      W border[N];
       plan.border.template load<N>(branch.offset + place.channel, W(0), border);
       for (int i = 0; i < N; ++i) result[i] = T(border[i]);
       store_pack(to, result);
       continue;
     }
-    const AxisTap<W> row = branch.rows[first_row + r];
-    if (row.cell != lower_row) {
-      if (row.cell == upper_row) {
+    const AxisTap<W> tap = branch.rows[row];
+    if (tap.cell != lower_row) {
+      if (tap.cell == upper_row) {
         for (int i = 0; i < N; ++i) lower[i] = upper[i];
       } else {
-        read_across<T, N>(x + row.cell * row_length, column, branch.channels, lower);
+        read_across(tap.cell, lower);
       }
-      lower_row = row.cell;
+      lower_row = tap.cell;
     }
-    const bool between = row.upper > W(0);
-    if (between && upper_row != row.cell + 1) {
-      upper_row = row.cell + 1;
-      read_across<T, N>(x + upper_row * row_length, column, branch.channels, upper);
+    const bool between = tap.upper > W(0);
+    if (between && upper_row != tap.cell + 1) {
+      upper_row = tap.cell + 1;
+      read_across(upper_row, upper);
     }
-    for (int i = 0; i < N; ++i) {
-      const W value = between ? row.lower * lower[i] + row.upper * upper[i] : lower[i];
-      result[i] = T((value - shift[i]) * scale[i]);
+    if (between) {
+      for (int i = 0; i < N; ++i) result[i] = T(tap.lower * lower[i] + tap.upper * upper[i]);
+    } else {
+      for (int i = 0; i < N; ++i) result[i] = T(lower[i]);
     }
     store_pack(to, result);
   }

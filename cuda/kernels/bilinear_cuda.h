@@ -38,6 +38,7 @@ struct Axis {
   Tensor memory;  // of both; to be kept until the launch
   const AxisTap<W>* taps;
   const AxisReach<W>* reaches;
+  int most_reads;  // of a cell
 };
 template <class W>
 Axis<W> axis_of(Device device, int64_t in, int64_t out, Reading reading);

@@ -13,6 +13,7 @@ using Reduction = CrossEntropyOptions::Reduction;
 
 constexpr int64_t kMostBlocks = 4096;  // partial sums that the last block adds up
 constexpr int kLastThreads = 1024;     // of that block
+constexpr int kIgnored = -1, kBad = -2;
 constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
 
 struct Smaller {
@@ -79,68 +80,84 @@ struct Problem {
 };
 
 // losses: of each block, or null.
-template <class T, bool kLong>
-__global__ void __launch_bounds__(kLong ? kThreads : kTileThreads)
+template <class T, class Kind>
+__global__ void __launch_bounds__(Kind::kLong ? kThreads : kTileThreads)
     cross_entropy_kernel(RowTile tile, Problem<T> problem, double* losses, int64_t* first_bad) {
   using W = Wide<T>;
+  constexpr bool kLong = Kind::kLong;
   const Labels& labels = problem.labels;
   const W scale = problem.gradient_scale();
-  const RowPart<kLong> part(tile);
-  T* buffers = shared_memory<T>();  // two tiles: one is computed while the next comes
+  const RowPart<Kind> part(tile);
+  // Two tiles of each warp: one is computed while the next comes.
+  T* buffers = shared_memory<T>() + threadIdx.x / kWarp * 2 * tile.values();
+  // Neighbours have neighbouring tiles at the same time.
+  const unsigned first_tile = kLong ? blockIdx.x : warp_of_grid(), stride = kLong ? gridDim.x : gridDim.x * kTileWarps;
   const auto rows_of = [&](int round) {
-    return TileRows(tile, blockIdx.x * unsigned(problem.rounds) + unsigned(round), labels.count);
+    return TileRows(tile, first_tile + unsigned(round) * stride, round < problem.rounds ? labels.count : 0);
   };
-  const auto load = [&](int round) {
-    if (round < problem.rounds) {
-      if (const TileRows rows = rows_of(round); rows.rows > 0) {
-        return load_tile(tile, problem.logits + rows.first, rows.count, buffers + round % 2 * tile.values());
-      }
-    }
-    close_copies();
+  // A class, or what is none.
+  const auto label_of = [&](const TileRows& rows) {
+    if (part.row >= rows.rows) return kIgnored;
+    const int64_t label = labels.at(rows.first_row + part.row);
+    return label == labels.ignore ? kIgnored : labels.is_class(label) ? int(label) : kBad;
   };
-  if constexpr (!kLong) load(0);
+  TileRows next = rows_of(0);
+  int next_label = label_of(next);
+  if constexpr (!kLong) load_tile<Kind>(tile, problem.logits + next.first, next.count, buffers);
   double loss = 0;
   int64_t bad = kNone;
   EQ_UNROLL(1)
-  for (int round = 0; round < problem.rounds; ++round) {
-    const TileRows rows = rows_of(round);
-    if (rows.rows <= 0) break;
+  for (int round = 0; next.rows > 0; ++round) {
+    const TileRows rows = next;
+    const int label = next_label;
     T* shared = buffers + round % 2 * tile.values();
+    next = rows_of(round + 1);
     if constexpr (!kLong) {
-      if (round > 0) __syncthreads();  // the tile before is still leaving
-      load(round + 1);
+      if (round > 0) __syncwarp();  // the tile before is still leaving
+      load_tile<Kind>(tile, problem.logits + next.first, next.count, buffers + (round + 1) % 2 * tile.values());
     }
-    const int64_t at = rows.first_row + part.row, label = part.row < rows.rows ? labels.at(at) : labels.ignore;
-    const bool valid = label != labels.ignore && labels.is_class(label);
-    if (label != labels.ignore && !valid) bad = Smaller()(bad, at);
+    next_label = label_of(next);
+    const bool valid = label >= 0;
+    if (label == kBad) bad = Smaller()(bad, rows.first_row + part.row);
     const W weight = !valid ? W(0) : problem.weights == nullptr ? W(1) : problem.weights[label];
     if constexpr (!kLong) {
       wait_for_copies<1>();
-      __syncthreads();
+      __syncwarp();
     }
     const T* in = kLong ? problem.logits + rows.first : shared;
-    const RowExponentials<T, kLong> exponentials(part, in);
-    const int own = valid ? part.find(int(label)) : -1;  // one thread of the row has the label's logit
-    const W shifted = own < 0 ? W(0) : W(in[own]) - exponentials.top;
-    if (own >= 0 && losses != nullptr) loss += double(weight * (std::log(exponentials.total) - shifted));
+    RowExponentials<T, Kind> exponentials(part, in);
+    const int own = valid ? part.find(label) : -1;  // one thread of the row has the label's logit
+    const W shifted = own < 0 ? W(0) : W(in[own]) - exponentials.top, inverse = 1 / exponentials.total;
+    if (own >= 0 && losses != nullptr) loss += double(weight * (log_of_total(exponentials.total) - shifted));
     if (problem.gradient == nullptr) continue;
     T* out = kLong ? problem.gradient + rows.first : shared;
-    const W peak = weight * scale, factor = peak / exponentials.total;
-    if (valid) {
+    const W peak = weight * scale, factor = valid ? peak * inverse : W(0);
+    if constexpr (kLong) {
+      part.each([&](int v, int i) { out[i] = valid ? T(exponentials(v, i) * factor) : T(W(0)); });
+    } else {
+      if (!valid) exponentials.clear();  // whatever the logits are, even NaN
       part.each([&](int v, int i) { out[i] = T(exponentials(v, i) * factor); });
-    } else {  // whatever the logits are, even NaN
-      part.each([&](int, int i) { out[i] = T(W(0)); });
     }
     if (own >= 0) out[own] = T(exp_difference(shifted) * factor - peak);
     if constexpr (!kLong) {
-      __syncthreads();
-      store_tile(tile, shared, rows.count, problem.gradient + rows.first);
+      __syncwarp();
+      store_tile<Kind>(tile, shared, rows.count, problem.gradient + rows.first);
     }
   }
   if (losses == nullptr) return;
-  loss = block_sum(loss);
-  bad = block_reduce(bad, kNone, Smaller());
-  if (threadIdx.x == 0) losses[blockIdx.x] = loss, first_bad[blockIdx.x] = bad;
+  constexpr int kWarps = (kLong ? kThreads : kTileThreads) / kWarp;
+  __shared__ double warp_losses[kWarps];
+  __shared__ int64_t warp_bad[kWarps];
+  loss = warp_reduce(loss, Add());
+  if (__ballot_sync(0xffffffffu, bad != kNone) != 0) bad = warp_reduce(bad, Smaller());
+  if (threadIdx.x % kWarp == 0) warp_losses[threadIdx.x / kWarp] = loss, warp_bad[threadIdx.x / kWarp] = bad;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int warp = 1; warp < kWarps; ++warp) {
+    loss += warp_losses[warp];
+    bad = Smaller()(bad, warp_bad[warp]);
+  }
+  losses[blockIdx.x] = loss, first_bad[blockIdx.x] = bad;
 }
 
 // The loss, and the position and value of the first bad label (position -1: none).
@@ -182,16 +199,16 @@ Problem<T> problem_of(const Tensor& logits, const Labels& labels, const CrossEnt
 template <class T>
 unsigned plan(Problem<T>& problem, RowTile& tile) {
   tile = row_tile<T>(problem.labels.classes, problem.logits, problem.gradient);
-  const int64_t tiles = (problem.labels.count + tile.height - 1) / tile.height, rounds = (tiles + kMostBlocks - 1) / kMostBlocks;
-  problem.rounds = int(rounds);
-  return blocks_for(tiles, rounds);
+  const int64_t rows = tile.rows_of_block(), tiles = (problem.labels.count + rows - 1) / rows;
+  problem.rounds = int((tiles + kMostBlocks - 1) / kMostBlocks);
+  return blocks_for(tiles, problem.rounds);
 }
 
 // losses, first_bad: of each block, or null.
 template <class T>
 void run(Device device, const RowTile& tile, unsigned blocks, const Problem<T>& problem, double* losses, int64_t* first_bad) {
-  with_length(tile, [&]<bool kLong>() {
-    launch(device, "cross_entropy", Grid{blocks, tile.threads(), 2 * tile.shared_bytes<T>()}, cross_entropy_kernel<T, kLong>, tile,
+  with_row_kind<T>(tile, [&]<class Kind>(Kind) {
+    launch(device, "cross_entropy", Grid{blocks, tile.threads(), 2 * tile.shared_bytes<T>()}, cross_entropy_kernel<T, Kind>, tile,
            problem, losses, first_bad);
   });
 }
@@ -209,7 +226,7 @@ void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntrop
     return;
   }
   const Device device = logits.device();
-  const Tensor found = Tensor::empty({2}, DType::kInt64, device);
+  int64_t* const found = report_cell(device);
   const Labels view = labels_of(labels, logits, options);
   dispatch(logits.dtype(), "cross_entropy", [&]<typename T>() {
     Tensor scale_at;
@@ -222,12 +239,12 @@ void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntrop
     run(device, tile, blocks, problem, data<double>(losses), data<int64_t>(bad));
     dispatch(loss.dtype(), "cross_entropy", [&]<typename L>() {
       launch(device, "cross_entropy", Grid{1, kLastThreads}, finish<L>, data<double>(losses), data<int64_t>(bad), int(blocks),
-             problem.scale, problem.scale_at, view, data<L>(loss), data<int64_t>(found));
+             problem.scale, problem.scale_at, view, data<L>(loss), found);
     });
   });
-  report_later(found.alias({1}),
-               [found, classes = view.classes, ignore = view.ignore, shape = labels.shape()](int64_t position) {
-                 refuse_label(int64_t(found.alias({1}, 1).item()), position, classes, ignore, shape);
+  report_later(device, found,
+               [classes = view.classes, ignore = view.ignore, shape = labels.shape()](int64_t position, int64_t label) {
+                 refuse_label(label, position, classes, ignore, shape);
                });
 }
 
