@@ -238,14 +238,14 @@ train() {
   local wrapper=$work/equiscale failed=0 seen=""
   printf '#!/bin/sh\nLD_LIBRARY_PATH=%s:$LD_LIBRARY_PATH exec %s "$@"\n' "$(cat "$work/library_path" 2>/dev/null)" "$EQ_BUILD/equiscale" >"$wrapper"
   chmod +x "$wrapper"
-  local runs=("benchmarks/upernet_resnet50.json 512 8 bf16" "recipes/camvid_upernet_resnet18.json 256 8 bf16"
-    "benchmarks/upernet_resnet50.json 512 8 float32" "recipes/camvid_upernet_resnet18.json 256 8 float32") steps=20
-  simulated && runs=("recipes/camvid_upernet_resnet18.json 32 2 bf16") steps=1
+  local steps runs=("benchmarks/upernet_resnet50.json 512 8 bf16 20" "recipes/camvid_upernet_resnet18.json 256 8 bf16 20"
+    "benchmarks/upernet_resnet50.json 512 8 float32 5" "recipes/camvid_upernet_resnet18.json 256 8 float32 10")
+  simulated && runs=("recipes/camvid_upernet_resnet18.json 32 2 bf16 1")
   local torch=0
   "$EQ_PYTHON" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null && torch=1
   : >"$EQ_OUT/train.txt"
   for line in "${runs[@]}"; do
-    read -r config size batch precision <<<"$line"
+    read -r config size batch precision steps <<<"$line"
     echo "== $line ==" >>"$EQ_OUT/train.txt"
     if [ $torch = 1 ]; then
       "$EQ_PYTHON" benchmarks/train_step.py --equiscale "$wrapper" --config "$config" --size "$size" --batch "$batch" --classes 11 --threads 4 \
@@ -266,7 +266,7 @@ train() {
 # racecheck and initcheck leave out what tests cuBLAS and cuDNN: they report races inside those libraries' kernels, and do not see the
 # stores of bulk copies, which those use.
 sanitizer() {
-  local tool=${EQ_SANITIZER:-$(command -v compute-sanitizer)} deadline=$((SECONDS + EQ_STEP_SECONDS - 6)) seen="" failed=0 status check
+  local tool=${EQ_SANITIZER:-$(command -v compute-sanitizer)} deadline=$((SECONDS + EQ_STEP_SECONDS - 6)) seen="" failed=0 status
   [ -n "$tool" ] || tool=$(dirname "$(find_nvcc)")/compute-sanitizer
   [ -x "$tool" ] || skip "there is no compute-sanitizer"
   [[ " $EQ_ONLY " != *" tests "* ]] || until [ -e "$work/tests.end" ] || [ $SECONDS -ge $deadline ]; do sleep 0.5; done
@@ -274,28 +274,31 @@ sanitizer() {
     grep -vxF -f <(ours "$EQ_BUILD/test_cuda" "[training]" --list-test-names-only) >"$work/names.txt"
   [ -s "$work/names.txt" ] || skip "there are no short tests in tests.txt"
   grep -vxF -f <(ours "$EQ_BUILD/test_cuda" "[matmul],[linear],[conv2d_backend]" --list-test-names-only) "$work/names.txt" >"$work/own_names.txt"
-  local checks=(memcheck racecheck synccheck initcheck) half
+  local checks=(memcheck racecheck synccheck initcheck) check part parts
+  parts_of() { case $1 in racecheck) echo 4 ;; *) echo 2 ;; esac; }  # processes: it takes the longest
   for check in "${checks[@]}"; do
     case $check in racecheck | initcheck) cp "$work/own_names.txt" "$work/$check.names" ;; *) cp "$work/names.txt" "$work/$check.names" ;; esac
-    for half in 0 1; do  # a process each
-      awk -v half=$half 'NR % 2 == half' "$work/$check.names" | sed 's/,/\\,/g' >"$work/$check.$half.names"  # a comma would end a name
+    parts=$(parts_of "$check")
+    rm -f "$work/$check".[0-9].{log,status}
+    for ((part = 0; part < parts; ++part)); do
+      awk -v part="$part" -v parts="$parts" 'NR % parts == part' "$work/$check.names" | sed 's/,/\\,/g' >"$work/$check.$part.names"  # a comma would end a name
       (
         beside timeout -k 2 $((deadline - SECONDS)) "$tool" --tool "$check" --error-exitcode 9 --report-api-errors no \
-          "$EQ_BUILD/test_cuda" -f "$work/$check.$half.names" -d yes --order decl >"$work/$check.$half.log" 2>&1
-        echo $? >"$work/$check.$half.status"
+          "$EQ_BUILD/test_cuda" -f "$work/$check.$part.names" -d yes --order decl >"$work/$check.$part.log" 2>&1
+        echo $? >"$work/$check.$part.status"
       ) &
     done
   done
   wait
   : >"$EQ_OUT/sanitizer.txt"
   for check in "${checks[@]}"; do
-    cat "$work/$check".[01].log >"$work/$check.log"
-    status=$(sort -n "$work/$check".[01].status | tail -1)
+    cat "$work/$check".[0-9].log >"$work/$check.log"
+    status=$(sort -n "$work/$check".[0-9].status | tail -1)
     { echo "== $check =="; grep -E '^=+ ' "$work/$check.log" | head -60; outcome "$work/$check.log"; } >>"$EQ_OUT/sanitizer.txt"
     local done_tests
     done_tests="$(grep -cE '^[0-9.]+ s: ' "$work/$check.log") of $(grep -c . "$work/$check.names") tests"
     # Its SUMMARY: of ERRORs, or racecheck's; a run that was cut has none, but its reports.
-    if [ "$(grep -cE '^=+ (ERROR|RACECHECK) SUMMARY: 0 ' "$work/$check.log")" = 2 ] && [ "$status" -eq 0 ]; then
+    if [ "$(grep -cE '^=+ (ERROR|RACECHECK) SUMMARY: 0 ' "$work/$check.log")" = "$(parts_of "$check")" ] && [ "$status" -eq 0 ]; then
       seen+="$check clean ($done_tests); "
     elif grep -qE '^=+ (Error|Warning|Invalid|Uninitialized|Barrier|Race|Potential|Misaligned|Program hit)' "$work/$check.log"; then
       failed=1
@@ -385,7 +388,7 @@ step() {  # name, seconds at most; several names: all at once, for what is not t
 rm -f "$EQ_OUT"/{build,tests,demo,train,sanitizer}.txt "$EQ_OUT"/kernels.{md,json}
 step facts 15
 step build 230
-step tests demo sanitizer 120
+step tests demo sanitizer 170
 step kernels 60
 step train 130
 echo "$EQ_OUT/summary.md"

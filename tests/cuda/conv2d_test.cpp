@@ -2,6 +2,7 @@
 // largest, is all that differs from float32 arithmetic over the same rounded arguments.
 
 #include <set>
+#include <span>
 #include <tuple>
 
 #include "autograd/functional.h"
@@ -28,6 +29,13 @@ void check(const Conv2dCase& c) {
   };
   const Choice own(cuda::ConvolutionBackend::kOwn);
   check_parity(c.name, fn, inputs, kAccuracy);
+}
+
+// cuBLAS computes it, whoever is preferred: tools that cannot see into cuBLAS leave the tests of [matmul] out.
+bool is_product(const Conv2dCase& c) {
+  const auto& o = c.options;
+  return c.kh == 1 && c.kw == 1 && o.stride_h == 1 && o.stride_w == 1 && o.groups == 1 && o.pad_top == 0 &&
+         o.pad_left == 0 && o.pad_bottom == 0 && o.pad_right == 0;
 }
 
 // fn.template operator()<T>() with the element type.
@@ -106,12 +114,27 @@ const Conv2dCase kDepthwise[] = {
 
 TEST_CASE("cuda: conv2d of small shapes, all options", "[cuda][conv2d]") {
   EQ_NEED_CUDA();
-  for (const Conv2dCase& c : kConv2dSmall) check(c);
+  for (const Conv2dCase& c : kConv2dSmall) {
+    if (!is_product(c)) check(c);
+  }
 }
 
 TEST_CASE("cuda: conv2d of packs, tiles and chunks", "[cuda][conv2d]") {
   EQ_NEED_CUDA();
-  for (const Conv2dCase& c : kPacked) check(c);
+  for (const Conv2dCase& c : kPacked) {
+    if (!is_product(c)) check(c);
+  }
+}
+
+TEST_CASE("cuda: conv2d that is a matrix product", "[cuda][conv2d][matmul]") {
+  EQ_NEED_CUDA();
+  int products = 0;
+  for (const auto& cases : {std::span<const Conv2dCase>(kConv2dSmall), std::span<const Conv2dCase>(kPacked)}) {
+    for (const Conv2dCase& c : cases) {
+      if (is_product(c)) check(c), ++products;
+    }
+  }
+  CHECK(products == 5);
 }
 
 TEST_CASE("cuda: conv2d, depthwise", "[cuda][conv2d]") {
