@@ -40,8 +40,9 @@ RowTile row_tile(int64_t width, const Pointers*... pointers) {
   tile.width = int(width);
   tile.packs = on_16_bytes(pointers...);
   if (tile.is_long()) return tile;
-  while (((tile.slots = (tile.width - 1) >> tile.log_lanes) + 1) > kHeld) ++tile.log_lanes;
-  ++tile.slots;
+  const auto slots = [&] { return ((tile.width - 1) >> tile.log_lanes) + 1; };
+  while (slots() > kHeld) ++tile.log_lanes;
+  tile.slots = slots();
   tile.height = kWarp >> tile.log_lanes;
   tile.packs = tile.packs && tile.height * tile.width % kPackWidth<T> == 0;
   // Rows of an even number of packs are set apart to spare banks.
@@ -51,7 +52,7 @@ RowTile row_tile(int64_t width, const Pointers*... pointers) {
   return tile;
 }
 
-// The warp's among all warps of the grid, and the block's.
+// The thread's warp among those of the grid.
 __device__ inline unsigned warp_of_grid() { return blockIdx.x * kTileWarps + threadIdx.x / kWarp; }
 
 // What the compiler is told of a thread's part in a row: it has at least kSure and at most kSlots values (0: a long row), and the
@@ -85,7 +86,7 @@ void with_row_kind(const RowTile& tile, Fn&& fn) {
   }
 }
 
-// fn(memory + i, place of i) for the lane's packs of N values and then for its single values of the first `count` of a tile.
+// on_pack(memory + i, place of i) for the lane's packs among the first `count` values of a tile, and on_value for what is left.
 template <class Kind, class T, class Memory, class Shared, class OnPack, class OnValue>
 __device__ void each_of_tile(const RowTile& tile, int count, Memory* memory, Shared* shared, const OnPack& on_pack,
                              const OnValue& on_value) {
@@ -136,7 +137,7 @@ struct TileRows {
   }
 };
 
-// A thread's part in a row: every `step`-th value. Rows behind the last one have parts, too: of a tile, what is there is computed
+// A thread's part in a row: every `lanes`-th value. Rows behind the last one have parts, too: of a tile, what is there is computed
 // and goes nowhere.
 template <class Kind>
 struct RowPart {
@@ -144,7 +145,7 @@ struct RowPart {
   int row;    // of the tile
   int first;  // the first value's class
   int start;  // of the row in the tile; of a long row 0
-  int lanes, count;
+  int lanes, count;  // a power of two; of its values
 
   __device__ explicit RowPart(const RowTile& tile) {
     lanes = kLong ? kThreads : Kind::kAlone ? 1 : 1 << tile.log_lanes;
@@ -192,7 +193,7 @@ struct RowPart {
     for (int v = 0; v < Kind::kSlots; ++v) fn(v, start + first + v * lanes, has(v));
   }
   // The place of class c, or -1 where it is another thread's.
-  __device__ int find(int c) const { return c % lanes == first ? start + c : -1; }
+  __device__ int find(int c) const { return (c & (lanes - 1)) == first ? start + c : -1; }
 
   // Over all threads of the row. Every thread of the block takes part, in a row or not.
   template <class W, class Op>

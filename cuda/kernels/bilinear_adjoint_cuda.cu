@@ -47,7 +47,6 @@ template <class From, class To>
 struct GatherPlan {
   GatherBranch<From, To> branches[kMostBranches];
   int count;
-  unsigned blocks;
 };
 
 template <class From, class To, int N>

@@ -1,7 +1,7 @@
 // A thread has one pack of channels of one column of an image's row, and walks down a chunk of rows (cuda/strips.h). What
 // belongs to the column is read once per thread.
-// The thread keeps the two source rows that it is between, interpolated across, in registers: when it passes a source row, one
-// new row is read.
+// The thread keeps the two source rows that it is between, interpolated across and equalized, in registers: when it passes a
+// source row, one new row is read.
 //
 // The adjoint: bilinear_adjoint_cuda.cu.
 
