@@ -7,12 +7,14 @@ cd "$(dirname "$0")/.."
 tools/packages.sh chromium fonts-dejavu-core  # the browser that the report is looked at in
 # Where nvcc is, the CUDA backend is built, for one architecture: that of the GPU at hand, or the newest of the default ones.
 nvidia-smi >/dev/null 2>&1 && architecture=native || architecture=90
-unity=()
-[ -f build/CMakeCache.txt ] || unity=(-DEQ_UNITY=ON)  # a folder that is there keeps what it has: its files may be being worked on
-cmake -S . -B build "${unity[@]}" -G Ninja -DCMAKE_BUILD_TYPE=Release -DEQ_BUILD_TESTS=ON -DEQ_BUILD_BENCHMARKS=ON "-DCMAKE_CUDA_ARCHITECTURES=$architecture" >/dev/null
+# A folder that is there keeps what it has: its files may be being worked on.
+unity() { [ -f "$1/CMakeCache.txt" ] || echo -DEQ_UNITY=ON; }
+# shellcheck disable=SC2046
+cmake -S . -B build $(unity build) -G Ninja -DCMAKE_BUILD_TYPE=Release -DEQ_BUILD_TESTS=ON -DEQ_BUILD_BENCHMARKS=ON "-DCMAKE_CUDA_ARCHITECTURES=$architecture" >/dev/null
 cmake --build build
 # The parts that read untrusted files and manage memory, once more under the sanitizers.
-cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" \
+# shellcheck disable=SC2046
+cmake -S . -B build-sanitize $(unity build-sanitize) -G Ninja -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" \
   -DEQ_BUILD_TESTS=ON -DEQ_SANITIZE=ON -DEQ_CUDA=OFF "-DEQ_FOLDERS=core;autograd;datasets" >/dev/null
 cmake --build build-sanitize
 ctest --test-dir build-sanitize --output-on-failure

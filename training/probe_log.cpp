@@ -1,10 +1,11 @@
 // The files of training/probes.h.
 #include <fmt/format.h>
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "training/probes.h"
+
+#include "training/json_number.h"
 
 namespace eq {
 namespace {
@@ -16,8 +17,6 @@ constexpr const char* kHeader =
     "iteration,site,branch,channels,height,width,upsampled,before_mean,before_std,resized_mean,resized_std,fused_mean,fused_std,within_image,"
     "between_images,between_channels,lag_one,predicted_factor,measured_factor,weight_grad,weight_grad_rms,weight_grad_share,update_ratio,"
     "input_grad,grad_ratio";
-
-json number_or_null(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
 
 ordered_json to_json(const BranchRecord::Scale& scale) { return {{"mean", number_or_null(scale.mean)}, {"std", number_or_null(scale.std)}}; }
 

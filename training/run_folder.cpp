@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/parallel.h"
+#include "training/json_number.h"
 #include "training/run_log.h"
 
 namespace eq {
@@ -21,8 +21,6 @@ constexpr const char* kFreeKeys[] = {"train.iterations", "train.log_every",     
                                      "train.overlays",   "train.loader_threads", "train.on_nan",         "evaluate.",
                                      "probes.",          "data.root",            "data.checks",          "data.val_images",
                                      "pipeline.test_scale", "model.backbone.pretrained", "model.backbone.load_mode"};
-
-ordered_json number_or_null(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
 
 }  // namespace
 

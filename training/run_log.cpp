@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
+#include "training/json_number.h"
 
 namespace eq {
 namespace {
@@ -27,8 +27,6 @@ std::string short_bytes(size_t bytes) {
   const double mega = double(bytes) / (1 << 20);
   return mega < 1024 ? fmt::format("{:.0f}M", mega) : fmt::format("{:.1f}G", mega / 1024);
 }
-
-json number_or_null(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
 
 ordered_json metrics_value(const SegmentationMetrics& metrics) {
   ordered_json classes = ordered_json::array();

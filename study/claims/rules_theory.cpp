@@ -9,9 +9,9 @@
 namespace eq {
 namespace {
 
-constexpr const char* kCommand = "equiscale study theory --out DIR";
+constexpr const char* kTheoryCommand = "equiscale study theory --out DIR";
 
-struct Found {
+struct TheoryFound {
   std::vector<const TheoryCheck*> checks;
   std::vector<std::string> files;
   bool all_pass() const {
@@ -25,8 +25,8 @@ struct Found {
 };
 
 // The checks of a group whose setting contains `part`.
-Found find_checks(const std::vector<TheoryEvidence>& evidence, const std::string& name, const std::string& part = "") {
-  Found found;
+TheoryFound find_checks(const std::vector<TheoryEvidence>& evidence, const std::string& name, const std::string& part = "") {
+  TheoryFound found;
   for (const TheoryEvidence& study : evidence) {
     for (const TheoryCheck& check : study.checks) {
       if (check.name != name || check.setting.find(part) == std::string::npos) continue;
@@ -38,10 +38,10 @@ Found find_checks(const std::vector<TheoryEvidence>& evidence, const std::string
 }
 
 Claim undecided(const std::string& claim, const std::string& source) {
-  return {claim, source, "", Verdict::kNotMeasured, kCommand};
+  return {claim, source, "", Verdict::kNotMeasured, kTheoryCommand};
 }
 
-Claim decided(Claim claim, const Found& found, bool holds, const std::string& measurement) {
+Claim decided(Claim claim, const TheoryFound& found, bool holds, const std::string& measurement) {
   claim.measurement = measurement;
   claim.verdict = holds ? Verdict::kHolds : Verdict::kDoesNotHold;
   claim.evidence = joined(found.files);
@@ -50,7 +50,7 @@ Claim decided(Claim claim, const Found& found, bool holds, const std::string& me
 
 Claim lower_variance(const std::vector<TheoryEvidence>& evidence) {
   const Claim claim = undecided("Bilinear upsampling lowers the variance", "theorem 3.2");
-  const Found found = find_checks(evidence, "white noise");
+  const TheoryFound found = find_checks(evidence, "white noise");
   if (found.checks.empty()) return claim;
   const bool below = std::all_of(found.checks.begin(), found.checks.end(), [](const TheoryCheck* c) { return c->measured + 4 * c->standard_error < 1; });
   return decided(claim, found, below && found.all_pass(),
@@ -60,7 +60,7 @@ Claim lower_variance(const std::vector<TheoryEvidence>& evidence) {
 
 Claim every_picture(const std::vector<TheoryEvidence>& evidence) {
   const Claim claim = undecided("It lowers the variance of every single picture", "read into theorem 3.2");
-  const Found walks = find_checks(evidence, "no picture gains"), sine = find_checks(evidence, "a picture may gain", "align_corners=true");
+  const TheoryFound walks = find_checks(evidence, "no picture gains"), sine = find_checks(evidence, "a picture may gain", "align_corners=true");
   if (walks.checks.empty() || sine.checks.empty()) return claim;
   constexpr double kSineVariance = 0.46875;
   return decided(claim, walks, walks.all_pass() && sine.highest() <= kSineVariance,
@@ -71,7 +71,7 @@ Claim every_picture(const std::vector<TheoryEvidence>& evidence) {
 
 Claim script_slopes(const std::vector<TheoryEvidence>& evidence) {
   const Claim claim = undecided("The variance after upsampling is proportional to that before", "the synthetic experiment");
-  const Found found = find_checks(evidence, "the authors' script", "slope");
+  const TheoryFound found = find_checks(evidence, "the authors' script", "slope");
   if (found.checks.empty()) return claim;
   std::string slopes;
   for (const TheoryCheck* c : found.checks) slopes += fmt::format("{}{:.4f} ({:.4f})", slopes.empty() ? "" : ", ", c->measured, c->predicted);
@@ -80,9 +80,9 @@ Claim script_slopes(const std::vector<TheoryEvidence>& evidence) {
 
 Claim monotone(const std::vector<TheoryEvidence>& evidence) {
   const Claim claim = undecided("Stronger upsampling means lower variance", "often read into the paper");
-  Found found;
+  TheoryFound found;
   for (const char* setting : {"n=128 r=2 align_corners=false", "n=128 r=4 align_corners=false", "n=128 r=8 align_corners=false"}) {
-    const Found one = find_checks(evidence, "white noise", setting);
+    const TheoryFound one = find_checks(evidence, "white noise", setting);
     if (one.checks.empty()) return claim;
     found.checks.push_back(one.checks.front());
     found.files.push_back(one.files.front());
@@ -94,7 +94,7 @@ Claim monotone(const std::vector<TheoryEvidence>& evidence) {
 
 Claim rectified(const std::vector<TheoryEvidence>& evidence) {
   const Claim claim = undecided("Convolution, batch norm and ReLU start every branch at mean 0.3989", "the synthetic experiment");
-  const Found found = find_checks(evidence, "rectified normal", "convolution");
+  const TheoryFound found = find_checks(evidence, "rectified normal", "convolution");
   if (found.checks.size() < 2) return claim;
   return decided(claim, found, found.all_pass(),
                  fmt::format("mean {:.4f}, variance {:.4f} behind a convolution of gain 21", found.checks[0]->measured, found.checks[1]->measured));
@@ -102,7 +102,7 @@ Claim rectified(const std::vector<TheoryEvidence>& evidence) {
 
 Claim gradient_scale(const std::vector<TheoryEvidence>& evidence) {
   const Claim claim = undecided("The scale of a weight's gradient follows the variance of its feature", "section 2.1, the gradient argument");
-  const Found bare = find_checks(evidence, "weight gradient", "as they are, no norm"), normed = find_checks(evidence, "weight gradient", "as they are, batch norm");
+  const TheoryFound bare = find_checks(evidence, "weight gradient", "as they are, no norm"), normed = find_checks(evidence, "weight gradient", "as they are, batch norm");
   if (bare.checks.empty() || normed.checks.empty()) return claim;
   return decided(claim, normed, bare.all_pass() && normed.all_pass(),
                  fmt::format("with batch norm behind the fusion second moments of {:.3f} to {:.3f} follow the centred variance; without it the raw second moment "
