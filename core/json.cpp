@@ -1,6 +1,7 @@
 #include "core/json.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -57,6 +58,8 @@ std::string quoted_for_message(const std::string& text) {
   return json(cut ? text.substr(0, kLongest) : text).dump(-1, ' ', true, json::error_handler_t::replace) +
          (cut ? "..." : "");
 }
+
+nlohmann::json number_or_null(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
 
 std::string json_reason(const std::string& library_message) {
   const size_t bracket = library_message.find("] ");

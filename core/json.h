@@ -17,6 +17,9 @@ nlohmann::json parse_json(const std::string& text, const std::string& name, bool
 // `text` as a JSON string for an error message: quoted, control characters and bad UTF-8 escaped, cut after 120 bytes.
 std::string quoted_for_message(const std::string& text);
 
+// The number, or null for infinities and NaN, which JSON does not have.
+nlohmann::json number_or_null(double value);
+
 // What the JSON library says went wrong, without its own numbering and position.
 std::string json_reason(const std::string& library_message);
 

@@ -1,11 +1,9 @@
 // The files of training/probes.h.
 #include <fmt/format.h>
-
 #include <nlohmann/json.hpp>
 
+#include "core/json.h"
 #include "training/probes.h"
-
-#include "training/json_number.h"
 
 namespace eq {
 namespace {

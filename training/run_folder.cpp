@@ -1,13 +1,12 @@
 #include "training/run_folder.h"
 
 #include <fmt/format.h>
-
 #include <nlohmann/json.hpp>
 
 #include "core/errors.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/parallel.h"
-#include "training/json_number.h"
 #include "training/run_log.h"
 
 namespace eq {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
-#include "training/json_number.h"
+#include "core/json.h"
 
 namespace eq {
 namespace {
