@@ -71,7 +71,6 @@ struct Problem {
   const double* scale_at;  // or null: it is `scale`
   const T* grad_loss;      // or null: it is 1
   T* gradient;             // or null
-  int rounds;              // tiles of a block
 
   __device__ Wide<T> gradient_scale() const {
     const Wide<T> whole = Wide<T>(scale_at == nullptr ? scale : *scale_at);
@@ -92,9 +91,7 @@ __global__ void __launch_bounds__(Kind::kLong ? kThreads : kTileThreads)
   T* buffers = shared_memory<T>() + threadIdx.x / kWarp * 2 * tile.values();
   // Neighbours have neighbouring tiles at the same time.
   const unsigned first_tile = kLong ? blockIdx.x : warp_of_grid(), stride = kLong ? gridDim.x : gridDim.x * kTileWarps;
-  const auto rows_of = [&](int round) {
-    return TileRows(tile, first_tile + unsigned(round) * stride, round < problem.rounds ? labels.count : 0);
-  };
+  const auto rows_of = [&](int round) { return TileRows(tile, first_tile + unsigned(round) * stride, labels.count); };
   // A class, or what is none.
   const auto label_of = [&](const TileRows& rows) {
     if (part.row >= rows.rows) return kIgnored;
@@ -192,16 +189,15 @@ Problem<T> problem_of(const Tensor& logits, const Labels& labels, const CrossEnt
   const Wide<T>* weights = data<Wide<T>>(options.class_weights);
   if (options.reduction == Reduction::kMeanValid) scale_at = inverse_weight(labels, weights, logits.device());
   const double scale = options.reduction == Reduction::kMeanAll ? 1 / double(labels.count) : 1;
-  return {data<T>(logits), labels, weights, scale, data<double>(scale_at), nullptr, nullptr, 1};
+  return {data<T>(logits), labels, weights, scale, data<double>(scale_at), nullptr, nullptr};
 }
 
 // Shares the tiles among blocks, whose number is the result.
 template <class T>
-unsigned plan(Problem<T>& problem, RowTile& tile) {
+unsigned plan(const Problem<T>& problem, RowTile& tile) {
   tile = row_tile<T>(problem.labels.classes, problem.logits, problem.gradient);
   const int64_t rows = tile.rows_of_block(), tiles = (problem.labels.count + rows - 1) / rows;
-  problem.rounds = int((tiles + kMostBlocks - 1) / kMostBlocks);
-  return blocks_for(tiles, problem.rounds);
+  return blocks_for(tiles, (tiles + kMostBlocks - 1) / kMostBlocks);
 }
 
 // losses, first_bad: of each block, or null.

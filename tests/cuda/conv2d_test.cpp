@@ -7,6 +7,7 @@
 
 #include "autograd/functional.h"
 #include "cuda/conv2d_axis.h"
+#include "cuda/conv2d_backend.h"
 #include "cuda/convolution_choice.h"
 #include "cuda/divide.h"
 #include "cuda/own_conv2d.h"
@@ -32,11 +33,7 @@ void check(const Conv2dCase& c) {
 }
 
 // cuBLAS computes it, whoever is preferred: tools that cannot see into cuBLAS leave the tests of [matmul] out.
-bool is_product(const Conv2dCase& c) {
-  const auto& o = c.options;
-  return c.kh == 1 && c.kw == 1 && o.stride_h == 1 && o.stride_w == 1 && o.groups == 1 && o.pad_top == 0 &&
-         o.pad_left == 0 && o.pad_bottom == 0 && o.pad_right == 0;
-}
+bool is_product(const Conv2dCase& c) { return cuda::is_product(Tensor::empty(c.weight_shape()), c.options); }
 
 // fn.template operator()<T>() with the element type.
 template <class Fn>
