@@ -120,7 +120,7 @@ def run_torch(arguments):
                 seconds.append(time.perf_counter() - start)
         return seconds
 
-    result = {"train_step_seconds": timed(train_step)}
+    result = {} if arguments.no_train else {"train_step_seconds": timed(train_step)}
     if on_gpu:
         result["peak_tensor_bytes"] = torch.cuda.max_memory_allocated()
     model.eval()
@@ -145,7 +145,7 @@ def measure_equiscale(arguments):
         path = os.path.join(folder, "bench.json")
         command = [arguments.equiscale, "bench", "train", arguments.config, "--json", path, "--steps", str(arguments.steps),
                    "--size", str(arguments.size), "--batch", str(arguments.batch), "--classes", str(arguments.classes),
-                   "--threads", str(arguments.threads)]
+                   "--threads", str(arguments.threads)] + (["--no-train"] if arguments.no_train else [])
         if arguments.device != "cpu":
             command += ["--device", arguments.device, "--set", f"train.precision={arguments.precision}"]
         run_process(command, "equiscale bench train")
@@ -162,6 +162,8 @@ def measure_torch(arguments, layout):
     command = [arguments.python, os.path.abspath(__file__), "--layout", layout, "--config", arguments.config]
     for key in ("size", "batch", "classes", "threads", "steps", "device", "precision"):
         command += [f"--{key}", str(getattr(arguments, key))]
+    if arguments.no_train:
+        command.append("--no-train")
     return json.loads(run_process(command, "PyTorch").splitlines()[-1])
 
 
@@ -172,7 +174,7 @@ def duration(seconds, device):
 def pooled(results):
     """All rounds of one side together."""
     return {
-        "train_step_seconds": [s for r in results for s in r["train_step_seconds"]],
+        "train_step_seconds": [s for r in results for s in r.get("train_step_seconds", [])],
         "inference_seconds": [s for r in results for s in r["inference_seconds"]],
         "peak_rss_bytes": max(r["peak_rss_bytes"] for r in results),
         "peak_tensor_bytes": max(r.get("peak_tensor_bytes", 0) for r in results),
@@ -182,21 +184,22 @@ def pooled(results):
 def compare(arguments):
     layouts = LAYOUTS if arguments.device == "cpu" else LAYOUTS[:1]
     memory_key = "peak_rss_bytes" if arguments.device == "cpu" else "peak_tensor_bytes"
+    timed = (("train_step_seconds", "training step"), ("inference_seconds", "inference"))[1 if arguments.no_train else 0:]
     sides = {layout: [] for layout in layouts}
     if arguments.equiscale:
         sides = {"equiscale": [], **sides}
     for round_index in range(arguments.rounds):
         for side, results in sides.items():
             results.append(measure_equiscale(arguments) if side == "equiscale" else measure_torch(arguments, side))
-            median = statistics.median(results[-1]["train_step_seconds"])
-            print(f"round {round_index + 1}/{arguments.rounds}  {side:13}  training step {duration(median, arguments.device)}", file=sys.stderr)
+            median = statistics.median(results[-1][timed[0][0]])
+            print(f"round {round_index + 1}/{arguments.rounds}  {side:13}  {timed[0][1]} {duration(median, arguments.device)}", file=sys.stderr)
     pools = {side: pooled(results) for side, results in sides.items()}
     version, imported = sides[LAYOUTS[0]][0]["version"], sides[LAYOUTS[0]][0]["imported_rss_bytes"]
 
     equalizer = read_recipe(arguments.config).get("equalizer", {}).get("mode", "off")
     print(f"{os.path.basename(arguments.config)} (equalizers {equalizer}), {arguments.size} x {arguments.size}, batch {arguments.batch}, "
           f"{arguments.threads} threads, {'' if arguments.device == 'cpu' else arguments.device + ', '}{arguments.precision}; PyTorch {version}")
-    print(f"medians (best) of {len(pools[LAYOUTS[0]]['train_step_seconds'])} steps in {arguments.rounds} processes a side; "
+    print(f"medians (best) of {len(pools[LAYOUTS[0]]['inference_seconds'])} steps in {arguments.rounds} processes a side; "
           "ratio: PyTorch / equiscale, above 1 we are faster or smaller")
     summary = {}
 
@@ -205,7 +208,7 @@ def compare(arguments):
         return f"{duration(median, arguments.device)} ({best})"
 
     print(f"{'':16}{'equiscale':>18}{'PyTorch':>18}  {'layout':14}{'ratio':>6}")
-    for key, title in (("train_step_seconds", "training step"), ("inference_seconds", "inference")):
+    for key, title in timed:
         layout = min(layouts, key=lambda side: statistics.median(pools[side][key]))
         theirs = statistics.median(pools[layout][key])
         summary[key] = {"pytorch": theirs, "layout": layout}
@@ -243,6 +246,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="processes per side")
     parser.add_argument("--steps", type=int, default=4, help="timed steps per process")
     parser.add_argument("--classes", type=int, help="where the recipe does not tell")
+    parser.add_argument("--no-train", action="store_true", help="time inference only")
     parser.add_argument("--json", help="file for all numbers")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="bf16: on a GPU only")
