@@ -8,6 +8,7 @@
 
 #include "core/kernels/batch_norm.h"
 #include "core/kernels/conv2d.h"
+#include "core/kernels/conv2d_batch_norm.h"
 #include "core/kernels/cross_entropy.h"
 #include "core/kernels/fuse_levels.h"
 #include "core/kernels/fused_conv2d.h"
@@ -101,6 +102,12 @@ Tensor fuse_levels(const std::vector<Tensor>& branches, const FuseLevelsOptions&
 // conv2d(fuse_levels(branches, levels), weight, bias, conv), on the CPU without the concatenation where that pays.
 Tensor fused_conv2d(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const FuseLevelsOptions& levels,
                     const Conv2dOptions& conv);
+// A convolution, batch norm in evaluation, the sum with `residual` and ReLU: one operator where nothing is recorded, on the CPU; elsewhere
+// those four. The bits are the same. A layer that is applied many times passes a cache for what is made of its weight.
+Tensor conv2d_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& conv, const InferenceNorm& norm,
+                         const Tensor& residual = {}, WeightCache* cache = nullptr);
+Tensor fused_conv2d_batch_norm(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const FuseLevelsOptions& levels,
+                               const Conv2dOptions& conv, const InferenceNorm& norm);
 
 // --- normalisation over [..., C]; gamma and beta [C] or undefined ---
 // Training mode uses and updates the batch statistics (see BatchNormOptions); activation relu is fused on request.

@@ -1,5 +1,6 @@
 #include "core/tensor.h"
 
+#include <atomic>
 #include <cstdio>
 
 #include "core/allocator.h"
@@ -40,8 +41,10 @@ void copy_values(const Tensor& from, const Tensor& to) {
 
 }  // namespace
 
-Storage::Storage(size_t bytes, Device device)
-    : bytes_(bytes), device_(device), data_(allocator(device).allocate(bytes)) {}
+Storage::Storage(size_t bytes, Device device) : bytes_(bytes), device_(device), data_(allocator(device).allocate(bytes)) {
+  static std::atomic<uint64_t> next{1};
+  id_ = next.fetch_add(1, std::memory_order_relaxed);
+}
 Storage::~Storage() { allocator(device_).free(data_); }
 
 Tensor::Impl& Tensor::impl() const {

@@ -33,12 +33,14 @@ class Storage {
   Device device() const { return device_; }
   uint32_t version() const { return version_; }
   void bump_version() { ++version_; }
+  uint64_t id() const { return id_; }  // no other memory of this process has or had it
 
  private:
   size_t bytes_;
   Device device_;
   void* data_;
   uint32_t version_ = 0;
+  uint64_t id_;
 };
 
 // What autograd hangs on a tensor. Core owns it and knows nothing else about it.
@@ -99,6 +101,7 @@ class Tensor {
   Tensor& mul_(double factor);
   void bump_version() const { impl().storage->bump_version(); }  // for kernels that write through data()
   uint32_t version() const { return impl().storage->version(); }
+  uint64_t memory_id() const { return impl().storage->id(); }  // shared by all views of one memory; never given twice
 
   // --- autograd: defined in autograd/variable.cpp ---
   bool requires_grad() const;                  // a leaf marked so, or computed from one while recording

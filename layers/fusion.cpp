@@ -157,6 +157,7 @@ Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, i
     }
     notify(arriving, out_h, out_w, fused);
   }
+  if (fusion_.norm && !fusion_.norm->is_training()) return fusion_.conv->forward_fused_norm(inputs, fuse, fusion_.norm->inference());
   const Tensor y = fusion_.conv->forward_fused(inputs, fuse);
   return fusion_.norm ? (*fusion_.norm)(y) : y;
 }

@@ -49,14 +49,28 @@ Conv2dOptions Conv2d::options_for(int64_t height, int64_t width) const {
   return padded;
 }
 
+Conv2dOptions Conv2d::options_for(const Tensor& x) const { return x.rank() == 4 ? options_for(x.size(1), x.size(2)) : options_; }
+
+Conv2dOptions Conv2d::options_for(const FuseLevelsOptions& levels) const {
+  return options_for(levels.out_h + 2 * levels.pad_h, levels.out_w + 2 * levels.pad_w);
+}
+
 // Parameters are float32; beside bfloat16 features they are cast for the product.
 Tensor Conv2d::forward(const Tensor& x) {
-  return conv2d(x, in_type_of(x, weight_), in_type_of(x, bias_), x.rank() == 4 ? options_for(x.size(1), x.size(2)) : options_);
+  if (is_training()) cache_.clear();
+  return conv2d(x, in_type_of(x, weight_), in_type_of(x, bias_), options_for(x));
 }
 
 Tensor Conv2d::forward_fused(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels) const {
-  return fused_conv2d(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels,
-                      options_for(levels.out_h + 2 * levels.pad_h, levels.out_w + 2 * levels.pad_w));
+  return fused_conv2d(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels, options_for(levels));
+}
+
+Tensor Conv2d::forward_norm(const Tensor& x, const InferenceNorm& norm, const Tensor& residual) {
+  return conv2d_batch_norm(x, in_type_of(x, weight_), in_type_of(x, bias_), options_for(x), norm, residual, &cache_);
+}
+
+Tensor Conv2d::forward_fused_norm(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels, const InferenceNorm& norm) const {
+  return fused_conv2d_batch_norm(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels, options_for(levels), norm);
 }
 
 void Conv2d::set_padding(int64_t rows, int64_t columns) {
@@ -114,6 +128,10 @@ Tensor BatchNorm2d::forward(const Tensor& x) {
   return batch_norm(x, gamma_, beta_, running_mean_, running_var_, options);
 }
 
+InferenceNorm BatchNorm2d::inference() const {
+  return {gamma_, beta_, running_mean_, running_var_, options_.eps, options_.relu};
+}
+
 std::string BatchNorm2d::description() const {
   return "BatchNorm2d " + number(gamma_.numel()) + (options_.relu ? " + ReLU" : "");
 }
@@ -147,9 +165,34 @@ std::string Dropout::description() const {
   return std::string(kind_ == Kind::kChannel ? "channel dropout " : "dropout ") + std::to_string(p_).substr(0, 4);
 }
 
-Tensor Sequential::forward(const Tensor& x) {
+namespace {
+
+bool one_operator(const BatchNorm2d& norm) { return !norm.is_training() && !LayerObserver::any(); }
+
+}  // namespace
+
+Tensor conv_norm(Conv2d& conv, BatchNorm2d& norm, const Tensor& x) {
+  return one_operator(norm) ? conv.forward_norm(x, norm.inference(), {}) : norm(conv(x));
+}
+
+Tensor conv_norm_add_relu(Conv2d& conv, BatchNorm2d& norm, const Tensor& x, const std::function<Tensor()>& shortcut) {
+  if (!one_operator(norm)) {
+    const Tensor normed = norm(conv(x));
+    return relu(add(normed, shortcut()));
+  }
+  InferenceNorm inference = norm.inference();
+  inference.relu = true;
+  return conv.forward_norm(x, inference, shortcut());
+}
+
+Tensor forward_in_order(const std::vector<Layer*>& layers, const Tensor& x) {
   Tensor value = x;
-  for (Layer* layer : layers_) value = (*layer)(value);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    auto* conv = dynamic_cast<Conv2d*>(layers[i]);
+    auto* norm = conv && i + 1 < layers.size() ? dynamic_cast<BatchNorm2d*>(layers[i + 1]) : nullptr;
+    value = norm ? conv_norm(*conv, *norm, value) : (*layers[i])(value);
+    if (norm) ++i;
+  }
   return value;
 }
 

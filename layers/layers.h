@@ -1,6 +1,7 @@
 #pragma once
 // The building blocks. Feature maps are [N, H, W, C]. Parameter names and meanings are PyTorch's.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,6 +28,9 @@ class Conv2d : public Layer {
   Tensor forward(const Tensor& x) override;
   // Of fuse_levels(branches, levels), which need not be computed. No observer sees it.
   Tensor forward_fused(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels) const;
+  // Either with a norm in evaluation behind it; the first one with a residual, if it is defined. No observer sees them.
+  Tensor forward_norm(const Tensor& x, const InferenceNorm& norm, const Tensor& residual);
+  Tensor forward_fused_norm(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels, const InferenceNorm& norm) const;
   int64_t macs(const Tensor& input, const Tensor& output) const override;
   std::string description() const override;
   const Tensor& weight() const { return weight_; }
@@ -35,11 +39,14 @@ class Conv2d : public Layer {
   void set_padding(int64_t rows, int64_t columns);  // zeros above and below, left and right
 
  private:
-  Conv2dOptions options_for(int64_t height, int64_t width) const;  // of the input; with the padding that `same` adds
+  Conv2dOptions options_for(const Tensor& x) const;  // with the padding that `same` adds
+  Conv2dOptions options_for(const FuseLevelsOptions& levels) const;
+  Conv2dOptions options_for(int64_t height, int64_t width) const;  // of the input
 
   Conv2dOptions options_;
   bool same_;
   Tensor weight_, bias_;
+  WeightCache cache_;  // of inference
 };
 
 // weight [O,I], bias [O]; uniform in +-1/sqrt(I), as PyTorch.
@@ -68,6 +75,7 @@ class BatchNorm2d : public Layer {
   std::string description() const override;
   Tensor& gamma() { return gamma_; }
   Tensor& running_mean() { return running_mean_; }
+  InferenceNorm inference() const;  // what it does in evaluation
 
  private:
   BatchNorm2dOptions options_;
@@ -172,6 +180,14 @@ class Dropout : public Layer {
   uint64_t seed_ = 0, stream_ = 0;
 };
 
+// norm(conv(x)). In evaluation on the CPU they are one operator, unless a LayerObserver wants to see each of them.
+Tensor conv_norm(Conv2d& conv, BatchNorm2d& norm, const Tensor& x);
+// relu(norm(conv(x)) + shortcut()), likewise.
+Tensor conv_norm_add_relu(Conv2d& conv, BatchNorm2d& norm, const Tensor& x, const std::function<Tensor()>& shortcut);
+
+// The layers one after the other; a convolution and a norm right behind it are conv_norm.
+Tensor forward_in_order(const std::vector<Layer*>& layers, const Tensor& x);
+
 // Layers applied one after the other, named "0", "1", ... or as given.
 class Sequential : public Layer {
  public:
@@ -183,7 +199,7 @@ class Sequential : public Layer {
     layers_.push_back(&layer);
     return layer;
   }
-  Tensor forward(const Tensor& x) override;
+  Tensor forward(const Tensor& x) override { return forward_in_order(layers_, x); }
   size_t size() const { return layers_.size(); }
   Layer& operator[](size_t i) { return *layers_[i]; }
 
@@ -212,7 +228,7 @@ class ModuleList : public Module {
 class ConvModule : public Layer {
  public:
   ConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation = 1, int64_t groups = 1);
-  Tensor forward(const Tensor& x) override { return bn_(conv_(x)); }
+  Tensor forward(const Tensor& x) override { return conv_norm(conv_, bn_, x); }
   Conv2d& conv() { return conv_; }
   BatchNorm2d& bn() { return bn_; }
 

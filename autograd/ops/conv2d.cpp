@@ -5,6 +5,7 @@
 #include "autograd/checks.h"
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "autograd/ops/conv2d_checks.h"
 
 namespace eq {
 namespace {
@@ -44,7 +45,9 @@ struct Conv2dBackward final : Node {
 // Extents and options are at most this, so that no sum or product of two of them overflows.
 constexpr int64_t kLargest = int64_t{1} << 30;
 
-void check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& o) {
+}  // namespace
+
+Shape check::conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& o) {
   const char* op = "conv2d";
   check::alike(op, {{"x", x}, {"weight", weight}, {"bias", bias}});
   check::rank(op, {"x", x}, 4);
@@ -85,20 +88,17 @@ void check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias, 
         "conv2d: groups " + std::to_string(o.groups), "weight must be [O, kh, kw, I/groups] and x [N, H, W, I]");
   }
   if (bias.defined()) check::shape(op, {"bias", bias}, {out_channels}, "[O] = [" + std::to_string(out_channels) + "]");
-}
-
-}  // namespace
-
-Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
-  check_arguments(x, weight, bias, options);
-  const Conv2dOptions& o = options;
   const int64_t out_h = conv_output_size(x.size(1), weight.size(1), o.stride_h, o.dilation_h, o.pad_top, o.pad_bottom);
   const int64_t out_w = conv_output_size(x.size(2), weight.size(2), o.stride_w, o.dilation_w, o.pad_left, o.pad_right);
-  check::that(out_h > 0 && out_w > 0, "conv2d",
+  check::that(out_h > 0 && out_w > 0, op,
               "the filter of weight " + to_string(weight.shape()) + " does not fit into x " + to_string(x.shape()) +
                   " with its padding",
               "use a larger picture, more padding or less dilation");
-  Tensor y = Tensor::empty({x.size(0), out_h, out_w, weight.size(0)}, x.dtype(), x.device());
+  return {x.size(0), out_h, out_w, out_channels};
+}
+
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
+  Tensor y = Tensor::empty(check::conv2d(x, weight, bias, options), x.dtype(), x.device());
   EQ_RUN(x.device(), conv2d_forward(x, weight, bias, y, options));
   record<Conv2dBackward>(y, {x, weight, bias}, x, weight, bias, options);
   return y;

@@ -1,4 +1,4 @@
-#include "core/kernels/fused_conv2d.h"
+#include "autograd/ops/fused_conv2d_checks.h"
 
 #include "autograd/checks.h"
 #include "autograd/functional.h"
@@ -52,9 +52,13 @@ struct FusedConv2dBackward final : Node {
   Conv2dOptions conv_;
 };
 
-// Whether the arguments are what conv2d takes for a dense convolution of the concatenation; if not, it says what is wrong.
-bool is_dense(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, Shape& y, const FuseLevelsOptions& levels,
-              const Conv2dOptions& conv) {
+}  // namespace
+
+bool check::commutes(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const FuseLevelsOptions& levels,
+                     const Conv2dOptions& conv, Shape& y) {
+  std::vector<Shape> shapes;
+  for (const Tensor& branch : branches) shapes.push_back(branch.shape());
+  if (!commutes_with_resizing(shapes, levels, conv)) return false;
   int64_t channels = 0;
   for (const Tensor& branch : branches) channels += branch.size(3);
   const DType type = branches[0].dtype();
@@ -73,17 +77,11 @@ bool is_dense(const std::vector<Tensor>& branches, const Tensor& weight, const T
   return y[1] > 0 && y[2] > 0;
 }
 
-}  // namespace
-
 Tensor fused_conv2d(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const FuseLevelsOptions& levels,
                     const Conv2dOptions& conv) {
   check::levels(kOp, branches, levels);
-  std::vector<Shape> shapes;
-  for (const Tensor& branch : branches) shapes.push_back(branch.shape());
   Shape shape;
-  if (!commutes_with_resizing(shapes, levels, conv) || !is_dense(branches, weight, bias, shape, levels, conv)) {
-    return conv2d(fuse_levels(branches, levels), weight, bias, conv);
-  }
+  if (!check::commutes(branches, weight, bias, levels, conv, shape)) return conv2d(fuse_levels(branches, levels), weight, bias, conv);
   Tensor y = Tensor::empty(shape, weight.dtype());
   cpu::fused_conv2d_forward(branches, weight, bias, y, levels, conv);
   std::vector<Tensor> inputs = branches;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/kernels/batch_norm_cpu.h"
 #include "core/kernels/channel_passes.h"
 
 namespace eq::cpu {
@@ -11,19 +12,6 @@ ChannelLayout layout_of(const Tensor& x) {
   const int64_t channels = x.size(-1);
   return {1, x.numel() / std::max<int64_t>(1, channels), channels};
 }
-
-// gamma * inv_std and beta, with the defaults of undefined ones filled in.
-template <class T>
-struct Coefficients {
-  std::vector<T> scale, shift;
-  Coefficients(const Tensor& gamma, const Tensor& beta, const Tensor& inv_std) : shift(size_t(inv_std.numel())) {
-    scale = inv_std.to_vector<T>();
-    for (size_t c = 0; c < scale.size(); ++c) {
-      if (gamma.defined()) scale[c] *= gamma.data<T>()[c];
-      if (beta.defined()) shift[c] = beta.data<T>()[c];
-    }
-  }
-};
 
 }  // namespace
 
@@ -64,7 +52,7 @@ void batch_norm_inverse_std(const Tensor& var, double eps, Tensor& inv_std) {
 void batch_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
                         bool relu, Tensor& y) {
   dispatch_floating(x.dtype(), "batch_norm", [&]<typename T>() {
-    const Coefficients<T> k(gamma, beta, inv_std);
+    const NormCoefficients<T> k(gamma, beta, inv_std);
     channel_affine(x.data<T>(), layout_of(x), ChannelAffine<T>{mean.data<T>(), k.scale.data(), k.shift.data(), relu},
                    y.data<T>());
   });
@@ -76,7 +64,7 @@ void batch_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& ga
   dispatch_floating(x.dtype(), "batch_norm", [&]<typename T>() {
     const ChannelLayout layout = layout_of(x);
     const int64_t channels = layout.channels;
-    const Coefficients<T> k(gamma, beta, inv_std);
+    const NormCoefficients<T> k(gamma, beta, inv_std);
     const ChannelAffine<T> affine{mean.data<T>(), k.scale.data(), k.shift.data(), relu};
     T* out = grad_x.defined() ? grad_x.data<T>() : nullptr;
     std::vector<double> sum(static_cast<size_t>(channels)), products(sum.size());

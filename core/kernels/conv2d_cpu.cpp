@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "core/kernels/batch_norm_cpu.h"
+#include "core/kernels/conv2d_batch_norm.h"
 #include "core/kernels/conv2d_direct.h"
 #include "core/kernels/conv2d_winograd.h"
 #include "core/parallel.h"
@@ -49,18 +51,29 @@ Algorithm choose_algorithm(DType dtype, const Shape& x, const Shape& weight, con
   return winograd ? choose_for_3x3(x, y, o) : Algorithm::kDirect;
 }
 
+template <class T>
+void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const conv::Finish<T>& finish, WeightCache* cache, Tensor& y,
+             const Conv2dOptions& options) {
+  switch (choose_algorithm(x.dtype(), x.shape(), weight.shape(), y.shape(), options)) {
+    case Algorithm::kDirect: return conv::direct_forward<T>(x, weight, bias, finish, cache, y, options);
+    case Algorithm::kDepthwise: return conv::depthwise_forward<T>(x, weight, bias, finish, y, options);
+    case Algorithm::kWinograd2: return conv::winograd_forward<T, 2>(x, weight, bias, finish, cache, y, options);
+    case Algorithm::kWinograd4: return conv::winograd_forward<T, 4>(x, weight, bias, finish, cache, y, options);
+  }
+}
+
 }  // namespace
 
 void allow_winograd(bool allow) { winograd_allowed = allow; }
 
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& options) {
-  dispatch_floating(x.dtype(), "conv2d", [&]<typename T>() {
-    switch (choose_algorithm(x.dtype(), x.shape(), weight.shape(), y.shape(), options)) {
-      case Algorithm::kDirect: return conv::direct_forward<T>(x, weight, bias, y, options);
-      case Algorithm::kDepthwise: return conv::depthwise_forward<T>(x, weight, bias, y, options);
-      case Algorithm::kWinograd2: return conv::winograd_forward<T, 2>(x, weight, bias, y, options);
-      case Algorithm::kWinograd4: return conv::winograd_forward<T, 4>(x, weight, bias, y, options);
-    }
+  dispatch_floating(x.dtype(), "conv2d", [&]<typename T>() { forward<T>(x, weight, bias, {}, nullptr, y, options); });
+}
+
+void conv2d_batch_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const InferenceNorm& norm, const Tensor& residual,
+                               WeightCache* cache, Tensor& y, const Conv2dOptions& options) {
+  dispatch_floating(x.dtype(), "conv2d_batch_norm", [&]<typename T>() {
+    forward<T>(x, weight, bias, conv::Finish<T>(norm, residual, y), cache, y, options);
   });
 }
 
@@ -106,5 +119,17 @@ void conv2d_backward_bias(const Tensor& grad_y, Tensor& grad_bias) {
     }
   });
 }
+
+template <class T>
+conv::Finish<T>::Finish(const InferenceNorm& norm, const Tensor& residual, Tensor& y)
+    : y_(y.data<T>()), mean_(norm.running_mean.data<T>()), residual_(residual.defined() ? residual.data<T>() : nullptr), relu_(norm.relu) {
+  Tensor inv_std = Tensor::empty_like(norm.running_var);
+  batch_norm_inverse_std(norm.running_var, norm.eps, inv_std);
+  NormCoefficients<T> coefficients(norm.gamma, norm.beta, inv_std);
+  scale_ = std::move(coefficients.scale);
+  shift_ = std::move(coefficients.shift);
+}
+template class conv::Finish<float>;
+template class conv::Finish<double>;
 
 }  // namespace eq::cpu

@@ -160,7 +160,7 @@ void forward_row(const RowTask<T>& t, Vector<T> bias, T* y, int64_t y_pixel, int
 }
 
 template <class T>
-void correlate(const Correlation& c, int64_t channels, const T* x, const T* packed, const T* bias, T* y) {
+void correlate(const Correlation& c, int64_t channels, const T* x, const T* packed, const T* bias, const Finish<T>& finish, T* y) {
   const int64_t x_row = c.w.in * channels, x_image = c.h.in * x_row;
   const ChannelVectors<T> vectors{channels};
   const Split rows(c.h.out, grain_for(c.w.out * channels * int64_t(sizeof(T)), kTaskBytes));
@@ -175,6 +175,7 @@ void correlate(const Correlation& c, int64_t channels, const T* x, const T* pack
           const Vector<T> start = bias ? load_first(bias + channel, vectors.valid()) : Vector<T>{};
           forward_row(row, start, y + image * c.y_image + p * c.y_row + channel, c.y_pixel, c.y_row);
         }
+        if (finish) finish.apply(y + image * c.y_image + p * c.y_row, c.y_row, 1, c.y_pixel, c.w.out, 0, channels);
       }
     }
   });
@@ -285,14 +286,15 @@ void set_output(Correlation& c, int64_t height, int64_t width, int64_t channels,
 }  // namespace
 
 template <class T>
-void depthwise_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& o) {
+void depthwise_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Finish<T>& finish, Tensor& y,
+                       const Conv2dOptions& o) {
   const int64_t channels = y.size(3);
   Correlation c = axes(x.shape(), weight.shape(), y.shape(), o);
   set_output(c, c.h.out, c.w.out, channels, 1, 1);
   Buffer<T> packed(weight.numel());
   pack_filters(c, weight, packed.data());
   const Tensor wide = repeat_channels<T>(x, channels / x.size(3));
-  correlate(c, channels, wide.data<T>(), packed.data(), bias.defined() ? bias.data<T>() : nullptr, y.data<T>());
+  correlate(c, channels, wide.data<T>(), packed.data(), bias.defined() ? bias.data<T>() : nullptr, finish, y.data<T>());
 }
 
 template <class T>
@@ -310,7 +312,7 @@ void depthwise_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor
       c.h = row_axis;
       c.w = col_axis;
       pack_filters(c, weight, packed.data());
-      correlate<T>(c, channels, grad_y.data<T>(), packed.data(), nullptr,
+      correlate<T>(c, channels, grad_y.data<T>(), packed.data(), nullptr, {},
                    wide.data<T>() + (first_row * w.in + first_col) * channels);
     }
   }
@@ -363,8 +365,8 @@ void depthwise_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& gr
   }
 }
 
-template void depthwise_forward<float>(const Tensor&, const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
-template void depthwise_forward<double>(const Tensor&, const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
+template void depthwise_forward<float>(const Tensor&, const Tensor&, const Tensor&, const Finish<float>&, Tensor&, const Conv2dOptions&);
+template void depthwise_forward<double>(const Tensor&, const Tensor&, const Tensor&, const Finish<double>&, Tensor&, const Conv2dOptions&);
 template void depthwise_backward_input<float>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
 template void depthwise_backward_input<double>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
 template void depthwise_backward_weight<float>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);

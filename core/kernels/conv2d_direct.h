@@ -4,6 +4,7 @@
 // correlation of different axes with differently packed weights; the weight gradient sums outer products over the
 // pixels of a strip.
 
+#include "core/kernels/conv2d_finish.h"
 #include "core/kernels/conv2d_window.h"
 
 namespace eq::cpu::conv {
@@ -19,9 +20,10 @@ struct Correlation {
 // skips and pads none are one long row.
 Correlation forward_correlation(const Shape& x, const Shape& weight, const Shape& y, const Conv2dOptions& options);
 
-// y = bias + the correlation of x with `weight`; bias may be null.
+// y = finish(bias + the correlation of x with `weight`); bias may be undefined. `cache`, if not null, keeps the packed weight.
 template <class T>
-void direct_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& options);
+void direct_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Finish<T>& finish, WeightCache* cache, Tensor& y,
+                    const Conv2dOptions& options);
 template <class T>
 void direct_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x, const Conv2dOptions& options);
 template <class T>
@@ -29,7 +31,7 @@ void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_
 
 // One filter per output channel (groups == I, any multiplier).
 template <class T>
-void depthwise_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y,
+void depthwise_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Finish<T>& finish, Tensor& y,
                        const Conv2dOptions& options);
 template <class T>
 void depthwise_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x, const Conv2dOptions& options);

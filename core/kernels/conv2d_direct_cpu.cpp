@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "core/kernels/conv2d_direct.h"
@@ -38,6 +39,7 @@ constexpr int64_t kStripBytes = 256 << 10;        // of input in scratch
 constexpr int64_t kStripPixels = 512;             // outputs of a strip
 constexpr int64_t kStripColumns = 8 * kTileRows;  // of these in a row
 constexpr int64_t kTasks = 32;                    // wanted, so that any usual number of threads is busy
+constexpr int64_t kPackedForDirect = 0;           // key of a WeightCache; Winograd's are its tiles' sizes and more
 
 // How the packed weights are laid out: [group][block of kBlock output channels][chunk][tap][input channel][block], the
 // last block rounded up to whole vectors.
@@ -178,10 +180,10 @@ StripInput<T> read_strip(const Correlation& c, const T* x, const Window& rows, c
   return in;
 }
 
-// All tiles of a strip for one block of output channels.
+// All tiles of a strip for one block of output channels. `finish`: null while more chunks follow.
 template <class T>
 void run_block(const Correlation& c, const StripInput<T>& in, PixelTile<T> tile, int64_t channels, int64_t images,
-               int64_t rows, int64_t cols, bool ahead) {
+               int64_t rows, int64_t cols, bool ahead, const Finish<T>* finish, int64_t out_channel) {
   const bool narrow = channels <= kLanes<T>;
   const PixelTileTable<T>& table = narrow ? kPixelTiles<T, 1> : kPixelTiles<T, 2>;
   tile.last = narrow ? channels : channels - kLanes<T>;
@@ -197,6 +199,7 @@ void run_block(const Correlation& c, const StripInput<T>& in, PixelTile<T> tile,
         tile.ahead_step = ahead ? count : 0;
         table[size_t(count - 1)](tile);
       }
+      if (finish) finish->apply(y + n * c.y_image + row * c.y_row, c.y_row, 1, c.y_pixel, cols, out_channel, channels);
     }
   }
 }
@@ -208,10 +211,11 @@ struct Job {
   Packing<T> packing;
   Plan plan;
   bool direct;  // the input is read in place
-  T *packed, *y;
+  int64_t packed_at;  // where its weights begin in the packed ones of all jobs
+  T* y;
   Job(const Correlation& correlation, T* output)
       : c(correlation), packing(c), plan(make_plan(c, packing)), direct(c.h.never_outside() && c.w.never_outside()),
-        packed(nullptr), y(output) {}
+        packed_at(0), y(output) {}
   int64_t packing_tasks() const { return c.groups * packing.blocks() * packing.chunks.parts; }
   int64_t tasks() const { return plan.strips() * c.groups * plan.blocks.parts; }
 };
@@ -223,7 +227,7 @@ struct Digits {
 };
 
 template <class T>
-void run_task(const Job<T>& job, const T* x, const T* bias, int64_t task) {
+void run_task(const Job<T>& job, const T* x, const T* packed, const T* bias, const Finish<T>& finish, int64_t task) {
   const Correlation& c = job.c;
   const Plan& plan = job.plan;
   Digits digits{task};
@@ -251,13 +255,13 @@ void run_task(const Job<T>& job, const T* x, const T* bias, int64_t task) {
       tile.depth = in.depth;
       tile.taps = taps.data();
       tile.tap_count = int64_t(taps.size());
-      tile.weight = job.packed + job.packing.offset(group, block, chunk);
+      tile.weight = packed + job.packing.offset(group, block, chunk);
       tile.bias = bias ? bias + out_channel : nullptr;
       tile.accumulate = chunk > 0;
       tile.y = job.y + first_image * c.y_image + rows.begin * c.y_row + cols.begin * c.y_pixel + out_channel;
       tile.y_pixel = c.y_pixel;
       run_block(c, in, tile, job.packing.block_channels(block), images, rows.count, cols.count,
-                job.direct && block == first_block);
+                job.direct && block == first_block, finish && chunk + 1 == job.packing.chunks.parts ? &finish : nullptr, out_channel);
     }
   }
 }
@@ -277,33 +281,35 @@ void for_all(std::vector<Job<T>>& jobs, const Count& count, const Fn& fn) {
 
 // Packs the weights with `pack`, then runs all jobs.
 template <class T, class Pack>
-void run_jobs(std::vector<Job<T>>& jobs, const T* x, const Tensor& weight, const T* bias, const Pack& pack) {
+void run_jobs(std::vector<Job<T>>& jobs, const T* x, const Tensor& weight, const T* bias, const Finish<T>& finish, WeightCache* cache, const Pack& pack) {
   int64_t size = 0;
-  for (const Job<T>& job : jobs) size += job.c.groups * job.packing.group_size();
-  Buffer<T> packed(size);
-  T* next = packed.data();
-  for (Job<T>& job : jobs) next = (job.packed = next) + job.c.groups * job.packing.group_size();
-  for_all(
-      jobs, [](const Job<T>& job) { return job.packing_tasks(); },
-      [&](const Job<T>& job, int64_t task) {
-        Digits digits{task};
-        const int64_t chunk = digits.take(job.packing.chunks.parts), block = digits.take(job.packing.blocks()),
-                      group = digits.rest;
-        pack(job.c, job.packing, weight, group, block, chunk, job.packed + job.packing.offset(group, block, chunk));
-      });
+  for (Job<T>& job : jobs) size = (job.packed_at = size) + job.c.groups * job.packing.group_size();
+  const auto make = [&] {
+    auto all = std::make_unique<Buffer<T>>(size);
+    for_all(
+        jobs, [](const Job<T>& job) { return job.packing_tasks(); },
+        [&](const Job<T>& job, int64_t task) {
+          Digits digits{task};
+          const int64_t chunk = digits.take(job.packing.chunks.parts), block = digits.take(job.packing.blocks()),
+                        group = digits.rest;
+          pack(job.c, job.packing, weight, group, block, chunk, all->data() + job.packed_at + job.packing.offset(group, block, chunk));
+        });
+    return all;
+  };
+  const std::shared_ptr<const Buffer<T>> packed = cache ? cache->get<Buffer<T>>(weight, kPackedForDirect, make) : make();
   for_all(
       jobs, [](const Job<T>& job) { return job.tasks(); },
-      [&](const Job<T>& job, int64_t task) { run_task(job, x, bias, task); });
+      [&](const Job<T>& job, int64_t task) { run_task(job, x, packed->data() + job.packed_at, bias, finish, task); });
 }
 
 }  // namespace
 
 template <class T>
-void direct_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y,
+void direct_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Finish<T>& finish, WeightCache* cache, Tensor& y,
                     const Conv2dOptions& options) {
   std::vector<Job<T>> jobs;
   jobs.emplace_back(forward_correlation(x.shape(), weight.shape(), y.shape(), options), y.data<T>());
-  run_jobs(jobs, x.data<T>(), weight, bias.defined() ? bias.data<T>() : nullptr, pack_forward<T>);
+  run_jobs(jobs, x.data<T>(), weight, bias.defined() ? bias.data<T>() : nullptr, finish, cache, pack_forward<T>);
 }
 
 template <class T>
@@ -325,11 +331,11 @@ void direct_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& g
       jobs.emplace_back(c, grad_x.data<T>() + (first_row * w.in + first_col) * channels);
     }
   }
-  run_jobs<T>(jobs, grad_y.data<T>(), weight, nullptr, pack_backward<T>);
+  run_jobs<T>(jobs, grad_y.data<T>(), weight, nullptr, {}, nullptr, pack_backward<T>);
 }
 
-template void direct_forward<float>(const Tensor&, const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
-template void direct_forward<double>(const Tensor&, const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
+template void direct_forward<float>(const Tensor&, const Tensor&, const Tensor&, const Finish<float>&, WeightCache*, Tensor&, const Conv2dOptions&);
+template void direct_forward<double>(const Tensor&, const Tensor&, const Tensor&, const Finish<double>&, WeightCache*, Tensor&, const Conv2dOptions&);
 template void direct_backward_input<float>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
 template void direct_backward_input<double>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
 

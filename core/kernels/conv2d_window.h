@@ -118,6 +118,7 @@ class Buffer {
   ~Buffer() { allocator().free(data_); }
   Buffer(const Buffer&) = delete;
   T* data() { return data_; }
+  const T* data() const { return data_; }
 
  private:
   T* data_;

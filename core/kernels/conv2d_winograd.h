@@ -227,9 +227,10 @@ int64_t winograd_plane(int64_t size) {
 // Up to so many tiles, forward and backward input transform filters as they go instead of all at first.
 inline constexpr int64_t kDeepTiles = 96;
 
-// F(kM x kM, 3x3); the filters must be 3x3, of stride 1 and one group.
+// F(kM x kM, 3x3); the filters must be 3x3, of stride 1 and one group. `cache`, if not null, keeps the transformed filters.
 template <class T, int kM>
-void winograd_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& options);
+void winograd_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Finish<T>& finish,
+                      WeightCache* cache, Tensor& y, const Conv2dOptions& options);
 template <class T, int kM>
 void winograd_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x, const Conv2dOptions& options);
 template <class T, int kM>

@@ -1,6 +1,7 @@
 #include "core/kernels/conv2d_winograd.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "core/kernels/conv2d_tile.h"
 #include "core/parallel.h"
@@ -60,6 +61,7 @@ struct Plan : OutputBlocks<T> {
   int64_t vector_size(int64_t vector) const {
     return std::min<int64_t>(kLanes<T>, shape.in_channels - vector * kLanes<T>);
   }
+  int64_t key() const { return chunks.parts * 8 + kM; }  // of transformed filters in a WeightCache: the same key, the same layout
   int64_t filters() const { return kFrequencies * shape.in_channels * this->padded_channels(); }
   int64_t offset(int64_t block, int64_t channel) const {
     return kFrequencies * (block * kBlock<T> * shape.in_channels + channel * this->block_width(block));
@@ -102,10 +104,10 @@ void transform_filters(const Plan<T, kM>& plan, const Tensor& weight, bool backw
   }
 }
 
-// y = A^T m A + bias of `count` tiles and one block.
+// y = finish(A^T m A + bias) of `count` tiles and one block.
 template <class T, int kM>
 void transform_output(const Plan<T, kM>& plan, const T* m, int64_t plane, int64_t tile, int64_t count, int64_t block,
-                      const T* bias, T* y) {
+                      const T* bias, const Finish<T>& finish, T* y) {
   constexpr int kIn = Winograd<kM>::kIn;
   const int64_t width = plan.block_width(block);
   for (int64_t t = 0; t < count; ++t, m += width) {
@@ -129,6 +131,7 @@ void transform_output(const Plan<T, kM>& plan, const T* m, int64_t plane, int64_
         });
       }
     }
+    if (finish) finish.apply(to, y_row, rows.count, y_pixel, cols.count, block * kBlock<T>, plan.block_channels(block));
   }
 }
 
@@ -160,7 +163,8 @@ void multiply(const Split& tiles, const T* inputs, int64_t input_plane, int64_t 
 }
 
 template <class T, int kM>
-void run_task(const Plan<T, kM>& plan, const T* x, const T* filters, const T* zeros, const T* bias, T* y, int64_t task) {
+void run_task(const Plan<T, kM>& plan, const T* x, const T* filters, const T* zeros, const T* bias, const Finish<T>& finish, T* y,
+              int64_t task) {
   constexpr int kFrequencies = Plan<T, kM>::kFrequencies;
   const int64_t part = task / plan.shares.parts, share = task % plan.shares.parts;
   const int64_t tile = plan.tiles.begin(part), count = plan.tiles.size(part);
@@ -177,17 +181,17 @@ void run_task(const Plan<T, kM>& plan, const T* x, const T* filters, const T* ze
       const int64_t width = plan.block_width(block);
       multiply(pixels, inputs, input_plane, row, filters + plan.offset(block, channel), depth * width, depth, width, chunk > 0,
                kFrequencies, sums, plane);
-      if (chunk + 1 == plan.chunks.parts) transform_output(plan, sums, plane, tile, count, block, bias, y);
+      if (chunk + 1 == plan.chunks.parts) transform_output(plan, sums, plane, tile, count, block, bias, finish, y);
     }
   }
 }
 
-// Many tiles: all filters are transformed first.
+// All filters, transformed.
 template <class T, int kM>
-void run_wide(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool backward, const T* zeros, const T* bias, T* y) {
+std::unique_ptr<Buffer<T>> all_filters(const Plan<T, kM>& plan, const Tensor& weight, bool backward) {
   constexpr int kFrequencies = Plan<T, kM>::kFrequencies;
   const int64_t vectors = plan.chunks.total;
-  Buffer<T> filters(plan.filters());
+  auto filters = std::make_unique<Buffer<T>>(plan.filters());
   parallel_for(plan.shares.total * vectors, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       // Squares are collected in scratch: storing each to the far planes of all frequencies costs several times more.
@@ -197,19 +201,29 @@ void run_wide(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool ba
       int64_t chunk = 0;
       while (plan.chunks.begin(chunk + 1) <= vector) ++chunk;
       const int64_t first = plan.chunk_begin(chunk), plane = plan.chunk_size(chunk) * plan.block_width(block);
-      T* to = filters.data() + plan.offset(block, first) + (vector * kLanes<T> - first) * plan.block_width(block);
+      T* to = filters->data() + plan.offset(block, first) + (vector * kLanes<T> - first) * plan.block_width(block);
       for (int f = 0; f < kFrequencies; ++f) std::copy(scratch + f * run, scratch + (f + 1) * run, to + f * plane);
     }
   });
+  return filters;
+}
+
+// Many tiles: all filters are transformed first.
+template <class T, int kM>
+void run_wide(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool backward, const T* zeros, const T* bias, const Finish<T>& finish,
+              WeightCache* cache, T* y) {
+  const auto make = [&] { return all_filters(plan, weight, backward); };
+  const std::shared_ptr<const Buffer<T>> filters = cache ? cache->get<Buffer<T>>(weight, plan.key(), make) : make();
   parallel_for(plan.tiles.parts * plan.shares.parts, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) run_task(plan, x, filters.data(), zeros, bias, y, task);
+    for (int64_t task = begin; task < end; ++task) run_task(plan, x, filters->data(), zeros, bias, finish, y, task);
   });
 }
 
 // Few tiles and many filters, whose transforms would be larger than everything else: all inputs are transformed first,
 // a task has all tiles and one block, and transforms its filters as it goes.
 template <class T, int kM>
-void run_deep(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool backward, const T* zeros, const T* bias, T* y) {
+void run_deep(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool backward, const T* zeros, const T* bias, const Finish<T>& finish,
+              WeightCache* cache, T* y) {
   constexpr int kFrequencies = Plan<T, kM>::kFrequencies;
   const int64_t tiles = plan.shape.tiles(), vectors = plan.chunks.total, chunks = divide_up(vectors, kTileVectors);
   const int64_t input_plane = winograd_plane<T>(tiles * kBlock<T>), input_chunk = kFrequencies * input_plane;
@@ -222,52 +236,75 @@ void run_deep(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool ba
                                       inputs.data() + chunk * input_chunk + tile * kBlock<T>, input_plane, kBlock<T>);
     }
   });
+  // Filters of one block and chunk, planes apart.
+  const int64_t filter_plane = winograd_plane<T>(kBlock<T> * kBlock<T>);
+  const auto transform_chunk = [&](int64_t block, int64_t chunk, T* to) {
+    const int64_t width = plan.block_width(block);
+    for (int64_t v = chunk * kTileVectors; v < std::min<int64_t>(vectors, (chunk + 1) * kTileVectors); ++v) {
+      transform_filters(plan, weight, backward, block, v, to, filter_plane);
+      to += plan.vector_size(v) * width;
+    }
+  };
+  std::shared_ptr<const Buffer<T>> kept;
+  if (cache) {
+    kept = cache->get<Buffer<T>>(weight, -kM, [&] {
+      auto all = std::make_unique<Buffer<T>>(plan.blocks() * chunks * kFrequencies * filter_plane);
+      parallel_for(plan.blocks() * chunks, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) transform_chunk(i / chunks, i % chunks, all->data() + i * kFrequencies * filter_plane);
+      });
+      return all;
+    });
+  }
   const Split pixels(tiles, kTileRows);
   parallel_for(plan.shares.total, 1, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t width = plan.block_width(block), plane = winograd_plane<T>(tiles * width);
-      const int64_t filter_plane = winograd_plane<T>(kBlock<T> * width);
       T* const sums = static_cast<T*>(thread_scratch(size_t(kFrequencies * (plane + filter_plane)) * sizeof(T)));
-      T* const filters = sums + kFrequencies * plane;
+      T* const scratch = sums + kFrequencies * plane;
       for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        int64_t depth = 0;
-        for (int64_t v = chunk * kTileVectors; v < std::min<int64_t>(vectors, (chunk + 1) * kTileVectors); ++v) {
-          transform_filters(plan, weight, backward, block, v, filters + depth * width, filter_plane);
-          depth += plan.vector_size(v);
+        const T* filters = scratch;
+        if (kept) {
+          filters = kept->data() + (block * chunks + chunk) * kFrequencies * filter_plane;
+        } else {
+          transform_chunk(block, chunk, scratch);
         }
+        const int64_t depth = std::min<int64_t>(kBlock<T>, plan.shape.in_channels - chunk * kBlock<T>);
         multiply(pixels, inputs.data() + chunk * input_chunk, input_plane, kBlock<T>, filters, filter_plane, depth, width,
                  chunk > 0, kFrequencies, sums, plane);
       }
-      transform_output(plan, sums, plane, 0, tiles, block, bias, y);
+      transform_output(plan, sums, plane, 0, tiles, block, bias, finish, y);
     }
   });
 }
 
 template <class T, int kM>
-void run(const WinogradShape& shape, const T* x, const Tensor& weight, bool backward, const T* bias, T* y) {
+void run(const WinogradShape& shape, const T* x, const Tensor& weight, bool backward, const T* bias, const Finish<T>& finish,
+         WeightCache* cache, T* y) {
   if (shape.tiles() == 0) return;
   const Plan<T, kM> plan(shape);
   Buffer<T> zeros(shape.in_channels);
   std::fill_n(zeros.data(), shape.in_channels, T(0));
-  (shape.tiles() <= kDeepTiles ? run_deep<T, kM> : run_wide<T, kM>)(plan, x, weight, backward, zeros.data(), bias, y);
+  (shape.tiles() <= kDeepTiles ? run_deep<T, kM> : run_wide<T, kM>)(plan, x, weight, backward, zeros.data(), bias, finish, cache, y);
 }
 
 }  // namespace
 
 template <class T, int kM>
-void winograd_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y, const Conv2dOptions& options) {
+void winograd_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Finish<T>& finish, WeightCache* cache,
+                      Tensor& y, const Conv2dOptions& options) {
   run<T, kM>(winograd_forward_shape(x.shape(), y.shape(), options, kM), x.data<T>(), weight, false,
-             bias.defined() ? bias.data<T>() : nullptr, y.data<T>());
+             bias.defined() ? bias.data<T>() : nullptr, finish, cache, y.data<T>());
 }
 
 template <class T, int kM>
 void winograd_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x, const Conv2dOptions& options) {
   run<T, kM>(winograd_backward_shape(grad_y.shape(), grad_x.shape(), options, kM), grad_y.data<T>(), weight, true, nullptr,
-             grad_x.data<T>());
+             {}, nullptr, grad_x.data<T>());
 }
 
 #define EQ_INSTANTIATE(T, kM)                                                                                                 \
-  template void winograd_forward<T, kM>(const Tensor&, const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);          \
+  template void winograd_forward<T, kM>(const Tensor&, const Tensor&, const Tensor&, const Finish<T>&, WeightCache*,          \
+                                        Tensor&, const Conv2dOptions&);                                                                \
   template void winograd_backward_input<T, kM>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
 EQ_INSTANTIATE(float, 2)
 EQ_INSTANTIATE(float, 4)

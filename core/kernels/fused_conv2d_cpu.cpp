@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "core/kernels/fused_conv2d.h"
+#include "core/kernels/conv2d_batch_norm.h"
 #include "core/kernels/lanes.h"
 #include "core/kernels/tap_maps_cpu.h"
 #include "core/parallel.h"
@@ -199,10 +199,10 @@ void fill_pixels(Tensor& y, const Tensor& values) {
 }
 
 template <class T>
-void forward(const std::vector<Tensor>& branches, const Tensor& weight, Tensor bias, Tensor& y, const FuseLevelsOptions& levels,
-             const Conv2dOptions& conv) {
+void forward(const std::vector<Tensor>& branches, const Tensor& weight, Tensor bias, const conv::Finish<T>& finish, Tensor& y,
+             const FuseLevelsOptions& levels, const Conv2dOptions& options) {
   const std::vector<Shape> shapes = shapes_of(branches);
-  const Site<T> site(shapes, weight, levels, conv);
+  const Site<T> site(shapes, weight, levels, options);
   const int64_t out = weight.size(0);
   std::vector<T> outside;
   if (site.changes_outside()) {
@@ -224,7 +224,7 @@ void forward(const std::vector<Tensor>& branches, const Tensor& weight, Tensor b
     maps.push_back(site.empty_map(range));
     conv2d_forward(branches[range.branch], site.coarse_weight(range), {}, maps.back(), {});
   }
-  add_tap_maps<T>(maps, outside.empty() ? nullptr : outside.data(), y, site.window(y), site.blocks);
+  add_tap_maps<T>(maps, outside.empty() ? nullptr : outside.data(), finish, y, site.window(y), site.blocks);
 }
 
 template <class T>
@@ -289,7 +289,14 @@ void backward(const Tensor& grad_y, const std::vector<Tensor>& branches, const s
 
 void fused_conv2d_forward(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, Tensor& y,
                           const FuseLevelsOptions& levels, const Conv2dOptions& conv) {
-  dispatch_floating(y.dtype(), "fused_conv2d", [&]<typename T>() { forward<T>(branches, weight, bias, y, levels, conv); });
+  dispatch_floating(y.dtype(), "fused_conv2d", [&]<typename T>() { forward<T>(branches, weight, bias, {}, y, levels, conv); });
+}
+
+void fused_conv2d_batch_norm_forward(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const InferenceNorm& norm,
+                                     Tensor& y, const FuseLevelsOptions& levels, const Conv2dOptions& conv) {
+  dispatch_floating(y.dtype(), "fused_conv2d_batch_norm", [&]<typename T>() {
+    forward<T>(branches, weight, bias, conv::Finish<T>(norm, {}, y), y, levels, conv);
+  });
 }
 
 void fused_conv2d_backward(const Tensor& grad_y, const std::vector<Tensor>& branches, const std::vector<Shape>& shapes, const Tensor& weight,

@@ -178,7 +178,8 @@ ChannelBlocks::ChannelBlocks(int64_t all, int64_t lanes) : channels(all) {
 }
 
 template <class T>
-void add_tap_maps(const std::vector<Tensor>& maps, const T* outside, Tensor& y, const TapWindow& window, const ChannelBlocks& blocks) {
+void add_tap_maps(const std::vector<Tensor>& maps, const T* outside, const conv::Finish<T>& finish, Tensor& y, const TapWindow& window,
+                  const ChannelBlocks& blocks) {
   const int64_t size = blocks.size, out_h = window.out_h, out_w = window.out_w, channels = blocks.channels;
   std::vector<Map<T>> list;
   std::vector<Lists<T>> rows;              // [map], keyed by output row
@@ -219,9 +220,11 @@ void add_tap_maps(const std::vector<Tensor>& maps, const T* outside, Tensor& y, 
           add(pixel, whole, valid);
         }
       }
-      if (outside == nullptr) continue;
-      for_outside(row_axis(window, 1), column_axis(window, 1), p,
-                  [&](int64_t q, int64_t tap) { add(row + q * channels, outside + tap * channels + block * size, valid); });
+      if (outside) {
+        for_outside(row_axis(window, 1), column_axis(window, 1), p,
+                    [&](int64_t q, int64_t tap) { add(row + q * channels, outside + tap * channels + block * size, valid); });
+      }
+      if (finish) finish.apply(row, out_w * channels, 1, channels, out_w, block * size, valid);
     }
   });
 }
@@ -304,8 +307,10 @@ void sum_outside(const Tensor& grad_y, T* sums, const TapWindow& window) {
   for (int64_t n = 0; n < images; ++n) add(sums, parts.data<T>() + n * size, size);
 }
 
-template void add_tap_maps<float>(const std::vector<Tensor>&, const float*, Tensor&, const TapWindow&, const ChannelBlocks&);
-template void add_tap_maps<double>(const std::vector<Tensor>&, const double*, Tensor&, const TapWindow&, const ChannelBlocks&);
+template void add_tap_maps<float>(const std::vector<Tensor>&, const float*, const conv::Finish<float>&, Tensor&, const TapWindow&,
+                                  const ChannelBlocks&);
+template void add_tap_maps<double>(const std::vector<Tensor>&, const double*, const conv::Finish<double>&, Tensor&, const TapWindow&,
+                                   const ChannelBlocks&);
 template void gather_tap_maps<float>(const Tensor&, std::vector<Tensor>&, const TapWindow&, const ChannelBlocks&);
 template void gather_tap_maps<double>(const Tensor&, std::vector<Tensor>&, const TapWindow&, const ChannelBlocks&);
 template void sum_outside<float>(const Tensor&, float*, const TapWindow&);

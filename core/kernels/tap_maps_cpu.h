@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "core/tensor.h"
+#include "core/kernels/conv2d_finish.h"
 
 namespace eq::cpu {
 
@@ -22,9 +22,11 @@ struct ChannelBlocks {
   int64_t padded() const { return count * size; }
 };
 
-// y [N,out_h,out_w,channels] += the taps' maps, interpolated, and outside[tap][channel] for each tap outside of the picture (null: zeros).
+// y [N,out_h,out_w,channels] += the taps' maps, interpolated, and outside[tap][channel] for each tap outside of the picture (null: zeros);
+// then it is finished.
 template <class T>
-void add_tap_maps(const std::vector<Tensor>& maps, const T* outside, Tensor& y, const TapWindow& window, const ChannelBlocks& blocks);
+void add_tap_maps(const std::vector<Tensor>& maps, const T* outside, const conv::Finish<T>& finish, Tensor& y, const TapWindow& window,
+                  const ChannelBlocks& blocks);
 // Its adjoint: every element of the maps is written.
 template <class T>
 void gather_tap_maps(const Tensor& grad_y, std::vector<Tensor>& grad_maps, const TapWindow& window, const ChannelBlocks& blocks);

@@ -109,9 +109,7 @@ HRNet::HRNet(const BackboneOptions& options) {
 }
 
 std::vector<Tensor> HRNet::forward(const Tensor& images) {
-  Tensor x = images;
-  for (Layer* layer : stem_) x = (*layer)(x);
-  std::vector<Tensor> branches{x};
+  std::vector<Tensor> branches{forward_in_order(stem_, images)};
   for (const Stage& stage : stages_) {
     branches = stage.transition->forward(branches);
     for (size_t i = 0; i < stage.modules->size(); ++i) branches = (*stage.modules)[i].forward(std::move(branches));

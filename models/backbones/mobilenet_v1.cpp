@@ -48,7 +48,7 @@ std::vector<Tensor> MobileNetV1::forward(const Tensor& images) {
   std::vector<Tensor> levels;
   Tensor x = images;
   for (const Step& step : steps_) {
-    x = relu6((*step.norm)((*step.conv)(x)));
+    x = relu6(conv_norm(*step.conv, *step.norm, x));
     if (step.ends_level) levels.push_back(x);
   }
   return levels;

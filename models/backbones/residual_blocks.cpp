@@ -5,11 +5,13 @@
 namespace eq {
 
 Tensor ResidualBlock::forward(const Tensor& x) {
-  const Tensor residual = transform(x);
-  return relu(add(residual, shortcut_ ? (*shortcut_)(x) : x));
+  const Tensor last = before_last(x);
+  return conv_norm_add_relu(*last_conv_, *last_norm_, last, [&] { return shortcut_ ? (*shortcut_)(x) : x; });
 }
 
-void ResidualBlock::finish(const ResidualOptions& options, int64_t out_channels, BatchNorm2d& last_norm) {
+void ResidualBlock::finish(const ResidualOptions& options, int64_t out_channels, Conv2d& last_conv, BatchNorm2d& last_norm) {
+  last_conv_ = &last_conv;
+  last_norm_ = &last_norm;
   if (options.zero_gamma) {
     NoGradGuard no_grad;
     last_norm.gamma().fill_(0);
@@ -40,7 +42,7 @@ BasicBlock::BasicBlock(const ResidualOptions& o)
       bn1_(norm("bn1", o.channels, true)),
       conv2_(conv3x3("conv2", o.channels, o.channels, 1, 1)),  // mmsegmentation dilates the first one only
       bn2_(norm("bn2", o.channels, false)) {
-  finish(o, o.channels, bn2_);
+  finish(o, o.channels, conv2_, bn2_);
 }
 
 Bottleneck::Bottleneck(const ResidualOptions& o)
@@ -50,7 +52,7 @@ Bottleneck::Bottleneck(const ResidualOptions& o)
       bn2_(norm("bn2", o.channels, true)),
       conv3_(conv1x1("conv3", o.channels, o.channels * kExpansion)),
       bn3_(norm("bn3", o.channels * kExpansion, false)) {
-  finish(o, o.channels * kExpansion, bn3_);
+  finish(o, o.channels * kExpansion, conv3_, bn3_);
 }
 
 }  // namespace eq

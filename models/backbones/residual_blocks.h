@@ -17,14 +17,16 @@ class ResidualBlock : public Layer {
   Tensor forward(const Tensor& x) final;
 
  protected:
-  virtual Tensor transform(const Tensor& x) = 0;
+  virtual Tensor before_last(const Tensor& x) = 0;  // what the last convolution reads
   // Call at the end of the constructor: the shortcut's weights come last, as in files.
-  void finish(const ResidualOptions& options, int64_t out_channels, BatchNorm2d& last_norm);
+  void finish(const ResidualOptions& options, int64_t out_channels, Conv2d& last_conv, BatchNorm2d& last_norm);
   Conv2d& conv3x3(const char* name, int64_t in, int64_t out, int64_t stride, int64_t dilation);
   Conv2d& conv1x1(const char* name, int64_t in, int64_t out);
   BatchNorm2d& norm(const char* name, int64_t channels, bool relu);
 
  private:
+  Conv2d* last_conv_ = nullptr;
+  BatchNorm2d* last_norm_ = nullptr;
   Sequential* shortcut_ = nullptr;
 };
 
@@ -34,7 +36,7 @@ class BasicBlock final : public ResidualBlock {
   explicit BasicBlock(const ResidualOptions& options);
 
  private:
-  Tensor transform(const Tensor& x) override { return bn2_(conv2_(bn1_(conv1_(x)))); }
+  Tensor before_last(const Tensor& x) override { return conv_norm(conv1_, bn1_, x); }
   Conv2d& conv1_;
   BatchNorm2d& bn1_;
   Conv2d& conv2_;
@@ -47,7 +49,7 @@ class Bottleneck final : public ResidualBlock {
   explicit Bottleneck(const ResidualOptions& options);
 
  private:
-  Tensor transform(const Tensor& x) override { return bn3_(conv3_(bn2_(conv2_(bn1_(conv1_(x)))))); }
+  Tensor before_last(const Tensor& x) override { return conv_norm(conv2_, bn2_, conv_norm(conv1_, bn1_, x)); }
   Conv2d& conv1_;
   BatchNorm2d& bn1_;
   Conv2d& conv2_;

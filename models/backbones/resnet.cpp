@@ -38,8 +38,8 @@ ResNet::ResNet(const BackboneOptions& options) {
   }
 
   if (options.stem == "v1") {
-    stem_ = &register_module<Conv2d>("conv1", 3, width, Conv2dLayerOptions{.kernel_size = 7, .stride = 2, .padding = 3, .bias = false});
-    stem_norm_ = &register_module<BatchNorm2d>("bn1", width, BatchNorm2dOptions{.relu = true});
+    stem_.push_back(&register_module<Conv2d>("conv1", 3, width, Conv2dLayerOptions{.kernel_size = 7, .stride = 2, .padding = 3, .bias = false}));
+    stem_.push_back(&register_module<BatchNorm2d>("bn1", width, BatchNorm2dOptions{.relu = true}));
   } else if (options.stem == "v1c") {
     // PyTorch's sequence counts the ReLUs too: convolutions 0, 3, 6 and norms 1, 4, 7. Ours are fused into the norms.
     auto& stem = register_module<Sequential>("stem");
@@ -49,7 +49,7 @@ ResNet::ResNet(const BackboneOptions& options) {
                              Conv2dLayerOptions{.kernel_size = 3, .stride = i == 0 ? 2 : 1, .padding = 1, .bias = false});
       stem.append_as<BatchNorm2d>(std::to_string(3 * i + 1), channels[i + 1], BatchNorm2dOptions{.relu = true});
     }
-    stem_ = &stem;
+    stem_.push_back(&stem);
   } else {
     throw UsageError("there is no stem '" + options.stem + "'", "model.backbone.stem", "use v1 or v1c");
   }
@@ -66,9 +66,7 @@ ResNet::ResNet(const BackboneOptions& options) {
 }
 
 std::vector<Tensor> ResNet::forward(const Tensor& images) {
-  Tensor x = (*stem_)(images);
-  if (stem_norm_) x = (*stem_norm_)(x);
-  x = pool_(x);
+  Tensor x = pool_(forward_in_order(stem_, images));
   std::vector<Tensor> levels;
   for (Layer* stage : stages_) levels.push_back(x = (*stage)(x));
   return levels;

@@ -15,8 +15,7 @@ class ResNet : public Backbone {
   std::vector<int64_t> level_channels() const override { return level_channels_; }
 
  private:
-  Layer* stem_;  // v1: conv1; v1c: stem
-  Layer* stem_norm_ = nullptr;  // v1: bn1
+  std::vector<Layer*> stem_;  // v1: conv1, bn1; v1c: stem
   MaxPool2d pool_{3, 2, 1};
   std::vector<Layer*> stages_;
   std::vector<int64_t> level_channels_;

@@ -4,6 +4,7 @@
 #include "datasets/image.h"
 #include "models/backbones/hrnet.h"
 #include "models/backbones/mobilenet_v1.h"
+#include "models/backbones/resnet.h"
 #include "models/pretrained.h"
 #include "support.h"
 
@@ -170,4 +171,37 @@ TEST_CASE("ImageNet's MobileNet V1 weights give PyTorch's features on a real pic
     }
   }
   CHECK(compared == 7);
+}
+
+TEST_CASE("a backbone in evaluation computes each convolution and its norm at once: the same bits", "[models]") {
+  const InitRandom random(4);
+  const std::pair<const char*, std::shared_ptr<Backbone>> all[] = {
+      {"ResNet-18", std::make_shared<ResNet>(BackboneOptions{.depth = 18, .stem = "v1", .width = 8})},
+      {"ResNet-50", std::make_shared<ResNet>(BackboneOptions{.depth = 50, .width = 8, .output_stride = 8})},
+      {"MobileNet V1", std::make_shared<MobileNetV1>(mobilenet(0.25))},
+      {"HRNet", std::make_shared<HRNet>(BackboneOptions{.type = "hrnet", .variant = "w18_small"})}};
+  for (const auto& [name, net] : all) {
+    INFO(name);
+    const NoGradGuard no_grad;
+    const Tensor images = random_tensor({2, 64, 96, 3}, 5, DType::kFloat32);
+    net->train();
+    for (int i = 0; i < 3; ++i) net->forward(images);  // running statistics other than 0 and 1
+    net->eval();
+    const auto check_same = [&, &net = net] {
+      const std::vector<Tensor> first = net->forward(images);
+      const std::vector<Tensor> again = net->forward(images);  // with what was kept of the weights
+      int layers = 0;
+      const LayerObserver observer([&](Layer&, const Tensor&, const Tensor&) { ++layers; });
+      const std::vector<Tensor> one_by_one = net->forward(images);
+      CHECK(layers > 20);
+      for (size_t i = 0; i < first.size(); ++i) {
+        CHECK(bit_equal(first[i], one_by_one[i]));
+        CHECK(bit_equal(again[i], one_by_one[i]));
+      }
+      return first[0];
+    };
+    const Tensor before = check_same();
+    for (Tensor parameter : net->parameters()) parameter.mul_(1.25);
+    CHECK(!bit_equal(check_same(), before));
+  }
 }

@@ -54,7 +54,7 @@ struct Results {
 template <class T>
 Results direct(const Conv2dCase& c, const Arguments& a) {
   Results r(c, a.x.dtype());
-  direct_forward<T>(a.x, a.weight, a.bias, r.y, c.options);
+  direct_forward<T>(a.x, a.weight, a.bias, {}, nullptr, r.y, c.options);
   direct_backward_input<T>(a.grad_y, a.weight, r.grad_x, c.options);
   direct_backward_weight<T>(a.grad_y, a.x, r.grad_weight, c.options);
   return r;
@@ -63,7 +63,7 @@ Results direct(const Conv2dCase& c, const Arguments& a) {
 template <class T, int kM>
 Results winograd(const Conv2dCase& c, const Arguments& a) {
   Results r(c, a.x.dtype());
-  winograd_forward<T, kM>(a.x, a.weight, a.bias, r.y, c.options);
+  winograd_forward<T, kM>(a.x, a.weight, a.bias, {}, nullptr, r.y, c.options);
   winograd_backward_input<T, kM>(a.grad_y, a.weight, r.grad_x, c.options);
   winograd_backward_weight<T, kM>(a.grad_y, a.x, r.grad_weight, c.options);
   return r;
