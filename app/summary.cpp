@@ -39,14 +39,14 @@ std::vector<Row> trace(EncoderDecoder& model, int64_t height, int64_t width) {
 // Peak bytes of tensors in a training step of `batch` pictures, measured by running one.
 size_t measure_step(EncoderDecoder& model, int64_t batch, int64_t height, int64_t width) {
   model.train();
-  allocator().reset_peak();
+  allocator(model.device()).reset_peak();
   const Tensor images = Tensor::zeros({batch, height, width, 3});
-  const Tensor labels = Tensor::zeros({batch, height, width}, DType::kUInt8);
+  const Tensor labels = Tensor::zeros({batch, height, width}, DType::kUInt8, model.device());
   {
     const SegmentorOutput output = model.forward(images);
     cross_entropy(resize_bilinear(output.logits, height, width, model.align_corners()), labels).backward();
   }
-  const size_t peak = allocator().stats().peak_bytes;
+  const size_t peak = allocator(model.device()).stats().peak_bytes;
   model.zero_grad();
   return peak;
 }

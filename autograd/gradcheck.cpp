@@ -48,13 +48,17 @@ GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)
     double scale = 1;
     for (int64_t j = 0; j < count; ++j) {
       indices[j] = all ? j : random.uniform_int(0, input.numel());
-      double& x = input.data<double>()[indices[j]];
-      const double before = x;
-      x = before + options.step;
+      double* const x = input.data<double>() + indices[j];
+      const double before = *x;
+      const auto set = [&](double value) {
+        *x = value;
+        input.bump_version();  // layers may have kept what they made of it
+      };
+      set(before + options.step);
       const double above = weighted_sum(fn(inputs), weights);
-      x = before - options.step;
+      set(before - options.step);
       const double below = weighted_sum(fn(inputs), weights);
-      x = before;
+      set(before);
       numeric[j] = (above - below) / (2 * options.step);
       scale = std::max(scale, std::abs(numeric[j]));
     }

@@ -111,7 +111,7 @@ class Node {
 
  private:
   const char* name_;
-  uint64_t sequence_;  // creation order: a node's inputs always have smaller numbers
+  uint64_t sequence_;  // creation order: the operators before have smaller numbers
   bool released_ = false;
   std::vector<Edge> edges_;
   std::vector<OutputInfo> outputs_;

@@ -136,17 +136,45 @@ Image error_map(const Image& image, const LabelMap& labels, const LabelMap& pred
   return result;
 }
 
+namespace {
+
+// Every factor-th pixel of every factor-th row.
+Image reduce(const Image& image, int64_t factor) {
+  Image result{(image.height + factor - 1) / factor, (image.width + factor - 1) / factor, {}};
+  result.pixels.reserve(size_t(result.height * result.width) * 3);
+  for (int64_t y = 0; y < image.height; y += factor) {
+    for (int64_t x = 0; x < image.width; x += factor) {
+      const uint8_t* pixel = &image.pixels[size_t(y * image.width + x) * 3];
+      result.pixels.insert(result.pixels.end(), pixel, pixel + 3);
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
 Image side_by_side(const std::vector<Image>& images, int64_t gap) {
   constexpr const char* kWhere = "side_by_side";
-  if (images.empty() || gap < 0)
-    throw UsageError("there is no picture, or the gap is negative", kWhere, "give one picture or more");
-  Image result;
-  for (const Image& image : images) {
-    check_size(kWhere, image);
-    result.height = std::max(result.height, image.height);
-    result.width += image.width;
+  const int64_t gaps = gap * int64_t(images.size()) - gap;
+  if (images.empty() || gap < 0 || gaps + int64_t(images.size()) > limits::kPictureSide) {
+    throw UsageError("there is no picture, or the gap is negative or too wide", kWhere, "give one picture or more");
   }
-  result.width += gap * int64_t(images.size() - 1);
+  const auto width_by = [&](int64_t factor) {
+    int64_t width = gaps;
+    for (const Image& image : images) width += (image.width + factor - 1) / factor;
+    return width;
+  };
+  for (const Image& image : images) check_size(kWhere, image);
+  int64_t factor = 1;
+  while (width_by(factor) > limits::kPictureSide) ++factor;
+  if (factor > 1) {
+    std::vector<Image> reduced;
+    for (const Image& image : images) reduced.push_back(reduce(image, factor));
+    return side_by_side(reduced, gap);
+  }
+  Image result;
+  for (const Image& image : images) result.height = std::max(result.height, image.height);
+  result.width = width_by(1);
   result.pixels.assign(size_t(result.height * result.width) * 3, 255);
   int64_t left = 0;
   for (const Image& image : images) {

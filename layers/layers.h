@@ -25,7 +25,7 @@ struct Conv2dLayerOptions {
 class Conv2d : public Layer {
  public:
   Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options);
-  Tensor forward(const Tensor& x) override;
+  Tensor forward(const Tensor& x) final;  // forward_norm knows what it is
   // Of fuse_levels(branches, levels), which need not be computed. No observer sees it.
   Tensor forward_fused(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels) const;
   // Either with a norm in evaluation behind it; the first one with a residual, if it is defined. No observer sees them.
@@ -71,7 +71,7 @@ struct BatchNorm2dOptions {
 class BatchNorm2d : public Layer {
  public:
   explicit BatchNorm2d(int64_t num_features, const BatchNorm2dOptions& options = {});
-  Tensor forward(const Tensor& x) override;
+  Tensor forward(const Tensor& x) final;  // inference() knows what it is
   std::string description() const override;
   Tensor& gamma() { return gamma_; }
   Tensor& running_mean() { return running_mean_; }

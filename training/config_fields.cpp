@@ -37,6 +37,7 @@ LabelMapOptions label_map_from(const std::string& text) {
   for (const auto& [key, target] : value.items()) {
     if (key == "other") {
       if (!target.is_string()) throw std::invalid_argument(rule);
+      if (value.size() == 1) throw std::invalid_argument(rule + ", and \"other\" not alone");
       options.other = target.get<std::string>();
       if (options.other != "error" && options.other != "ignore" && options.other != "keep") {
         throw std::invalid_argument("\"error\", \"ignore\" or \"keep\" under \"other\"");

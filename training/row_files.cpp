@@ -28,9 +28,9 @@ int64_t csv_iteration(const std::string& line) {
   return digits == 0 || digits > 18 ? kNever : std::stoll(line.substr(0, digits));
 }
 
-// Keeps the lines of a file whose row is not after `iteration`.
-template <class IterationOf>
-void keep_rows(const fs::path& path, IterationOf iteration_of, int64_t iteration) {
+// Keeps the lines of a file for which keep(line) holds.
+template <class Keep>
+void keep_rows(const fs::path& path, const Keep& keep) {
   if (!fs::exists(path)) return;
   const std::string text = read_text(path, limits::kListFileBytes);
   std::string kept;
@@ -38,7 +38,7 @@ void keep_rows(const fs::path& path, IterationOf iteration_of, int64_t iteration
     const size_t end = std::min(text.find('\n', begin), text.size());
     const std::string line = text.substr(begin, end - begin);
     begin = end + 1;
-    if (end < text.size() && iteration_of(line) <= iteration) kept += line + "\n";  // a last line without end was cut off by a kill
+    if (end < text.size() && keep(line)) kept += line + "\n";  // a last line without end was cut off by a kill
   }
   if (kept != text) write_text_atomically(path, kept);
 }
@@ -51,8 +51,8 @@ RowFiles::RowFiles(fs::path folder, std::string stem, std::string csv_header, in
     : folder_(std::move(folder)), stem_(std::move(stem)) {
   if (folder_.empty()) return;
   const fs::path table = folder_ / (stem_ + ".csv");
-  keep_rows(folder_ / (stem_ + ".jsonl"), json_iteration, resume_from);
-  keep_rows(table, [&](const std::string& line) { return line == csv_header ? -1 : csv_iteration(line); }, resume_from);
+  keep_rows(folder_ / (stem_ + ".jsonl"), [&](const std::string& line) { return json_iteration(line) <= resume_from; });
+  keep_rows(table, [&](const std::string& line) { return line == csv_header || csv_iteration(line) <= resume_from; });
   if (!fs::exists(table)) append_line(table, csv_header);
 }
 
@@ -60,6 +60,18 @@ void RowFiles::append(const std::string& json_row, const std::vector<std::string
   if (folder_.empty()) return;
   append_line(folder_ / (stem_ + ".jsonl"), json_row);
   for (const std::string& row : csv_rows) append_line(folder_ / (stem_ + ".csv"), row);
+}
+
+bool RowFiles::has(const std::string& json_begin) const {
+  const fs::path path = folder_ / (stem_ + ".jsonl");
+  if (folder_.empty() || !fs::exists(path)) return false;
+  return ("\n" + read_text(path, limits::kListFileBytes)).find("\n" + json_begin) != std::string::npos;
+}
+
+void RowFiles::remove(const std::string& json_begin, const std::string& csv_begin) const {
+  if (!has(json_begin)) return;
+  keep_rows(folder_ / (stem_ + ".jsonl"), [&](const std::string& line) { return !line.starts_with(json_begin); });
+  keep_rows(folder_ / (stem_ + ".csv"), [&](const std::string& line) { return !line.starts_with(csv_begin); });
 }
 
 }  // namespace eq

@@ -16,6 +16,9 @@ class RowFiles {
   RowFiles(std::filesystem::path folder, std::string stem, std::string csv_header, int64_t resume_from);
   // One object with the key "iteration", and the lines that say the same in the table.
   void append(const std::string& json_row, const std::vector<std::string>& csv_rows) const;
+  // Of rows that begin so.
+  bool has(const std::string& json_begin) const;
+  void remove(const std::string& json_begin, const std::string& csv_begin) const;
 
  private:
   std::filesystem::path folder_;

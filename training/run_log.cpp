@@ -39,6 +39,9 @@ ordered_json metrics_value(const SegmentationMetrics& metrics) {
           {"per_class", classes}};
 }
 
+// How the row of an evaluation begins in metrics.jsonl.
+std::string evaluation_begin(int64_t iteration) { return fmt::format(R"({{"type":"evaluate","iteration":{},)", iteration); }
+
 }  // namespace
 
 std::string human_duration(double seconds) {
@@ -94,11 +97,14 @@ void RunLog::progress(const Progress& p) {
                                         csv_number(p.data_wait), p.memory_bytes, csv_number(p.seconds))});
 }
 
+bool RunLog::has_evaluation(int64_t iteration) const { return rows_.has(evaluation_begin(iteration)); }
+
 void RunLog::evaluation(int64_t iteration, const EvalResult& result, double seconds) {
   say(to_table(result.metrics));
   ordered_json row = {{"type", "evaluate"}, {"iteration", iteration}, {"pictures", result.pictures}, {"evaluation_seconds", result.seconds},
                       {"memory_bytes", result.peak_bytes}};
   row.update(metrics_value(result.metrics));
+  rows_.remove(evaluation_begin(iteration), fmt::format("{},,,,,,,,", iteration));
   rows_.append(row.dump(), {fmt::format("{},,,,,,,,{},{},{},{},{}", iteration, result.peak_bytes, csv_number(seconds),
                                         csv_number(result.metrics.miou), csv_number(result.metrics.macc), csv_number(result.metrics.aacc))});
 }

@@ -40,7 +40,8 @@ class RunLog {
   void say(const std::string& text);           // a line of its own
   void progress(const Progress& progress);     // a line that stays, and a row in each file
   void glance(const Progress& progress);       // on a terminal: a line that the next one overwrites; else nothing
-  void evaluation(int64_t iteration, const EvalResult& result, double seconds);  // the table, and a row in each file
+  void evaluation(int64_t iteration, const EvalResult& result, double seconds);  // the table, and a row in each file, instead of an older one
+  bool has_evaluation(int64_t iteration) const;
 
  private:
   void clear_glance();

@@ -102,12 +102,34 @@ std::vector<fs::path> list_pictures(const std::vector<fs::path>& paths) {
   return pictures;
 }
 
+namespace {
+
+PredictedFiles files_of(const fs::path& picture, const fs::path& folder, const std::string& stem) {
+  return {picture, folder / (stem + ".png"), folder / (stem + "_overlay.png")};
+}
+
+// A prediction is not written over a picture.
+void check_targets(const std::vector<PredictedFiles>& all) {
+  std::set<fs::path> pictures;
+  for (const PredictedFiles& files : all) pictures.insert(fs::weakly_canonical(files.picture));
+  for (const PredictedFiles& files : all) {
+    for (const fs::path& target : {files.labels, files.overlay}) {
+      if (!pictures.contains(fs::weakly_canonical(target))) continue;
+      throw UsageError("the prediction of " + files.picture.string() + " would overwrite a picture that is to be predicted", target.string(),
+                       "write the predictions into another folder");
+    }
+  }
+}
+
+}  // namespace
+
 PredictedFiles predict_file(TrainedModel& trained, const fs::path& picture, const fs::path& folder, std::string stem) {
   if (stem.empty()) stem = picture.stem().string();
+  PredictedFiles files = files_of(picture, folder, stem);
+  check_targets({files});
   const Image image = read_image(picture);
   const LabelMap labels = predict_labels(trained, image);
   make_folder(folder);
-  PredictedFiles files{picture, folder / (stem + ".png"), folder / (stem + "_overlay.png")};
   write_indexed_png(files.labels, labels, trained.card.palette);
   write_png(files.overlay, overlay(image, labels, trained.card.palette, kIgnoreIndex));
   return files;
@@ -115,13 +137,17 @@ PredictedFiles predict_file(TrainedModel& trained, const fs::path& picture, cons
 
 std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<fs::path>& pictures, const fs::path& folder) {
   std::vector<PredictedFiles> files;
+  std::vector<std::string> stems;
   std::set<std::string> used;
   for (const fs::path& picture : pictures) {
     // Two pictures of one name (in two folders, or of two formats) must not overwrite each other's result.
     std::string stem = picture.stem().string();
     for (int i = 2; !used.insert(stem).second || !used.insert(stem + "_overlay").second; ++i) stem = picture.stem().string() + "-" + std::to_string(i);
-    files.push_back(predict_file(trained, picture, folder, stem));
+    stems.push_back(stem);
+    files.push_back(files_of(picture, folder, stem));
   }
+  check_targets(files);
+  for (size_t i = 0; i < pictures.size(); ++i) files[i] = predict_file(trained, pictures[i], folder, stems[i]);
   return files;
 }
 

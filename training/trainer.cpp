@@ -170,7 +170,9 @@ void Run::loop() {
   const TrainOptions& options = config_.train;
   loader_->seek(iteration_ * options.accumulate);
   allocator(model_->device()).reset_peak();
-  while (iteration_ < options.iterations) {
+  const auto evaluates = [&] { return options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations; };
+  if (checkpoint_ && evaluates() && !log_->has_evaluation(iteration_)) evaluate_now(false);  // the earlier part was stopped before it
+  while (iteration_ < options.iterations && !stopping()) {
     const double begin = now_seconds(), waited = loader_->data_wait_seconds();
     const std::unique_ptr<Probe> probe = probes_->probe(*model_, iteration_, options.iterations);
     const StepReport report = step_->run(iteration_, [&] { return loader_->next(); }, probe.get());
@@ -190,7 +192,7 @@ void Run::loop() {
     report_progress(iteration_ % options.log_every == 0 || iteration_ == options.iterations);
     if (stopping()) return;
     if (options.checkpoint_every > 0 && iteration_ % options.checkpoint_every == 0) save();
-    if (options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations) evaluate_now(false);
+    if (evaluates()) evaluate_now(false);
   }
 }
 

@@ -39,7 +39,6 @@ constexpr int64_t kStripBytes = 256 << 10;        // of input in scratch
 constexpr int64_t kStripPixels = 512;             // outputs of a strip
 constexpr int64_t kStripColumns = 8 * kTileRows;  // of these in a row
 constexpr int64_t kTasks = 32;                    // wanted, so that any usual number of threads is busy
-constexpr int64_t kPackedForDirect = 0;           // key of a WeightCache; Winograd's are its tiles' sizes and more
 
 // How the packed weights are laid out: [group][block of kBlock output channels][chunk][tap][input channel][block], the
 // last block rounded up to whole vectors.
@@ -296,7 +295,8 @@ void run_jobs(std::vector<Job<T>>& jobs, const T* x, const Tensor& weight, const
         });
     return all;
   };
-  const std::shared_ptr<const Buffer<T>> packed = cache ? cache->get<Buffer<T>>(weight, kPackedForDirect, make) : make();
+  const int64_t key = -16 - jobs[0].c.groups;  // Winograd's are above -16
+  const std::shared_ptr<const Buffer<T>> packed = cache ? cache->get<Buffer<T>>(weight, key, make) : make();
   for_all(
       jobs, [](const Job<T>& job) { return job.tasks(); },
       [&](const Job<T>& job, int64_t task) { run_task(job, x, packed->data() + job.packed_at, bias, finish, task); });

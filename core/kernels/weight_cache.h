@@ -2,7 +2,7 @@
 // What a convolution's kernel makes of a weight before it begins (packed or transformed filters), kept for the next call: for inference, where weights
 // stay the same from call to call. A layer owns one.
 //
-// The entry belongs to the weight's memory and version: whoever writes through Tensor::data() calls bump_version(), as for autograd.
+// The entry belongs to the weight's memory, version and shape: whoever writes through Tensor::data() calls bump_version(), as for autograd.
 
 #include <memory>
 #include <mutex>
@@ -13,17 +13,16 @@ namespace eq {
 
 class WeightCache {
  public:
-  // What make() returned for this weight and key; it is called when there is none. One entry is kept, the last one.
-  // Calls from several threads wait for each other.
+  // What make() returned for this weight and key; it is called when there is none. One entry is kept, the last one. The key says everything
+  // else that make() depends on. Calls from several threads wait for each other.
   template <class Value, class Make>
   std::shared_ptr<const Value> get(const Tensor& weight, int64_t key, const Make& make) {
     const std::lock_guard lock(mutex_);
-    if (!value_ || memory_ != weight.memory_id() || version_ != weight.version() || key_ != key) {
+    const Entry entry{weight.memory_id(), weight.version(), weight.raw_data(), weight.shape(), key};
+    if (!value_ || !(entry_ == entry)) {
       value_.reset();
       value_ = std::shared_ptr<const Value>(make());
-      memory_ = weight.memory_id();
-      version_ = weight.version();
-      key_ = key;
+      entry_ = entry;
     }
     return std::static_pointer_cast<const Value>(value_);
   }
@@ -33,10 +32,17 @@ class WeightCache {
   }
 
  private:
+  struct Entry {
+    uint64_t memory = 0;
+    uint32_t version = 0;
+    const void* begin = nullptr;  // views of one memory begin at different places
+    Shape shape;
+    int64_t key = 0;
+    bool operator==(const Entry&) const = default;
+  };
+
   std::mutex mutex_;
-  uint64_t memory_ = 0;
-  uint32_t version_ = 0;
-  int64_t key_ = 0;
+  Entry entry_;
   std::shared_ptr<const void> value_;
 };
 

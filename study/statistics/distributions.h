@@ -1,5 +1,5 @@
 #pragma once
-// The distributions that small samples need: normal, Student's t, binomial. Accurate to about 1e-12.
+// The distributions that small samples need: normal, Student's t, binomial. Accurate to about 1e-12, and 1e-9 next to t = 0.
 
 #include <cstdint>
 

@@ -318,6 +318,17 @@ TEST_CASE("overlay, colorize and side_by_side draw what they say", "[image]") {
   CHECK(side_by_side({tall}).pixels == tall.pixels);
   CHECK(side_by_side({tall, low}).width == 6);
   CHECK_THROWS_AS(side_by_side({}), UsageError);
+  // Together wider than a PNG may be: reduced by the smallest whole factor that helps.
+  Image wide{2, 16000, Bytes(2 * 16000 * 3, 5)};
+  wide.pixels[3 * 4] = 77;
+  const Image both = side_by_side({wide, wide, tall}, 4);
+  CHECK(both.height == 2);
+  CHECK(both.width == 2 * 16000 + 1 + 8);
+  const Image three = side_by_side({wide, tall, wide, wide}, 4);
+  CHECK(three.height == 1);
+  CHECK(three.width == 3 * 8000 + 1 + 12);
+  CHECK(three.pixels[3 * 2] == 77);
+  CHECK_NOTHROW(encode_png(three));
 }
 
 TEST_CASE("an error map shows wrong pixels in red over a pale picture", "[image]") {

@@ -26,6 +26,17 @@ std::vector<std::string> names_of(const std::vector<Module::NamedTensor>& list) 
 
 }  // namespace
 
+TEST_CASE("gradcheck holds for a convolution and its norm in evaluation, where layers keep what they make of weights", "[module]") {
+  const InitRandom random(1, DType::kFloat64);
+  ConvModule module(3, 4, 3);
+  const Tensor x = random_leaf({2, 5, 4, 3}, 2);
+  module.eval();
+  module.bn().running_mean().fill_(0.1);
+  std::vector<Tensor> inputs = module.parameters();
+  inputs.push_back(x);
+  check_gradients([&](const std::vector<Tensor>&) { return module(x); }, inputs);
+}
+
 TEST_CASE("a module tree names its tensors in registration order", "[module]") {
   Pair pair;
   CHECK(names_of(pair.named_parameters()) == std::vector<std::string>{"first.weight", "first.bias", "second.weight", "second.bias"});

@@ -163,6 +163,8 @@ TEST_CASE("a convolution with a norm says which argument does not fit", "[conv2d
   bad.beta = good.beta.to(DType::kFloat32);
   CHECK_THAT(what(bad, {}), Catch::Contains("beta") && Catch::Contains("float32"));
   CHECK_THAT(what(good, random_tensor({1, 4, 4, 4}, 4)), Catch::Contains("residual"));
+  const Tensor leaf = random_leaf({5, 3, 3, 3}, 2);  // recorded or not: the same rules
+  CHECK_THROWS_WITH(conv2d_batch_norm(x, leaf, {}, same, good, random_tensor({1, 1, 1, 5}, 4)), Catch::Contains("residual"));
 }
 
 TEST_CASE("a cache of weights follows the weight, the algorithm and its cuts", "[conv2d_batch_norm]") {
@@ -194,6 +196,21 @@ TEST_CASE("a cache of weights follows the weight, the algorithm and its cuts", "
   }
 }
 
+TEST_CASE("a cache of weights follows groups and views of one memory", "[conv2d_batch_norm]") {
+  WeightCache cache;
+  const InferenceNorm norm = make_norm(8, DType::kFloat32, true, false);
+  const Tensor all = random_tensor({16, 3, 3, 4}, 2, DType::kFloat32);
+  for (int64_t first : {0, 8}) {
+    const Tensor weight = all.alias({8, 3, 3, 4}, first * 36);
+    for (int64_t groups : {1, 2}) {
+      CAPTURE(first, groups);
+      const Tensor x = random_tensor({2, 7, 6, 4 * groups}, 1, DType::kFloat32);
+      const Conv2dOptions options = conv2d_options(2, 1, 1, groups);
+      CHECK(bit_equal(conv2d_batch_norm(x, weight, {}, options, norm, {}, &cache), conv2d_batch_norm(x, weight, {}, options, norm)));
+    }
+  }
+}
+
 TEST_CASE("a cache of weights calls again only for another weight or key", "[conv2d_batch_norm]") {
   WeightCache cache;
   int made = 0;
@@ -202,20 +219,22 @@ TEST_CASE("a cache of weights calls again only for another weight or key", "[con
   };
   const Tensor a = random_tensor({2, 2}, 1);
   CHECK(get(a, 0) == 1);
-  CHECK(get(a.alias({4}), 0) == 1);  // a view: the same memory
+  CHECK(get(a.alias({2, 2}), 0) == 1);  // the same values
   CHECK(get(a, 1) == 2);
   CHECK(get(a, 0) == 3);  // one entry is kept
   a.bump_version();
   CHECK(get(a, 0) == 4);
+  CHECK(get(a.alias({2}), 0) == 5);  // other views of this memory
+  CHECK(get(a.alias({2}, 2), 0) == 6);
   uint64_t gone = 0;
   {
     const Tensor b = random_tensor({2, 2}, 1);
     gone = b.memory_id();
-    CHECK(get(b, 0) == 5);
+    CHECK(get(b, 0) == 7);
   }
   const Tensor c = random_tensor({2, 2}, 1);  // may get b's address
   CHECK(c.memory_id() != gone);
-  CHECK(get(c, 0) == 6);
+  CHECK(get(c, 0) == 8);
   cache.clear();
-  CHECK(get(c, 0) == 7);
+  CHECK(get(c, 0) == 9);
 }

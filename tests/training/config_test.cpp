@@ -100,6 +100,7 @@ TEST_CASE("types and ranges are checked with the key's path", "[config]") {
   refuses(R"({"pipeline": {"photometric": 1}})", "pipeline.photometric");
   refuses(R"({"data": {"label_map": {"x": 1}}})", "data.label_map");
   refuses(R"({"data": {"label_map": {"256": 1}}})", "data.label_map");
+  refuses(R"({"data": {"label_map": {"other": "ignore"}}})", "data.label_map");  // without a table it would say nothing
   refuses(R"({"data": {"palette": [[1, 2]]}})", "data.palette");
   refuses(R"({"data": {"classes": ["a", 1]}})", "data.classes[1]");
   refuses(R"({"data": {"list": {"train": 1}}})", "data.list");

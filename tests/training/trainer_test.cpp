@@ -138,6 +138,36 @@ TEST_CASE("an interrupted run resumes to the same bits", "[trainer]") {
   CHECK(train(config, quiet(out, true)).weights_sha256 == whole.weights_sha256);
 }
 
+TEST_CASE("an evaluation that a stop came before is made up for, and none is recorded twice", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  const Config config = tiny_config({"train.evaluate_every=2", "train.checkpoint_every=0"});
+  const auto evaluations = [&] {
+    std::vector<int64_t> iterations;
+    std::istringstream lines(read_file(out / "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      const auto row = nlohmann::json::parse(line);
+      if (row["type"] == "evaluate") iterations.push_back(row["iteration"]);
+    }
+    const std::string csv = read_file(out / "metrics.csv");
+    size_t rows = 0;
+    for (size_t at = csv.find(",,,,,,,,"); at != std::string::npos; at = csv.find(",,,,,,,,", at + 8)) ++rows;
+    CHECK(rows == iterations.size());
+    return iterations;
+  };
+  TrainRequest request = quiet(out);
+  request.on_step = [](const StepReport& report) {
+    if (report.iteration == 3) std::raise(SIGTERM);  // the fourth step
+  };
+  CHECK_FALSE(train(config, request).finished);
+  CHECK(load_checkpoint_card(out / "checkpoint").iteration == 4);
+  CHECK(evaluations() == std::vector<int64_t>{2});
+  CHECK(train(config, quiet(out, true)).finished);
+  CHECK(evaluations() == std::vector<int64_t>{2, 4, 6});
+  CHECK(train(config, quiet(out, true)).finished);  // evaluates once more
+  CHECK(evaluations() == std::vector<int64_t>{2, 4, 6});
+}
+
 TEST_CASE("a run that was interrupted before its first checkpoint starts again", "[trainer]") {
   TemporaryFolder folder;
   const fs::path out = folder.path() / "run";
@@ -242,6 +272,14 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   CHECK(labels.labels == predict_labels(trained, read_image(listed[0])).labels);
   CHECK(*std::max_element(labels.labels.begin(), labels.labels.end()) < 8);
   CHECK(read_image(files[1].overlay).height == 33);
+  // Predicted into their own folder, pictures would be overwritten: nothing is written at all.
+  const std::string before = read_file(pictures / "a.png");
+  fs::create_directory_symlink(pictures, folder.path() / "link");
+  CHECK_THROWS_WITH(predict_files(trained, {pictures / "deeper" / "a.png", pictures / "a.png"}, folder.path() / "link"),
+                    Contains("overwrite") && Contains("another folder"));
+  CHECK_THROWS_AS(predict_file(trained, pictures / "a.png", pictures, ""), UsageError);
+  CHECK(read_file(pictures / "a.png") == before);
+  CHECK_FALSE(fs::exists(pictures / "a_overlay.png"));
   CHECK_THROWS_AS(list_pictures({folder.path() / "nowhere"}), IoError);
   CHECK_THROWS_AS(list_pictures({out / "checkpoint"}), DataError);
 }
