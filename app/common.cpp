@@ -53,7 +53,7 @@ std::vector<std::string> ConfigOptions::all_settings() const {
 
 Config ConfigOptions::load() const { return load_config(path, all_settings()); }
 
-void print_json(const nlohmann::json& value) { std::printf("%s\n", value.dump(2).c_str()); }
+void print_json(const nlohmann::json& value) { std::printf("%s\n", value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str()); }
 
 std::string human_bytes(double bytes) {
   const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

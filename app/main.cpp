@@ -2,9 +2,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
+#include <filesystem>
+#include <system_error>
 
 #include "app/common.h"
 #include "core/nearest.h"
@@ -26,6 +31,12 @@ int report(const eq::Error& error) {
   if (!error.where().empty()) std::fprintf(stderr, "  where: %s\n", error.where().c_str());
   if (!error.try_this().empty()) std::fprintf(stderr, "  try:   %s\n", error.try_this().c_str());
   return error.exit_code();
+}
+
+// What was printed has arrived: a full disk would otherwise go unnoticed.
+void check_printed() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  throw eq::IoError(std::string("the output cannot be written: ") + std::strerror(errno), "standard output", "check the disk and the pipe");
 }
 
 // OpenMP's idle threads spin by default, which starves the loader's threads and any other work on the machine: measured on two
@@ -58,17 +69,23 @@ int main(int argc, char** argv) {
   eq::app::add_study(app);
   try {
     check_command(app, argc, argv);
+    std::signal(SIGXFSZ, SIG_IGN);  // a file that grows too large is an error of writing
     app.parse(argc, argv);
+    check_printed();
     return 0;
   } catch (const CLI::RuntimeError& error) {  // a subcommand chose its exit status
     return error.get_exit_code();
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     std::string command = "equiscale";
-    for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
+    for (const CLI::App* sub = &app; !sub->get_subcommands().empty();) command += " " + (sub = sub->get_subcommands()[0])->get_name();
     return report(eq::UsageError(error.what(), command, command + " --help"));
   } catch (const eq::Error& error) {
     return report(error);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(eq::IoError("a file or folder cannot be used: " + error.code().message(), error.path1().string(), "check the path and its permissions"));
+  } catch (const std::system_error& error) {  // of printing
+    return report(eq::IoError("the output cannot be written: " + error.code().message(), "standard output", "check the disk and the pipe"));
   } catch (const std::bad_alloc&) {
     return report(eq::OutOfMemoryError("the machine has no memory left", "outside of tensors", "a smaller batch or fewer loader threads"));
   } catch (const std::exception& error) {

@@ -26,11 +26,22 @@ void add_predict(CLI::App& app) {
     TrainedModel trained = load_trained_model(options->path);
     const std::vector<std::filesystem::path> paths(options->pictures.begin(), options->pictures.end());
     nlohmann::json written = nlohmann::json::array();
-    for (const PredictedFiles& files : predict_files(trained, list_pictures(paths), options->out)) {
+    int64_t unreadable = 0;
+    const auto all = predict_files(trained, list_pictures(paths), options->out, [&](const PredictedFiles& files, const Error* error) {
+      if (error) {
+        ++unreadable;
+        written.push_back({{"picture", files.picture.string()}, {"error", error->what_happened()}});
+        if (!options->json) fmt::print("{}: {}\n", files.picture.string(), error->what_happened());
+        return;
+      }
       written.push_back({{"picture", files.picture.string()}, {"labels", files.labels.string()}, {"overlay", files.overlay.string()}});
       if (!options->json) fmt::print("{} -> {}\n", files.picture.string(), files.overlay.string());
-    }
+    });
     if (options->json) print_json(written);
+    if (unreadable > 0) {
+      throw DataError(fmt::format("{} of {} pictures could not be read; the others are predicted", unreadable, all.size()), options->out,
+                      "replace those that are named above");
+    }
   });
 }
 

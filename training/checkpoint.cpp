@@ -179,6 +179,8 @@ void save_checkpoint(const fs::path& folder, const Checkpoint& checkpoint) {
   manifest["format"] = kFormat;
   manifest["format_version"] = kFormatVersion;
   manifest["seconds"] = checkpoint.seconds;
+  const LossInterval& interval = checkpoint.interval;
+  manifest["interval"] = {interval.steps, interval.loss, interval.main_loss, interval.aux_loss, interval.seconds, interval.wait};
   manifest["files"] = json::object();
   std::set<std::string> names;
   const TensorMap* parts[] = {&checkpoint.model, &checkpoint.optimizer, &checkpoint.ema};
@@ -214,6 +216,11 @@ Checkpoint load_checkpoint(const fs::path& folder) {
   Checkpoint checkpoint;
   checkpoint.card = card_from(manifest);
   checkpoint.seconds = manifest.get<double>("seconds");
+  if (manifest.has("interval")) {  // older ones have none
+    const auto sums = manifest.get<std::vector<double>>("interval");
+    if (sums.size() != 6 || !(sums[0] >= 0 && sums[0] < 1e15)) manifest.fail("\"interval\" has the wrong form");
+    checkpoint.interval = {int64_t(sums[0]), sums[1], sums[2], sums[3], sums[4], sums[5]};
+  }
   checkpoint.model = load_part(folder, manifest, "model");
   checkpoint.optimizer = load_part(folder, manifest, "optimizer");
   checkpoint.ema = load_part(folder, manifest, "ema");

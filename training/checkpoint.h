@@ -32,9 +32,16 @@ struct ModelCard {
   std::string library_version;  // of the writer; set when saved
 };
 
+// Sums over the steps since the last row of metrics, which a resumed run goes on with.
+struct LossInterval {
+  int64_t steps = 0;
+  double loss = 0, main_loss = 0, aux_loss = 0, seconds = 0, wait = 0;
+};
+
 struct Checkpoint {
   ModelCard card;
   double seconds = 0;  // of training so far
+  LossInterval interval;
   TensorMap model, optimizer;
   TensorMap ema;  // may be empty
 };

@@ -173,7 +173,8 @@ class Reader final : public Fields {
   std::string where(const std::string& path) const { return source_ + ": " + (path.empty() ? "the whole file" : path); }
   [[noreturn]] void fail(const std::string& path, const json& value, const std::string& rule) const {
     throw UsageError((path.empty() ? "a configuration" : path) + " must be " + rule + ", not " + shown(value), where(path),
-                     "change the value in the file or with --set " + (path.empty() ? "KEY" : path) + "=VALUE");
+                     "change the value in the file or with --set " + (path.empty() ? "KEY" : path.substr(0, path.find('['))) +
+                         (path.find('[') == std::string::npos ? "=VALUE" : "=[...], the whole list"));
   }
 
   const json& object_;

@@ -68,8 +68,9 @@ void EvaluationFiles::draw(const char* kind, const std::vector<Kept>& kept) cons
 
 void EvaluationFiles::write() const {
   make_folder(folder_);
-  std::vector<fs::path> stale;
-  for (const auto& entry : fs::directory_iterator(folder_)) {
+  std::vector<fs::path> stale;  // of an earlier evaluation; without its table the folder is someone else's
+  const fs::path evaluated = fs::exists(folder_ / "confusion.csv") ? folder_ : fs::path();
+  for (const auto& entry : evaluated.empty() ? fs::directory_iterator() : fs::directory_iterator(evaluated)) {
     const std::string name = entry.path().filename().string();
     if (name.ends_with(".png") && (name.starts_with("best_") || name.starts_with("worst_"))) stale.push_back(entry.path());
   }

@@ -1,6 +1,11 @@
 #include "training/run_folder.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <nlohmann/json.hpp>
 
 #include "core/errors.h"
@@ -23,21 +28,24 @@ constexpr const char* kFreeKeys[] = {"train.iterations", "train.log_every",     
 
 }  // namespace
 
-std::optional<Checkpoint> open_run_folder(const TrainRequest& request) {
+void check_run_folder(const TrainRequest& request) {
   const fs::path& out = request.out;
   if (!request.resume) {
-    if (request.dry_run) return std::nullopt;
+    if (request.dry_run) return;
     for (const char* name : {"config.json", "checkpoint", "summary.json", "model.safetensors"}) {
       if (fs::exists(out / name)) {
         throw UsageError("the folder already holds a run (" + std::string(name) + ")", out.string(),
                          "go on with it by --resume, choose another folder, or delete this one");
       }
     }
-    return std::nullopt;
+    return;
   }
   if (!fs::is_directory(out)) throw UsageError("there is no run to resume", out.string(), "check the folder, or start without --resume");
-  if (!has_checkpoint(out / "checkpoint")) return std::nullopt;
-  return load_checkpoint(out / "checkpoint");
+}
+
+std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request) {
+  if (!request.resume || !has_checkpoint(request.out / "checkpoint")) return std::nullopt;
+  return load_checkpoint(request.out / "checkpoint");
 }
 
 void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const fs::path& folder) {
@@ -62,6 +70,27 @@ void check_continues(const Checkpoint& checkpoint, const Config& config, const D
     throw UsageError(fmt::format("the run has already made {} updates, more than train.iterations {}", checkpoint.card.iteration,
                                  config.train.iterations),
                      where, "raise train.iterations, or start a new run");
+  }
+}
+
+RunLock::RunLock(const fs::path& folder) {
+  if (folder.empty()) return;
+  make_folder(folder);
+  file_ = open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  // A file system without locks does not keep anyone from training.
+  if (file_ < 0 || flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  close(file_);
+  throw UsageError("another process is training in this folder", folder.string(), "wait until it ends, or stop it; then use --resume");
+}
+
+RunLock::~RunLock() {
+  if (file_ >= 0) close(file_);
+}
+
+void retire_results(const fs::path& folder) {
+  for (const char* name : {"model.safetensors", "summary.json"}) {
+    std::error_code ignored;
+    fs::remove(folder / name, ignored);
   }
 }
 
@@ -95,7 +124,10 @@ void OverlayWriter::operator()(int64_t index, const Tensor& labels, const Tensor
   const RawSample sample = dataset_.load(index);
   const int64_t height = labels.size(0), width = labels.size(1);
   const LabelMap truth{height, width, labels.to_vector<uint8_t>()}, predicted{height, width, predictions.to_vector<uint8_t>()};
-  std::string name = fmt::format("{:04d}_{}", index, sample.name).substr(0, 120);
+  std::string name = fmt::format("{:04d}_{}", index, sample.name);
+  size_t end = std::min<size_t>(name.size(), 120);
+  while (end > 0 && end < name.size() && (static_cast<unsigned char>(name[end]) & 0xC0) == 0x80) --end;  // not inside a character
+  name.resize(end);
   for (char& c : name) {
     if (c == '/' || c == '\\' || static_cast<unsigned char>(c) < 32) c = '_';
   }

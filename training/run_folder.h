@@ -14,12 +14,30 @@
 
 namespace eq {
 
-// Refuses a folder that holds a run when not resuming, and one that does not exist when resuming. Loads the checkpoint to go on from.
-std::optional<Checkpoint> open_run_folder(const TrainRequest& request);
+// Throws UsageError for a folder that holds a run when not resuming, and for one that does not exist when resuming.
+void check_run_folder(const TrainRequest& request);
+// The checkpoint to go on from, if there is one and the run is to be resumed.
+std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request);
 
 // Throws unless `config` may continue `checkpoint`: DataError for another number of classes (naming both and the tensor), UsageError naming the
 // keys that differ and matter. Keys that only say how long to train, what to report or where files are may differ.
 void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const std::filesystem::path& folder);
+
+// Keeps other processes out of a run's folder, which is made if missing, while alive: two of them would delete each other's checkpoints.
+// Throws UsageError where one is there already. An empty path: nothing.
+class RunLock {
+ public:
+  explicit RunLock(const std::filesystem::path& folder);
+  ~RunLock();
+  RunLock(const RunLock&) = delete;
+
+ private:
+  int file_ = -1;
+};
+
+// Removes what an earlier end of the run left (model.safetensors, summary.json) when training goes on: it would be taken for the
+// newest. The checkpoint has the same weights.
+void retire_results(const std::filesystem::path& folder);
 
 void write_calibration(const std::filesystem::path& path, const CalibrationReport& report);
 void write_non_finite_report(const std::filesystem::path& path, const NonFiniteReport& report);

@@ -1,16 +1,19 @@
 #include "training/signals.h"
 
 #include <csignal>
+#include <iterator>
 
 namespace eq {
 namespace {
 
-constexpr int kSignals[] = {SIGINT, SIGTERM};
+constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+constexpr int kCount = int(std::size(kSignals));
 volatile std::sig_atomic_t received = 0;
-struct sigaction before[2];
+struct sigaction before[kCount];
 int depth = 0;  // the handlers are those of the outermost one
 
 void on_signal(int signal) {
+  if (received != 0 && signal == SIGPIPE) return;  // each line of the log brings one
   if (received != 0) {  // again: as if it had never been caught
     std::signal(signal, SIG_DFL);
     std::raise(signal);
@@ -27,12 +30,15 @@ StopSignals::StopSignals(bool on) : on_(on) {
   struct sigaction action = {};
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
-  for (int i = 0; i < 2; ++i) sigaction(kSignals[i], &action, &before[i]);
+  for (int i = 0; i < kCount; ++i) {
+    sigaction(kSignals[i], nullptr, &before[i]);
+    if (before[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &action, nullptr);  // nohup means it
+  }
 }
 
 StopSignals::~StopSignals() {
   if (!on_ || --depth > 0) return;
-  for (int i = 0; i < 2; ++i) sigaction(kSignals[i], &before[i], nullptr);
+  for (int i = 0; i < kCount; ++i) sigaction(kSignals[i], &before[i], nullptr);
 }
 
 bool StopSignals::requested() { return received != 0; }

@@ -121,33 +121,47 @@ void check_targets(const std::vector<PredictedFiles>& all) {
   }
 }
 
+void write_prediction(TrainedModel& trained, const Image& image, const PredictedFiles& files) {
+  const LabelMap labels = predict_labels(trained, image);
+  make_folder(files.labels.parent_path());
+  write_indexed_png(files.labels, labels, trained.card.palette);
+  write_png(files.overlay, overlay(image, labels, trained.card.palette, kIgnoreIndex));
+}
+
 }  // namespace
 
 PredictedFiles predict_file(TrainedModel& trained, const fs::path& picture, const fs::path& folder, std::string stem) {
   if (stem.empty()) stem = picture.stem().string();
   PredictedFiles files = files_of(picture, folder, stem);
   check_targets({files});
-  const Image image = read_image(picture);
-  const LabelMap labels = predict_labels(trained, image);
-  make_folder(folder);
-  write_indexed_png(files.labels, labels, trained.card.palette);
-  write_png(files.overlay, overlay(image, labels, trained.card.palette, kIgnoreIndex));
+  write_prediction(trained, read_image(picture), files);
   return files;
 }
 
-std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<fs::path>& pictures, const fs::path& folder) {
+std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<fs::path>& pictures, const fs::path& folder,
+                                          const OnPredicted& done) {
+  if (folder.empty()) throw UsageError("predictions need a folder", "--out", "for example --out predicted");
   std::vector<PredictedFiles> files;
-  std::vector<std::string> stems;
   std::set<std::string> used;
   for (const fs::path& picture : pictures) {
     // Two pictures of one name (in two folders, or of two formats) must not overwrite each other's result.
     std::string stem = picture.stem().string();
     for (int i = 2; !used.insert(stem).second || !used.insert(stem + "_overlay").second; ++i) stem = picture.stem().string() + "-" + std::to_string(i);
-    stems.push_back(stem);
     files.push_back(files_of(picture, folder, stem));
   }
   check_targets(files);
-  for (size_t i = 0; i < pictures.size(); ++i) files[i] = predict_file(trained, pictures[i], folder, stems[i]);
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    Image image;
+    try {
+      image = read_image(pictures[i]);
+    } catch (const DataError& error) {
+      if (!done) throw;
+      done(files[i], &error);
+      continue;
+    }
+    write_prediction(trained, image, files[i]);
+    if (done) done(files[i], nullptr);
+  }
   return files;
 }
 

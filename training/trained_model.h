@@ -2,10 +2,12 @@
 // A trained network with all that is needed to use it: what `eval` and `predict` start from.
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/errors.h"
 #include "datasets/image.h"
 #include "models/segmentor.h"
 #include "training/checkpoint.h"
@@ -42,8 +44,10 @@ struct PredictedFiles {
 // `stem` empty: the picture's own.
 PredictedFiles predict_file(TrainedModel& trained, const std::filesystem::path& picture, const std::filesystem::path& folder, std::string stem = "");
 
-// predict_file for each of the pictures, under distinct stems.
+// predict_file for each of the pictures, under distinct stems. Throws UsageError, before any work, where a result would overwrite one of them.
+// `done`, if there is one, is called after each picture; one that cannot be read is then no reason to stop: it comes with its error.
+using OnPredicted = std::function<void(const PredictedFiles& files, const Error* error)>;
 std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<std::filesystem::path>& pictures,
-                                          const std::filesystem::path& folder);
+                                          const std::filesystem::path& folder, const OnPredicted& done = {});
 
 }  // namespace eq

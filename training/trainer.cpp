@@ -64,11 +64,8 @@ class Run {
   TrainResult result_;
   // Since the run (or this part of it) began, without evaluation; and since the last progress line.
   double step_seconds_ = 0, wait_seconds_ = 0;
-  struct Interval {
-    int64_t steps = 0;
-    double loss = 0, main_loss = 0, aux_loss = 0, seconds = 0, wait = 0;
-    StepReport last;
-  } interval_;
+  LossInterval interval_;
+  StepReport last_;
 };
 
 Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkpoint> checkpoint)
@@ -122,6 +119,7 @@ void Run::start_or_restore() {
   step_->optimizer().load_state(checkpoint_->optimizer, source);
   iteration_ = first_iteration_ = saved_at_ = checkpoint_->card.iteration;
   seconds_before_ = checkpoint_->seconds;
+  interval_ = checkpoint_->interval;
   log_->say(fmt::format("resuming after iteration {}", iteration_));
   checkpoint_.reset();  // its tensors
 }
@@ -154,8 +152,8 @@ void Run::report_progress(bool last_of_interval) {
                     .main_loss = interval_.main_loss / count,
                     .aux_loss = interval_.aux_loss / count,
                     .has_aux = !config_.model.auxiliary_head.type.empty(),
-                    .lr = interval_.last.lr,
-                    .grad_norm = interval_.last.grad_norm,
+                    .lr = last_.lr,
+                    .grad_norm = last_.grad_norm,
                     .images_per_second = images / std::max(1e-9, interval_.seconds),
                     .data_wait = interval_.wait / std::max(1e-9, interval_.seconds),
                     .memory_bytes = allocator(model_->device()).stats().peak_bytes,
@@ -171,7 +169,8 @@ void Run::loop() {
   loader_->seek(iteration_ * options.accumulate);
   allocator(model_->device()).reset_peak();
   const auto evaluates = [&] { return options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations; };
-  if (checkpoint_ && evaluates() && !log_->has_evaluation(iteration_)) evaluate_now(false);  // the earlier part was stopped before it
+  if (iteration_ > 0 && evaluates() && !log_->has_evaluation(iteration_)) evaluate_now(false);  // the earlier part was stopped before it
+  if (iteration_ > 0 && iteration_ < options.iterations) retire_results(request_.out);
   while (iteration_ < options.iterations && !stopping()) {
     const double begin = now_seconds(), waited = loader_->data_wait_seconds();
     const std::unique_ptr<Probe> probe = probes_->probe(*model_, iteration_, options.iterations);
@@ -187,7 +186,7 @@ void Run::loop() {
     interval_.aux_loss += report.aux_loss;
     interval_.seconds += took;
     interval_.wait += wait;
-    interval_.last = report;
+    last_ = report;
     if (request_.on_step) request_.on_step(report);
     report_progress(iteration_ % options.log_every == 0 || iteration_ == options.iterations);
     if (stopping()) return;
@@ -221,7 +220,7 @@ void Run::evaluate_now(bool last) {
 
 void Run::save() {
   if (saved_at_ == iteration_) return;
-  Checkpoint checkpoint{.card = card(), .seconds = seconds(), .model = model_->state_dict(), .optimizer = step_->optimizer().state()};
+  Checkpoint checkpoint{.card = card(), .seconds = seconds(), .interval = interval_, .model = model_->state_dict(), .optimizer = step_->optimizer().state()};
   if (step_->ema() != nullptr) {
     const EmaScope averaged(step_->ema());
     for (const auto& [name, tensor] : model_->state_dict()) checkpoint.ema[name] = tensor.clone();
@@ -303,7 +302,9 @@ TrainResult train(const Config& config, const TrainRequest& request) {
   if (request.threads != 0) set_num_threads(request.threads);
   flush_denormals();
   const StopSignals signals(request.handle_signals);
-  Run run(config, request, open_run_folder(request));
+  check_run_folder(request);
+  const RunLock lock(request.dry_run ? fs::path() : request.out);
+  Run run(config, request, load_run_checkpoint(request));
   return request.dry_run ? run.try_out() : run.train_and_evaluate();
 }
 

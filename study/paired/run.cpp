@@ -128,7 +128,15 @@ bool Session::train_one(const Job& job) {
   const bool resume = fs::exists(folder / "config.json");
   make_folder(folder);
   const double cpu = cpu_seconds_now();
-  const TrainResult result = train(arm_of(job).configs[job.seed], {.out = folder, .resume = resume, .log = nullptr});
+  const auto run = [&] {
+    try {
+      return train(arm_of(job).configs[job.seed], {.out = folder, .resume = resume, .log = nullptr});
+    } catch (const NonFiniteError&) {
+      say(fmt::format("arm {}, seed {} diverged; its folder is {}", arm_of(job).spec.name, study_.arms.seeds[job.seed], folder.string()));
+      throw;
+    }
+  };
+  const TrainResult result = run();
   add_cost(folder, cpu_seconds_now() - cpu);
   if (result.finished) write_run_report(folder);
   return result.finished;

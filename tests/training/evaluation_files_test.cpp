@@ -32,6 +32,7 @@ TEST_CASE("an evaluation leaves its confusions and its extreme pictures", "[eval
   REQUIRE(dataset->size() == 5);
   fs::create_directories(out);
   write_file(out / "best_9_0004.png", "of an earlier evaluation");
+  write_file(out / "confusion.csv", "likewise");
   write_file(out / "mine.png", "of someone else");
   EvaluationFiles files(*dataset, out, 3);
   // Of picture i, the first 8 i rows are predicted as class 7.
@@ -70,6 +71,14 @@ TEST_CASE("an evaluation leaves its confusions and its extreme pictures", "[eval
   CHECK(drawn.height == 64);
   const Image perfect = read_image(out / "best_1_0000.png");
   for (int64_t x = 3 * 68; x < perfect.width; ++x) CHECK_FALSE((perfect.pixels[size_t(x * 3)] == 213 && perfect.pixels[size_t(x * 3 + 1)] == 40));
+}
+
+TEST_CASE("pictures in a folder without an evaluation's table are left alone", "[evaluate]") {
+  TemporaryFolder folder;
+  const auto dataset = make_dataset(tiny_config().data, "val");
+  write_file(folder.path() / "best_shots.png", "of a holiday");
+  EvaluationFiles(*dataset, folder.path(), 0).write();
+  CHECK(read_file(folder.path() / "best_shots.png") == "of a holiday");
 }
 
 TEST_CASE("no pictures are drawn when none are wanted", "[evaluate]") {

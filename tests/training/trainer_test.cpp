@@ -138,6 +138,62 @@ TEST_CASE("an interrupted run resumes to the same bits", "[trainer]") {
   CHECK(train(config, quiet(out, true)).weights_sha256 == whole.weights_sha256);
 }
 
+TEST_CASE("a run that is stopped between two rows of metrics has the rows of one that is not", "[trainer]") {
+  TemporaryFolder folder;
+  const Config config = tiny_config({"train.log_every=4", "train.checkpoint_every=0", "train.iterations=8"});
+  train(config, quiet(folder.path() / "whole"));
+  TrainRequest request = quiet(folder.path() / "stopped");
+  request.on_step = [](const StepReport& report) {
+    if (report.iteration == 5) std::raise(SIGTERM);
+  };
+  CHECK_FALSE(train(config, request).finished);
+  CHECK(train(config, quiet(folder.path() / "stopped", true)).finished);
+  const auto losses = [&](const char* run) {
+    std::vector<std::string> rows;
+    std::istringstream lines(read_file(folder.path() / run / "metrics.csv"));
+    for (std::string line; std::getline(lines, line);) {
+      size_t end = 0;
+      for (int column = 0; column < 6; ++column) end = line.find(',', end) + 1;  // iteration .. grad_norm
+      rows.push_back(line.substr(0, end));
+    }
+    return rows;
+  };
+  CHECK(losses("whole").size() == 4);
+  CHECK(losses("stopped") == losses("whole"));
+}
+
+TEST_CASE("training on takes the earlier end's weights away, which would be taken for the newest", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  train(tiny_config({"train.iterations=2"}), quiet(out));
+  CHECK(load_trained_model(out).card.iteration == 2);
+  TrainRequest request = quiet(out, true);
+  request.on_step = [](const StepReport& report) {
+    if (report.iteration == 3) std::raise(SIGTERM);
+  };
+  CHECK_FALSE(train(tiny_config(), request).finished);
+  CHECK(load_trained_model(out).card.iteration == 4);
+  CHECK_FALSE(fs::exists(out / "summary.json"));
+}
+
+TEST_CASE("two runs cannot be in one folder at a time", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  TrainRequest request = quiet(out);
+  std::string second;
+  request.on_step = [&](const StepReport& report) {
+    if (report.iteration != 4) return;
+    try {
+      train(tiny_config(), quiet(out, true));
+    } catch (const UsageError& error) {
+      second = error.what();
+    }
+  };
+  CHECK(train(tiny_config(), request).finished);
+  CHECK_THAT(second, Contains("another process is training"));
+  CHECK(train(tiny_config(), quiet(out, true)).finished);
+}
+
 TEST_CASE("an evaluation that a stop came before is made up for, and none is recorded twice", "[trainer]") {
   TemporaryFolder folder;
   const fs::path out = folder.path() / "run";
@@ -278,6 +334,15 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   CHECK_THROWS_WITH(predict_files(trained, {pictures / "deeper" / "a.png", pictures / "a.png"}, folder.path() / "link"),
                     Contains("overwrite") && Contains("another folder"));
   CHECK_THROWS_AS(predict_file(trained, pictures / "a.png", pictures, ""), UsageError);
+  CHECK_THROWS_AS(predict_files(trained, listed, ""), UsageError);
+  // A picture that cannot be read: the others are predicted where someone hears of it.
+  write_file(pictures / "broken.png", read_file(pictures / "a.png").substr(0, 60));
+  CHECK_THROWS_AS(predict_files(trained, {pictures / "broken.png", pictures / "a.png"}, folder.path() / "some"), DataError);
+  std::vector<bool> failed;
+  predict_files(trained, {pictures / "broken.png", pictures / "a.png"}, folder.path() / "some",
+                [&](const PredictedFiles&, const Error* error) { failed.push_back(error != nullptr); });
+  CHECK(failed == std::vector<bool>{true, false});
+  CHECK(fs::exists(folder.path() / "some" / "a.png"));
   CHECK(read_file(pictures / "a.png") == before);
   CHECK_FALSE(fs::exists(pictures / "a_overlay.png"));
   CHECK_THROWS_AS(list_pictures({folder.path() / "nowhere"}), IoError);
