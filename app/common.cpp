@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <fstream>
 
+#include "core/allocator.h"
 #include "core/cuda_device.h"
 #include "core/device.h"
 #include "core/kernels/conv2d.h"
@@ -26,8 +29,24 @@ void MachineOptions::add_to(CLI::App* command) {
   command->add_option("--threads", threads, "Threads that compute; 0: one per core. Results do not depend on it")->capture_default_str();
 }
 
+size_t available_memory() {
+  const auto number_in = [](const char* path, const std::string& key) {  // the number behind the word `key`; -1: none
+    std::ifstream file(path);
+    std::string word = key;
+    long long number = -1;
+    while (!key.empty() && file >> word && word != key) {}
+    return file >> number ? number : -1;
+  };
+  long long available = number_in("/proc/meminfo", "MemAvailable:") * 1024;
+  const long long most = number_in("/sys/fs/cgroup/memory.max", ""), used = number_in("/sys/fs/cgroup/memory.current", "");
+  if (most > 0 && used >= 0) available = std::min(available, std::max<long long>(1, most - used));
+  return available > 0 ? size_t(available) : 0;
+}
+
 void MachineOptions::apply() const {
   set_compute_device(Device::parse(device));
+  // Otherwise the system would end the process without a word.
+  if (allocator().limit() == 0) allocator().set_limit(available_memory() / 20 * 19);
   cpu::allow_winograd(convolution != "direct");
   if constexpr (kBuiltWithCuda) {
     using cuda::ConvolutionBackend;

@@ -26,7 +26,10 @@ void add_study(CLI::App& app);
 // A subcommand whose help ends with an example.
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& what_it_does, const std::string& example);
 
-// --device, --threads, --convolution, --tf32, applied by apply().
+// Bytes that the machine, or the container, can give now; 0 if it does not say.
+size_t available_memory();
+
+// --device, --threads, --convolution, --tf32, applied by apply(), which also keeps tensors from taking more memory than there is.
 struct MachineOptions {
   std::string device = "cpu";
   std::string convolution = "auto";

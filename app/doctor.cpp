@@ -128,7 +128,7 @@ void add_doctor(CLI::App& app) {
     } else {
       fmt::print("equiscale {}\n", report["version"].get<std::string>());
       for (const char* key : {"compiler", "cpu", "cuda", "convolution", "pictures_in"}) fmt::print("  {:<12} {}\n", key, report[key].get<std::string>());
-      fmt::print("  {:<12} {}\n  {:<12} {}\n", "threads", num_threads(), "memory", human_bytes(total_memory()));
+      fmt::print("  {:<12} {}\n  {:<12} {}\n", "threads", num_threads(), "memory", human_bytes(total_memory()) + ", " + human_bytes(double(available_memory())) + " of it free");
       fmt::print("limits on files\n");
       for (const auto& [name, value] : report["limits"].items()) fmt::print("  {:<26} {}\n", name, value.dump());
       fmt::print("self-test: gradients against central differences in float64\n");

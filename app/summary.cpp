@@ -7,6 +7,7 @@
 #include "core/allocator.h"
 #include "datasets/dataset.h"
 #include "models/segmentor.h"
+#include "training/train_step.h"
 
 namespace eq::app {
 namespace {
@@ -37,18 +38,12 @@ std::vector<Row> trace(EncoderDecoder& model, int64_t height, int64_t width) {
 }
 
 // Peak bytes of tensors in a training step of `batch` pictures, measured by running one.
-size_t measure_step(EncoderDecoder& model, int64_t batch, int64_t height, int64_t width) {
-  model.train();
+double measure_step(EncoderDecoder& model, TrainStep& step, int64_t batch, int64_t height, int64_t width) {
   allocator(model.device()).reset_peak();
-  const Tensor images = Tensor::zeros({batch, height, width, 3});
-  const Tensor labels = Tensor::zeros({batch, height, width}, DType::kUInt8, model.device());
-  {
-    const SegmentorOutput output = model.forward(images);
-    cross_entropy(resize_bilinear(output.logits, height, width, model.align_corners()), labels).backward();
-  }
-  const size_t peak = allocator(model.device()).stats().peak_bytes;
-  model.zero_grad();
-  return peak;
+  step.run(0, [&] {
+    return Batch{.images = Tensor::zeros({batch, height, width, 3}), .labels = Tensor::zeros({batch, height, width}, DType::kUInt8)};
+  });
+  return double(allocator(model.device()).stats().peak_bytes);
 }
 
 void print(const std::vector<Row>& rows, const EncoderDecoder& model, int64_t height, int64_t width) {
@@ -82,10 +77,15 @@ void add_summary(CLI::App& app) {
     EncoderDecoder model(config.model);
     const auto [height, width] = config.pipeline.crop.value_or(std::array<int64_t, 2>{512, 512});
     const std::vector<Row> rows = trace(model, height, width);
-    const int64_t measured = std::min<int64_t>(2, config.train.batch_size);
-    const double per_step = double(measure_step(model, measured, height, width));
-    const double fixed = double(model.parameter_count()) * 4 * 2;  // weights and gradients do not grow with the batch
-    const double whole_batch = fixed + (per_step - fixed) * double(config.train.batch_size) / double(measured);
+    // The optimizer's state is there from the first step on; what is more with more pictures is what they take.
+    const int64_t batch = config.train.batch_size, quick = (int64_t{1} << 18) / (height * width);
+    const int64_t measured = std::min(batch, std::clamp<int64_t>(quick, 2, std::max<int64_t>(2, batch / 2))), larger = 2 * measured;
+    config.train.accumulate = 1;
+    model.train();
+    TrainStep step(model, config);
+    measure_step(model, step, measured, height, width);
+    const double few = measure_step(model, step, measured, height, width), more = measure_step(model, step, larger, height, width);
+    const double whole_batch = few + (more - few) * double(batch - measured) / double(larger - measured);
     if (*json) {
       nlohmann::json layers = nlohmann::json::array();
       int64_t macs = 0;
@@ -98,8 +98,8 @@ void add_summary(CLI::App& app) {
       return;
     }
     print(rows, model, height, width);
-    fmt::print("a training step of {} pictures holds about {} of tensors (measured with {}: {}), the optimizer's state besides\n",
-               config.train.batch_size, human_bytes(whole_batch), measured, human_bytes(per_step));
+    fmt::print("a training step of {} pictures holds about {} of tensors, the optimizer's state included (with {}: {})\n",
+               batch, human_bytes(whole_batch), larger, human_bytes(more));
   });
 }
 
