@@ -32,7 +32,6 @@ namespace {
 
 constexpr int64_t kTiles = 28 / kTileRows * kTileRows;  // of a task: whole register tiles
 constexpr int64_t kScratchBytes = 768 << 10;            // of a task: transformed inputs and sums
-constexpr int64_t kKeptBytes = 24 << 20;                // of transformed inputs that several tasks read
 constexpr int64_t kTasks = 32;                          // wanted, so that any usual number of threads is busy
 
 // How a convolution is cut. Transformed filters lie as [block of kBlock output channels][chunk][frequency][input
@@ -42,16 +41,14 @@ struct Plan : OutputBlocks<T> {
   static constexpr int kFrequencies = Winograd<kM>::kIn * Winograd<kM>::kIn;
   WinogradShape shape;
   Split tiles, chunks, shares;  // chunks of input channels in vectors, shares of blocks
-  bool keeps;                   // all inputs are transformed first, into memory that stays in the last cache
 
   explicit Plan(const WinogradShape& s)
-      : OutputBlocks<T>{s.out_channels}, shape(s), tiles(s.tiles(), kTiles), chunks(0, 1), shares(0, 1), keeps(false) {
+      : OutputBlocks<T>{s.out_channels}, shape(s), tiles(s.tiles(), kTiles), chunks(0, 1), shares(0, 1) {
     const int64_t vectors = divide_up(s.in_channels, kLanes<T>), blocks = this->blocks();
     const int64_t vector_bytes = kFrequencies * tiles.largest() * kVectorBytes;
     const int64_t most = std::max<int64_t>(1, kScratchBytes / std::max<int64_t>(1, vector_bytes));  // of vectors in scratch
     int64_t share = divide_up(blocks, std::min(blocks, divide_up(kTasks, std::max<int64_t>(1, tiles.parts))));
-    keeps = share < blocks && tiles.parts * vectors * vector_bytes <= kKeptBytes;
-    if (keeps || vectors + kTileVectors <= most) {
+    if (vectors + kTileVectors <= most) {
       chunks = Split(vectors, vectors);
     } else {  // the sums of all blocks of the share stay in scratch while the chunks follow one another
       share = std::min(share, std::max<int64_t>(1, most * 2 / 3 / kTileVectors));
@@ -59,9 +56,6 @@ struct Plan : OutputBlocks<T> {
     }
     shares = Split(blocks, share);
   }
-  // Transformed inputs of a part of the tiles and a chunk lie as [frequency][tile][channel]; distances of tiles and frequencies.
-  int64_t input_row() const { return scratch_pixel<T>(chunks.largest() * kLanes<T>); }
-  int64_t input_plane() const { return winograd_plane<T>(tiles.largest() * input_row()); }
   int64_t chunk_begin(int64_t chunk) const { return chunks.begin(chunk) * kLanes<T>; }
   int64_t chunk_size(int64_t chunk) const { return std::min(chunk_begin(chunk + 1), shape.in_channels) - chunk_begin(chunk); }
   int64_t vector_size(int64_t vector) const {
@@ -170,22 +164,21 @@ void multiply(const Split& tiles, const T* inputs, int64_t input_plane, int64_t 
 }
 
 template <class T, int kM>
-void run_task(const Plan<T, kM>& plan, const T* x, const T* kept, const T* filters, const T* zeros, const T* bias, const Finish<T>& finish,
-              T* y, int64_t task) {
+void run_task(const Plan<T, kM>& plan, const T* x, const T* filters, const T* zeros, const T* bias, const Finish<T>& finish, T* y,
+              int64_t task) {
   constexpr int kFrequencies = Plan<T, kM>::kFrequencies;
   const int64_t part = task / plan.shares.parts, share = task % plan.shares.parts;
   const int64_t tile = plan.tiles.begin(part), count = plan.tiles.size(part);
-  const int64_t row = plan.input_row(), input_plane = plan.input_plane(), plane = winograd_plane<T>(count * kBlock<T>);
-  const int64_t blocks = plan.chunks.parts > 1 ? plan.shares.size(share) : 1;  // whose sums are in scratch
-  const int64_t own_inputs = kept ? 0 : kFrequencies * input_plane;
-  T* const scratch = static_cast<T*>(thread_scratch(size_t(own_inputs + kFrequencies * blocks * plane) * sizeof(T)));
-  const T* const inputs = kept ? kept + part * kFrequencies * input_plane : scratch;
+  const int64_t row = scratch_pixel<T>(plan.chunks.largest() * kLanes<T>);
+  const int64_t input_plane = winograd_plane<T>(count * row), plane = winograd_plane<T>(count * kBlock<T>);
+  const int64_t kept = plan.chunks.parts > 1 ? plan.shares.size(share) : 1;  // blocks whose sums are in scratch
+  T* const inputs = static_cast<T*>(thread_scratch(size_t(kFrequencies * (input_plane + kept * plane)) * sizeof(T)));
   const Split pixels(count, kTileRows);
   for (int64_t chunk = 0; chunk < plan.chunks.parts; ++chunk) {
     const int64_t channel = plan.chunk_begin(chunk), depth = plan.chunk_size(chunk);
-    if (!kept) winograd_transform_input<T, kM>(plan.shape, x, zeros, tile, count, channel, depth, scratch, input_plane, row);
+    winograd_transform_input<T, kM>(plan.shape, x, zeros, tile, count, channel, depth, inputs, input_plane, row);
     for (int64_t block = plan.shares.begin(share); block < plan.shares.begin(share + 1); ++block) {
-      T* const sums = scratch + own_inputs + (blocks > 1 ? (block - plan.shares.begin(share)) * kFrequencies * plane : 0);
+      T* const sums = inputs + kFrequencies * (input_plane + (kept > 1 ? (block - plan.shares.begin(share)) * plane : 0));
       const int64_t width = plan.block_width(block);
       multiply(pixels, inputs, input_plane, row, filters + plan.offset(block, channel), depth * width, depth, width, chunk > 0,
                kFrequencies, sums, plane);
@@ -216,33 +209,14 @@ std::unique_ptr<Buffer<T>> all_filters(const Plan<T, kM>& plan, const Tensor& we
   return filters;
 }
 
-// The inputs of all parts of the tiles, transformed.
-template <class T, int kM>
-std::unique_ptr<Buffer<T>> all_inputs(const Plan<T, kM>& plan, const T* x, const T* zeros) {
-  const int64_t part_size = Plan<T, kM>::kFrequencies * plan.input_plane();
-  auto inputs = std::make_unique<Buffer<T>>(plan.tiles.parts * part_size);
-  const Split ranges(divide_up(plan.shape.in_channels, kBlock<T>), 2);  // of channels, in blocks
-  parallel_for(plan.tiles.parts * ranges.parts, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t part = i / ranges.parts, range = i % ranges.parts;
-      const int64_t channel = ranges.begin(range) * kBlock<T>, after = std::min(ranges.begin(range + 1) * kBlock<T>, plan.shape.in_channels);
-      winograd_transform_input<T, kM>(plan.shape, x, zeros, plan.tiles.begin(part), plan.tiles.size(part), channel, after - channel,
-                                      inputs->data() + part * part_size + channel, plan.input_plane(), plan.input_row());
-    }
-  });
-  return inputs;
-}
-
 // Many tiles: all filters are transformed first.
 template <class T, int kM>
 void run_wide(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool backward, const T* zeros, const T* bias, const Finish<T>& finish,
               WeightCache* cache, T* y) {
   const auto make = [&] { return all_filters(plan, weight, backward); };
   const std::shared_ptr<const Buffer<T>> filters = cache ? cache->get<Buffer<T>>(weight, plan.key(), make) : make();
-  const std::unique_ptr<Buffer<T>> inputs = plan.keeps ? all_inputs(plan, x, zeros) : nullptr;
-  const T* const kept = inputs ? inputs->data() : nullptr;
   parallel_for(plan.tiles.parts * plan.shares.parts, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) run_task(plan, x, kept, filters->data(), zeros, bias, finish, y, task);
+    for (int64_t task = begin; task < end; ++task) run_task(plan, x, filters->data(), zeros, bias, finish, y, task);
   });
 }
 

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <optional>
 
 #include "core/kernels/conv2d_tile.h"
 #include "core/kernels/conv2d_winograd.h"
@@ -13,7 +12,6 @@ namespace {
 // rectangles, which leave more of an L2 cache of 1 MiB free, lose more by transforming everything more often.
 constexpr int64_t kOutRange = 64, kInRange = 64;
 constexpr int64_t kTiles = 28;
-constexpr int64_t kKeptBytes = 24 << 20;  // of transformed inputs and gradients that are made once, for all rectangles
 constexpr int64_t kTasks = 16;  // wanted; beyond what the rectangles give, by partial sums
 
 template <class T, int kM>
@@ -28,19 +26,6 @@ struct Plan {
         tiles(s.tiles(), kTiles),
         chunks(std::clamp<int64_t>(kTasks / (outs.parts * ins.parts), 1, std::max<int64_t>(1, tiles.parts))) {}
   int64_t tasks() const { return chunks * outs.parts * ins.parts; }
-
-  // Transformed inputs of a range of input channels and a block of tiles lie as [frequency][tile][channel], gradients likewise;
-  // distances of tiles and of frequencies, the latter for whole blocks of the widest range.
-  int64_t x_row() const { return scratch_pixel<T>(ins.largest() * kLanes<T>); }
-  int64_t grad_row() const { return scratch_pixel<T>(divide_up(outs.largest(), kLanes<T>) * kLanes<T>); }
-  int64_t x_plane() const { return winograd_plane<T>(kTiles * x_row()); }
-  int64_t grad_plane() const { return winograd_plane<T>(kTiles * grad_row()); }
-  int64_t x_kept() const { return kFrequencies * x_plane() * ins.parts * tiles.parts; }
-  int64_t grad_kept() const { return kFrequencies * grad_plane() * outs.parts * tiles.parts; }
-  // Several rectangles read the same ones, and they stay in the last cache.
-  bool keeps() const {
-    return (outs.parts > 1 || ins.parts > 1) && (x_kept() + grad_kept()) * int64_t(sizeof(T)) <= kKeptBytes;
-  }
   int64_t in_begin(int64_t part) const { return ins.begin(part) * kLanes<T>; }
   int64_t in_count(int64_t part) const { return std::min(in_begin(part + 1), shape.in_channels) - in_begin(part); }
 };
@@ -88,64 +73,27 @@ void transform_sums(const T* sums, int64_t plane, int64_t row, int64_t outs, int
   }
 }
 
-// The transformed inputs of a range and a block of tiles; the transformed gradients.
 template <class T, int kM>
-void transform_inputs(const Plan<T, kM>& plan, const T* x, const T* zeros, int64_t in, int64_t part, T* to) {
-  winograd_transform_input<T, kM>(plan.shape, x, zeros, plan.tiles.begin(part), plan.tiles.size(part), plan.in_begin(in), plan.in_count(in),
-                                  to, plan.x_plane(), plan.x_row());
-}
-template <class T, int kM>
-void transform_gradients(const Plan<T, kM>& plan, const T* grad_y, int64_t out, int64_t part, T* to) {
-  transform_gradient<T, kM>(plan.shape, grad_y, plan.tiles.begin(part), plan.tiles.size(part), plan.outs.begin(out), plan.outs.size(out), to,
-                            plan.grad_plane(), plan.grad_row());
-}
-
-// All of them, [range][block of tiles].
-template <class T, int kM>
-struct Kept {
-  Buffer<T> inputs, grads;
-  Kept(const Plan<T, kM>& plan, const T* x, const T* grad_y, const T* zeros) : inputs(plan.x_kept()), grads(plan.grad_kept()) {
-    constexpr int kFrequencies = Plan<T, kM>::kFrequencies;
-    const int64_t parts = plan.tiles.parts, of_inputs = plan.ins.parts * parts;
-    parallel_for(of_inputs + plan.outs.parts * parts, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t k = i - of_inputs;
-        if (k < 0) {
-          transform_inputs(plan, x, zeros, i / parts, i % parts, inputs.data() + i * kFrequencies * plan.x_plane());
-        } else {
-          transform_gradients(plan, grad_y, k / parts, k % parts, grads.data() + k * kFrequencies * plan.grad_plane());
-        }
-      }
-    });
-  }
-};
-
-template <class T, int kM>
-void run_task(const Plan<T, kM>& plan, const T* x, const T* grad_y, const T* zeros, const Kept<T, kM>* kept, int64_t out, int64_t in,
-              int64_t chunk, T* to) {
+void run_task(const Plan<T, kM>& plan, const T* x, const T* grad_y, const T* zeros, int64_t out, int64_t in, int64_t chunk, T* to) {
   constexpr int kFrequencies = Plan<T, kM>::kFrequencies;
   const int64_t out_begin = plan.outs.begin(out), out_count = plan.outs.size(out);
   const int64_t in_begin = plan.in_begin(in), in_count = plan.in_count(in), width = plan.ins.size(in) * kLanes<T>;
-  const int64_t x_plane = plan.x_plane(), grad_plane = plan.grad_plane(), plane = winograd_plane<T>(out_count * width);
-  const int64_t transformed = kept ? 0 : x_plane + grad_plane;
-  T* const scratch = static_cast<T*>(thread_scratch(size_t(kFrequencies * (transformed + plane)) * sizeof(T)));
-  T* const sums = scratch + kFrequencies * transformed;
+  const int64_t x_row = scratch_pixel<T>(width), grad_row = scratch_pixel<T>(divide_up(out_count, kLanes<T>) * kLanes<T>);
+  const int64_t x_plane = winograd_plane<T>(kTiles * x_row), grad_plane = winograd_plane<T>(kTiles * grad_row);
+  const int64_t plane = winograd_plane<T>(out_count * width);
+  T* const inputs = static_cast<T*>(thread_scratch(size_t(kFrequencies * (x_plane + grad_plane + plane)) * sizeof(T)));
+  T *const grads = inputs + kFrequencies * x_plane, *const sums = grads + kFrequencies * grad_plane;
   std::fill_n(sums, kFrequencies * plane, T(0));
   const Split rows(out_count, kTileRows);
   for (int64_t part = plan.tiles.parts * chunk / plan.chunks; part < plan.tiles.parts * (chunk + 1) / plan.chunks; ++part) {
-    const T *inputs = scratch, *grads = scratch + kFrequencies * x_plane;
-    if (kept) {
-      inputs = kept->inputs.data() + (in * plan.tiles.parts + part) * kFrequencies * x_plane;
-      grads = kept->grads.data() + (out * plan.tiles.parts + part) * kFrequencies * grad_plane;
-    } else {
-      transform_inputs(plan, x, zeros, in, part, scratch);
-      transform_gradients(plan, grad_y, out, part, scratch + kFrequencies * x_plane);
-    }
+    const int64_t tile = plan.tiles.begin(part), count = plan.tiles.size(part);
+    winograd_transform_input<T, kM>(plan.shape, x, zeros, tile, count, in_begin, in_count, inputs, x_plane, x_row);
+    transform_gradient<T, kM>(plan.shape, grad_y, tile, count, out_begin, out_count, grads, grad_plane, grad_row);
     WeightTile<T> job = {};
-    job.x_pixel = plan.x_row();
-    job.grad_pixel = plan.grad_row();
+    job.x_pixel = x_row;
+    job.grad_pixel = grad_row;
     job.images = job.rows = 1;
-    job.cols = plan.tiles.size(part);
+    job.cols = count;
     job.out_row = width;
     job.last = kLanes<T>;
     for (int f = 0; f < kFrequencies; ++f) {
@@ -173,13 +121,11 @@ void winograd_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& gra
   T* out = grad_weight.data<T>();
   Buffer<T> zeros(plan.shape.in_channels), parts(plan.chunks > 1 ? plan.chunks * size : 1);
   std::fill_n(zeros.data(), plan.shape.in_channels, T(0));
-  std::optional<Kept<T, kM>> kept;
-  if (plan.keeps()) kept.emplace(plan, x.data<T>(), grad_y.data<T>(), zeros.data());
   parallel_for(plan.tasks(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t in = task % plan.ins.parts, k = task / plan.ins.parts % plan.outs.parts;
       const int64_t chunk = task / (plan.ins.parts * plan.outs.parts);
-      run_task(plan, x.data<T>(), grad_y.data<T>(), zeros.data(), kept ? &*kept : nullptr, k, in, chunk,
+      run_task(plan, x.data<T>(), grad_y.data<T>(), zeros.data(), k, in, chunk,
                plan.chunks > 1 ? parts.data() + chunk * size : out);
     }
   });
