@@ -11,6 +11,7 @@
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/limits.h"
 #include "core/parallel.h"
 #include "training/run_log.h"
 
@@ -26,6 +27,19 @@ constexpr const char* kFreeKeys[] = {"train.iterations", "train.log_every",     
                                      "probes.",          "data.root",            "data.checks",          "data.val_images",
                                      "pipeline.test_scale", "model.backbone.pretrained", "model.backbone.load_mode"};
 
+// Throws unless a run that began with the configuration in `began` may go on with this one.
+void check_same_run(const std::string& began, const std::string& where, const Config& config) {
+  std::string different;
+  for (const std::string& key : config_differences(parse_config(began, where), config)) {
+    bool free = false;
+    for (const char* allowed : kFreeKeys) free |= key.starts_with(allowed);
+    if (!free) different += (different.empty() ? "" : ", ") + key;
+  }
+  if (different.empty()) return;
+  throw UsageError("the configuration is not the one the run was started with: " + different, where,
+                   "resume with the run's own config.json, or start a new run in another folder");
+}
+
 }  // namespace
 
 void check_run_folder(const TrainRequest& request) {
@@ -38,13 +52,19 @@ void check_run_folder(const TrainRequest& request) {
                          "go on with it by --resume, choose another folder, or delete this one");
       }
     }
+    if (fs::exists(out / "study.json")) throw UsageError("the folder holds a study (study.json)", out.string(), "choose another folder");
     return;
   }
   if (!fs::is_directory(out)) throw UsageError("there is no run to resume", out.string(), "check the folder, or start without --resume");
 }
 
-std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request) {
-  if (!request.resume || !has_checkpoint(request.out / "checkpoint")) return std::nullopt;
+std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request, const Config& config) {
+  if (!request.resume) return std::nullopt;
+  if (!has_checkpoint(request.out / "checkpoint")) {
+    const fs::path began = request.out / "config.json";
+    if (fs::exists(began)) check_same_run(read_text(began, limits::kJsonBytes), began.string(), config);
+    return std::nullopt;
+  }
   return load_checkpoint(request.out / "checkpoint");
 }
 
@@ -56,16 +76,7 @@ void check_continues(const Checkpoint& checkpoint, const Config& config, const D
                                 dataset.num_classes()),
                     where, "resume with the data that the run was started with, or start a new run");
   }
-  std::string different;
-  for (const std::string& key : config_differences(parse_config(checkpoint.card.config, where), config)) {
-    bool free = false;
-    for (const char* allowed : kFreeKeys) free |= key.starts_with(allowed);
-    if (!free) different += (different.empty() ? "" : ", ") + key;
-  }
-  if (!different.empty()) {
-    throw UsageError("the configuration is not the one the run was started with: " + different, where,
-                     "resume with the run's own config.json, or start a new run in another folder");
-  }
+  check_same_run(checkpoint.card.config, where, config);
   if (checkpoint.card.iteration > config.train.iterations) {
     throw UsageError(fmt::format("the run has already made {} updates, more than train.iterations {}", checkpoint.card.iteration,
                                  config.train.iterations),

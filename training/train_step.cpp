@@ -63,6 +63,9 @@ TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
       throw UsageError(fmt::format("there are {} class weights for {} classes", weights.size(), model.options().num_classes),
                        "train.class_weights", "give one for each class, or none");
     }
+    if (std::none_of(weights.begin(), weights.end(), [](double weight) { return weight > 0; })) {
+      throw UsageError("all class weights are 0: nothing would be learned", "train.class_weights", "give a class a positive weight");
+    }
     cross_entropy_.class_weights = Tensor::from<double>(weights, {int64_t(weights.size())}).to(model.parameters().at(0).dtype()).to(model.device());
   }
   cross_entropy_.reduction =

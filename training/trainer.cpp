@@ -304,7 +304,7 @@ TrainResult train(const Config& config, const TrainRequest& request) {
   const StopSignals signals(request.handle_signals);
   check_run_folder(request);
   const RunLock lock(request.dry_run ? fs::path() : request.out);
-  Run run(config, request, load_run_checkpoint(request));
+  Run run(config, request, load_run_checkpoint(request, config));
   return request.dry_run ? run.try_out() : run.train_and_evaluate();
 }
 

@@ -176,8 +176,10 @@ TEST_CASE("training on takes the earlier end's weights away, which would be take
   CHECK_FALSE(fs::exists(out / "summary.json"));
 }
 
-TEST_CASE("two runs cannot be in one folder at a time", "[trainer]") {
+TEST_CASE("two runs cannot be in one folder at a time, nor a run and a study", "[trainer]") {
   TemporaryFolder folder;
+  write_file(folder.path() / "study.json", "{}");
+  CHECK_THROWS_WITH(train(tiny_config(), quiet(folder.path())), Contains("holds a study"));
   const fs::path out = folder.path() / "run";
   TrainRequest request = quiet(out);
   std::string second;
@@ -228,6 +230,7 @@ TEST_CASE("a run that was interrupted before its first checkpoint starts again",
   TemporaryFolder folder;
   const fs::path out = folder.path() / "run";
   CHECK_THROWS_AS(train(tiny_config(), crash_after(out, 2)), Crash);
+  CHECK_THROWS_WITH(train(tiny_config({"optimizer.lr=0.5"}), quiet(out, true)), Contains("optimizer.lr") && Contains("started with"));
   const TrainResult resumed = train(tiny_config(), quiet(out, true));
   CHECK(resumed.finished);
   // Nor does evaluating in between change anything.
