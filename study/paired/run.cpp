@@ -128,15 +128,7 @@ bool Session::train_one(const Job& job) {
   const bool resume = fs::exists(folder / "config.json");
   make_folder(folder);
   const double cpu = cpu_seconds_now();
-  const auto run = [&] {
-    try {
-      return train(arm_of(job).configs[job.seed], {.out = folder, .resume = resume, .log = nullptr});
-    } catch (const NonFiniteError&) {
-      say(fmt::format("arm {}, seed {} diverged; its folder is {}", arm_of(job).spec.name, study_.arms.seeds[job.seed], folder.string()));
-      throw;
-    }
-  };
-  const TrainResult result = run();
+  const TrainResult result = train(arm_of(job).configs[job.seed], {.out = folder, .resume = resume, .log = nullptr});
   add_cost(folder, cpu_seconds_now() - cpu);
   if (result.finished) write_run_report(folder);
   return result.finished;
@@ -188,19 +180,31 @@ PairedStudy Session::run() {
   collect();
   say(fmt::format("{} arms x {} seeds: {}", study_.arms.arms.size(), study_.arms.seeds.size(), remaining()));
   const StopSignals signals;
+  std::string diverged;  // what to say of such runs
   for (size_t i = 0; i < jobs_.size(); ++i) {
     const Job& job = jobs_[i];
     if (i > 0 && job.seed != jobs_[i - 1].seed) begin_seed(job.seed);
     if (is_done(job)) continue;
     const std::string title = fmt::format("[{}/{}] {} seed {}", i + 1, jobs_.size(), arm_of(job).spec.name, study_.arms.seeds[job.seed]);
     say(title + (fs::exists(folder_of(job) / "config.json") ? ": going on" : ": begins"));
-    if (StopSignals::requested() || !train_one(job)) break;
+    if (StopSignals::requested()) break;
+    try {
+      if (!train_one(job)) break;
+    } catch (const NonFiniteError& error) {  // the others can still be compared
+      diverged += fmt::format("{}{} ({})", diverged.empty() ? "" : ", ", title, folder_of(job).string());
+      say(fmt::format("{}: diverged: {}", title, error.what_happened()));
+      continue;
+    }
     collect();
     write_results();
     const PairedRun run = read_run(folder_of(job));
     say(fmt::format("{}: mIoU {:.4f}, loss {:.4f}, {}; {}", title, run.miou, run.loss_tail, human_duration(run.seconds), remaining()));
   }
   if (!study_.runs.empty()) write_results();  // also where nothing was left to run: arms and seeds may be other ones than before
+  if (!diverged.empty()) {
+    throw NumericalError("runs diverged: " + diverged, request_.out.string(),
+                         "give these arms a lower optimizer.lr, or leave them out; the study has the other runs");
+  }
   return study_;
 }
 

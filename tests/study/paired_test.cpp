@@ -122,6 +122,18 @@ TEST_CASE("a stopped study goes on to the same result", "[paired]") {
   }
 }
 
+TEST_CASE("an arm that diverges keeps no other from its runs, and is named at the end", "[paired]") {
+  Study study;
+  try {
+    run_paired_study(study.request("hot:optimizer.lr=1e30,off,explicit", 2));
+    FAIL("nothing diverged");
+  } catch (const NumericalError& error) {
+    CHECK_THAT(error.what_happened(), Contains("hot seed 3") && Contains("hot seed 4") && !Contains("off"));
+  }
+  CHECK(study.result()["runs"].size() == 4);
+  CHECK(study.result()["finished"] == false);
+}
+
 TEST_CASE("arms whose networks differ are told from pairs", "[paired]") {
   Study study;
   PairedRequest request = study.request("off,wide:decode_head.channels=16", 1);
