@@ -1,11 +1,13 @@
 // equiscale inspect data|ckpt: look into a data set or a file of weights.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "app/common.h"
 #include "core/safetensors.h"
 #include "datasets/inspect.h"
+#include "training/checkpoint.h"
 
 namespace eq::app {
 namespace {
@@ -105,14 +107,25 @@ void add_inspect_data(CLI::App& parent) {
 
 // A run's folder, its checkpoint folder or a safetensors file.
 std::filesystem::path weights_file(const std::filesystem::path& path) {
-  if (!std::filesystem::is_directory(path)) return path;
-  for (const char* name : {"model.safetensors", "checkpoint"}) {
-    if (std::filesystem::exists(path / name)) return weights_file(path / name);
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return path;
+  if (fs::exists(path / "model.safetensors", error)) return path / "model.safetensors";
+  for (const fs::path& folder : {path / "checkpoint", path}) {
+    if (has_checkpoint(folder)) return checkpoint_model_file(folder);
   }
-  for (const auto& entry : std::filesystem::directory_iterator(path)) {
-    if (entry.path().extension() == ".safetensors") return entry.path();
+  std::vector<fs::path> found;
+  fs::directory_iterator entry(path, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    if (entry->path().extension() == ".safetensors") found.push_back(entry->path());
   }
-  throw DataError("there are no weights in this folder", path.string(), "give a .safetensors file or the folder of a run");
+  if (error) throw IoError("the folder cannot be read: " + error.message(), path.string(), "check its permissions");
+  if (found.empty()) throw DataError("there are no weights in this folder", path.string(), "give a .safetensors file or the folder of a run");
+  if (found.size() > 1) {
+    throw DataError(fmt::format("there are {} .safetensors files in this folder", found.size()), path.string(),
+                    "give one of them, such as " + std::min_element(found.begin(), found.end())->string());
+  }
+  return found[0];
 }
 
 void add_inspect_ckpt(CLI::App& parent) {

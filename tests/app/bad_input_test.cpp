@@ -154,6 +154,29 @@ TEST_CASE("prediction refuses what is no picture, or too large a one", "[app]") 
   }
 }
 
+TEST_CASE("inspect ckpt shows a checkpoint's weights", "[app]") {
+  SmallSet set;
+  REQUIRE(set.train().status == 0);
+  const std::filesystem::path run = set.out, checkpoint = run / "checkpoint";
+  std::string model;
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+    if (entry.path().filename().string().starts_with("model-")) model = entry.path().string();
+  }
+  for (int i = 0; i < 20; ++i) write_file(checkpoint / (std::to_string(i) + ".safetensors"), "");  // one of them would come first
+  std::filesystem::remove(run / "model.safetensors");
+  for (const std::filesystem::path& given : {run, checkpoint}) {
+    const CommandResult result = equiscale("inspect ckpt " + given.string());
+    INFO(result.output);
+    CHECK(result.status == 0);
+    CHECK(result.output.starts_with(model + "\n"));
+    CHECK(result.output.find("decode_head.conv_seg.weight") != std::string::npos);
+  }
+  std::filesystem::remove(checkpoint / "manifest.json");
+  check_error(equiscale("inspect ckpt " + checkpoint.string()), 3, "give one of them, such as " + (checkpoint / "0.safetensors").string());
+  std::filesystem::create_symlink("loop", run / "loop");
+  check_error(equiscale("inspect ckpt " + (run / "loop").string()), 3, "Too many levels");
+}
+
 TEST_CASE("damaged or foreign weights are refused and left alone", "[app]") {
   SmallSet set;
   REQUIRE(set.train().status == 0);
