@@ -1,16 +1,37 @@
 // equiscale inspect data|ckpt: look into a data set or a file of weights.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "app/common.h"
 #include "core/safetensors.h"
 #include "datasets/inspect.h"
+#include "training/checkpoint.h"
 
 namespace eq::app {
 namespace {
 
-nlohmann::json to_json(const DataReport& report) {
+// What is odd though no file is bad; empty if nothing. Whether training would refuse the set is asked of its own check, which
+// looks at other pictures than the report.
+std::string remark_on(const DataReport& report, const Dataset& dataset, bool trained_on) {
+  if (report.problem_count > 0) return "";
+  try {
+    check_report(report);
+    return "";
+  } catch (const DataError& odd) {
+    const std::string remark = fmt::format("remark: {} ({})", odd.what_happened(), odd.where());
+    if (!trained_on) return remark;
+    try {
+      check_before_training(dataset);
+      return remark + "; the check before training finds nothing wrong with this set";
+    } catch (const DataError& refusal) {
+      return fmt::format("training would refuse this set: {} ({})", refusal.what_happened(), refusal.where());
+    }
+  }
+}
+
+nlohmann::json to_json(const DataReport& report, const std::string& remark) {
   nlohmann::json classes = nlohmann::json::array(), problems = nlohmann::json::array(), values = nlohmann::json::object();
   for (size_t c = 0; c < report.class_names.size(); ++c) {
     classes.push_back({{"index", c}, {"name", report.class_names[c]}, {"pixels", report.class_pixels[c]}, {"pictures", report.class_samples[c]}});
@@ -23,7 +44,7 @@ nlohmann::json to_json(const DataReport& report) {
   }
   return {{"inspected", report.inspected}, {"classes", classes}, {"ignored_share", report.ignored_share()}, {"file_values", values},
           {"image_modes", report.image_modes}, {"label_modes", report.label_modes}, {"sizes", report.sizes},
-          {"problem_count", report.problem_count}, {"problems", problems}};
+          {"problem_count", report.problem_count}, {"problems", problems}, {"remark", remark}};
 }
 
 void print_counts(const char* title, const std::map<std::string, int64_t>& counts) {
@@ -32,7 +53,7 @@ void print_counts(const char* title, const std::map<std::string, int64_t>& count
   for (const auto& [name, count] : counts) fmt::print("  {:>8}  {}\n", count, name);
 }
 
-void print(const DataReport& report) {
+void print(const DataReport& report, const std::string& remark) {
   fmt::print("{} pictures inspected\n", report.inspected);
   print_counts("pictures", report.image_modes);
   print_counts("label files", report.label_modes);
@@ -45,16 +66,12 @@ void print(const DataReport& report) {
   }
   fmt::print("ignored: {:.2f} % of the pixels\n", 100 * report.ignored_share());
   if (report.problem_count == 0) {
-    try {
-      check_report(report);
-      fmt::print("no problems found\n");
-    } catch (const DataError& error) {
-      fmt::print("training would refuse this set: {}\n", error.what_happened());
-    }
+    fmt::print("{}\n", remark.empty() ? "no problems found" : remark);
     return;
   }
-  fmt::print("{} problems\n", report.problem_count);
-  for (const DataProblem& problem : report.problems) fmt::print("  {}\n", problem.message);
+  const bool all = report.problem_count == int64_t(report.problems.size());
+  fmt::print("{} problems{}\n", report.problem_count, all ? "" : fmt::format(", the first {}", report.problems.size()));
+  for (const DataProblem& problem : report.problems) fmt::print("  {}: {}\n", problem.file, problem.message);
 }
 
 void add_inspect_data(CLI::App& parent) {
@@ -75,28 +92,40 @@ void add_inspect_data(CLI::App& parent) {
     const Config config = config_options->load();
     const auto dataset = make_dataset(config.data, *split);
     const DataReport report = inspect_dataset(*dataset, {.samples = *samples});
+    const std::string remark = remark_on(report, *dataset, *split == "train" && config.data.checks);
     if (*json) {
-      print_json(to_json(report));
+      print_json(to_json(report, remark));
     } else {
-      print(report);
+      print(report, remark);
     }
     if (report.problem_count > 0) {
-      throw DataError(fmt::format("{} of {} pictures have problems", report.problem_count, report.inspected), report.problems[0].message,
-                      "mend or remove these files, or set data.label_map to what their values mean");
+      throw DataError(fmt::format("{} problems in {} pictures, the first: {}", report.problem_count, report.inspected, report.problems[0].message),
+                      report.problems[0].file, "mend or remove these files, or set data.label_map to what their values mean");
     }
   });
 }
 
 // A run's folder, its checkpoint folder or a safetensors file.
 std::filesystem::path weights_file(const std::filesystem::path& path) {
-  if (!std::filesystem::is_directory(path)) return path;
-  for (const char* name : {"model.safetensors", "checkpoint"}) {
-    if (std::filesystem::exists(path / name)) return weights_file(path / name);
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return path;
+  if (fs::exists(path / "model.safetensors", error)) return path / "model.safetensors";
+  for (const fs::path& folder : {path / "checkpoint", path}) {
+    if (has_checkpoint(folder)) return checkpoint_model_file(folder);
   }
-  for (const auto& entry : std::filesystem::directory_iterator(path)) {
-    if (entry.path().extension() == ".safetensors") return entry.path();
+  std::vector<fs::path> found;
+  fs::directory_iterator entry(path, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    if (entry->path().extension() == ".safetensors") found.push_back(entry->path());
   }
-  throw DataError("there are no weights in this folder", path.string(), "give a .safetensors file or the folder of a run");
+  if (error) throw IoError("the folder cannot be read: " + error.message(), path.string(), "check its permissions");
+  if (found.empty()) throw DataError("there are no weights in this folder", path.string(), "give a .safetensors file or the folder of a run");
+  if (found.size() > 1) {
+    throw DataError(fmt::format("there are {} .safetensors files in this folder", found.size()), path.string(),
+                    "give one of them, such as " + std::min_element(found.begin(), found.end())->string());
+  }
+  return found[0];
 }
 
 void add_inspect_ckpt(CLI::App& parent) {

@@ -99,10 +99,12 @@ fs::path data_root(const DataOptions& options) {
 
 void require_folder(const fs::path& folder, const std::string& hint) {
   std::error_code error;
-  if (!fs::is_directory(folder, error)) {
-    const bool other = fs::exists(folder, error);
-    throw IoError(other ? "this is not a folder" : "the folder does not exist", folder.string(), hint);
+  const fs::file_status status = fs::status(folder, error);
+  if (fs::is_directory(status)) return;
+  if (status.type() == fs::file_type::none) {
+    throw IoError("the folder cannot be examined: " + error.message(), folder.string(), "check the path and the permissions of the folders in it");
   }
+  throw IoError(fs::exists(status) ? "this is not a folder" : "the folder does not exist", folder.string(), hint);
 }
 
 std::vector<std::vector<std::string>> read_list(const fs::path& file, size_t least, size_t most, const std::string& expected) {
@@ -110,7 +112,7 @@ std::vector<std::vector<std::string>> read_list(const fs::path& file, size_t lea
   std::vector<std::vector<std::string>> rows;
   int64_t number = 0;
   for (std::string line; std::getline(text, line);) {
-    ++number;
+    if (++number == 1 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte order mark
     if (!line.empty() && line.back() == '\r') line.pop_back();
     std::istringstream columns(line);
     std::vector<std::string> row;

@@ -37,8 +37,7 @@ void count_labels(const LabelMap& labels, std::array<int64_t, 256>& counts) {
   for (uint8_t value : labels.labels) ++counts[value];
 }
 
-// The picture itself is not decoded.
-void inspect_image(const Dataset& dataset, int64_t index, const LabelMap* labels, Finding& finding) {
+void inspect_image(const Dataset& dataset, int64_t index, const LabelMap* labels, bool decode, Finding& finding) {
   const SampleFiles& files = *dataset.files(index);
   try {
     const PictureInfo info = probe_picture(files.image);
@@ -50,23 +49,24 @@ void inspect_image(const Dataset& dataset, int64_t index, const LabelMap* labels
                                   .message = "the image is " + finding.size + " and its labels are " +
                                              size_text(labels->width, labels->height)});
     }
+    if (decode) read_image(files.image);
   } catch (const Error& error) {
     finding.problems.push_back(unreadable(error, files.image.string()));
   }
 }
 
-void inspect_files(const Dataset& dataset, int64_t index, Finding& finding) {
+void inspect_files(const Dataset& dataset, int64_t index, bool decode, Finding& finding) {
   const SampleFiles& files = *dataset.files(index);
   LabelMap labels;
   try {
     finding.label_mode = mode_text(probe_picture(files.labels));
     labels = dataset.load_file_labels(index);
   } catch (const Error& error) {
-    inspect_image(dataset, index, nullptr, finding);
+    inspect_image(dataset, index, nullptr, decode, finding);
     finding.problems.push_back(unreadable(error, files.labels.string()));
     return;
   }
-  inspect_image(dataset, index, &labels, finding);
+  inspect_image(dataset, index, &labels, decode, finding);
   count_labels(labels, finding.file_values);
   const LabelMapper& mapper = *dataset.mapper();
   const auto bad = mapper.map(labels);
@@ -91,10 +91,10 @@ void inspect_files(const Dataset& dataset, int64_t index, Finding& finding) {
                               .pixels = pixels});
 }
 
-Finding inspect_sample(const Dataset& dataset, int64_t index) {
+Finding inspect_sample(const Dataset& dataset, int64_t index, bool decode) {
   Finding finding;
   if (dataset.files(index) != nullptr) {
-    inspect_files(dataset, index, finding);
+    inspect_files(dataset, index, decode, finding);
     return finding;
   }
   try {
@@ -174,7 +174,7 @@ DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options
     const int64_t begin = report.inspected, count = std::min(kRound, wanted - begin);
     std::vector<Finding> findings(static_cast<size_t>(count));
     parallel_for(count, 1, [&](int64_t from, int64_t to) {
-      for (int64_t i = from; i < to; ++i) findings[size_t(i)] = inspect_sample(dataset, order[size_t(begin + i)]);
+      for (int64_t i = from; i < to; ++i) findings[size_t(i)] = inspect_sample(dataset, order[size_t(begin + i)], begin + i < first);
     });
     for (Finding& finding : findings) merge(report, finding);
     if (report.inspected == wanted && wanted < most && !report.absent_classes().empty()) wanted = std::min(most, wanted + kRound);

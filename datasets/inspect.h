@@ -15,7 +15,8 @@ namespace eq {
 
 struct InspectOptions {
   int64_t samples = 0;  // evenly spread over the set; 0: all (256 of an endless one)
-  // After those, goes on with others while a class has not been seen, up to this many in all.
+  // After those, goes on with others while a class has not been seen, up to this many in all. They are looked at for
+  // their labels: of their pictures only the header is read.
   int64_t extend_to = 0;
 };
 
@@ -54,7 +55,8 @@ DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options
 // The checks before training: throws DataError when a file has a problem, when a class does not occur in the inspected
 // sample, and when more than 95 % of the pixels are ignored.
 void check_report(const DataReport& report);
-// inspect_dataset of 128 samples, up to 4096 while classes are missing, then check_report. Returns the report.
+// inspect_dataset of 128 samples, up to 4096 while classes are missing, then check_report. Returns the report. Decoding the 128
+// pictures costs little (a hundred of 480 x 360: 0.2 s on one core), all 4096 might take longer than is good before a training.
 DataReport check_before_training(const Dataset& dataset);
 
 }  // namespace eq

@@ -357,6 +357,10 @@ ShapesDataset::ShapesDataset(uint64_t seed, const std::string& split, int64_t si
       difficulty_(options.difficulty), written_(labels_as_written(options.wrong_labels)),
       mapper_(options.label_map, num_classes()) {
   check_difficulty(difficulty_);
+  if (!options.classes.empty() || !options.palette.empty()) {
+    throw UsageError("the built-in shapes have classes and colours of their own", options.classes.empty() ? "data.palette" : "data.classes",
+                     "leave it out, or set data.type to what your files are: folders, camvid, ...");
+  }
   if (size < 64 || size > 256) {
     throw UsageError("the shapes' side must be 64 to 256 pixels, not " + std::to_string(size), "data.size", "use 96");
   }

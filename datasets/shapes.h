@@ -31,7 +31,7 @@ inline constexpr uint64_t kShapesSeed = 8;  // of the set that make_dataset give
 class ShapesDataset final : public Dataset {
  public:
   // `split` is train, val or test. Of `options` it reads difficulty, wrong_labels and label_map. Throws UsageError for
-  // another split, a size outside 64 .. 256, count < 1, and options out of range.
+  // another split, a size outside 64 .. 256, count < 1, options out of range, and classes or a palette.
   ShapesDataset(uint64_t seed, const std::string& split, int64_t size, int64_t count, const DataOptions& options = {});
   int64_t size() const override { return count_; }
   RawSample load(int64_t index) const override;

@@ -15,8 +15,9 @@ std::unique_ptr<Dataset> make_voc2012(const DataOptions& options, const std::str
   };
   const fs::path given = data_root(options);
   fs::path root = given;
+  std::error_code ignored;  // require_folder and the reader of the list say what the matter is
   for (const char* below : {".", "VOC2012", "VOCdevkit/VOC2012"}) {
-    if (fs::is_directory(given / below / "JPEGImages")) {
+    if (fs::is_directory(given / below / "JPEGImages", ignored)) {
       root = given / below;
       break;
     }
@@ -28,7 +29,7 @@ std::unique_ptr<Dataset> make_voc2012(const DataOptions& options, const std::str
   require_folder(labels, augmented ? "the augmented labels belong here; without them set data.augmented_list to false" : hint);
   const fs::path lists = root / "ImageSets" / "Segmentation";
   fs::path list = lists / (augmented ? "train_aug.txt" : split + ".txt");
-  if (augmented && !fs::exists(list) && fs::exists(lists / "trainaug.txt")) list = lists / "trainaug.txt";
+  if (augmented && !fs::exists(list, ignored) && fs::exists(lists / "trainaug.txt", ignored)) list = lists / "trainaug.txt";
   std::vector<SampleFiles> files;
   for (const auto& row : read_list(list, 1, augmented ? 2 : 1, "the name of an image without its suffix")) {
     if (row.size() == 2) files.push_back({root / row[0], root / row[1]});

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "core/errors.h"
@@ -112,9 +113,10 @@ std::string checked_file_name(const Manifest& manifest, const std::string& name)
   return name;
 }
 
-TensorMap load_part(const fs::path& folder, const Manifest& manifest, const char* part) {
+// A part's file and the checksums of its tensors; none if the checkpoint lacks the part.
+std::optional<std::pair<fs::path, std::map<std::string, std::string>>> part_of(const fs::path& folder, const Manifest& manifest, const char* part) {
   const json& files = manifest.at("files");
-  if (!files.is_object() || !files.contains(part)) return {};
+  if (!files.is_object() || !files.contains(part)) return std::nullopt;
   std::string name;
   std::map<std::string, std::string> sums;
   try {
@@ -123,7 +125,13 @@ TensorMap load_part(const fs::path& folder, const Manifest& manifest, const char
   } catch (const json::exception&) {
     manifest.fail("\"files." + std::string(part) + "\" has the wrong form");
   }
-  const fs::path path = folder / checked_file_name(manifest, name);
+  return std::pair(folder / checked_file_name(manifest, name), std::move(sums));
+}
+
+TensorMap load_part(const fs::path& folder, const Manifest& manifest, const char* part) {
+  const auto entry = part_of(folder, manifest, part);
+  if (!entry) return {};
+  const auto& [path, sums] = *entry;
   TensorMap tensors = read_safetensors(path).tensors;
   const std::map<std::string, std::string> found = tensor_sums(tensors);
   for (const auto& [tensor, sum] : sums) {
@@ -226,6 +234,13 @@ Checkpoint load_checkpoint(const fs::path& folder) {
   checkpoint.ema = load_part(folder, manifest, "ema");
   if (checkpoint.model.empty()) manifest.fail("it has no model");
   return checkpoint;
+}
+
+fs::path checkpoint_model_file(const fs::path& folder) {
+  const Manifest manifest = read_manifest(folder);
+  const auto entry = part_of(folder, manifest, "model");
+  if (!entry) manifest.fail("it has no model");
+  return entry->first;
 }
 
 ModelCard load_checkpoint_card(const fs::path& folder) { return card_from(read_manifest(folder)); }

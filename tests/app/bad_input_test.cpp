@@ -100,6 +100,39 @@ TEST_CASE("faults in a data set are found before training and name the file", "[
   CHECK_FALSE(std::filesystem::exists(set.out + "/model.safetensors"));
 }
 
+TEST_CASE("inspect data names a bad file, and says of training only what is so", "[app]") {
+  SmallSet set;
+  auto inspect = [&](const std::string& more = "") { return equiscale("inspect data " + set.config + " " + more); };
+  auto says = [](const CommandResult& result, const std::string& text) {
+    INFO(result.output);
+    CHECK(result.status == 0);
+    return result.output.find(text) != std::string::npos;
+  };
+  SECTION("a truncated picture") {
+    const std::string path = (set.root / "images" / "2.png").string(), bytes = read_file(path);
+    write_file(path, bytes.substr(0, bytes.size() - 20));
+    const CommandResult result = inspect();
+    check_error(result, 3, "\n  where: " + path + "\n");
+    CHECK(result.output.find("\n  " + path + ": ") != std::string::npos);
+  }
+  SECTION("a class that never occurs") {
+    set.write_recipe(12);
+    CHECK(says(inspect(), "training would refuse this set: 1 of 12 classes never occur: 11 class 11 (the labels of the 4 samples inspected)"));
+    for (const char* untrained : {"--split val", "--set data.checks=false"}) {
+      const CommandResult result = inspect(untrained);
+      CHECK(says(result, "remark: 1 of 12 classes never occur: 11 class 11"));
+      CHECK_FALSE(says(result, "training"));
+    }
+  }
+  SECTION("a class that more pictures would show") {
+    set.write_recipe(12);
+    set.add(3, 64, 64, 64, 64, 11);
+    CHECK(says(inspect("--samples 1"), "remark: 1 of 12 classes never occur: 11 class 11 (the labels of the 1 samples inspected); "
+                                       "the check before training finds nothing wrong with this set"));
+    CHECK(says(inspect(), "no problems found"));
+  }
+}
+
 TEST_CASE("prediction refuses what is no picture, or too large a one", "[app]") {
   SmallSet set;
   REQUIRE(set.train().status == 0);
@@ -119,6 +152,29 @@ TEST_CASE("prediction refuses what is no picture, or too large a one", "[app]") 
     std::filesystem::create_directory(set.folder.path() / "empty");
     check_error(set.predict((set.folder.path() / "empty").string()), 3, "empty");
   }
+}
+
+TEST_CASE("inspect ckpt shows a checkpoint's weights", "[app]") {
+  SmallSet set;
+  REQUIRE(set.train().status == 0);
+  const std::filesystem::path run = set.out, checkpoint = run / "checkpoint";
+  std::string model;
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+    if (entry.path().filename().string().starts_with("model-")) model = entry.path().string();
+  }
+  for (int i = 0; i < 20; ++i) write_file(checkpoint / (std::to_string(i) + ".safetensors"), "");  // one of them would come first
+  std::filesystem::remove(run / "model.safetensors");
+  for (const std::filesystem::path& given : {run, checkpoint}) {
+    const CommandResult result = equiscale("inspect ckpt " + given.string());
+    INFO(result.output);
+    CHECK(result.status == 0);
+    CHECK(result.output.starts_with(model + "\n"));
+    CHECK(result.output.find("decode_head.conv_seg.weight") != std::string::npos);
+  }
+  std::filesystem::remove(checkpoint / "manifest.json");
+  check_error(equiscale("inspect ckpt " + checkpoint.string()), 3, "give one of them, such as " + (checkpoint / "0.safetensors").string());
+  std::filesystem::create_symlink("loop", run / "loop");
+  check_error(equiscale("inspect ckpt " + (run / "loop").string()), 3, "Too many levels");
 }
 
 TEST_CASE("damaged or foreign weights are refused and left alone", "[app]") {

@@ -107,6 +107,21 @@ TEST_CASE("masks of 0 and 255 are refused with the cure", "[inspect]") {
   check_report(inspect_dataset(*folder.make()));
 }
 
+TEST_CASE("a truncated picture with a sound header is a problem", "[inspect]") {
+  const Folder folder({{0, 0, 0, 0, 0, 0}, {1, 1, 1, 1, 1, 1}});
+  const fs::path picture = folder.path() / "1.png";
+  const std::string bytes = test::read_file(picture);
+  test::write_file(picture, bytes.substr(0, bytes.size() - 20));
+  CHECK(probe_picture(picture).width == 3);
+  const DataReport report = inspect_dataset(*folder.make());
+  REQUIRE(report.problem_count == 1);
+  CHECK(report.problems[0].kind == DataProblem::Kind::kUnreadable);
+  CHECK(report.problems[0].file == picture.string());
+  CHECK_THROWS_WITH(check_before_training(*folder.make()), Contains("1.png"));
+  // In search of the second class only labels are looked at.
+  CHECK(inspect_dataset(*folder.make(), {.samples = 1, .extend_to = 2}).problem_count == 0);
+}
+
 TEST_CASE("a class that never occurs is named", "[inspect]") {
   const Folder folder({{0, 0, 0, 0, 0, 0}});
   CHECK_THROWS_WITH(check_before_training(*folder.make()), Contains("1 of 2 classes") && Contains("1 yes"));

@@ -71,6 +71,26 @@ TEST_CASE("a list and a pair of folders describe the same set", "[layouts]") {
   CHECK_THROWS_AS(folders->load(3), UsageError);
 }
 
+TEST_CASE("a list may begin with a byte order mark", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "a.png", root.path() / "a_l.png", {1});
+  test::write_file(root.path() / "train.txt", "\xEF\xBB\xBF" "a.png a_l.png\n");
+  CHECK(make_dataset(listed(root.path()), "train")->load(0).name == "a");
+}
+
+TEST_CASE("a folder that cannot be examined is not called missing", "[layouts]") {
+  TemporaryFolder root;
+  fs::create_symlink("loop", root.path() / "loop");
+  for (const char* type : {"folders", "voc2012", "ade20k"}) {
+    CHECK_THROWS_AS(make_dataset(options_of(type, root.path() / "loop"), "train"), IoError);
+    CHECK_THROWS_WITH(make_dataset(options_of(type, root.path() / "loop"), "train"), Contains("cannot be examined: Too many levels"));
+  }
+  fs::create_symlink("JPEGImages", root.path() / "JPEGImages");
+  CHECK_THROWS_AS(make_dataset(options_of("voc2012", root.path()), "train"), IoError);
+  fs::create_symlink("ADEChallengeData2016", root.path() / "ADEChallengeData2016");
+  CHECK_THROWS_AS(make_dataset(options_of("ade20k", root.path()), "train"), IoError);
+}
+
 TEST_CASE("label maps and label colours come from the options", "[layouts]") {
   TemporaryFolder root;
   write_pair(root.path() / "a.png", root.path() / "a_l.png", {0, 1, 2, 255, 7, 7});

@@ -233,4 +233,6 @@ TEST_CASE("options of the built-in shapes out of range", "[shapes]") {
   CHECK_THROWS_WITH(with([](DataOptions& o) { o.difficulty.contrast = 0; }), Contains("data.difficulty.contrast"));
   CHECK_THROWS_WITH(with([](DataOptions& o) { o.difficulty.blur = 9; }), Contains("data.difficulty.blur"));
   CHECK_THROWS_AS(with([](DataOptions& o) { o.label_map.preset = "cityscapes_ids"; }), UsageError);
+  CHECK_THROWS_WITH(with([](DataOptions& o) { o.classes = {"a", "b"}; }), Contains("data.classes") && Contains("data.type"));
+  CHECK_THROWS_WITH(with([](DataOptions& o) { o.palette = {{1, 2, 3}}; }), Contains("data.palette"));
 }
