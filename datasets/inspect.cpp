@@ -182,15 +182,23 @@ DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options
   return report;
 }
 
+namespace {
+
+void check_files(const DataReport& report) {
+  if (report.problem_count == 0) return;
+  const DataProblem& first = report.problems.front();
+  const std::string others = report.problem_count > 1 ? " (the first of " + std::to_string(report.problem_count) + " problems in the " +
+                                                            std::to_string(report.inspected) + " samples inspected)"
+                                                      : "";
+  throw DataError(first.message + others, first.file, "correct the files or data.label_map; inspect data lists all problems");
+}
+
+}  // namespace
+
 void check_report(const DataReport& report) {
   const std::string scope = std::to_string(report.inspected) + " samples inspected";
   const std::string override = "; if the data is as it should be, set data.checks to false";
-  if (report.problem_count > 0) {
-    const DataProblem& first = report.problems.front();
-    const std::string others =
-        report.problem_count > 1 ? " (the first of " + std::to_string(report.problem_count) + " problems in the " + scope + ")" : "";
-    throw DataError(first.message + others, first.file, "correct the files or data.label_map; inspect data lists all problems");
-  }
+  check_files(report);
   // Before the classes: where nearly all is ignored, most classes are absent for that very reason.
   if (report.ignored_share() > kMostIgnored) {
     throw DataError(std::to_string(int(report.ignored_share() * 100)) + " % of the pixels are ignored", "the labels of the " + scope,
@@ -214,5 +222,7 @@ DataReport check_before_training(const Dataset& dataset) {
   check_report(report);
   return report;
 }
+
+void check_before_evaluation(const Dataset& dataset) { check_files(inspect_dataset(dataset, {.samples = 512})); }
 
 }  // namespace eq

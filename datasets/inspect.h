@@ -58,5 +58,7 @@ void check_report(const DataReport& report);
 // inspect_dataset of 128 samples, up to 4096 while classes are missing, then check_report. Returns the report. Decoding the 128
 // pictures costs little (a hundred of 480 x 360: 0.2 s on one core), all 4096 might take longer than is good before a training.
 DataReport check_before_training(const Dataset& dataset);
+// Of what a run will be evaluated on, so that a bad file is not met at its end: 512 samples' files, whatever classes they show. Throws DataError.
+void check_before_evaluation(const Dataset& dataset);
 
 }  // namespace eq

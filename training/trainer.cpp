@@ -80,7 +80,10 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
     model_ = std::make_unique<EncoderDecoder>(config_.model);
   }
   step_ = std::make_unique<TrainStep>(*model_, config_);
-  if (config_.data.checks && !checkpoint_) check_before_training(*train_set_);
+  if (config_.data.checks && !checkpoint_) {
+    check_before_training(*train_set_);
+    check_before_evaluation(*val_set_);
+  }
   loader_ = std::make_unique<DataLoader>(*train_set_, config_.pipeline,
                                          LoaderOptions{.batch_size = config_.train.batch_size,
                                                        .threads = int(config_.train.loader_threads),

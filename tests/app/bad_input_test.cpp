@@ -90,6 +90,14 @@ TEST_CASE("faults in a data set are found before training and name the file", "[
     write_file(set.root / "list.txt", "");
     check_error(set.train(), 3, "list.txt");
   }
+  SECTION("a truncated picture of those to evaluate on") {
+    const std::string bytes = read_file(set.root / "images" / "2.png");
+    write_file(set.root / "images" / "last.png", bytes.substr(0, bytes.size() - 20));
+    write_file(set.root / "val.txt", "images/0.png labels/0.png\nimages/last.png labels/2.png\n");
+    const CommandResult result = set.train("--set data.list.val=val.txt");
+    check_error(result, 3, "last.png");
+    CHECK(result.output.find("iter ") == std::string::npos);
+  }
   SECTION("a missing folder") {
     check_error(set.train("--set data.root=" + (set.folder.path() / "nowhere").string()), 3, "nowhere");
   }
