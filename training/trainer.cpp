@@ -65,7 +65,7 @@ class Run {
   // Since the run (or this part of it) began, without evaluation; and since the last progress line.
   double step_seconds_ = 0, wait_seconds_ = 0;
   LossInterval interval_;
-  StepReport last_;
+  StepReport last_;  // the latest
 };
 
 Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkpoint> checkpoint)
