@@ -25,6 +25,20 @@ void check_command(const CLI::App& app, int argc, char** argv) {
   throw eq::UsageError("there is no command '" + word + "'", "equiscale", eq::known_names_hint(word, known));
 }
 
+// CLI11 complains of what is missing before it complains of an option that there is not.
+void check_options(const CLI::App& command, const std::string& words, int argc, char** argv) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i], name = word.substr(0, word.find('='));
+    if (word == "--") return;  // the rest are no options
+    if (!word.starts_with("--") || std::find(known.begin(), known.end(), name) != known.end()) continue;
+    throw eq::UsageError("there is no option '" + name + "'", words, eq::known_names_hint(name, known));
+  }
+}
+
 // Three lines: what, where, what to try.
 int report(const eq::Error& error) {
   std::fprintf(stderr, "%s: %s\n", error.kind(), error.what_happened().c_str());
@@ -77,9 +91,15 @@ int main(int argc, char** argv) {
     return error.get_exit_code();
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    std::string command = "equiscale";
-    for (const CLI::App* sub = &app; !sub->get_subcommands().empty();) command += " " + (sub = sub->get_subcommands()[0])->get_name();
-    return report(eq::UsageError(error.what(), command, command + " --help"));
+    std::string words = "equiscale";
+    const CLI::App* command = &app;
+    while (!command->get_subcommands().empty()) words += " " + (command = command->get_subcommands()[0])->get_name();
+    try {
+      check_options(*command, words, argc, argv);
+    } catch (const eq::UsageError& unknown) {
+      return report(unknown);
+    }
+    return report(eq::UsageError(error.what(), words, words + " --help"));
   } catch (const eq::Error& error) {
     return report(error);
   } catch (const std::filesystem::filesystem_error& error) {

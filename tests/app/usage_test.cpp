@@ -31,6 +31,10 @@ TEST_CASE("wrong usage is refused with status 2", "[app]") {
   write_file(config, tiny_recipe());
   check_error(equiscale("trian"), 2, "trian");
   check_error(equiscale(""), 2, "equiscale");
+  check_error(equiscale("train --helpp"), 2, "there is no option '--helpp'");
+  check_error(equiscale("study run --sedes 3"), 2, "did you mean '--seeds'");
+  check_error(equiscale("study scales " + config + " --iterations -1"), 2, "equiscale study scales --help");
+  CHECK(equiscale("summary " + config + " > /dev/full").status == 3);
   check_error(equiscale("summary " + config + " --device gpu"), 2, "'gpu'");
   check_error(equiscale("summary " + config + " --threads 0x"), 2, "threads");
   check_error(equiscale("summary " + config + " --set train.iteratoins=5"), 2, "iterations");
@@ -38,6 +42,15 @@ TEST_CASE("wrong usage is refused with status 2", "[app]") {
   check_error(equiscale("summary " + config + " --set model.backbone.depth=19"), 2, "19");
   check_error(equiscale("summary " + config + " --seed -1"), 2, "--seed");
   check_error(equiscale("summary " + config + " --device cuda"), 5, "cuda");
+}
+
+TEST_CASE("a path that cannot be used is a file error", "[app]") {
+  TemporaryFolder folder;
+  const std::string loop = (folder.path() / "loop").string();
+  std::filesystem::create_symlink("loop", loop);
+  for (const std::string& path : {loop, std::string(300, 'a')}) {
+    for (const char* command : {"eval ", "report "}) check_error(equiscale(command + path), 3, "where: " + path);
+  }
 }
 
 TEST_CASE("configurations with faults name the file and the place", "[app]") {
