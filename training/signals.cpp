@@ -32,7 +32,8 @@ StopSignals::StopSignals(bool on) : on_(on) {
   sigemptyset(&action.sa_mask);
   for (int i = 0; i < kCount; ++i) {
     sigaction(kSignals[i], nullptr, &before[i]);
-    if (before[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &action, nullptr);  // nohup means it
+    const bool kept_out = before[i].sa_handler == SIG_IGN && kSignals[i] != SIGINT;  // by nohup; of SIGINT by any shell's &
+    if (!kept_out) sigaction(kSignals[i], &action, nullptr);
   }
 }
 
