@@ -22,7 +22,7 @@ Tensor filled(const Shape& shape, double low = -1, double high = 1) {
 
 std::string axes_text(const std::vector<int>& axes) {
   std::string text = " over";
-  for (int axis : axes) text += " " + std::to_string(axis);
+  for (int axis : axes) text.append(" ").append(std::to_string(axis));
   return axes.empty() ? " over all" : text;
 }
 
