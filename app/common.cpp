@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <limits>
 
 #include "core/allocator.h"
 #include "core/cuda_device.h"
@@ -28,6 +29,8 @@ void MachineOptions::add_to(CLI::App* command) {
   command->add_flag("--tf32", tf32, "On a GPU: float32 products with factors of 10 bits; faster");
   command->add_option("--threads", threads, "Threads that compute; 0: one per core. Results do not depend on it")->capture_default_str();
 }
+
+CLI::Range from_zero(int64_t most) { return CLI::Range(int64_t{0}, most); }
 
 size_t available_memory() {
   const auto number_in = [](const char* path, const std::string& key) {  // the number behind the word `key`; -1: none
@@ -61,7 +64,7 @@ void MachineOptions::apply() const {
 void ConfigOptions::add_to(CLI::App* command) {
   command->add_option("config", path, "Configuration file (JSON with // comments), such as recipes/shapes_upernet_resnet18.json")->required();
   command->add_option("--set", settings, "Change a key, e.g. --set train.iterations=200 (may be repeated)")->take_all()->allow_extra_args(false);
-  command->add_option("--seed", seed, "Seed of weights, data order and augmentation (default: the configuration's)")->check(CLI::NonNegativeNumber);
+  command->add_option("--seed", seed, "Seed of weights, data order and augmentation (default: the configuration's)")->check(from_zero(std::numeric_limits<int64_t>::max()));
 }
 
 std::vector<std::string> ConfigOptions::all_settings() const {

@@ -29,6 +29,9 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 // Bytes that the machine, or the container, can give now; 0 if it does not say.
 size_t available_memory();
 
+// Whole numbers from 0 on, for an option's check (CLI::NonNegativeNumber names its upper bound with 309 digits).
+CLI::Range from_zero(int64_t most = int64_t{1} << 40);
+
 // --device, --threads, --convolution, --tf32, applied by apply(), which also keeps tensors from taking more memory than there is.
 struct MachineOptions {
   std::string device = "cpu";

@@ -23,7 +23,7 @@ void add_eval(CLI::App& app) {
   options->machine.add_to(command);
   command->add_option("--split", options->split, "train, val or test")->capture_default_str();
   command->add_flag("--slide", options->slide, "Average over sliding windows (evaluate.crop, evaluate.stride) instead of whole pictures");
-  command->add_option("--limit", options->limit, "Only the first N pictures; 0: all")->capture_default_str()->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+  command->add_option("--limit", options->limit, "Only the first N pictures; 0: all")->capture_default_str()->check(from_zero());
   command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set data.root=elsewhere")->take_all()->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {

@@ -22,7 +22,7 @@ void add_fold(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
   command->add_option("--out", options->out, "The new weights file; `eval` and `predict` take it as they take a run")->required();
-  command->add_option("--check", options->check, "Compare the predictions on so many pictures")->capture_default_str()->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+  command->add_option("--check", options->check, "Compare the predictions on so many pictures")->capture_default_str()->check(from_zero());
   command->add_option("--split", options->split, "train, val or test, for --check")->capture_default_str();
   command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set data.root=elsewhere")->take_all()->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print JSON");

@@ -25,18 +25,21 @@ void check_command(const CLI::App& app, int argc, char** argv) {
   throw eq::UsageError("there is no command '" + word + "'", "equiscale", eq::known_names_hint(word, known));
 }
 
-// CLI11 complains of what is missing before it complains of an option that there is not.
-void check_options(const CLI::App& command, const std::string& words, int argc, char** argv) {
+// What is wrong with the command line. CLI11 complains of what is missing before it complains of an option that there is not.
+eq::UsageError usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  std::string words = "equiscale";
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) words += " " + (command = command->get_subcommands()[0])->get_name();
   std::vector<std::string> known;
-  for (const CLI::Option* option : command.get_options()) {
+  for (const CLI::Option* option : command->get_options()) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
   }
-  for (int i = 1; i < argc; ++i) {
+  for (int i = 1; i < argc && argv[i] != std::string("--"); ++i) {  // behind "--" there are no options
     const std::string word = argv[i], name = word.substr(0, word.find('='));
-    if (word == "--") return;  // the rest are no options
     if (!word.starts_with("--") || std::find(known.begin(), known.end(), name) != known.end()) continue;
-    throw eq::UsageError("there is no option '" + name + "'", words, eq::known_names_hint(name, known));
+    return {"there is no option '" + name + "'", words, eq::known_names_hint(name, known)};
   }
+  return {error.what(), words, words + " --help"};
 }
 
 // Three lines: what, where, what to try.
@@ -91,15 +94,7 @@ int main(int argc, char** argv) {
     return error.get_exit_code();
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    std::string words = "equiscale";
-    const CLI::App* command = &app;
-    while (!command->get_subcommands().empty()) words += " " + (command = command->get_subcommands()[0])->get_name();
-    try {
-      check_options(*command, words, argc, argv);
-    } catch (const eq::UsageError& unknown) {
-      return report(unknown);
-    }
-    return report(eq::UsageError(error.what(), words, words + " --help"));
+    return report(usage_error(app, error, argc, argv));
   } catch (const eq::Error& error) {
     return report(error);
   } catch (const std::filesystem::filesystem_error& error) {

@@ -66,15 +66,22 @@ void EvaluationFiles::draw(const char* kind, const std::vector<Kept>& kept) cons
   }
 }
 
-void EvaluationFiles::write() const {
-  make_folder(folder_);
-  std::vector<fs::path> stale;  // of an earlier evaluation; without its table the folder is someone else's
-  const fs::path evaluated = fs::exists(folder_ / "confusion.csv") ? folder_ : fs::path();
-  for (const auto& entry : evaluated.empty() ? fs::directory_iterator() : fs::directory_iterator(evaluated)) {
+namespace {
+
+void remove_pictures(const fs::path& folder) {
+  std::vector<fs::path> stale;
+  for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     if (name.ends_with(".png") && (name.starts_with("best_") || name.starts_with("worst_"))) stale.push_back(entry.path());
   }
   for (const fs::path& path : stale) fs::remove(path);
+}
+
+}  // namespace
+
+void EvaluationFiles::write() const {
+  make_folder(folder_);
+  if (fs::exists(folder_ / "confusion.csv")) remove_pictures(folder_);  // without an earlier evaluation's table they are someone else's
   const size_t classes = size_t(dataset_.num_classes());
   std::string text = csv_line(dataset_.class_names()) + "\n";
   for (size_t label = 0; label < classes; ++label) {
