@@ -135,6 +135,8 @@ struct WinogradAxis {
   // `offset`: the input that output 0 reads first.
   WinogradAxis(int64_t in, int64_t out, int64_t step, int64_t offset, int64_t tile);
   int64_t size() const { return int64_t(tiles.size()); }
+  // The tile's `inputs` inputs are all in [0, in).
+  bool inside(const WinogradTile& tile, int64_t inputs) const { return tile.first >= 0 && tile.first + (inputs - 1) * step < in; }
 };
 
 // A convolution x [images, h.in, w.in, in_channels] to y [images, h.out, w.out, out_channels], cut into tiles: tile
@@ -144,16 +146,26 @@ struct WinogradShape {
   WinogradAxis h, w;
   int64_t tiles() const { return images * h.size() * w.size(); }
 
+  // A tile's place; next() goes to the tile that follows.
   struct Place {
-    int64_t image;
-    const WinogradTile &rows, &cols;
+    const WinogradShape& shape;
+    int64_t image, i, j;
+    const WinogradTile& rows() const { return shape.h.tiles[size_t(i)]; }
+    const WinogradTile& cols() const { return shape.w.tiles[size_t(j)]; }
+    void next() {
+      if (++j < shape.w.size()) return;
+      j = 0;
+      if (++i < shape.h.size()) return;
+      i = 0;
+      ++image;
+    }
   };
   Place at(int64_t tile) const {
     const int64_t row = tile / w.size();
-    return {row / h.size(), h.tiles[size_t(row % h.size())], w.tiles[size_t(tile % w.size())]};
+    return {*this, row / h.size(), row % h.size(), tile % w.size()};
   }
   // Of the first output of a tile in y, of the next ones below and beside it: elements.
-  int64_t y_offset(const Place& p) const { return ((p.image * h.out + p.rows.begin) * w.out + p.cols.begin) * out_channels; }
+  int64_t y_offset(const Place& p) const { return ((p.image * h.out + p.rows().begin) * w.out + p.cols().begin) * out_channels; }
   int64_t y_row() const { return h.step * w.out * out_channels; }
   int64_t y_pixel() const { return w.step * out_channels; }
 };
@@ -161,59 +173,96 @@ struct WinogradShape {
 WinogradShape winograd_forward_shape(const Shape& x, const Shape& y, const Conv2dOptions& options, int64_t tile);
 WinogradShape winograd_backward_shape(const Shape& grad_y, const Shape& grad_x, const Conv2dOptions& options, int64_t tile);
 
-// Tile lists as pointers: inputs[i * kIn + j] is where the tile's input (i, j) begins in x, or `zeros`.
-template <int kIn, class T>
-void winograd_inputs(const WinogradShape& shape, int64_t tile, const T* x, const T* zeros, const T** inputs) {
-  const auto [image, rows, cols] = shape.at(tile);
-  for (int r = 0; r < kIn; ++r) {
-    const int64_t row = rows.first + r * shape.h.step;
-    for (int s = 0; s < kIn; ++s) {
-      const int64_t col = cols.first + s * shape.w.step;
-      const bool inside = row >= 0 && row < shape.h.in && col >= 0 && col < shape.w.in;
-      inputs[r * kIn + s] = inside ? x + ((image * shape.h.in + row) * shape.w.in + col) * shape.in_channels : zeros;
-    }
-  }
-}
-
-// `transform` along both axes of a square of vectors, from load(i, j) to store(i, j, vector).
-template <int kFrom, int kTo, class T, class Load, class Transform, class Store>
-inline void transform_square(const Load& load_at, const Transform& transform, const Store& store_at) {
-  Vector<T> half[kTo][kFrom];
+// `transform` along both axes of a square of vectors: read_column(j, column) and write_row(i, row) are called for j and i
+// from 0 on. Of the kTo rows of the result, kRows from kFirst on are computed.
+template <int kFrom, int kTo, class T, int kFirst = 0, int kRows = kTo, class Read, class Transform, class Write>
+inline void transform_square(Read read_column, const Transform& transform, Write write_row) {
+  Vector<T> half[kRows][kFrom];
 #pragma GCC unroll 6
   for (int j = 0; j < kFrom; ++j) {
     Vector<T> column[kFrom], result[kTo];
-#pragma GCC unroll 6
-    for (int i = 0; i < kFrom; ++i) column[i] = load_at(i, j);
+    read_column(j, column);
     transform(column, result);
 #pragma GCC unroll 6
-    for (int i = 0; i < kTo; ++i) half[i][j] = result[i];
+    for (int i = 0; i < kRows; ++i) half[i][j] = result[kFirst + i];
   }
 #pragma GCC unroll 6
-  for (int i = 0; i < kTo; ++i) {
+  for (int i = 0; i < kRows; ++i) {
     Vector<T> result[kTo];
     transform(half[i], result);
-#pragma GCC unroll 6
-    for (int j = 0; j < kTo; ++j) store_at(i, j, result[j]);
+    write_row(i, result);
   }
 }
 
+// `pointer`, of which the compiler forgets how it was computed. Otherwise it keeps the 36 addresses of a square in
+// variables, which have no place in registers: incrementing them in memory took most of a transform's time.
+template <class T>
+inline T* forget(T* pointer) {
+  asm("" : "+r"(pointer));
+  return pointer;
+}
+
+// Columns and rows of squares whose vector (i, j) is at + i * row + j * column.
+template <class T, int kRows>
+struct ReadColumns {
+  const T* at;
+  int64_t row, column;
+  void operator()(int, Vector<T>* to) {
+#pragma GCC unroll 6
+    for (int i = 0; i < kRows; ++i) to[i] = load(at + i * row);
+    at = forget(at + column);
+  }
+};
+template <class T, int kColumns>
+struct WriteRows {
+  T* at;
+  int64_t row, column;
+  void operator()(int, const Vector<T>* from) {
+#pragma GCC unroll 6
+    for (int j = 0; j < kColumns; ++j) store(at + j * column, from[j]);
+    at = forget(at + row);
+  }
+};
+
 // B^T d B of `count` tiles from number `tile` on, channels [channel, channel + channels), to
-// to[frequency * plane + tile * row + channel]; the last vector's missing channels become zeros.
-template <class T, int kM>
+// to[frequency * plane + tile * row + channel]; the last vector's missing channels become zeros. `zeros` has
+// shape.in_channels of them. Of the frequencies' rows, kRows from kFirst on: `frequency` counts from there.
+template <class T, int kM, int kFirst = 0, int kRows = Winograd<kM>::kIn>
 void winograd_transform_input(const WinogradShape& shape, const T* x, const T* zeros, int64_t tile, int64_t count,
                               int64_t channel, int64_t channels, T* to, int64_t plane, int64_t row) {
   constexpr int kIn = Winograd<kM>::kIn;
   const auto transform = [](const Vector<T>* from, Vector<T>* result) { Winograd<kM>::input(from, result); };
-  for (int64_t t = 0; t < count; ++t, to += row) {
-    const T* inputs[kIn * kIn];
-    winograd_inputs<kIn>(shape, tile + t, x + channel, zeros, inputs);
+  const int64_t x_row = shape.h.step * shape.w.in * shape.in_channels, x_pixel = shape.w.step * shape.in_channels;
+  WinogradShape::Place place = shape.at(tile);
+  for (int64_t t = 0; t < count; ++t, place.next(), to += row) {
+    const WinogradTile &rows = place.rows(), &cols = place.cols();
+    const int64_t image_begin = place.image * shape.h.in;
+    const auto write = [&](int64_t c) { return WriteRows<T, kIn>{to + c, kIn * plane, plane}; };
     int64_t c = 0;
-    const auto write = [&](int i, int j, Vector<T> value) { store(to + (i * kIn + j) * plane + c, value); };
-    for (; c + kLanes<T> <= channels; c += kLanes<T>) {
-      transform_square<kIn, kIn, T>([&](int i, int j) { return load(inputs[i * kIn + j] + c); }, transform, write);
+    if (shape.h.inside(rows, kIn) && shape.w.inside(cols, kIn)) {
+      const T* const first = x + ((image_begin + rows.first) * shape.w.in + cols.first) * shape.in_channels + channel;
+      for (; c + kLanes<T> <= channels; c += kLanes<T>) {
+        transform_square<kIn, kIn, T, kFirst, kRows>(ReadColumns<T, kIn>{first + c, x_row, x_pixel}, transform, write(c));
+      }
     }
-    if (c < channels) {
-      transform_square<kIn, kIn, T>([&](int i, int j) { return load_first(inputs[i * kIn + j] + c, channels - c); }, transform, write);
+    if (c == channels) continue;
+    const T* inputs[kIn][kIn];  // [column][row]: where each begins, or zeros
+    for (int s = 0; s < kIn; ++s) {
+      const int64_t col = cols.first + s * shape.w.step;
+      for (int r = 0; r < kIn; ++r) {
+        const int64_t line = rows.first + r * shape.h.step;
+        const bool inside = line >= 0 && line < shape.h.in && col >= 0 && col < shape.w.in;
+        inputs[s][r] = inside ? x + ((image_begin + line) * shape.w.in + col) * shape.in_channels + channel : zeros;
+      }
+    }
+    for (; c < channels; c += kLanes<T>) {
+      const int64_t valid = std::min<int64_t>(kLanes<T>, channels - c);
+      transform_square<kIn, kIn, T, kFirst, kRows>(
+          [&](int j, Vector<T>* column) {
+#pragma GCC unroll 6
+            for (int i = 0; i < kIn; ++i) column[i] = load_first(inputs[j][i] + c, valid);
+          },
+          transform, write(c));
     }
   }
 }

@@ -30,8 +30,8 @@ WinogradShape winograd_backward_shape(const Shape& grad_y, const Shape& grad_x, 
 
 namespace {
 
-constexpr int64_t kTiles = 28 / kTileRows * kTileRows;  // of a task: whole register tiles
 constexpr int64_t kScratchBytes = 768 << 10;            // of a task: transformed inputs and sums
+constexpr int64_t kCacheBytes = 1 << 20;                // they and the filters that meet them, if possible
 constexpr int64_t kTasks = 32;                          // wanted, so that any usual number of threads is busy
 
 // How a convolution is cut. Transformed filters lie as [block of kBlock output channels][chunk][frequency][input
@@ -43,7 +43,7 @@ struct Plan : OutputBlocks<T> {
   Split tiles, chunks, shares;  // chunks of input channels in vectors, shares of blocks
 
   explicit Plan(const WinogradShape& s)
-      : OutputBlocks<T>{s.out_channels}, shape(s), tiles(s.tiles(), kTiles), chunks(0, 1), shares(0, 1) {
+      : OutputBlocks<T>{s.out_channels}, shape(s), tiles(s.tiles(), task_tiles(s)), chunks(0, 1), shares(0, 1) {
     const int64_t vectors = divide_up(s.in_channels, kLanes<T>), blocks = this->blocks();
     const int64_t vector_bytes = kFrequencies * tiles.largest() * kVectorBytes;
     const int64_t most = std::max<int64_t>(1, kScratchBytes / std::max<int64_t>(1, vector_bytes));  // of vectors in scratch
@@ -55,6 +55,16 @@ struct Plan : OutputBlocks<T> {
       chunks = Split(vectors, std::max<int64_t>(1, most - share * kTileVectors));
     }
     shares = Split(blocks, share);
+  }
+  // Tiles of a task, whole register tiles: 28, or half of them where only these stay in the cache while the filters of a
+  // block of output channels pass. (Where neither do, twice the tiles means that the filters pass half as often.)
+  static int64_t task_tiles(const WinogradShape& s) {
+    constexpr int64_t kMost = 28 / kTileRows * kTileRows;
+    const auto fit = [&](int64_t tiles) {
+      const int64_t block = std::min<int64_t>(kBlock<T>, s.out_channels);
+      return kFrequencies * (tiles * (s.in_channels + block) + s.in_channels * block) * int64_t(sizeof(T)) <= kCacheBytes;
+    };
+    return !fit(kMost) && fit(kMost / 2) ? kMost / 2 : kMost;
   }
   int64_t chunk_begin(int64_t chunk) const { return chunks.begin(chunk) * kLanes<T>; }
   int64_t chunk_size(int64_t chunk) const { return std::min(chunk_begin(chunk + 1), shape.in_channels) - chunk_begin(chunk); }
@@ -98,9 +108,12 @@ void transform_filters(const Plan<T, kM>& plan, const Tensor& weight, bool backw
     read_filters<T>(weight, backward, channel, count, block * kBlock<T> + v,
                     std::min<int64_t>(kLanes<T>, plan.block_channels(block) - v), taps);
     for (int64_t c = 0; c < count; ++c) {
-      transform_square<3, kIn, T>([&](int i, int j) { return taps[i * 3 + j][c]; },
-                                  [](const Vector<T>* w, Vector<T>* u) { Winograd<kM>::filter(w, u); },
-                                  [&](int i, int j, Vector<T> u) { store(to + (i * kIn + j) * plane + c * width + v, u); });
+      transform_square<3, kIn, T>(
+          [&](int j, Vector<T>* column) {
+#pragma GCC unroll 3
+            for (int i = 0; i < 3; ++i) column[i] = taps[i * 3 + j][c];
+          },
+          [](const Vector<T>* w, Vector<T>* u) { Winograd<kM>::filter(w, u); }, WriteRows<T, kIn>{to + c * width + v, kIn * plane, plane});
     }
   }
 }
@@ -111,24 +124,30 @@ void transform_output(const Plan<T, kM>& plan, const T* m, int64_t plane, int64_
                       const T* bias, const Finish<T>& finish, T* y) {
   constexpr int kIn = Winograd<kM>::kIn;
   const int64_t width = plan.block_width(block);
-  for (int64_t t = 0; t < count; ++t, m += width) {
-    const WinogradShape::Place place = plan.shape.at(tile + t);
-    const WinogradTile &rows = place.rows, &cols = place.cols;
+  WinogradShape::Place place = plan.shape.at(tile);
+  for (int64_t t = 0; t < count; ++t, place.next(), m += width) {
+    const WinogradTile &rows = place.rows(), &cols = place.cols();
     T* const to = y + plan.shape.y_offset(place) + block * kBlock<T>;
     const int64_t y_row = plan.shape.y_row(), y_pixel = plan.shape.y_pixel();
     const bool whole = rows.count == kM && cols.count == kM;
     for (int64_t v = 0; v < width; v += kLanes<T>) {
       const int64_t valid = std::min<int64_t>(kLanes<T>, plan.block_channels(block) - v);
       const Vector<T> start = bias ? load_first(bias + block * kBlock<T> + v, valid) : Vector<T>{};
-      const auto read = [&](int i, int j) { return load(m + (i * kIn + j) * plane + v); };
+      const ReadColumns<T, kIn> read = {m + v, kIn * plane, plane};
       const auto transform = [](const Vector<T>* from, Vector<T>* result) { Winograd<kM>::output(from, result); };
+      T* line = to + v;
       if (whole && valid == kLanes<T>) {
-        transform_square<kIn, kM, T>(read, transform, [&](int i, int j, Vector<T> value) {
-          store(to + i * y_row + j * y_pixel + v, value + start);
+        transform_square<kIn, kM, T>(read, transform, [&](int, const Vector<T>* row) {
+#pragma GCC unroll 4
+          for (int j = 0; j < kM; ++j) store(line + j * y_pixel, row[j] + start);
+          line = forget(line + y_row);
         });
       } else {
-        transform_square<kIn, kM, T>(read, transform, [&](int i, int j, Vector<T> value) {
-          if (i < rows.count && j < cols.count) store_first(to + i * y_row + j * y_pixel + v, value + start, valid);
+        transform_square<kIn, kM, T>(read, transform, [&](int i, const Vector<T>* row) {
+          for (int j = 0; j < kM; ++j) {
+            if (i < rows.count && j < cols.count) store_first(line + j * y_pixel, row[j] + start, valid);
+          }
+          line = forget(line + y_row);
         });
       }
     }

@@ -11,7 +11,8 @@ namespace {
 // frequencies in float32 are 576 KiB, about as much as the transformed inputs and gradients of kTiles tiles. Smaller
 // rectangles, which leave more of an L2 cache of 1 MiB free, lose more by transforming everything more often.
 constexpr int64_t kOutRange = 64, kInRange = 64;
-constexpr int64_t kTiles = 28;
+constexpr int64_t kTiles = 28;   // of a part
+constexpr int64_t kStretch = 9;  // parts
 constexpr int64_t kTasks = 16;  // wanted; beyond what the rectangles give, by partial sums
 
 template <class T, int kM>
@@ -31,26 +32,29 @@ struct Plan {
 };
 
 // A dy A^T of `count` tiles, channels [channel, channel + channels) of grad_y; laid out as by winograd_transform_input.
-template <class T, int kM>
+template <class T, int kM, int kFirst, int kRows>
 void transform_gradient(const WinogradShape& shape, const T* grad_y, int64_t tile, int64_t count, int64_t channel,
                         int64_t channels, T* to, int64_t plane, int64_t row) {
   constexpr int kIn = Winograd<kM>::kIn;
   const int64_t y_row = shape.y_row(), y_pixel = shape.y_pixel();
-  for (int64_t t = 0; t < count; ++t, to += row) {
-    const WinogradShape::Place place = shape.at(tile + t);
-    const WinogradTile &rows = place.rows, &cols = place.cols;
+  WinogradShape::Place place = shape.at(tile);
+  for (int64_t t = 0; t < count; ++t, place.next(), to += row) {
+    const WinogradTile &rows = place.rows(), &cols = place.cols();
     const T* const from = grad_y + shape.y_offset(place) + channel;
     const bool whole = rows.count == kM && cols.count == kM;
     for (int64_t k = 0; k < channels; k += kLanes<T>) {
       const int64_t valid = std::min<int64_t>(kLanes<T>, channels - k);
       const auto transform = [](const Vector<T>* y, Vector<T>* m) { Winograd<kM>::output_adjoint(y, m); };
-      const auto write = [&](int i, int j, Vector<T> value) { store(to + (i * kIn + j) * plane + k, value); };
+      const WriteRows<T, kIn> write = {to + k, kIn * plane, plane};
       if (whole && valid == kLanes<T>) {
-        transform_square<kM, kIn, T>([&](int i, int j) { return load(from + i * y_row + j * y_pixel + k); }, transform, write);
+        transform_square<kM, kIn, T, kFirst, kRows>(ReadColumns<T, kM>{from + k, y_row, y_pixel}, transform, write);
       } else {
-        transform_square<kM, kIn, T>(
-            [&](int i, int j) {
-              return i < rows.count && j < cols.count ? load_first(from + i * y_row + j * y_pixel + k, valid) : Vector<T>{};
+        transform_square<kM, kIn, T, kFirst, kRows>(
+            [&](int j, Vector<T>* column) {
+              for (int i = 0; i < kM; ++i) {
+                const bool inside = i < rows.count && j < cols.count;
+                column[i] = inside ? load_first(from + i * y_row + j * y_pixel + k, valid) : Vector<T>{};
+              }
             },
             transform, write);
       }
@@ -66,51 +70,78 @@ void transform_sums(const T* sums, int64_t plane, int64_t row, int64_t outs, int
     for (int64_t c = 0; c < ins; c += kLanes<T>) {
       const int64_t valid = std::min<int64_t>(kLanes<T>, ins - c);
       transform_square<kIn, 3, T>(
-          [&](int i, int j) { return load(sums + (i * kIn + j) * plane + c); },
-          [](const Vector<T>* u, Vector<T>* w) { Winograd<kM>::filter_adjoint(u, w); },
-          [&](int i, int j, Vector<T> value) { store_first(to + (i * 3 + j) * in_channels + c, value, valid); });
+          ReadColumns<T, kIn>{sums + c, kIn * plane, plane}, [](const Vector<T>* u, Vector<T>* w) { Winograd<kM>::filter_adjoint(u, w); },
+          [&](int i, const Vector<T>* row) {
+            for (int j = 0; j < 3; ++j) store_first(to + (i * 3 + j) * in_channels + c, row[j], valid);
+          });
     }
   }
 }
 
+// One task. The sums of all frequencies do not fit a cache beside what they are made of, so a stretch of tiles is read
+// twice, once for each half of the frequencies' rows; the second time it is still in the last cache.
 template <class T, int kM>
-void run_task(const Plan<T, kM>& plan, const T* x, const T* grad_y, const T* zeros, int64_t out, int64_t in, int64_t chunk, T* to) {
-  constexpr int kFrequencies = Plan<T, kM>::kFrequencies;
-  const int64_t out_begin = plan.outs.begin(out), out_count = plan.outs.size(out);
-  const int64_t in_begin = plan.in_begin(in), in_count = plan.in_count(in), width = plan.ins.size(in) * kLanes<T>;
-  const int64_t x_row = scratch_pixel<T>(width), grad_row = scratch_pixel<T>(divide_up(out_count, kLanes<T>) * kLanes<T>);
-  const int64_t x_plane = winograd_plane<T>(kTiles * x_row), grad_plane = winograd_plane<T>(kTiles * grad_row);
-  const int64_t plane = winograd_plane<T>(out_count * width);
-  T* const inputs = static_cast<T*>(thread_scratch(size_t(kFrequencies * (x_plane + grad_plane + plane)) * sizeof(T)));
-  T *const grads = inputs + kFrequencies * x_plane, *const sums = grads + kFrequencies * grad_plane;
-  std::fill_n(sums, kFrequencies * plane, T(0));
-  const Split rows(out_count, kTileRows);
-  for (int64_t part = plan.tiles.parts * chunk / plan.chunks; part < plan.tiles.parts * (chunk + 1) / plan.chunks; ++part) {
-    const int64_t tile = plan.tiles.begin(part), count = plan.tiles.size(part);
-    winograd_transform_input<T, kM>(plan.shape, x, zeros, tile, count, in_begin, in_count, inputs, x_plane, x_row);
-    transform_gradient<T, kM>(plan.shape, grad_y, tile, count, out_begin, out_count, grads, grad_plane, grad_row);
-    WeightTile<T> job = {};
-    job.x_pixel = x_row;
-    job.grad_pixel = grad_row;
-    job.images = job.rows = 1;
-    job.cols = count;
-    job.out_row = width;
-    job.last = kLanes<T>;
-    for (int f = 0; f < kFrequencies; ++f) {
-      for (int64_t column = 0; column < width; column += kBlock<T>) {
-        const WeightTileTable<T>& table = width - column > kLanes<T> ? kWeightTiles<T, 2> : kWeightTiles<T, 1>;
-        for (int64_t r = 0; r < rows.parts; ++r) {
-          job.x = inputs + f * x_plane + column;
-          job.grad = grads + f * grad_plane + rows.begin(r);
-          job.out = sums + f * plane + rows.begin(r) * width + column;
-          table[size_t(rows.size(r) - 1)](job);
+class Task {
+ public:
+  Task(const Plan<T, kM>& plan, int64_t out, int64_t in, int64_t chunk)
+      : plan_(plan),
+        out_begin_(plan.outs.begin(out)), out_count_(plan.outs.size(out)),
+        in_begin_(plan.in_begin(in)), in_count_(plan.in_count(in)), width_(plan.ins.size(in) * kLanes<T>),
+        parts_begin_(plan.tiles.parts * chunk / plan.chunks), parts_end_(plan.tiles.parts * (chunk + 1) / plan.chunks) {}
+
+  void run(const T* x, const T* grad_y, const T* zeros, T* to) const {
+    T* const sums = static_cast<T*>(thread_scratch(size_t(kIn * kIn * plane_ + kRows * kIn * (x_plane_ + grad_plane_)) * sizeof(T)));
+    T* const scratch = sums + kIn * kIn * plane_;
+    std::fill_n(sums, kIn * kIn * plane_, T(0));
+    for (int64_t begin = parts_begin_; begin < parts_end_; begin += kStretch) {
+      const int64_t end = std::min(begin + kStretch, parts_end_);
+      run_rows<0>(begin, end, x, grad_y, zeros, scratch, sums);
+      if constexpr (kRows < kIn) run_rows<kRows>(begin, end, x, grad_y, zeros, scratch, sums + kRows * kIn * plane_);
+    }
+    const int64_t channels = plan_.shape.in_channels;
+    transform_sums<T, kM>(sums, plane_, width_, out_count_, in_count_, channels, to + out_begin_ * 9 * channels + in_begin_);
+  }
+
+ private:
+  static constexpr int kIn = Winograd<kM>::kIn;
+  static constexpr int kRows = kM == 4 ? kIn / 2 : kIn;  // F(2x2) has few enough frequencies
+
+  // Adds the parts [begin, end) of the tiles to the sums of the frequencies' rows kFirst .. kFirst + kRows - 1.
+  template <int kFirst>
+  void run_rows(int64_t begin, int64_t end, const T* x, const T* grad_y, const T* zeros, T* scratch, T* sums) const {
+    T *const inputs = scratch, *const grads = scratch + kRows * kIn * x_plane_;
+    const Split rows(out_count_, kTileRows);
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t tile = plan_.tiles.begin(part), count = plan_.tiles.size(part);
+      winograd_transform_input<T, kM, kFirst, kRows>(plan_.shape, x, zeros, tile, count, in_begin_, in_count_, inputs, x_plane_, x_row_);
+      transform_gradient<T, kM, kFirst, kRows>(plan_.shape, grad_y, tile, count, out_begin_, out_count_, grads, grad_plane_, grad_row_);
+      WeightTile<T> job = {};
+      job.x_pixel = x_row_;
+      job.grad_pixel = grad_row_;
+      job.images = job.rows = 1;
+      job.cols = count;
+      job.out_row = width_;
+      job.last = kLanes<T>;
+      for (int f = 0; f < kRows * kIn; ++f) {
+        for (int64_t column = 0; column < width_; column += kBlock<T>) {
+          const WeightTileTable<T>& table = width_ - column > kLanes<T> ? kWeightTiles<T, 2> : kWeightTiles<T, 1>;
+          for (int64_t r = 0; r < rows.parts; ++r) {
+            job.x = inputs + f * x_plane_ + column;
+            job.grad = grads + f * grad_plane_ + rows.begin(r);
+            job.out = sums + f * plane_ + rows.begin(r) * width_ + column;
+            table[size_t(rows.size(r) - 1)](job);
+          }
         }
       }
     }
   }
-  const int64_t channels = plan.shape.in_channels;
-  transform_sums<T, kM>(sums, plane, width, out_count, in_count, channels, to + out_begin * 9 * channels + in_begin);
-}
+
+  const Plan<T, kM>& plan_;
+  const int64_t out_begin_, out_count_, in_begin_, in_count_, width_, parts_begin_, parts_end_;
+  const int64_t x_row_ = scratch_pixel<T>(width_), grad_row_ = scratch_pixel<T>(divide_up(out_count_, kLanes<T>) * kLanes<T>);
+  const int64_t x_plane_ = winograd_plane<T>(kTiles * x_row_), grad_plane_ = winograd_plane<T>(kTiles * grad_row_);
+  const int64_t plane_ = winograd_plane<T>(out_count_ * width_);
+};
 
 }  // namespace
 
@@ -125,8 +156,7 @@ void winograd_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& gra
     for (int64_t task = begin; task < end; ++task) {
       const int64_t in = task % plan.ins.parts, k = task / plan.ins.parts % plan.outs.parts;
       const int64_t chunk = task / (plan.ins.parts * plan.outs.parts);
-      run_task(plan, x.data<T>(), grad_y.data<T>(), zeros.data(), k, in, chunk,
-               plan.chunks > 1 ? parts.data() + chunk * size : out);
+      Task<T, kM>(plan, k, in, chunk).run(x.data<T>(), grad_y.data<T>(), zeros.data(), plan.chunks > 1 ? parts.data() + chunk * size : out);
     }
   });
   if (plan.chunks > 1) add_parts(parts.data(), plan.chunks, size, out);
