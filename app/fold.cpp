@@ -21,7 +21,7 @@ void add_fold(CLI::App& app) {
   };
   auto options = std::make_shared<Options>();
   command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
-  command->add_option("--out", options->out, "The new weights file; `eval` and `predict` take it as they take a run")->required();
+  command->add_option("--out", options->out, "The new weights file, .safetensors; `eval` and `predict` take it as they take a run")->required();
   command->add_option("--check", options->check, "Compare the predictions on so many pictures")->capture_default_str()->check(from_zero());
   command->add_option("--split", options->split, "train, val or test, for --check")->capture_default_str();
   command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set data.root=elsewhere")->take_all()->allow_extra_args(false);
@@ -29,6 +29,9 @@ void add_fold(CLI::App& app) {
   options->machine.add_to(command);
   command->callback([options] {
     options->machine.apply();
+    if (std::filesystem::path(options->out).extension() != ".safetensors") {
+      throw UsageError("the new file's name must end in .safetensors", options->out, "for example --out folded.safetensors");
+    }
     TrainedModel trained = load_trained_model(options->path, options->settings);
     const int64_t sites = fold_equalizers(trained);
     std::optional<TrainedModel> before;  // read now: the new file may take its place

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "app/common.h"
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "datasets/inspect.h"
 #include "training/checkpoint.h"
@@ -112,7 +113,7 @@ std::filesystem::path weights_file(const std::filesystem::path& path) {
   if (!fs::is_directory(path, error)) return path;
   if (fs::exists(path / "model.safetensors", error)) return path / "model.safetensors";
   for (const fs::path& folder : {path / "checkpoint", path}) {
-    if (has_checkpoint(folder)) return checkpoint_model_file(folder);
+    if (has_checkpoint(folder)) return checkpoint_weights_file(folder);
   }
   std::vector<fs::path> found;
   fs::directory_iterator entry(path, error);
@@ -126,6 +127,12 @@ std::filesystem::path weights_file(const std::filesystem::path& path) {
                     "give one of them, such as " + std::min_element(found.begin(), found.end())->string());
   }
   return found[0];
+}
+
+// Text of a file, for the terminal: quoted and escaped where it could steer it.
+std::string printable(const std::string& text) {
+  const bool plain = std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  return plain ? text : quoted_for_message(text);
 }
 
 void add_inspect_ckpt(CLI::App& parent) {
@@ -149,9 +156,9 @@ void add_inspect_ckpt(CLI::App& parent) {
       return;
     }
     fmt::print("{}\n", file.string());
-    for (const auto& [key, value] : content.metadata) fmt::print("  {} = {}\n", key, value.size() > 200 ? value.substr(0, 200) + "..." : value);
+    for (const auto& [key, value] : content.metadata) fmt::print("  {} = {}\n", printable(key), printable(value.size() > 200 ? value.substr(0, 200) + "..." : value));
     for (const auto& tensor : tensors) {
-      fmt::print("  {:<60} {:<8} {}\n", tensor["name"].get<std::string>(), tensor["dtype"].get<std::string>(), tensor["shape"].get<std::string>());
+      fmt::print("  {:<60} {:<8} {}\n", printable(tensor["name"].get<std::string>()), tensor["dtype"].get<std::string>(), tensor["shape"].get<std::string>());
     }
     fmt::print("{} tensors, {} values\n", content.tensors.size(), values);
   });

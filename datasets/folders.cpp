@@ -40,6 +40,7 @@ Palette chosen_palette(const DataOptions& options, const LayoutDefaults& default
 void require_file(const fs::path& file, const std::string& hint) {
   std::error_code error;
   if (!fs::is_regular_file(file, error)) {
+    if (fs::is_directory(file, error)) throw IoError("this is a folder, not a file", file.string(), hint);
     throw IoError(error && error != std::errc::no_such_file_or_directory ? "the file cannot be read: " + error.message()
                                                                          : "the file does not exist",
                   file.string(), hint);

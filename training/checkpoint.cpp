@@ -236,11 +236,12 @@ Checkpoint load_checkpoint(const fs::path& folder) {
   return checkpoint;
 }
 
-fs::path checkpoint_model_file(const fs::path& folder) {
+fs::path checkpoint_weights_file(const fs::path& folder) {
   const Manifest manifest = read_manifest(folder);
-  const auto entry = part_of(folder, manifest, "model");
-  if (!entry) manifest.fail("it has no model");
-  return entry->first;
+  for (const char* part : {"ema", "model"}) {
+    if (const auto entry = part_of(folder, manifest, part)) return entry->first;
+  }
+  manifest.fail("it has no model");
 }
 
 ModelCard load_checkpoint_card(const fs::path& folder) { return card_from(read_manifest(folder)); }

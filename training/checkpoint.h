@@ -55,8 +55,8 @@ void save_checkpoint(const std::filesystem::path& folder, const Checkpoint& chec
 // Throws IoError, or DataError naming the file and the tensor: a manifest of another kind or version, missing, damaged or foreign tensors.
 Checkpoint load_checkpoint(const std::filesystem::path& folder);
 
-// The file of the model part, as the manifest names it.
-std::filesystem::path checkpoint_model_file(const std::filesystem::path& folder);
+// The file of the weights that count: the averaged ones where there are such, else the model.
+std::filesystem::path checkpoint_weights_file(const std::filesystem::path& folder);
 
 // The manifest alone.
 ModelCard load_checkpoint_card(const std::filesystem::path& folder);

@@ -33,16 +33,50 @@ std::string range_text(T low, T high, T unbounded) {
   return high >= unbounded ? fmt::format("{} or more", low) : fmt::format("{} to {}", low, high);
 }
 
+// Where a configuration comes from: a file, and settings of the command line.
+class Source {
+ public:
+  Source(const std::string& file, const std::vector<std::string>& settings) : file_(file), settings_(settings) {}
+  // For the error message: the setting that gave the key, or part of it, or the section it is in; else the file.
+  std::string of(const std::string& key) const {
+    const auto within = [](const std::string& inner, const std::string& outer) {
+      return inner.starts_with(outer) && (inner.size() == outer.size() || inner[outer.size()] == '.' || inner[outer.size()] == '[');
+    };
+    for (auto setting = settings_.rbegin(); setting != settings_.rend(); ++setting) {
+      const std::string set = with_brackets(setting->substr(0, setting->find('=')));
+      if (within(key, set) || (!key.empty() && within(set, key))) return "--set " + *setting;
+    }
+    return file_ + ": " + (key.empty() ? "the whole file" : key);
+  }
+
+ private:
+  // groups.0.lr_mult as groups[0].lr_mult
+  static std::string with_brackets(const std::string& setting) {
+    std::string key;
+    for (size_t begin = 0; begin <= setting.size();) {
+      const size_t dot = std::min(setting.find('.', begin), setting.size());
+      const std::string name = setting.substr(begin, dot - begin);
+      const bool index = !key.empty() && !name.empty() && name.find_first_not_of("0123456789") == std::string::npos;
+      key = index ? key + "[" + name + "]" : join(key, name);
+      begin = dot + 1;
+    }
+    return key;
+  }
+
+  const std::string& file_;
+  const std::vector<std::string>& settings_;
+};
+
 class Reader final : public Fields {
  public:
-  Reader(const json& object, std::string path, const std::string& source) : object_(object), path_(std::move(path)), source_(source) {
+  Reader(const json& object, std::string path, const Source& source) : object_(object), path_(std::move(path)), source_(source) {
     if (!object_.is_object()) fail(path_, object_, "an object { }");
   }
 
   void finish() const {
     for (const auto& [key, value] : object_.items()) {
       if (known_set_.count(key)) continue;
-      throw UsageError("there is no key '" + join(path_, key) + "'", source_, known_names_hint(key, known_));
+      throw UsageError("there is no key '" + join(path_, key) + "'", source_.of(join(path_, key)), known_names_hint(key, known_));
     }
   }
 
@@ -64,7 +98,7 @@ class Reader final : public Fields {
     if (!found->is_string()) fail(join(path_, key), *found, "text (in double quotes)");
     value = found->get<std::string>();
     if (choices.empty() || std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-    throw UsageError(join(path_, key) + " cannot be " + shown(*found), where(join(path_, key)), known_names_hint(value, choices));
+    throw UsageError(join(path_, key) + " cannot be " + shown(*found), source_.of(join(path_, key)), known_names_hint(value, choices));
   }
   void integers(const char* key, std::vector<int64_t>& values, int64_t low, int64_t high, size_t count) override {
     const json* found = find(key);
@@ -170,16 +204,15 @@ class Reader final : public Fields {
     fail(join(path_, key), value, count == 0 ? "a list of " + what : fmt::format("a list of {} {}", count, what));
   }
   std::string element(const char* key, size_t index) const { return join(path_, key) + "[" + std::to_string(index) + "]"; }
-  std::string where(const std::string& path) const { return source_ + ": " + (path.empty() ? "the whole file" : path); }
   [[noreturn]] void fail(const std::string& path, const json& value, const std::string& rule) const {
-    throw UsageError((path.empty() ? "a configuration" : path) + " must be " + rule + ", not " + shown(value), where(path),
+    throw UsageError((path.empty() ? "a configuration" : path) + " must be " + rule + ", not " + shown(value), source_.of(path),
                      "change the value in the file or with --set " + (path.empty() ? "KEY" : path.substr(0, path.find('['))) +
                          (path.find('[') == std::string::npos ? "=VALUE" : "=[...], the whole list"));
   }
 
   const json& object_;
   std::string path_;
-  const std::string& source_;
+  const Source& source_;
   std::vector<std::string> known_;
   std::set<std::string> known_set_;
 };
@@ -298,7 +331,8 @@ Config parse_config(const std::string& text, const std::string& name, const std:
   json root = parse_json(text, name, true);
   for (const std::string& setting : settings) apply_setting(root, setting);
   Config config;
-  Reader reader(root, "", name);
+  const Source source(name, settings);
+  Reader reader(root, "", source);
   visit_config(reader, config);
   reader.finish();
   return config;

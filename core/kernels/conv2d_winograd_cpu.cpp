@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "core/errors.h"
 #include "core/kernels/conv2d_tile.h"
 #include "core/parallel.h"
 
@@ -267,13 +268,16 @@ void run_deep(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool ba
   };
   std::shared_ptr<const Buffer<T>> kept;
   if (cache) {
-    kept = cache->get<Buffer<T>>(weight, -kM, [&] {
-      auto all = std::make_unique<Buffer<T>>(plan.blocks() * chunks * kFrequencies * filter_plane);
-      parallel_for(plan.blocks() * chunks, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) transform_chunk(i / chunks, i % chunks, all->data() + i * kFrequencies * filter_plane);
+    try {
+      kept = cache->get<Buffer<T>>(weight, -kM, [&] {
+        auto all = std::make_unique<Buffer<T>>(plan.blocks() * chunks * kFrequencies * filter_plane);
+        parallel_for(plan.blocks() * chunks, 1, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) transform_chunk(i / chunks, i % chunks, all->data() + i * kFrequencies * filter_plane);
+        });
+        return all;
       });
-      return all;
-    });
+    } catch (const OutOfMemoryError&) {  // then as without a cache
+    }
   }
   const Split pixels(tiles, kTileRows);
   parallel_for(plan.shares.total, 1, [&](int64_t begin, int64_t end) {

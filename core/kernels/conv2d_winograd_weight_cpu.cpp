@@ -62,19 +62,19 @@ void transform_gradient(const WinogradShape& shape, const T* grad_y, int64_t til
   }
 }
 
-// G^T sums G of a rectangle of channels to grad_weight [O,3,3,I]: `sums` is [frequency][out channel][in channel].
+// G^T sums G of a rectangle of channels to grad_weight [O,3,3,I]: `sums` is [frequency][out channel][in channel]. A filter's
+// gradient is collected first: storing each vector to its far row takes twice as long.
 template <class T, int kM>
 void transform_sums(const T* sums, int64_t plane, int64_t row, int64_t outs, int64_t ins, int64_t in_channels, T* to) {
   constexpr int kIn = Winograd<kM>::kIn;
+  T near[9][kInRange];
   for (int64_t k = 0; k < outs; ++k, sums += row, to += 9 * in_channels) {
     for (int64_t c = 0; c < ins; c += kLanes<T>) {
-      const int64_t valid = std::min<int64_t>(kLanes<T>, ins - c);
-      transform_square<kIn, 3, T>(
-          ReadColumns<T, kIn>{sums + c, kIn * plane, plane}, [](const Vector<T>* u, Vector<T>* w) { Winograd<kM>::filter_adjoint(u, w); },
-          [&](int i, const Vector<T>* row) {
-            for (int j = 0; j < 3; ++j) store_first(to + (i * 3 + j) * in_channels + c, row[j], valid);
-          });
+      transform_square<kIn, 3, T>(ReadColumns<T, kIn>{sums + c, kIn * plane, plane},
+                                  [](const Vector<T>* u, Vector<T>* w) { Winograd<kM>::filter_adjoint(u, w); },
+                                  WriteRows<T, 3>{near[0] + c, 3 * kInRange, kInRange});
     }
+    for (int64_t tap = 0; tap < 9; ++tap) std::copy_n(near[tap], ins, to + tap * in_channels);
   }
 }
 

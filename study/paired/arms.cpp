@@ -32,6 +32,9 @@ void check_name(const std::string& name, const char* option) {
   const bool plain = !name.empty() && name.size() <= 64 && name[0] != '.' &&
                      name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-") == std::string::npos;
   if (!plain) throw UsageError("'" + name + "' is no plain name", option, std::string("letters, digits, _ . + -; ") + kExample);
+  for (const char* file : {"study.json", "report.html"}) {
+    if (name == file) throw UsageError("'" + name + "' is a file of the study's folder, as an arm's folder would be", option, kExample);
+  }
 }
 
 ArmSpec parse_spec(const std::string& text, const char* option, const NameSettings& settings_of) {

@@ -179,6 +179,13 @@ TEST_CASE("inspect ckpt shows a checkpoint's weights", "[app]") {
     CHECK(result.output.starts_with(model + "\n"));
     CHECK(result.output.find("decode_head.conv_seg.weight") != std::string::npos);
   }
+  REQUIRE(equiscale("train " + set.config + " --out " + set.out + "_ema --set train.ema=0.5").status == 0);
+  std::filesystem::remove(set.out + "_ema/model.safetensors");
+  CHECK(equiscale("inspect ckpt " + set.out + "_ema").output.starts_with(set.out + "_ema/checkpoint/ema-"));  // what eval takes
+
+  const std::string odd = (run / "odd.safetensors").string();
+  write_safetensors(odd, {{"a\x1b[2Jb", Tensor::zeros({1})}});
+  CHECK(equiscale("inspect ckpt " + odd).output.find(R"("a\u001b[2Jb")") != std::string::npos);
   std::filesystem::remove(checkpoint / "manifest.json");
   check_error(equiscale("inspect ckpt " + checkpoint.string()), 3, "give one of them, such as " + (checkpoint / "0.safetensors").string());
   std::filesystem::create_symlink("loop", run / "loop");

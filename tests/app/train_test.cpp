@@ -131,8 +131,10 @@ TEST_CASE("fold writes a file that predicts the same, and refuses what it cannot
   CHECK(report["check"]["pictures"] == 2);
   CHECK(report["check"]["largest_difference"] < 1e-4);
   CHECK(equiscale("eval " + tiny.run("folded.safetensors") + " --limit 1").status == 0);
-  check_error(equiscale("fold " + tiny.run("folded.safetensors") + " --out x"), 2, "nothing to fold");
-  check_error(equiscale("fold " + tiny.run("none") + " --out x"), 3, "none");
+  check_error(equiscale("fold " + tiny.run("folded.safetensors") + " --out " + tiny.run("x.safetensors")), 2, "nothing to fold");
+  check_error(equiscale("fold " + tiny.run("none") + " --out " + tiny.run("x.safetensors")), 3, "none");
+  check_error(equiscale("fold " + tiny.run("run") + " --out " + tiny.config), 2, "tiny.json");
+  CHECK(read_file(tiny.config) == tiny_recipe());
 }
 
 TEST_CASE("a dry run checks everything and leaves nothing", "[app]") {
@@ -141,6 +143,8 @@ TEST_CASE("a dry run checks everything and leaves nothing", "[app]") {
   INFO(result.output);
   CHECK(result.status == 0);
   CHECK_FALSE(std::filesystem::exists(tiny.run("dry") + "/summary.json"));
+  CHECK(equiscale("train " + tiny.config + " --dry-run").status == 0);
+  check_error(equiscale("train " + tiny.config), 2, "--out");
 }
 
 TEST_CASE("--load-mode says how much of a weights file a backbone needs", "[app]") {
@@ -159,4 +163,10 @@ TEST_CASE("--load-mode says how much of a weights file a backbone needs", "[app]
   CHECK(result.status == 0);
   CHECK(result.output.find("part.safetensors: loaded 156/162, missing: conv_pw_13.weight; behind it") != std::string::npos);
   check_error(tiny.train("wrong", pretrained + " --load-mode loose"), 2, "load-mode");
+
+  // Who resumes has all weights in the checkpoint.
+  const std::string run = common + "--load-mode backbone --set model.backbone.pretrained=" + file;
+  REQUIRE(tiny.train("moved", run).status == 0);
+  std::filesystem::remove(file);
+  CHECK(tiny.train("moved", run + " --resume --set train.iterations=3").status == 0);
 }

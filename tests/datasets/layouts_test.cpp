@@ -131,6 +131,9 @@ TEST_CASE("what is wrong with a set of files is said by name", "[layouts]") {
   test::write_file(list, "a.png a_l.png\nb.png none.png\n");
   CHECK_THROWS_AS(make(), IoError);
   CHECK_THROWS_WITH(make(), Contains("none.png") && Contains("b.png"));
+  std::filesystem::create_directory(list.parent_path() / "folder.png");
+  test::write_file(list, "a.png a_l.png\nb.png folder.png\n");
+  CHECK_THROWS_WITH(make(), Contains("folder.png") && Contains("is a folder"));
   test::write_file(list, "a.png a_l.png\na.png b_l.png\n");
   CHECK_THROWS_WITH(make()->load(0), Contains("a_l.png") && Contains("label 200") && Contains("x 1, y 1") && Contains("0-1, 255"));
   CHECK_THROWS_AS(make()->load(0), DataError);

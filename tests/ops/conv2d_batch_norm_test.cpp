@@ -6,6 +6,7 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "conv2d_cases.h"
+#include "core/allocator.h"
 #include "core/errors.h"
 #include "core/parallel.h"
 #include "fused_conv2d_cases.h"
@@ -194,6 +195,21 @@ TEST_CASE("a cache of weights follows the weight, the algorithm and its cuts", "
       }
     }
   }
+}
+
+TEST_CASE("where transformed filters find no memory they are not kept", "[conv2d_batch_norm]") {
+  const InferenceNorm norm = make_norm(256, DType::kFloat32, true, true);
+  const Conv2dOptions options = conv2d_options(1, 1);
+  const Tensor x = random_tensor({1, 8, 8, 256}, 1, DType::kFloat32), weight = random_tensor({256, 3, 3, 256}, 2, DType::kFloat32);
+  const Tensor y = conv2d_batch_norm(x, weight, {}, options, norm);
+  allocator().release_cached();
+  WeightCache cache;
+  const size_t limit = allocator().limit();
+  allocator().set_limit(allocator().stats().active_bytes + (size_t{4} << 20));  // they are 9 MiB
+  const Tensor again = conv2d_batch_norm(x, weight, {}, options, norm, {}, &cache);
+  CHECK_THROWS_AS(allocator().allocate(size_t{9} << 20), OutOfMemoryError);
+  allocator().set_limit(limit);
+  CHECK(bit_equal(again, y));
 }
 
 TEST_CASE("a cache of weights follows groups and views of one memory", "[conv2d_batch_norm]") {

@@ -45,6 +45,7 @@ TEST_CASE("arms are modes of the equalizer, or names with settings", "[paired]")
   CHECK(arms[2].settings == std::vector<std::string>{"optimizer.lr=1e-4", "equalizer.mode=explicit"});
   CHECK(arms[3].settings == std::vector<std::string>{"decode_head.in_index=[0,1]", "a.b=\"x,y\""});
   CHECK_THROWS_WITH(parse_arms("off"), Contains("one arm"));
+  CHECK_THROWS_WITH(parse_arms("off,study.json:seed=1"), Contains("file of the study's folder"));
   CHECK_THROWS_WITH(parse_arms("off,off"), Contains("there twice"));
   for (const char* bad : {"", "off,", "off,../x:a=1", "off,.hidden:a=1", "off,a b:a=1"}) {
     CAPTURE(bad);

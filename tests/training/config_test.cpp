@@ -132,6 +132,25 @@ TEST_CASE("settings change keys before they are read", "[config]") {
   }
 }
 
+TEST_CASE("what is wrong with a setting is said of the setting, what is wrong with the file of the file", "[config]") {
+  const std::string text = R"({"train": {"iterations": 10}, "optimizer": {"groups": [{"pattern": "norm"}]}})";
+  const auto where = [](const std::string& file, const std::vector<std::string>& settings) -> std::string {
+    try {
+      parse(file, settings);
+    } catch (const UsageError& error) {
+      return error.where();
+    }
+    return "";
+  };
+  for (const std::string bad : {"train.iterations=many", "train.iteratoins=5", "optimzer.lr=1", "optimizer.groups.0.lr_mult=-1", "evaluate.mode=x", "pipeline.crop=[1, 2, 3]"}) {
+    CHECK(where(text, {"seed=1", bad, "train.batch_size=2"}) == "--set " + bad);
+  }
+  CHECK(where(text, {"train.iterations=5", "train.iterations=0"}) == "--set train.iterations=0");
+  CHECK(where(R"({"train": {"iterations": 0}})", {"train.batch_size=2"}) == "run.json: train.iterations");
+  CHECK(where(R"({"train": {"iteratoins": 1}})", {"train.iterations=2"}) == "run.json: train.iteratoins");
+  CHECK(where("[]", {}) == "run.json: the whole file");
+}
+
 TEST_CASE("the differences of two configurations are named", "[config]") {
   const Config a = parse("{}"), b = parse("{}", {"train.batch_size=3", "model.auxiliary_head.channels=4", "optimizer.groups=[{\"pattern\": \"norm\"}]"});
   const auto differences = config_differences(a, b);
