@@ -83,7 +83,7 @@ void add_demo(CLI::App& app) {
       config = parse_config(kDemoRecipe, "the built-in recipe", settings);
       fmt::print(log, "\n== scale equalizers: {} ==\n", arm);
       std::fflush(log);
-      const TrainResult result = train(config, {.out = out / arm, .resume = std::filesystem::exists(out / arm / "config.json"), .log = log});
+      const TrainResult result = train(config, {.out = out / arm, .resume = holds_run(out / arm), .log = log});
       if (!result.finished) throw CLI::RuntimeError(130);
       fmt::print(log, "report: {}\n", write_run_report(out / arm).string());
       miou.push_back(result.metrics.miou);

@@ -13,6 +13,7 @@
 #include "study/report/report.h"
 #include "study/snapshots/snapshots.h"
 #include "study/theory/study.h"
+#include "training/trainer.h"
 
 namespace eq::app {
 namespace {
@@ -32,7 +33,7 @@ std::string typed_command() {
 void check_folder(const std::filesystem::path& out, const std::string& kind) {
   const std::filesystem::path file = out / "study.json";
   if (out.empty()) return;
-  if (std::filesystem::exists(out / "config.json")) throw UsageError("the folder holds a training run", out.string(), "choose another --out");
+  if (holds_run(out)) throw UsageError("the folder holds a training run", out.string(), "choose another --out");
   if (!std::filesystem::exists(file)) return;
   std::string there;
   try {

@@ -42,6 +42,8 @@ void check_same_run(const std::string& began, const std::string& where, const Co
 
 }  // namespace
 
+bool holds_run(const fs::path& folder) { return fs::exists(folder / "config.json"); }
+
 void check_run_folder(const TrainRequest& request) {
   const fs::path& out = request.out;
   if (!request.resume) {

@@ -40,6 +40,9 @@ struct TrainResult {
 // holds a run, unless resuming; a configuration that does not belong to the checkpoint), DataError, IoError, NonFiniteError.
 TrainResult train(const Config& config, const TrainRequest& request);
 
+// A run began in this folder (it has a config.json): train() goes on there only by resuming.
+bool holds_run(const std::filesystem::path& folder);
+
 // The text of summary.json.
 std::string summary_json(const Config& config, const TrainResult& result, int64_t parameters);
 

@@ -234,7 +234,7 @@ template <class T, int kM>
 void run_wide(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool backward, const T* zeros, const T* bias, const Finish<T>& finish,
               WeightCache* cache, T* y) {
   const auto make = [&] { return all_filters(plan, weight, backward); };
-  const std::shared_ptr<const Buffer<T>> filters = cache ? cache->get<Buffer<T>>(weight, plan.key(), make) : make();
+  const auto filters = WeightCache::get<Buffer<T>>(cache, weight, plan.key(), make);
   parallel_for(plan.tiles.parts * plan.shares.parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) run_task(plan, x, filters->data(), zeros, bias, finish, y, task);
   });

@@ -26,6 +26,11 @@ class WeightCache {
     }
     return std::static_pointer_cast<const Value>(value_);
   }
+  // The same where there may be no cache: then made for this call.
+  template <class Value, class Make>
+  static std::shared_ptr<const Value> get(WeightCache* cache, const Tensor& weight, int64_t key, const Make& make) {
+    return cache ? cache->get<Value>(weight, key, make) : std::shared_ptr<const Value>(make());
+  }
   void clear() {
     const std::lock_guard lock(mutex_);
     value_.reset();

@@ -125,7 +125,7 @@ void Session::begin_seed(size_t seed) {
 // Whether the run came to its end.
 bool Session::train_one(const Job& job) {
   const fs::path folder = folder_of(job);
-  const bool resume = fs::exists(folder / "config.json");
+  const bool resume = holds_run(folder);
   make_folder(folder);
   const double cpu = cpu_seconds_now();
   const TrainResult result = train(arm_of(job).configs[job.seed], {.out = folder, .resume = resume, .log = nullptr});
@@ -186,7 +186,7 @@ PairedStudy Session::run() {
     if (i > 0 && job.seed != jobs_[i - 1].seed) begin_seed(job.seed);
     if (is_done(job)) continue;
     const std::string title = fmt::format("[{}/{}] {} seed {}", i + 1, jobs_.size(), arm_of(job).spec.name, study_.arms.seeds[job.seed]);
-    say(title + (fs::exists(folder_of(job) / "config.json") ? ": going on" : ": begins"));
+    say(title + (holds_run(folder_of(job)) ? ": going on" : ": begins"));
     if (StopSignals::requested()) break;
     try {
       if (!train_one(job)) break;

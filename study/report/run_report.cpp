@@ -9,6 +9,7 @@
 #include "study/report/report.h"
 #include "study/report/run_sections.h"
 #include "study/report/ticks.h"
+#include "training/trainer.h"
 
 namespace eq {
 namespace report {
@@ -83,7 +84,7 @@ std::filesystem::path write_run_report(const std::filesystem::path& folder) {
 
 std::filesystem::path write_report(const std::filesystem::path& folder) {
   if (std::filesystem::exists(folder / "study.json")) return write_study_report(folder);
-  if (std::filesystem::exists(folder / "config.json")) return write_run_report(folder);
+  if (holds_run(folder)) return write_run_report(folder);
   throw IoError("this folder holds neither a run (config.json) nor a study (study.json)", folder.string(),
                 "give the folder that --out of `equiscale train` or of a study has named");
 }

@@ -125,7 +125,7 @@ bool train_and_record(const SnapshotRequest& request) {
       std::vector<std::string> settings = settings_of(request, head, arm);
       settings.push_back("train.iterations=" + std::to_string(request.iterations));
       settings.push_back("probes.every=" + std::to_string(request.every));
-      const bool resume = std::filesystem::exists(out / "config.json");
+      const bool resume = holds_run(out);
       if (request.log != nullptr) fmt::print(request.log, "training {} for {} iterations{}\n", out.string(), request.iterations, resume ? ": going on" : "");
       if (!train(load_config(request.config, settings), {.out = out, .resume = resume, .log = nullptr}).finished) return false;
       write_run_report(out);
