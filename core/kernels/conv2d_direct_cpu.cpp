@@ -295,8 +295,8 @@ void run_jobs(std::vector<Job<T>>& jobs, const T* x, const Tensor& weight, const
         });
     return all;
   };
-  const auto key = [&] { return -16 - jobs[0].c.groups; };  // Winograd's are above -16
-  const std::shared_ptr<const Buffer<T>> packed = WeightCache::get<Buffer<T>>(cache, weight, key(), make);
+  const int64_t key = jobs.empty() ? 0 : -16 - jobs[0].c.groups;  // Winograd's are above -16
+  const auto packed = WeightCache::get<Buffer<T>>(cache, weight, key, make);
   for_all(
       jobs, [](const Job<T>& job) { return job.tasks(); },
       [&](const Job<T>& job, int64_t task) { run_task(job, x, packed->data() + job.packed_at, bias, finish, task); });
