@@ -12,8 +12,8 @@ namespace {
 // rectangles, which leave more of an L2 cache of 1 MiB free, lose more by transforming everything more often.
 constexpr int64_t kOutRange = 64, kInRange = 64;
 constexpr int64_t kTiles = 28;   // of a part
-constexpr int64_t kStretch = 9;  // parts
-constexpr int64_t kTasks = 16;  // wanted; beyond what the rectangles give, by partial sums
+constexpr int64_t kStretch = 9;  // parts that are read twice in a row
+constexpr int64_t kTasks = 16;   // wanted; beyond what the rectangles give, by partial sums
 
 template <class T, int kM>
 struct Plan {
@@ -63,7 +63,7 @@ void transform_gradient(const WinogradShape& shape, const T* grad_y, int64_t til
 }
 
 // G^T sums G of a rectangle of channels to grad_weight [O,3,3,I]: `sums` is [frequency][out channel][in channel]. A filter's
-// gradient is collected first: storing each vector to its far row takes twice as long.
+// gradient is collected first: with each vector stored to its far row, whole gradients of 512 x 512 channels took 5 to 10 % longer.
 template <class T, int kM>
 void transform_sums(const T* sums, int64_t plane, int64_t row, int64_t outs, int64_t ins, int64_t in_channels, T* to) {
   constexpr int kIn = Winograd<kM>::kIn;
