@@ -262,7 +262,8 @@ train() {
   return $failed
 }
 
-# All four tools at once (behind the demo on the CPU, which is to end in the same time), over what step `tests` ran in under a second, without training (cuBLAS and cuDNN many times over), shortest first.
+# All four tools at once, over what step `tests` ran in under a second, without training (cuBLAS and cuDNN many times over), shortest first.
+# They stand back for the demo on the CPU, which is to end in the same time.
 # racecheck and initcheck leave out what tests cuBLAS and cuDNN: they report races inside those libraries' kernels, and do not see the
 # stores of bulk copies, which those use.
 sanitizer() {

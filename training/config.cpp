@@ -33,6 +33,17 @@ std::string range_text(T low, T high, T unbounded) {
   return high >= unbounded ? fmt::format("{} or more", low) : fmt::format("{} to {}", low, high);
 }
 
+// The names of a setting's key, which dots join: at least one, perhaps empty ones.
+std::vector<std::string> names_in(const std::string& key) {
+  std::vector<std::string> names;
+  for (size_t begin = 0; begin <= key.size();) {
+    const size_t dot = std::min(key.find('.', begin), key.size());
+    names.push_back(key.substr(begin, dot - begin));
+    begin = dot + 1;
+  }
+  return names;
+}
+
 // Where a configuration comes from: a file, and settings of the command line.
 class Source {
  public:
@@ -53,12 +64,9 @@ class Source {
   // groups.0.lr_mult as groups[0].lr_mult
   static std::string with_brackets(const std::string& setting) {
     std::string key;
-    for (size_t begin = 0; begin <= setting.size();) {
-      const size_t dot = std::min(setting.find('.', begin), setting.size());
-      const std::string name = setting.substr(begin, dot - begin);
-      const bool index = !key.empty() && !name.empty() && name.find_first_not_of("0123456789") == std::string::npos;
+    for (const std::string& name : names_in(setting)) {
+      const bool index = !key.empty() && name.find_first_not_of("0123456789") == std::string::npos;
       key = index ? key + "[" + name + "]" : join(key, name);
-      begin = dot + 1;
     }
     return key;
   }
@@ -284,11 +292,8 @@ void apply_setting(json& root, const std::string& setting) {
   }
   const std::string path = setting.substr(0, equals);
   json* at = &root;
-  size_t begin = 0, depth = 0;
-  while (begin <= path.size()) {
-    const size_t dot = std::min(path.find('.', begin), path.size());
-    const std::string key = path.substr(begin, dot - begin);
-    begin = dot + 1;
+  size_t depth = 0;
+  for (const std::string& key : names_in(path)) {
     if (key.empty() || ++depth > size_t(limits::kJsonDepth)) {
       throw UsageError("\"" + path + "\" is not a key", "--set " + setting, "keys are names joined by single dots");
     }

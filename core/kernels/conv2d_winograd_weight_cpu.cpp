@@ -17,7 +17,6 @@ constexpr int64_t kTasks = 16;   // wanted; beyond what the rectangles give, by 
 
 template <class T, int kM>
 struct Plan {
-  static constexpr int kFrequencies = Winograd<kM>::kIn * Winograd<kM>::kIn;
   WinogradShape shape;
   Split outs, ins, tiles;  // ranges of channels, of output channels and of vectors of input channels; blocks of tiles
   int64_t chunks;
