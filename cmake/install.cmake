@@ -4,6 +4,9 @@ include(CMakePackageConfigHelpers)
 
 install(TARGETS equiscale EXPORT equiscale_targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET equiscale_app)
+  # The command finds cuBLAS and cuDNN where the linker found them (a Python package's folder, say), installed or not; and, with one path for
+  # both, CMake has nothing to make room for: its room is an empty path, which the loader reads as the working directory.
+  set_target_properties(equiscale_app PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON BUILD_WITH_INSTALL_RPATH ON)
   install(TARGETS equiscale_app RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 install(DIRECTORY core autograd layers models datasets training study DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/equiscale
