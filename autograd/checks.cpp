@@ -2,11 +2,15 @@
 
 namespace eq::check {
 
-void floating(const char* op, Argument argument) {
+void defined(const char* op, Argument argument) {
   set_current_operator(op);
   if (!argument.tensor.defined()) {
     throw UsageError(std::string(op) + ": " + argument.name + " has no value", op, "pass a defined tensor");
   }
+}
+
+void floating(const char* op, Argument argument) {
+  defined(op, argument);
   if (!is_floating(argument.tensor.dtype())) {
     throw DTypeError(std::string(op) + ": " + argument.name + " must be float32 or float64, it is " + describe(argument.tensor),
                      op, "convert it first: x.to(DType::kFloat32)");

@@ -18,6 +18,7 @@ struct Argument {
 void alike(const char* op, std::initializer_list<Argument> arguments);
 // The same for what accompanies `x`: parameters and statistics, which are float32 beside bfloat16 values.
 void parameters(const char* op, Argument x, std::initializer_list<Argument> arguments);
+void defined(const char* op, Argument argument);
 void floating(const char* op, Argument argument);
 void rank(const char* op, Argument argument, int rank);
 void rank_at_least(const char* op, Argument argument, int rank);

@@ -109,6 +109,11 @@ Tensor conv2d_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bi
 Tensor fused_conv2d_batch_norm(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const FuseLevelsOptions& levels,
                                const Conv2dOptions& conv, const InferenceNorm& norm);
 
+// Squares of size x size pixels as rows, [N*rows*columns, size*size, C], for attention within them: of the image padded with zeros to whole
+// windows and rolled by -shift. join_windows is the inverse, `image` its shape. Any element type (core/kernels/windows.h).
+Tensor split_windows(const Tensor& image, int64_t size, int64_t shift);
+Tensor join_windows(const Tensor& windows, const Shape& image, int64_t size, int64_t shift);
+
 // --- normalisation over [..., C]; gamma and beta [C] or undefined ---
 // Training mode uses and updates the batch statistics (see BatchNormOptions); activation relu is fused on request.
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tensor& running_mean, Tensor& running_var,

@@ -16,10 +16,6 @@ Conv2dOptions kernel_options(const Conv2dLayerOptions& layer) {
 
 std::string number(int64_t value) { return std::to_string(value); }
 
-Tensor in_type_of(const Tensor& x, const Tensor& parameter) {
-  return parameter.defined() && x.dtype() == DType::kBFloat16 ? cast(parameter, x.dtype()) : parameter;
-}
-
 // Before and after an axis, so that its output has ceil(in / stride) places.
 std::pair<int64_t, int64_t> same_padding(int64_t in, int64_t kernel, int64_t stride, int64_t dilation) {
   const int64_t out = (in + stride - 1) / stride;
@@ -28,6 +24,10 @@ std::pair<int64_t, int64_t> same_padding(int64_t in, int64_t kernel, int64_t str
 }
 
 }  // namespace
+
+Tensor in_type_of(const Tensor& x, const Tensor& parameter) {
+  return parameter.defined() && x.dtype() == DType::kBFloat16 ? cast(parameter, x.dtype()) : parameter;
+}
 
 Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options)
     : options_(kernel_options(options)), same_(options.same) {
@@ -55,7 +55,6 @@ Conv2dOptions Conv2d::options_for(const FuseLevelsOptions& levels) const {
   return options_for(levels.out_h + 2 * levels.pad_h, levels.out_w + 2 * levels.pad_w);
 }
 
-// Parameters are float32; beside bfloat16 features they are cast for the product.
 Tensor Conv2d::forward(const Tensor& x) {
   if (is_training()) cache_.clear();
   return conv2d(x, in_type_of(x, weight_), in_type_of(x, bias_), options_for(x));
@@ -158,11 +157,16 @@ Tensor Upsample::forward(const Tensor& x) {
 
 Tensor Dropout::forward(const Tensor& x) {
   if (!is_training() || p_ == 0) return x;
-  return kind_ == Kind::kChannel ? channel_dropout(x, p_, seed_, stream_) : dropout(x, p_, seed_, stream_);
+  if (kind_ == Kind::kChannel) return channel_dropout(x, p_, seed_, stream_);
+  if (kind_ == Kind::kElement) return dropout(x, p_, seed_, stream_);
+  std::vector<int64_t> samples(size_t(x.rank()), 1);
+  samples[0] = x.size(0);
+  return mul(x, dropout(Tensor::full(Shape(samples), 1, x.dtype(), x.device()), p_, seed_, stream_));
 }
 
 std::string Dropout::description() const {
-  return std::string(kind_ == Kind::kChannel ? "channel dropout " : "dropout ") + std::to_string(p_).substr(0, 4);
+  const char* kinds[] = {"dropout ", "channel dropout ", "drop path "};
+  return kinds[int(kind_)] + std::to_string(p_).substr(0, 4);
 }
 
 namespace {

@@ -11,6 +11,9 @@
 
 namespace eq {
 
+// A parameter, which may be undefined, for a product with x: parameters are float32, and beside bfloat16 features they are cast.
+Tensor in_type_of(const Tensor& x, const Tensor& parameter);
+
 struct Conv2dLayerOptions {
   int64_t kernel_size = 1;
   int64_t stride = 1;
@@ -56,6 +59,8 @@ class Linear : public Layer {
   Tensor forward(const Tensor& x) override;
   int64_t macs(const Tensor& input, const Tensor& output) const override;
   std::string description() const override;
+  const Tensor& weight() const { return weight_; }
+  const Tensor& bias() const { return bias_; }
 
  private:
   Tensor weight_, bias_;
@@ -162,10 +167,11 @@ class Upsample : public Layer {
   bool align_corners_;
 };
 
-// Zeroes elements (or whole channels) with probability p in training. The mask is a pure function of (seed, stream).
+// Zeroes elements, whole channels or whole samples (stochastic depth, Huang et al. 2016: "drop path") with probability p in training and
+// scales the others by 1 / (1 - p). The mask is a pure function of (seed, stream).
 class Dropout : public Layer {
  public:
-  enum class Kind { kElement, kChannel };
+  enum class Kind { kElement, kChannel, kSample };
   explicit Dropout(double p, Kind kind = Kind::kElement) : p_(p), kind_(kind) {}
   Tensor forward(const Tensor& x) override;
   std::string description() const override;

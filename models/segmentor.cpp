@@ -5,9 +5,11 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/nearest.h"
+#include "models/backbones/convnext.h"
 #include "models/backbones/hrnet.h"
 #include "models/backbones/mobilenet_v1.h"
 #include "models/backbones/resnet.h"
+#include "models/backbones/swin.h"
 #include "models/heads/aspp_head.h"
 #include "models/heads/fcn_head.h"
 #include "models/heads/psp_head.h"
@@ -30,6 +32,8 @@ const BackboneEntry kBackbones[] = {
     {"resnet", make_backbone<ResNet>},
     {"mobilenet_v1", make_backbone<MobileNetV1>},
     {"hrnet", make_backbone<HRNet>},
+    {"swin", make_backbone<SwinTransformer>},
+    {"convnext", make_backbone<ConvNeXt>},
 };
 
 struct HeadEntry {
@@ -61,11 +65,11 @@ const auto& find(const Table& table, const std::string& name, const char* key) {
 }  // namespace
 
 std::string backbone_name(const BackboneOptions& options) {
-  if (options.type == "mobilenet_v1") {
-    std::string multiplier = std::to_string(options.multiplier);
-    return options.type + "_" + multiplier.substr(0, std::max(multiplier.find_last_not_of('0') + 1, size_t{3}));
-  }
-  return options.type + (options.type == "hrnet" ? "_" + options.variant : std::to_string(options.depth));
+  if (options.type == "resnet") return options.type + std::to_string(options.depth);
+  std::string name = options.type, multiplier = std::to_string(options.multiplier);
+  if (!options.variant.empty()) name += "_" + options.variant;
+  if (options.multiplier == 1 && options.type != "mobilenet_v1") return name;
+  return name + "_" + multiplier.substr(0, std::max(multiplier.find_last_not_of('0') + 1, size_t{3}));
 }
 
 EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options) {

@@ -192,6 +192,13 @@ def shape(file):
     for top, bottom, left, right, value in ((1, 2, 3, 0, 0.0), (0, 1, 1, 1, -2.5), (-1, 2, 0, -2, 0.5)):
         add("pad2d", f"{top}_{bottom}_{left}_{right}", lambda x: nhwc(F.pad(nchw(x), (left, right, top, bottom), value=value)),
             {"top": top, "bottom": bottom, "left": left, "right": right, "value": value}, (2, 4, 5, 3))
+    for size, shift, h, w in ((2, 0, 4, 6), (3, 1, 6, 3), (4, 3, 5, 7)):
+        def split(x):
+            x = torch.roll(F.pad(x, (0, 0, 0, -w % size, 0, -h % size)), (-shift, -shift), (1, 2))
+            n, rows, columns, c = x.shape
+            return x.reshape(n, rows // size, size, columns // size, size, c).transpose(2, 3).reshape(-1, size * size, c)
+
+        add("split_windows", f"{size}_{shift}", split, {"size": size, "shift": shift}, (2, h, w, 3))
 
 
 def matmul(file):

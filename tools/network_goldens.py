@@ -18,6 +18,10 @@ def head(kind, channels, **more):
     return dict({"type": kind, "channels": channels, "dropout": 0.0}, **more)
 
 
+def staged(kind, multiplier, **more):
+    return dict({"type": kind, "multiplier": multiplier}, **more)
+
+
 def mobilenet(multiplier, output_stride=32):
     return {"type": "mobilenet_v1", "multiplier": multiplier, "output_stride": output_stride}
 
@@ -34,6 +38,9 @@ NETWORKS = {
     "upernet_mobilenet": {"backbone": mobilenet(0.25), "decode_head": head("uper", 12), "auxiliary_head": AUXILIARY},
     "fcn_hrnet_w18_small": {"backbone": {"type": "hrnet", "variant": "w18_small"},
                             "decode_head": head("fcn", 270, num_convs=1, kernel_size=1, concat_input=False, **RESIZE_CONCAT)},
+    "upernet_swin": {"backbone": staged("swin", 0.0625), "decode_head": head("uper", 12), "auxiliary_head": AUXILIARY},
+    "fcn_swin_base": {"backbone": staged("swin", 0.0625, variant="base"), "decode_head": head("fcn", 8, num_convs=1, **RESIZE_CONCAT)},
+    "upernet_convnext": {"backbone": staged("convnext", 0.0625), "decode_head": head("uper", 12), "auxiliary_head": AUXILIARY},
     "fcn_resize_concat": {"backbone": {"depth": 18, "width": 4},
                           "decode_head": head("fcn", 8, num_convs=2, in_index=[1, 2, 3], **RESIZE_CONCAT)},
 }
@@ -53,9 +60,9 @@ def hashed(name, shape):
 
 
 def initial_value(name, tensor):
-    """He-uniform filters, norms away from the identity: weights that make every parameter matter."""
+    """He-uniform filters and products, norms away from the identity: weights that make every parameter matter."""
     u = hashed(name, tensor.shape)
-    if tensor.dim() == 4:
+    if tensor.dim() == 4 or (tensor.dim() == 2 and name.endswith("weight")):
         return (2 * u - 1) * (6 / tensor[0].numel()) ** 0.5
     if name.endswith("weight") or name.endswith("running_var"):
         return 0.5 + u

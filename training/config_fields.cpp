@@ -170,6 +170,7 @@ void visit_model(Fields& f, ModelOptions& o) {
     b.integer("width", o.backbone.width, 1, 4096);
     b.number("multiplier", o.backbone.multiplier, 1e-3, 16);
     b.text("variant", o.backbone.variant);
+    b.number("drop_path", o.backbone.drop_path, 0, 0.999);
     b.small("output_stride", o.backbone.output_stride, 1, 64);
     b.text("pretrained", o.backbone.pretrained);
     b.text("load_mode", o.backbone.load_mode, {"strict", "backbone"});

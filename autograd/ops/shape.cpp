@@ -9,10 +9,6 @@
 namespace eq {
 namespace {
 
-void check_defined(const char* op, const Tensor& x) {
-  if (!x.defined()) throw UsageError(std::string(op) + ": x has no value", op, "pass a defined tensor");
-}
-
 struct ReshapeBackward final : Node {
   explicit ReshapeBackward(const Shape& shape) : Node("reshape"), shape_(shape) {}
   TensorList backward(const TensorList& grads) override { return {grads[0].alias(shape_)}; }
@@ -46,7 +42,7 @@ std::string list(const std::vector<int64_t>& values) {
 }  // namespace
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
-  check_defined("reshape", x);
+  check::defined("reshape", {"x", x});
   check::that(shape.numel() == x.numel(), "reshape", to_string(x.shape()) + " does not fit into " + to_string(shape),
               "the number of elements must stay the same");
   Tensor y = x.alias(shape);
@@ -55,7 +51,7 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
 }
 
 Tensor reshape(const Tensor& x, const std::vector<int64_t>& extents) {
-  check_defined("reshape", x);
+  check::defined("reshape", {"x", x});
   std::vector<int64_t> complete = extents;
   const auto open = std::find(complete.begin(), complete.end(), -1);
   if (open != complete.end()) {
@@ -72,7 +68,7 @@ Tensor reshape(const Tensor& x, const std::vector<int64_t>& extents) {
 }
 
 Tensor permute(const Tensor& x, const std::vector<int>& axes) {
-  check_defined("permute", x);
+  check::defined("permute", {"x", x});
   const AxisMask named = axes.empty() ? 0 : axis_mask("permute", x.shape(), axes);
   check::that(named == axis_mask("permute", x.shape(), {}) || (axes.empty() && x.rank() == 0), "permute",
               std::to_string(axes.size()) + " axes are named for " + to_string(x.shape()), "name each axis once");
@@ -85,7 +81,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& axes) {
 }
 
 Tensor transpose(const Tensor& x, int axis_a, int axis_b) {
-  check_defined("transpose", x);
+  check::defined("transpose", {"x", x});
   axis_mask("transpose", x.shape(), {axis_a});
   axis_mask("transpose", x.shape(), {axis_b});
   std::vector<int> axes(x.rank());
@@ -95,7 +91,7 @@ Tensor transpose(const Tensor& x, int axis_a, int axis_b) {
 }
 
 Tensor expand(const Tensor& x, const Shape& shape) {
-  check_defined("expand", x);
+  check::defined("expand", {"x", x});
   check::that(broadcast_shapes(x.shape(), shape, "expand") == shape, "expand",
               to_string(x.shape()) + " does not broadcast to " + to_string(shape),
               "extents must be equal, or 1 in x, counted from the last axis");

@@ -26,7 +26,7 @@ struct SliceBackward final : Node {
 }  // namespace
 
 Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
-  if (!x.defined()) throw UsageError("slice: x has no value", kOp, "pass a defined tensor");
+  check::defined(kOp, {"x", x});
   check::rank_at_least(kOp, {"x", x}, 1);
   axis = x.shape().normalized(axis);
   if (begin < 0 || end < begin || end > x.size(axis)) {

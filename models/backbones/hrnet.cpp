@@ -88,7 +88,7 @@ std::vector<Tensor> HRModule::forward(std::vector<Tensor> branches) {
 }
 
 HRNet::HRNet(const BackboneOptions& options) {
-  const Variant& variant = variant_of(options.variant);
+  const Variant& variant = variant_of(options.variant.empty() ? "w18_small" : options.variant);
   const Conv2dLayerOptions halve{.kernel_size = 3, .stride = 2, .padding = 1, .bias = false};
   stem_.push_back(&register_module<Conv2d>("conv1", 3, kStemChannels, halve));
   stem_.push_back(&register_module<BatchNorm2d>("bn1", kStemChannels, BatchNorm2dOptions{.relu = true}));

@@ -2,6 +2,7 @@
 #include "cuda/parity.h"
 #include "ops/pad2d_cases.h"
 #include "ops/shape_cases.h"
+#include "ops/windows_cases.h"
 
 using namespace eq;
 using namespace eq::test;
@@ -109,6 +110,21 @@ TEST_CASE("cuda: pad2d", "[cuda][pad2d]") {
           std::to_string(k.h) + " x " + std::to_string(k.w) + " x " + std::to_string(channels),
           [&](const std::vector<Tensor>& in) { return pad2d(in[0], k.top, k.bottom, k.left, k.right, k.value); },
           {{random_tensor({k.n, k.h, k.w, channels}, 1)}}, kExact);
+    }
+  }
+}
+
+TEST_CASE("cuda: windows", "[cuda][windows]") {
+  EQ_NEED_CUDA();
+  for (const cases::WindowCase& k : cases::kWindows) {
+    for (const int64_t channels : {k.c, int64_t{8}}) {
+      const Shape image{k.n, k.h, k.w, channels};
+      const std::string name = to_string(image) + ", windows of " + std::to_string(k.size) + " shifted by " + std::to_string(k.shift);
+      const ParityFunction split = [&](const std::vector<Tensor>& in) { return split_windows(in[0], k.size, k.shift); };
+      const ParityFunction join = [&](const std::vector<Tensor>& in) { return join_windows(in[0], image, k.size, k.shift); };
+      check_parity("split " + name, split, {{random_tensor(image, 1)}}, kExact);
+      check_parity("join " + name, join, {{split_windows(random_tensor(image, 1), k.size, k.shift)}}, kExact);
+      check_bytes(split, {bytes(image, 5)});
     }
   }
 }

@@ -37,7 +37,7 @@ bool ends_with(const std::string& name, const std::string& end) { return name.en
 Tensor initial_value(const std::string& name, const Shape& shape) {
   const Tensor u = hashed(name, shape);
   Tensor value;
-  if (shape.rank() == 4) {
+  if (shape.rank() == 4 || (shape.rank() == 2 && ends_with(name, "weight"))) {
     value = (2.0 * u - 1.0) * std::sqrt(6.0 / double(u.numel() / shape[0]));
   } else if (name.find(".equalizers.") != std::string::npos) {
     value = 0.3 + 0.5 * u;
@@ -153,7 +153,7 @@ void check_pass(const Golden& golden, EncoderDecoder& model, const std::string& 
 
 TEST_CASE("golden: heads and backbones against PyTorch", "[models][golden]") {
   for (const char* name : {"psp_resnet18_d8", "aspp_resnet18_d16", "sep_aspp_mobilenet_d8", "sep_aspp_without_c1", "upernet_mobilenet",
-                           "fcn_hrnet_w18_small", "fcn_resize_concat"}) {
+                           "fcn_hrnet_w18_small", "fcn_resize_concat", "upernet_swin", "fcn_swin_base", "upernet_convnext"}) {
     INFO(name);
     const Golden golden(name);
     auto model = build(golden.options);

@@ -189,6 +189,7 @@ TEST_CASE("golden: operators on shapes", "[golden]") {
     const json& o = c.options;
     return pad2d(c("x"), o["top"], o["bottom"], o["left"], o["right"], o["value"]);
   });
+  check_golden("shape", "split_windows", [](Case& c) { return split_windows(c("x"), c.options["size"], c.options["shift"]); });
 }
 
 TEST_CASE("golden: matmul", "[golden]") {
@@ -297,7 +298,7 @@ TEST_CASE("golden: every case of every operator's file is one that a test runs",
       {"unary", {"neg", "exp", "log", "sqrt", "rsqrt", "square", "abs", "sin", "cos", "tanh", "sigmoid", "softplus", "relu",
                  "relu6", "gelu", "silu", "hardswish", "reciprocal", "leaky_relu", "clamp", "pow", "add_scalar", "mul_scalar"}},
       {"reduce", {"sum", "mean", "var", "max", "argmax"}},
-      {"shape", {"reshape", "permute", "transpose", "expand", "slice", "concat", "pad2d"}},
+      {"shape", {"reshape", "permute", "transpose", "expand", "slice", "concat", "pad2d", "split_windows"}},
       {"pool2d", {"max", "avg", "adaptive"}},
       {"resize", {"bilinear", "nearest"}},
       {"layer_and_group_norm", {"layer", "group"}},

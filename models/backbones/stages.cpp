@@ -1,0 +1,35 @@
+#include "models/backbones/stages.h"
+
+#include <cmath>
+#include <numeric>
+
+#include "core/nearest.h"
+
+namespace eq {
+
+StagePlan plan_stages(std::span<const StageVariant> variants, const BackboneOptions& options, int64_t unit) {
+  const StageVariant* variant = options.variant.empty() ? &variants.front() : nullptr;
+  std::vector<std::string> known;
+  for (const StageVariant& v : variants) {
+    if (v.name == options.variant) variant = &v;
+    known.push_back(v.name);
+  }
+  if (!variant) {
+    throw UsageError("there is no " + options.type + " '" + options.variant + "'", "model.backbone.variant", known_names_hint(options.variant, known));
+  }
+  const int64_t first = std::llround(double(variant->channels) * options.multiplier);
+  if (first < unit || first % unit != 0) {
+    throw UsageError("the multiplier leaves the first stage " + std::to_string(first) + " channels", "model.backbone.multiplier",
+                     "the product with " + std::to_string(variant->channels) + " must be a positive multiple of " + std::to_string(unit));
+  }
+  StagePlan plan{variant->blocks, {}, {}};
+  const int last = std::accumulate(plan.blocks.begin(), plan.blocks.end(), 0) - 1;
+  int block = 0;
+  for (int stage = 0; stage < 4; ++stage) {
+    plan.channels.push_back(first << stage);
+    for (int i = 0; i < plan.blocks[stage]; ++i) plan.drop_path[stage].push_back(options.drop_path * block++ / last);
+  }
+  return plan;
+}
+
+}  // namespace eq

@@ -1,0 +1,40 @@
+#pragma once
+// What Swin and ConvNeXt share: four stages of a published variant, stochastic depth, and the initial weights.
+
+#include <array>
+#include <span>
+#include <vector>
+
+#include "autograd/node.h"
+#include "layers/layers.h"
+#include "models/segmentor.h"
+
+namespace eq {
+
+struct StageVariant {
+  const char* name;
+  int64_t channels;  // of the first stage; each one behind it has twice as many
+  std::array<int, 4> blocks;
+};
+
+struct StagePlan {
+  std::array<int, 4> blocks;
+  std::vector<int64_t> channels;
+  std::array<std::vector<double>, 4> drop_path;  // of each block: evenly from 0 at the network's first one to the option at its last
+};
+
+// By options.variant, the first one if that is empty, and options.multiplier. Throws UsageError for an unknown variant and for channels that are
+// no positive multiple of `unit`.
+StagePlan plan_stages(std::span<const StageVariant> variants, const BackboneOptions& options, int64_t unit);
+
+// Starts a layer with weights from N(0, 0.02) and bias 0. (The published code cuts that normal at a hundred deviations.)
+template <class L>
+L& small_weights(L& layer) {
+  const NoGradGuard no_grad;
+  Tensor weight = layer.weight(), bias = layer.bias();
+  init::normal_(weight, 0, 0.02);
+  if (bias.defined()) bias.fill_(0);
+  return layer;
+}
+
+}  // namespace eq
