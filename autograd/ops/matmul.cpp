@@ -47,7 +47,10 @@ struct LinearBackward final : Node {
     const Tensor &x = x_.get(), &weight = weight_.get();
     const Tensor grad = as_rows(grads[0]);
     TensorList result(3);
-    if (needs(0)) result[0] = product(grad, false, weight, false, {}).alias(x.shape());
+    if (needs(0)) {
+      result[0] = Tensor::empty(x.shape(), x.dtype(), x.device());
+      EQ_RUN(x.device(), linear_backward_input(grad, weight, result[0]));
+    }
     if (needs(1)) result[1] = product(grad, true, as_rows(x), false, {});
     if (needs(2)) result[2] = sum_to(grad, {weight.size(0)});
     return result;

@@ -39,6 +39,7 @@ EQ_KERNELS(
 void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, Tensor& y);
 // x [M, I], weight [O, I], bias [O] or undefined, y [M, O]; any shapes with these element counts and last axes.
 void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y);
+void linear_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x);
 )
 
 namespace cpu {

@@ -4,6 +4,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <Eigen/Core>
 
+#include "core/kernels/conv2d.h"
 #include "core/kernels/elementwise.h"
 #include "core/parallel.h"
 
@@ -103,6 +104,13 @@ void products(const T* a, bool ta, const T* b, bool tb, const T* bias, T* c, con
   }
 }
 
+// With enough rows the 1x1 convolution of them, which is the same sum, is faster than Eigen's product: in multiply-adds a second 10 to 60 %
+// forward, 10 to 50 % backward. It rearranges the weight, which fewer rows do not repay.
+constexpr int64_t kConvolutionRows = 64, kConvolutionRowsBackward = 512;
+
+Tensor as_image(const Tensor& x, int64_t rows) { return x.alias({1, rows, 1, x.numel() / rows}); }
+Tensor as_filters(const Tensor& weight) { return weight.alias({weight.size(0), 1, 1, weight.size(1)}); }
+
 }  // namespace
 
 void fix_product_blocking() {
@@ -139,9 +147,25 @@ void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b
 void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y) {
   const int64_t in = weight.size(1), out = weight.size(0);
   const int64_t rows = out == 0 ? 0 : y.numel() / out;
+  if (rows >= kConvolutionRows && in > 0) {
+    Tensor image = as_image(y, rows);
+    return conv2d_forward(as_image(x, rows), as_filters(weight), bias, image, Conv2dOptions());
+  }
   dispatch_floating(y.dtype(), "linear", [&]<typename T>() {
     products<T>(x.data<T>(), false, weight.data<T>(), true, bias.defined() ? bias.data<T>() : nullptr, y.data<T>(),
                 {{0, 0}}, rows, out, in, y);
+  });
+}
+
+void linear_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x) {
+  const int64_t in = weight.size(1), out = weight.size(0);
+  const int64_t rows = in == 0 ? 0 : grad_x.numel() / in;
+  if (rows >= kConvolutionRowsBackward && out > 0) {
+    Tensor image = as_image(grad_x, rows);
+    return conv2d_backward_input(as_image(grad_y, rows), as_filters(weight), image, Conv2dOptions());
+  }
+  dispatch_floating(grad_x.dtype(), "linear", [&]<typename T>() {
+    products<T>(grad_y.data<T>(), false, weight.data<T>(), false, nullptr, grad_x.data<T>(), {{0, 0}}, rows, in, out, grad_x);
   });
 }
 

@@ -54,4 +54,9 @@ void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y
   gemm({.m = y.numel() / out, .n = out, .k = in, .transpose_b = true, .accumulate = bias.defined()}, x, weight, y);
 }
 
+void linear_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x) {
+  if (grad_x.numel() == 0) return;
+  gemm({.m = grad_x.numel() / weight.size(1), .n = weight.size(1), .k = weight.size(0)}, grad_y, weight, grad_x);
+}
+
 }  // namespace eq::cuda

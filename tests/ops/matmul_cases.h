@@ -42,7 +42,7 @@ struct LinearCase {
 
 inline const LinearCase kLinearCases[] = {
     {{4, 3}, 5, true}, {{2, 3, 6}, 4, true}, {{2, 2, 3, 5}, 7, false}, {{6}, 3, true},
-    {{1, 1}, 1, true}, {{0, 3}, 2, true},    {{3, 0}, 2, true},
+    {{1, 1}, 1, true}, {{0, 3}, 2, true},    {{3, 0}, 2, true}, {{3, 30, 7}, 6, true}, {{2, 260, 9}, 5, true}, {{70, 33}, 20, false},
 };
 
 }  // namespace eq::cases
