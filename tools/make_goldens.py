@@ -2,16 +2,17 @@
 
     python3 tools/make_goldens.py [--out tests/golden] [--shared ../shared/data] [NAME ...]
 
-Needs torch and numpy (and, for --shared, Pillow and safetensors); the tests that read the files need neither. Every random number comes from a seed made of the case's
-name, so a run rewrites the same files (up to the last bits of another PyTorch version).
+Needs torch and numpy (for --shared also Pillow and safetensors, for other libraries' networks timm and torchvision); the tests that read the files need
+none of them. Every random number comes from a seed made of the case's name, so a run rewrites the same files (up to the last bits of another PyTorch version).
 
 Operators: keys "<case>.<tensor>", metadata "<case>" a JSON object of options. Tensors are in the engine's layout (images
 [N,H,W,C], filters [O,kh,kw,I]): the inputs, "output", "grad_output", and "grad_<input>" for every differentiable input.
 Inputs are multiples of 1/1024, so float32 holds them exactly and the same file tests both precisions.
-Whole models: model_goldens.py, network_goldens.py.
+Whole models: model_goldens.py, network_goldens.py; other libraries' networks: published_goldens.py.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import zlib
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from model_goldens import MODELS, model_goldens, save
 from network_goldens import NETWORKS, WEIGHTS, network_goldens, picture_goldens
+from published_goldens import PUBLISHED, published_goldens
 
 torch.set_num_threads(1)  # sums in one order
 
@@ -454,7 +456,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", default=os.path.join(os.path.dirname(__file__), "..", "tests", "golden"))
     parser.add_argument("--shared", default="", help="the folder of real data, for " + ", ".join(WEIGHTS) + "; left out without it")
-    everything = [*OPERATORS, *MODELS, *NETWORKS, *WEIGHTS]
+    everything = [*OPERATORS, *MODELS, *NETWORKS, *WEIGHTS, *PUBLISHED]
     parser.add_argument("names", nargs="*", help="all when empty: " + ", ".join(everything))
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(everything)
@@ -475,6 +477,12 @@ def main():
     for name in WEIGHTS:
         if arguments.shared and (not arguments.names or name in arguments.names):
             picture_goldens(name, arguments.out, arguments.shared)
+    installed = importlib.util.find_spec("timm") is not None
+    for name in PUBLISHED:
+        if name in arguments.names or (not arguments.names and installed):
+            published_goldens(name, arguments.out)
+    if not arguments.names and not installed:
+        print("timm is not installed; left out: " + ", ".join(PUBLISHED))
 
 
 if __name__ == "__main__":

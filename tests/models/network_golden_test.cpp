@@ -5,6 +5,7 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/safetensors.h"
+#include "hashed_weights.h"
 #include "models/segmentor.h"
 #include "support.h"
 #include "training/config.h"
@@ -16,38 +17,6 @@ namespace {
 
 constexpr int64_t kBatch = 3, kHeight = 72, kWidth = 40, kClasses = 5;
 constexpr double kAuxWeight = 0.4;
-
-// Uniform in [0, 1): splitmix64 of the FNV-1a hash of the name and the element's index.
-Tensor hashed(const std::string& name, const Shape& shape) {
-  uint64_t seed = 0xCBF29CE484222325;
-  for (const char c : name) seed = (seed ^ uint8_t(c)) * 0x100000001B3;
-  Tensor values = Tensor::empty(shape, DType::kFloat64);
-  for (int64_t i = 0; i < values.numel(); ++i) {
-    uint64_t z = seed + uint64_t(i + 1) * 0x9E3779B97F4A7C15;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    values.data<double>()[i] = double((z ^ (z >> 31)) >> 11) * 0x1p-53;
-  }
-  return values;
-}
-
-bool ends_with(const std::string& name, const std::string& end) { return name.ends_with(end); }
-
-// `shape` is the file's, [O,I,kh,kw] of a filter.
-Tensor initial_value(const std::string& name, const Shape& shape) {
-  const Tensor u = hashed(name, shape);
-  Tensor value;
-  if (shape.rank() == 4 || (shape.rank() == 2 && ends_with(name, "weight"))) {
-    value = (2.0 * u - 1.0) * std::sqrt(6.0 / double(u.numel() / shape[0]));
-  } else if (name.find(".equalizers.") != std::string::npos) {
-    value = 0.3 + 0.5 * u;
-  } else if (ends_with(name, "weight") || ends_with(name, "running_var")) {
-    value = 0.5 + u;
-  } else {
-    value = 0.2 * (u - 0.5);
-  }
-  return value.to(DType::kFloat32);
-}
 
 Tensor to_nhwc(const Tensor& x) { return permute(x, {0, 2, 3, 1}); }
 
@@ -143,7 +112,7 @@ void check_pass(const Golden& golden, EncoderDecoder& model, const std::string& 
     gradients[parameter.name] = gradient.defined() && parameter.layout == FileLayout::kConvWeight ? permute(gradient, {0, 3, 1, 2}) : gradient;
   }
   for (const auto& buffer : model.named_buffers()) {
-    if (ends_with(buffer.name, "running_mean") || ends_with(buffer.name, "running_var")) buffers[buffer.name] = buffer.tensor;
+    if (buffer.name.ends_with("running_mean") || buffer.name.ends_with("running_var")) buffers[buffer.name] = buffer.tensor;
   }
   check_digests(gradients, expected("grad_digests"), 1e-6);
   check_digests(buffers, expected("buffer_digests"), 1e-9);
