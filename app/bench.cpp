@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "datasets/dataset.h"
 #include "training/train_step.h"
 
 namespace eq::app {
@@ -73,20 +74,20 @@ void add_bench(CLI::App& app) {
   command->add_option("--steps", options->steps, "Timed repetitions, after one to warm up")->capture_default_str()->check(CLI::Range(1, 100000));
   command->add_option("--size", options->size, "Side of the square pictures in pixels")->capture_default_str()->check(CLI::Range(32, 4096));
   command->add_option("--batch", options->batch, "Pictures per step")->capture_default_str()->check(CLI::Range(1, 1024));
-  command->add_option("--classes", options->classes, "Number of classes (default: as many as there are class names or weights, else 11)")->check(CLI::Range(2, 255));
+  command->add_option("--classes", options->classes, "Number of classes (default: the data set's, if the configuration tells, else 11)")->check(CLI::Range(2, 255));
   command->add_flag("--no-train", options->no_train, "Time inference only");
   command->add_flag("--no-inference", options->no_inference, "Time training only");
   command->add_option("--json", options->json, "Write the measurements to this file");
   command->callback([options] {
     options->machine.apply();
     Config config = options->config.load();
-    const size_t known = std::max(config.data.classes.size(), config.train.class_weights.size());
-    const int64_t classes = options->classes > 0 ? options->classes : known > 0 ? int64_t(known) : 11;
+    const int64_t known = std::max(class_count(config.data), int64_t(config.train.class_weights.size()));
+    const int64_t classes = options->classes > 0 ? options->classes : known > 0 ? known : 11;
     config.model.num_classes = classes;
     config.train.accumulate = 1;
     config.train.iterations = std::max<int64_t>(config.train.iterations, options->steps + 1);
     InitRandom random(uint64_t(config.seed));
-    EncoderDecoder model(config.model);
+    EncoderDecoder model(without_pretrained(config.model));
     const Batch batch = noise_batch(options->batch, options->size, classes);
     std::vector<double> train_seconds, inference_seconds;
     if (!options->no_train) {

@@ -72,9 +72,10 @@ void add_summary(CLI::App& app) {
   command->callback([=] {
     machine->apply();
     Config config = config_options->load();
-    config.model.num_classes = make_dataset(config.data, "train")->num_classes();
+    config.model.num_classes = class_count(config.data);
+    if (config.model.num_classes == 0) config.model.num_classes = make_dataset(config.data, "train")->num_classes();
     InitRandom random(config.seed);
-    EncoderDecoder model(config.model);
+    EncoderDecoder model(without_pretrained(config.model));
     const auto [height, width] = config.pipeline.crop.value_or(std::array<int64_t, 2>{512, 512});
     const std::vector<Row> rows = trace(model, height, width);
     // The optimizer's state is there from the first step on; what is more with more pictures is what they take.

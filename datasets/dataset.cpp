@@ -15,13 +15,14 @@ namespace {
 
 struct Entry {
   const char* name;
+  int64_t classes;  // 0: the options say it
   std::unique_ptr<Dataset> (*make)(const DataOptions&, const std::string& split);
 };
 
 // Every data set has one line here.
 constexpr Entry kDatasets[] = {
-    {"shapes", make_shapes},   {"folders", make_folders}, {"camvid", make_camvid},
-    {"voc2012", make_voc2012}, {"ade20k", make_ade20k},   {"cityscapes", make_cityscapes},
+    {"shapes", 8, make_shapes},     {"folders", 0, make_folders},  {"camvid", 11, make_camvid},
+    {"voc2012", 21, make_voc2012}, {"ade20k", 150, make_ade20k}, {"cityscapes", 19, make_cityscapes},
 };
 
 }  // namespace
@@ -41,6 +42,14 @@ std::vector<std::string> dataset_names() {
   std::vector<std::string> names;
   for (const Entry& entry : kDatasets) names.emplace_back(entry.name);
   return names;
+}
+
+int64_t class_count(const DataOptions& options) {
+  if (!options.classes.empty()) return int64_t(options.classes.size());
+  for (const Entry& entry : kDatasets) {
+    if (options.type == entry.name) return entry.classes;
+  }
+  return 0;
 }
 
 std::unique_ptr<Dataset> make_dataset(const DataOptions& options, const std::string& split) {

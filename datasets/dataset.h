@@ -63,6 +63,9 @@ class Dataset {
 // The names make_dataset knows: the values of data.type.
 std::vector<std::string> dataset_names();
 
+// Without a look at files; 0 if it needs one.
+int64_t class_count(const DataOptions& options);
+
 // Throws UsageError (options that make no sense, unknown type or split) and IoError or DataError naming the file
 // (missing folder, empty or malformed list, image without label).
 std::unique_ptr<Dataset> make_dataset(const DataOptions& options, const std::string& split);

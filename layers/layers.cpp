@@ -165,6 +165,7 @@ Tensor Dropout::forward(const Tensor& x) {
 }
 
 std::string Dropout::description() const {
+  if (p_ == 0) return "";
   const char* kinds[] = {"dropout ", "channel dropout ", "drop path "};
   return kinds[int(kind_)] + std::to_string(p_).substr(0, 4);
 }

@@ -46,4 +46,10 @@ struct ModelOptions {
   EqualizerOptions equalizer;
 };
 
+// For a network whose weights come from elsewhere, or do not matter.
+inline ModelOptions without_pretrained(ModelOptions options) {
+  options.backbone.pretrained.clear();
+  return options;
+}
+
 }  // namespace eq

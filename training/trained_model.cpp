@@ -34,11 +34,9 @@ TrainedModel build(ModelCard card, const TensorMap& state, const std::string& so
   TrainedModel trained;
   trained.config = parse_config(card.config, source, settings);
   trained.config.model.num_classes = int64_t(card.class_names.size());
-  ModelOptions options = trained.config.model;
-  options.backbone.pretrained.clear();  // all weights come from the file
   {
     InitRandom random(0);
-    trained.model = std::make_unique<EncoderDecoder>(options);
+    trained.model = std::make_unique<EncoderDecoder>(without_pretrained(trained.config.model));
   }
   load_weights(*trained.model, state, source);
   trained.model->eval();

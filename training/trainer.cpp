@@ -77,9 +77,7 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
   if (config_.evaluate.mode == "slide") slide_windows(1, 1, config_.evaluate);  // refuses gaps now, not after training
   {
     InitRandom random{uint64_t(config_.seed)};
-    ModelOptions options = config_.model;
-    if (checkpoint_) options.backbone.pretrained.clear();  // all weights come from the checkpoint
-    model_ = std::make_unique<EncoderDecoder>(options);
+    model_ = std::make_unique<EncoderDecoder>(checkpoint_ ? without_pretrained(config_.model) : config_.model);
   }
   step_ = std::make_unique<TrainStep>(*model_, config_);
   if (config_.data.checks && !checkpoint_) {
