@@ -10,6 +10,7 @@
 #include "models/backbones/mobilenet_v1.h"
 #include "models/backbones/resnet.h"
 #include "models/backbones/swin.h"
+#include "models/backbones/twins.h"
 #include "models/heads/aspp_head.h"
 #include "models/heads/fcn_head.h"
 #include "models/heads/psp_head.h"
@@ -34,6 +35,7 @@ const BackboneEntry kBackbones[] = {
     {"hrnet", make_backbone<HRNet>},
     {"swin", make_backbone<SwinTransformer>},
     {"convnext", make_backbone<ConvNeXt>},
+    {"twins", make_backbone<Twins>},
 };
 
 struct HeadEntry {

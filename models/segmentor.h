@@ -23,7 +23,7 @@ class Head : public Module {
   virtual Tensor forward(const std::vector<Tensor>& levels) = 0;
 };
 
-// For messages: "resnet50", "mobilenet_v1_0.25", "hrnet_w18", "swin_tiny".
+// For messages: "resnet50", "mobilenet_v1_0.25", "hrnet_w18", "swin_tiny", "twins_svt_small".
 std::string backbone_name(const BackboneOptions& options);
 
 struct SegmentorOutput {

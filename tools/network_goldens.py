@@ -41,6 +41,8 @@ NETWORKS = {
     "upernet_swin": {"backbone": staged("swin", 0.0625), "decode_head": head("uper", 12), "auxiliary_head": AUXILIARY},
     "fcn_swin_base": {"backbone": staged("swin", 0.0625, variant="base"), "decode_head": head("fcn", 8, num_convs=1, **RESIZE_CONCAT)},
     "upernet_convnext": {"backbone": staged("convnext", 0.0625), "decode_head": head("uper", 12), "auxiliary_head": AUXILIARY},
+    "upernet_twins_svt": {"backbone": staged("twins", 0.0625), "decode_head": head("uper", 12), "auxiliary_head": AUXILIARY},
+    "fcn_twins_pcpvt": {"backbone": staged("twins", 0.0625, variant="pcpvt_small"), "decode_head": head("fcn", 8, num_convs=1, **RESIZE_CONCAT)},
     "fcn_resize_concat": {"backbone": {"depth": 18, "width": 4},
                           "decode_head": head("fcn", 8, num_convs=2, in_index=[1, 2, 3], **RESIZE_CONCAT)},
 }

@@ -15,6 +15,9 @@ from recipes import classes_of, read_recipe
 from torch_backbones import HRNet, MobileNetV1, ResNet, resize
 from torch_stages import ConvNeXt, SwinTransformer, start_small
 from torch_heads import HEADS, levels_read
+from torch_twins import Twins
+
+STAGED = {"swin": SwinTransformer, "convnext": ConvNeXt, "twins": Twins}
 
 
 class EncoderDecoder(nn.Module):
@@ -37,9 +40,8 @@ class EncoderDecoder(nn.Module):
         kind = o.get("type", "resnet")
         if kind == "hrnet":
             return HRNet(o.get("variant", "w18_small"))
-        if kind in ("swin", "convnext"):
-            backbone = SwinTransformer if kind == "swin" else ConvNeXt
-            return backbone(o.get("variant"), o.get("multiplier", 1), o.get("drop_path", 0))
+        if kind in STAGED:
+            return STAGED[kind](o.get("variant"), o.get("multiplier", 1), o.get("drop_path", 0))
         if kind == "mobilenet_v1":
             return MobileNetV1(o.get("multiplier", 1), o.get("output_stride", 32))
         return ResNet(o.get("depth", 18), o.get("stem", "v1c"), o.get("width", 64), o.get("output_stride", 32))
@@ -59,6 +61,8 @@ class EncoderDecoder(nn.Module):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if isinstance(self.backbone, (ConvNeXt, SwinTransformer)):
             start_small(self.backbone)
+        elif isinstance(self.backbone, Twins):
+            self.backbone.reset_parameters()
 
     def forward(self, images):
         levels = self.backbone(images)

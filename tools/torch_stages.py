@@ -145,9 +145,9 @@ class ShiftWindowMSA(nn.Module):
 
 
 class FFN(nn.Module):
-    def __init__(self, channels):
+    def __init__(self, channels, hidden):
         super().__init__()
-        self.layers = nn.Sequential(nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU()), nn.Linear(4 * channels, channels))
+        self.layers = nn.Sequential(nn.Sequential(nn.Linear(channels, hidden), nn.GELU()), nn.Linear(hidden, channels))
 
     def forward(self, x):
         return self.layers(x)
@@ -159,7 +159,7 @@ class SwinBlock(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.attn = ShiftWindowMSA(channels, heads, shift)
         self.norm2 = nn.LayerNorm(channels)
-        self.ffn = FFN(channels)
+        self.ffn = FFN(channels, 4 * channels)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x):
@@ -181,13 +181,16 @@ class PatchMerging(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    def __init__(self, channels):
+    """[N, C, H, W] -> [N, H / size, W / size, channels], rounded up."""
+
+    def __init__(self, in_channels, channels, size):
         super().__init__()
-        self.projection = nn.Conv2d(3, channels, 4, 4)
+        self.size = size
+        self.projection = nn.Conv2d(in_channels, channels, size, size)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x):
-        return self.norm(self.projection(pad_to(x, 4, 2)).permute(0, 2, 3, 1))
+        return self.norm(self.projection(pad_to(x, self.size, 2)).permute(0, 2, 3, 1))
 
 
 class SwinTransformer(nn.Module):
@@ -197,7 +200,7 @@ class SwinTransformer(nn.Module):
         super().__init__()
         self.level_channels, blocks = stages_of(self.variants, variant or "tiny", multiplier)
         heads = 4 if variant == "base" else 3
-        self.patch_embed = PatchEmbed(self.level_channels[0])
+        self.patch_embed = PatchEmbed(3, self.level_channels[0], 4)
         self.stages = nn.ModuleList()
         for i, rates in enumerate(drop_paths(blocks, drop_path)):
             stage = nn.Module()

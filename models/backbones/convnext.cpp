@@ -25,7 +25,7 @@ Tensor ConvNeXtBlock::forward(const Tensor& x) {
 }
 
 ConvNeXt::ConvNeXt(const BackboneOptions& options) {
-  const StagePlan plan = plan_stages(kVariants, options, 1);
+  const StagePlan plan = plan_stages(kVariants, options);
   level_channels_ = plan.channels;
   auto& downsample = register_module<ModuleList<Sequential>>("downsample_layers");
   auto& stages = register_module<ModuleList<Sequential>>("stages");

@@ -1,5 +1,5 @@
 #pragma once
-// What Swin and ConvNeXt share: four stages of a published variant, stochastic depth, and the initial weights.
+// What Swin, Twins and ConvNeXt share: four stages of a published variant, stochastic depth, and the initial weights.
 
 #include <array>
 #include <span>
@@ -13,19 +13,21 @@ namespace eq {
 
 struct StageVariant {
   const char* name;
-  int64_t channels;  // of the first stage; each one behind it has twice as many
+  int64_t channels;  // of the first stage
   std::array<int, 4> blocks;
+  int64_t heads = 1;                             // of attention in the first stage
+  std::array<int64_t, 4> widths = {1, 2, 4, 8};  // how many times the first stage's channels and heads a stage has
 };
 
 struct StagePlan {
   std::array<int, 4> blocks;
-  std::vector<int64_t> channels;
+  std::vector<int64_t> channels, heads;
   std::array<std::vector<double>, 4> drop_path;  // of each block: evenly from 0 at the network's first one to the option at its last
 };
 
-// By options.variant, the first one if that is empty, and options.multiplier. Throws UsageError for an unknown variant and for channels that are
-// no positive multiple of `unit`.
-StagePlan plan_stages(std::span<const StageVariant> variants, const BackboneOptions& options, int64_t unit);
+// By options.variant, the first one if that is empty, and options.multiplier. Throws UsageError for an unknown variant and for a multiplier that
+// does not leave each head a whole number of channels.
+StagePlan plan_stages(std::span<const StageVariant> variants, const BackboneOptions& options);
 
 // Starts a layer with weights from N(0, 0.02) and bias 0. (The published code cuts that normal at a hundred deviations.)
 template <class L>

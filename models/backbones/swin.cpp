@@ -1,21 +1,13 @@
 #include "models/backbones/swin.h"
 
-#include <cmath>
-
 #include "core/kernels/windows.h"
 #include "models/backbones/stages.h"
 
 namespace eq {
 namespace {
 
-constexpr StageVariant kVariants[] = {{"tiny", 96, {2, 2, 6, 2}}, {"small", 96, {2, 2, 18, 2}}, {"base", 128, {2, 2, 18, 2}}};
+constexpr StageVariant kVariants[] = {{"tiny", 96, {2, 2, 6, 2}, 3}, {"small", 96, {2, 2, 18, 2}, 3}, {"base", 128, {2, 2, 18, 2}, 4}};
 constexpr int64_t kShift = WindowConstants::kSize / 2, kPatch = 4;
-
-// Zeros at the bottom and right, up to whole multiples of `unit`.
-Tensor pad_to(const Tensor& x, int64_t unit) {
-  const int64_t bottom = (unit - x.size(1) % unit) % unit, right = (unit - x.size(2) % unit) % unit;
-  return bottom == 0 && right == 0 ? x : pad2d(x, 0, bottom, 0, right);
-}
 
 // Modules whose only use is their name.
 class Container : public Module {
@@ -78,20 +70,10 @@ WindowAttention::WindowAttention(int64_t channels, int64_t heads, int64_t shift,
     : heads_(heads), shift_(shift), constants_(constants), w_msa_(register_module<Projections>("w_msa", channels, heads)) {}
 
 Tensor WindowAttention::forward(const Tensor& x) {
-  const Tensor windows = split_windows(x, WindowConstants::kSize, shift_);
-  const int64_t count = windows.size(0), cells = WindowConstants::kCells, channels = x.size(3), depth = channels / heads_;
-  const Tensor qkv = permute(reshape(w_msa_.qkv(windows), {count, cells, 3, heads_, depth}), {2, 0, 3, 1, 4});
-  const auto part = [&](int64_t i) { return reshape(slice(qkv, 0, i, i + 1), {count, heads_, cells, depth}); };
-  const Tensor query = mul(part(0), 1 / std::sqrt(double(depth))), key = part(1), value = part(2);
-
+  const std::vector<Tensor> qkv = split_heads(w_msa_.qkv(split_windows(x, WindowConstants::kSize, shift_)), 3, heads_);
   const Tensor bias = permute(matmul(constants_.picks(x), in_type_of(x, w_msa_.table)), {1, 0});  // [heads, cells * cells]
-  Tensor scores = add(matmul(query, transpose(key, 2, 3)), reshape(bias, {1, heads_, cells, cells}));
-  if (shift_ > 0) {
-    const Tensor& mask = constants_.mask(x, x.shape(), shift_);
-    scores = add(reshape(scores, {x.size(0), mask.size(0), heads_, cells, cells}), mask);
-    scores = reshape(scores, {count, heads_, cells, cells});
-  }
-  const Tensor mixed = reshape(permute(matmul(softmax(scores), value), {0, 2, 1, 3}), {count, cells, channels});
+  const Tensor mixed = attention(qkv[0], qkv[1], qkv[2], reshape(bias, {1, heads_, WindowConstants::kCells, WindowConstants::kCells}),
+                                 shift_ > 0 ? constants_.mask(x, x.shape(), shift_) : Tensor());
   return join_windows(w_msa_.proj(mixed), x.shape(), WindowConstants::kSize, shift_);
 }
 
@@ -101,24 +83,6 @@ int64_t WindowAttention::macs(const Tensor& input, const Tensor&) const {
 
 std::string WindowAttention::description() const {
   return "attention in windows, " + std::to_string(heads_) + " heads" + (shift_ > 0 ? ", shifted" : "");
-}
-
-SwinBlock::SwinBlock(int64_t channels, int64_t heads, int64_t shift, double drop_path, WindowConstants& constants)
-    : norm1_(register_module<LayerNorm>("norm1", channels)),
-      attn_(register_module<WindowAttention>("attn", channels, heads, shift, constants)),
-      norm2_(register_module<LayerNorm>("norm2", channels)),
-      ffn_(&register_module<Container>("ffn").register_module<Sequential>("layers")),
-      path1_(register_module<Dropout>("attn_path", drop_path, Dropout::Kind::kSample)),
-      path2_(register_module<Dropout>("ffn_path", drop_path, Dropout::Kind::kSample)) {
-  auto& first = ffn_->append<Sequential>();
-  small_weights(first.append<Linear>(channels, 4 * channels));
-  first.append<Activation>(gelu, "GELU");
-  small_weights(ffn_->append<Linear>(4 * channels, channels));
-}
-
-Tensor SwinBlock::forward(const Tensor& x) {
-  const Tensor attended = add(x, path1_(attn_(norm1_(x))));
-  return add(attended, path2_((*ffn_)(norm2_(attended))));
 }
 
 PatchMerging::PatchMerging(int64_t channels)
@@ -134,19 +98,17 @@ Tensor PatchMerging::forward(const Tensor& x) {
 }
 
 SwinTransformer::SwinTransformer(const BackboneOptions& options) {
-  const int64_t first_heads = options.variant == "base" ? 4 : 3;
-  const StagePlan plan = plan_stages(kVariants, options, first_heads);
+  const StagePlan plan = plan_stages(kVariants, options);
   level_channels_ = plan.channels;
-  auto& patch_embed = register_module<Container>("patch_embed");
-  projection_ = &small_weights(patch_embed.register_module<Conv2d>("projection", 3, plan.channels[0], Conv2dLayerOptions{.kernel_size = kPatch, .stride = kPatch}));
-  patch_norm_ = &patch_embed.register_module<LayerNorm>("norm", plan.channels[0]);
+  patch_embed_ = &register_module<PatchEmbed>("patch_embed", 3, plan.channels[0], kPatch);
+  small_weights(patch_embed_->projection());
   auto& stages = register_module<ModuleList<Container>>("stages");
   for (int i = 0; i < 4; ++i) {
-    const int64_t channels = plan.channels[i], heads = first_heads << i;
+    const int64_t channels = plan.channels[i];
     Container& stage = stages.append();
     auto& blocks = stage.register_module<Sequential>("blocks");
     for (int block = 0; block < plan.blocks[i]; ++block) {
-      blocks.append<SwinBlock>(channels, heads, block % 2 * kShift, plan.drop_path[i][block], constants_);
+      blocks.append<TransformerBlock<WindowAttention>>(channels, 4 * channels, plan.drop_path[i][block], plan.heads[i], block % 2 * kShift, constants_);
     }
     stages_.push_back({&blocks, i < 3 ? &stage.register_module<PatchMerging>("downsample", channels) : nullptr, nullptr});
   }
@@ -154,7 +116,7 @@ SwinTransformer::SwinTransformer(const BackboneOptions& options) {
 }
 
 std::vector<Tensor> SwinTransformer::forward(const Tensor& images) {
-  Tensor x = (*patch_norm_)((*projection_)(pad_to(images, kPatch)));
+  Tensor x = (*patch_embed_)(images);
   std::vector<Tensor> levels;
   for (const Stage& stage : stages_) {
     x = (*stage.blocks)(x);

@@ -4,6 +4,7 @@
 // between stages, and a fresh layer norm on each of the four levels, "norm<i>". Pictures, maps and windows that do not fit are padded with
 // zeros at the bottom and right; windows are never smaller.
 
+#include "models/backbones/transformer.h"
 #include "models/segmentor.h"
 
 namespace eq {
@@ -46,21 +47,6 @@ class WindowAttention : public Layer {
   Projections& w_msa_;
 };
 
-// x + path(attn(norm1(x))), then x + path(ffn(norm2(x))).
-class SwinBlock : public Layer {
- public:
-  SwinBlock(int64_t channels, int64_t heads, int64_t shift, double drop_path, WindowConstants& constants);
-  Tensor forward(const Tensor& x) override;
-
- private:
-  LayerNorm& norm1_;
-  WindowAttention& attn_;
-  LayerNorm& norm2_;
-  Sequential* ffn_;
-  Dropout& path1_;
-  Dropout& path2_;
-};
-
 // Squares of 2x2 pixels as one pixel of 4 C channels, normed and reduced to 2 C. The 4 C are in the order of torch.nn.Unfold: the pixels of
 // a channel are neighbours.
 class PatchMerging : public Layer {
@@ -87,8 +73,7 @@ class SwinTransformer : public Backbone {
     LayerNorm* norm;
   };
   WindowConstants constants_;
-  Conv2d* projection_;
-  LayerNorm* patch_norm_;
+  PatchEmbed* patch_embed_;
   std::vector<Stage> stages_;
   std::vector<int64_t> level_channels_;
 };

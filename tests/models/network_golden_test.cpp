@@ -122,7 +122,8 @@ void check_pass(const Golden& golden, EncoderDecoder& model, const std::string& 
 
 TEST_CASE("golden: heads and backbones against PyTorch", "[models][golden]") {
   for (const char* name : {"psp_resnet18_d8", "aspp_resnet18_d16", "sep_aspp_mobilenet_d8", "sep_aspp_without_c1", "upernet_mobilenet",
-                           "fcn_hrnet_w18_small", "fcn_resize_concat", "upernet_swin", "fcn_swin_base", "upernet_convnext"}) {
+                           "fcn_hrnet_w18_small", "fcn_resize_concat", "upernet_swin", "fcn_swin_base", "upernet_convnext",
+                           "upernet_twins_svt", "fcn_twins_pcpvt"}) {
     INFO(name);
     const Golden golden(name);
     auto model = build(golden.options);
