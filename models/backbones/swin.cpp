@@ -7,7 +7,11 @@ namespace eq {
 namespace {
 
 constexpr StageVariant kVariants[] = {{"tiny", 96, {2, 2, 6, 2}, 3}, {"small", 96, {2, 2, 18, 2}, 3}, {"base", 128, {2, 2, 18, 2}, 4}};
-constexpr int64_t kShift = WindowConstants::kSize / 2, kPatch = 4;
+constexpr int64_t kPatch = 4;
+
+constexpr size_t kMostMasks = 16;  // four stages of four picture sizes
+
+bool fits(const Tensor& kept, const Tensor& like) { return kept.defined() && kept.dtype() == like.dtype() && kept.device() == like.device(); }
 
 // Modules whose only use is their name.
 class Container : public Module {
@@ -29,18 +33,23 @@ Tensor WindowConstants::offsets() {
 }
 
 const Tensor& WindowConstants::picks(const Tensor& like) {
-  if (picks_.defined() && picks_.dtype() == like.dtype() && picks_.device() == like.device()) return picks_;
+  if (fits(picks_, like)) return picks_;
   const Tensor offset = offsets();
   Tensor picks = Tensor::zeros({kCells * kCells, kOffsets});
   for (int64_t i = 0; i < kCells * kCells; ++i) picks.data<float>()[i * kOffsets + offset.data<int64_t>()[i]] = 1;
   return picks_ = picks.to(like.dtype()).to(like.device());
 }
 
-const Tensor& WindowConstants::mask(const Tensor& like, const Shape& image, int64_t shift) {
-  const WindowGrid grid(image, kSize, shift);
-  if (mask_.defined() && mask_h_ == grid.h.count && mask_w_ == grid.w.count && mask_.dtype() == like.dtype() && mask_.device() == like.device()) return mask_;
-  // Of the padded image rolled by -shift, the last `shift` rows were the first ones, and the rest of the last windows was not next to them.
-  const auto region = [&](const WindowAxis& axis, int64_t cell) { return cell < axis.cells() - kSize ? 0 : cell < axis.cells() - shift ? 1 : 2; };
+const Tensor& WindowConstants::mask(const Tensor& like, const Shape& image) {
+  const WindowGrid grid(image, kSize, kShift);
+  Tensor& kept = masks_[{grid.h.count, grid.w.count}];
+  if (fits(kept, like)) return kept;
+  if (masks_.size() > kMostMasks) {
+    masks_.clear();
+    return mask(like, image);
+  }
+  // Of the padded image rolled by -kShift, the last kShift rows were the first ones, and the rest of the last windows was not next to them.
+  const auto region = [&](const WindowAxis& axis, int64_t cell) { return cell < axis.cells() - kSize ? 0 : cell < axis.cells() - kShift ? 1 : 2; };
   const int64_t windows = grid.h.count * grid.w.count;
   std::vector<int> region_of(size_t(windows * kCells));
   for (int64_t i = 0; i < grid.h.cells(); ++i) {
@@ -51,8 +60,7 @@ const Tensor& WindowConstants::mask(const Tensor& like, const Shape& image, int6
     const int64_t query = at / kCells, key = at / (kCells * kCells) * kCells + at % kCells;
     mask.data<float>()[at] = region_of[size_t(query)] == region_of[size_t(key)] ? 0.f : -100.f;
   }
-  mask_h_ = grid.h.count, mask_w_ = grid.w.count;
-  return mask_ = mask.to(like.dtype()).to(like.device());
+  return kept = mask.to(like.dtype()).to(like.device());
 }
 
 WindowAttention::Projections::Projections(int64_t channels, int64_t heads)
@@ -73,7 +81,7 @@ Tensor WindowAttention::forward(const Tensor& x) {
   const std::vector<Tensor> qkv = split_heads(w_msa_.qkv(split_windows(x, WindowConstants::kSize, shift_)), 3, heads_);
   const Tensor bias = permute(matmul(constants_.picks(x), in_type_of(x, w_msa_.table)), {1, 0});  // [heads, cells * cells]
   const Tensor mixed = attention(qkv[0], qkv[1], qkv[2], reshape(bias, {1, heads_, WindowConstants::kCells, WindowConstants::kCells}),
-                                 shift_ > 0 ? constants_.mask(x, x.shape(), shift_) : Tensor());
+                                 shift_ > 0 ? constants_.mask(x, x.shape()) : Tensor());
   return join_windows(w_msa_.proj(mixed), x.shape(), WindowConstants::kSize, shift_);
 }
 
@@ -108,7 +116,7 @@ SwinTransformer::SwinTransformer(const BackboneOptions& options) {
     Container& stage = stages.append();
     auto& blocks = stage.register_module<Sequential>("blocks");
     for (int block = 0; block < plan.blocks[i]; ++block) {
-      blocks.append<TransformerBlock<WindowAttention>>(channels, 4 * channels, plan.drop_path[i][block], plan.heads[i], block % 2 * kShift, constants_);
+      blocks.append<TransformerBlock<WindowAttention>>(channels, 4 * channels, plan.drop_path[i][block], plan.heads[i], block % 2 * WindowConstants::kShift, constants_);
     }
     stages_.push_back({&blocks, i < 3 ? &stage.register_module<PatchMerging>("downsample", channels) : nullptr, nullptr});
   }

@@ -4,26 +4,29 @@
 // between stages, and a fresh layer norm on each of the four levels, "norm<i>". Pictures, maps and windows that do not fit are padded with
 // zeros at the bottom and right; windows are never smaller.
 
+#include <map>
+#include <utility>
+
 #include "models/backbones/transformer.h"
 #include "models/segmentor.h"
 
 namespace eq {
 
-// What all blocks' attention needs and no file holds. It is made once for each map size, device and type.
+// What all blocks' attention needs and no file holds: made when first needed for a map size, device and type, then kept.
 class WindowConstants {
  public:
-  static constexpr int64_t kSize = 7, kCells = kSize * kSize, kOffsets = (2 * kSize - 1) * (2 * kSize - 1);
+  static constexpr int64_t kSize = 7, kShift = kSize / 2, kCells = kSize * kSize, kOffsets = (2 * kSize - 1) * (2 * kSize - 1);
   // Which entry of a bias table is that of query i and key j, [kCells, kCells], int64.
   static Tensor offsets();
   // The same as a 0/1 matrix [kCells * kCells, kOffsets]: its product with a table picks the entries, exactly, and so does its adjoint.
   const Tensor& picks(const Tensor& like);
   // What is added to the scores of shifted windows of an image [N,h,w,C]: -100 between cells that did not touch before the roll, else 0;
   // [windows of a picture, 1, kCells, kCells].
-  const Tensor& mask(const Tensor& like, const Shape& image, int64_t shift);
+  const Tensor& mask(const Tensor& like, const Shape& image);
 
  private:
-  Tensor picks_, mask_;
-  int64_t mask_h_ = 0, mask_w_ = 0;
+  Tensor picks_;
+  std::map<std::pair<int64_t, int64_t>, Tensor> masks_;  // by rows and columns of windows
 };
 
 // Attention of several heads within windows, "attn" with its child "w_msa": softmax(q k^T / sqrt(d) + bias) v.

@@ -172,6 +172,7 @@ TEST_CASE("CamVid's layout: lists, and 11 is void", "[layouts]") {
   test::write_file(root.path() / "val.txt", "val/a.png valannot/a.png\nval/b.png valannot/b.png\n");
   const auto dataset = make_dataset(options_of("camvid", root.path()), "val");
   CHECK(dataset->num_classes() == 11);
+  CHECK(class_count(options_of("camvid", "nowhere")) == 11);
   CHECK(dataset->class_names()[10] == "Bicyclist");
   CHECK(dataset->palette()[3] == Color{128, 64, 128});
   CHECK(labels_of(*dataset, 0) == std::vector<uint8_t>{0, 10, 255, 5, 5, 5});
@@ -237,6 +238,8 @@ TEST_CASE("Cityscapes' layout: training ids where they are, else label ids", "[l
   const auto ids = make_dataset(options, "train");
   REQUIRE(ids->size() == 2);
   CHECK(ids->num_classes() == 19);
+  CHECK(class_count(options_of("cityscapes", "nowhere")) == 19);
+  CHECK(class_count(options_of("folders", "nowhere")) == 0);
   CHECK(labels_of(*ids, 0) == std::vector<uint8_t>{0, 18, 255, 255, 13, 1});
   write_pair(images / "aachen/aachen_000000_000019_leftImg8bit.png", labels / "aachen/aachen_000000_000019_gtFine_labelTrainIds.png",
              {0, 18, 255, 3, 3, 3});
@@ -287,6 +290,7 @@ TEST_CASE("the real sets load", "[layouts][shared]") {
     const auto dataset = make_dataset(options_of(c.type, shared / c.root), c.split);
     CHECK(dataset->size() == c.size);
     CHECK(dataset->num_classes() == c.classes);
+    CHECK(class_count(options_of(c.type, "nowhere")) == c.classes);
     const RawSample sample = dataset->load(dataset->size() - 1);
     int64_t labelled = 0;
     for (uint8_t label : sample.labels.labels) labelled += label != 255;

@@ -6,6 +6,7 @@
 #include "autograd/node.h"
 #include "core/errors.h"
 #include "models/backbones/twins.h"
+#include "published_count.h"
 #include "support.h"
 
 using namespace eq;
@@ -26,14 +27,6 @@ Tensor attended(Layer& layer, const Tensor& x, int64_t heads) {
     mixed.push_back(matmul(softmax(matmul(part(0), transpose(part(1), 0, 1)) / std::sqrt(double(depth))), part(2)));
   }
   return reshape(linear(concat(mixed, 1), weights.at("proj.weight"), weights.at("proj.bias")), x.shape());
-}
-
-// Of the network at multiplier 1, from those at 1/16 and 1/8: a tensor's size has one width or two as factors, so the count is a m^2 + b m exactly,
-// and a hundred million values need not be drawn.
-int64_t parameter_count(const std::string& variant) {
-  const int64_t narrow = Twins(twins(variant, 0.0625)).parameter_count(), wide = Twins(twins(variant, 0.125)).parameter_count();
-  const int64_t twice_square = wide - 2 * narrow, twice_linear = 4 * narrow - wide;  // 2 a / 16^2 and 2 b / 16
-  return 128 * twice_square + 8 * twice_linear;
 }
 
 Tensor part_of(const Tensor& map, int64_t top, int64_t bottom, int64_t left, int64_t right) {
@@ -59,7 +52,7 @@ TEST_CASE("Twins has the published parameter counts without the classifier", "[m
       {"pcpvt_small", 24106216, 512, 0}, {"pcpvt_base", 43828456, 512, 0}, {"pcpvt_large", 60989672, 512, 0}};
   for (const auto& [variant, total, last, first] : published) {
     INFO(variant);
-    CHECK(parameter_count(variant) == total - 1000 * (last + 1) - 2 * last + 2 * 15 * first);
+    CHECK(published_count<Twins>(twins(variant, 1)) == total - 1000 * (last + 1) - 2 * last + 2 * 15 * first);
   }
 }
 
