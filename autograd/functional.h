@@ -87,7 +87,8 @@ Tensor pad2d(const Tensor& x, int64_t top, int64_t bottom, int64_t left, int64_t
 
 // --- products (core/kernels/matmul.h) ---
 Tensor matmul(const Tensor& a, const Tensor& b);  // [M,K]x[K,N]; with leading batch axes that broadcast
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});  // [..., I] x [O, I] -> [..., O]
+// [..., I] x [O, I] -> [..., O]. A layer that is applied many times passes a cache for what is made of its weight.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, WeightCache* cache = nullptr);
 
 // --- images and features, [N, H, W, C] ---
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options);

@@ -102,7 +102,10 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool bias) {
   }
 }
 
-Tensor Linear::forward(const Tensor& x) { return linear(x, in_type_of(x, weight_), in_type_of(x, bias_)); }
+Tensor Linear::forward(const Tensor& x) {
+  if (is_training()) cache_.clear();
+  return linear(x, in_type_of(x, weight_), in_type_of(x, bias_), is_training() ? nullptr : &cache_);
+}
 
 int64_t Linear::macs(const Tensor&, const Tensor& output) const { return output.numel() * weight_.size(1); }
 

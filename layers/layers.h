@@ -64,6 +64,7 @@ class Linear : public Layer {
 
  private:
   Tensor weight_, bias_;
+  WeightCache cache_;  // of inference
 };
 
 struct BatchNorm2dOptions {

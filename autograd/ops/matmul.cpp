@@ -74,7 +74,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   return y;
 }
 
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightCache* cache) {
   check::floating("linear", {"weight", weight});
   check::alike("linear", {{"x", x}, {"weight", weight}, {"bias", bias}});
   check::rank_at_least("linear", {"x", x}, 1);
@@ -86,7 +86,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   Shape shape = x.shape();
   shape.set(x.rank() - 1, weight.size(0));
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
-  EQ_RUN(x.device(), linear(x, weight, bias, y));
+  EQ_RUN(x.device(), linear(x, weight, bias, cache, y));
   record<LinearBackward>(y, {x, weight, bias}, x, weight);
   return y;
 }

@@ -11,6 +11,7 @@
 // inside a tile from fixed cache sizes. Same bits for any thread count.
 
 #include "core/backend.h"
+#include "core/kernels/weight_cache.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -37,8 +38,9 @@ inline Shape stacked_shape(const Shape& batch, int64_t rows, int64_t columns) {
 EQ_KERNELS(
 // y[.., M, N] = op(a) * op(b), op(v) = v or v^T. y's batch axes are the broadcast of a's and b's; all have rank >= 2.
 void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, Tensor& y);
-// x [M, I], weight [O, I], bias [O] or undefined, y [M, O]; any shapes with these element counts and last axes.
-void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y);
+// x [M, I], weight [O, I], bias [O] or undefined, y [M, O]; any shapes with these element counts and last axes. `cache`, if not null, keeps what
+// the CPU makes of the weight.
+void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightCache* cache, Tensor& y);
 void linear_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x);
 )
 

@@ -4,7 +4,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <Eigen/Core>
 
-#include "core/kernels/conv2d.h"
+#include "core/kernels/conv2d_direct.h"
 #include "core/kernels/elementwise.h"
 #include "core/parallel.h"
 
@@ -144,14 +144,14 @@ void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b
   });
 }
 
-void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y) {
+void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightCache* cache, Tensor& y) {
   const int64_t in = weight.size(1), out = weight.size(0);
   const int64_t rows = out == 0 ? 0 : y.numel() / out;
-  if (rows >= kConvolutionRows && in > 0) {
-    Tensor image = as_image(y, rows);
-    return conv2d_forward(as_image(x, rows), as_filters(weight), bias, image, Conv2dOptions());
-  }
   dispatch_floating(y.dtype(), "linear", [&]<typename T>() {
+    if (rows >= kConvolutionRows && in > 0) {
+      Tensor image = as_image(y, rows);
+      return conv::direct_forward<T>(as_image(x, rows), as_filters(weight), bias, {}, cache, image, Conv2dOptions());
+    }
     products<T>(x.data<T>(), false, weight.data<T>(), true, bias.defined() ? bias.data<T>() : nullptr, y.data<T>(),
                 {{0, 0}}, rows, out, in, y);
   });
@@ -160,11 +160,11 @@ void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y
 void linear_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x) {
   const int64_t in = weight.size(1), out = weight.size(0);
   const int64_t rows = in == 0 ? 0 : grad_x.numel() / in;
-  if (rows >= kConvolutionRowsBackward && out > 0) {
-    Tensor image = as_image(grad_x, rows);
-    return conv2d_backward_input(as_image(grad_y, rows), as_filters(weight), image, Conv2dOptions());
-  }
   dispatch_floating(grad_x.dtype(), "linear", [&]<typename T>() {
+    if (rows >= kConvolutionRowsBackward && out > 0) {
+      Tensor image = as_image(grad_x, rows);
+      return conv::direct_backward_input<T>(as_image(grad_y, rows), as_filters(weight), image, Conv2dOptions());
+    }
     products<T>(grad_y.data<T>(), false, weight.data<T>(), false, nullptr, grad_x.data<T>(), {{0, 0}}, rows, in, out, grad_x);
   });
 }

@@ -133,6 +133,23 @@ TEST_CASE("cuda: in bfloat16 a network takes nearly the same steps, with float32
   CHECK_THAT(message_of([] { StepSetup refused({"train.precision=bf16"}); }), Contains("bfloat16") && Contains("--device cuda"));
 }
 
+TEST_CASE("cuda: transformers and ConvNeXt train as on the CPU, and in bfloat16", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  for (const char* type : {"swin", "twins", "convnext"}) {
+    INFO(type);
+    const std::vector<std::string> settings{std::string("model.backbone.type=") + type, "model.backbone.multiplier=0.0625", "model.backbone.drop_path=0.5"};
+    const std::vector<double> here = losses_of(settings, 1);
+    const OnCuda scope;
+    const std::vector<double> there = losses_of(settings, 1);
+    for (size_t i = 0; i < here.size(); ++i) CHECK(there[i] == Approx(here[i]).epsilon(2e-3));
+    std::vector<std::string> reduced = settings;
+    reduced.push_back("train.precision=bf16");
+    const std::vector<double> rounded = losses_of(reduced, 1);
+    CHECK(rounded[0] == Approx(here[0]).epsilon(0.02));
+    CHECK(rounded[1] == Approx(here[1]).epsilon(0.05));
+  }
+}
+
 TEST_CASE("cuda: equalizers are measured and applied as on the CPU", "[cuda][training]") {
   EQ_NEED_CUDA();
   auto calibrate = [](StepSetup& setup) {

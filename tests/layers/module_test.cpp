@@ -1,4 +1,6 @@
 // Registration, names, state dict: what a module tree promises.
+#include "autograd/functional.h"
+#include "autograd/node.h"
 #include "layers/layers.h"
 #include "support.h"
 
@@ -35,6 +37,25 @@ TEST_CASE("gradcheck holds for a convolution and its norm in evaluation, where l
   std::vector<Tensor> inputs = module.parameters();
   inputs.push_back(x);
   check_gradients([&](const std::vector<Tensor>&) { return module(x); }, inputs);
+}
+
+TEST_CASE("a linear layer in evaluation keeps what it makes of its weight until that changes", "[module]") {
+  const InitRandom random(1);
+  Linear layer(20, 30);
+  layer.eval();
+  const NoGradGuard no_grad;
+  const Tensor x = random_tensor({3, 50, 20}, 2, DType::kFloat32);
+  const auto check_current = [&] {
+    for (int i = 0; i < 2; ++i) CHECK(bit_equal(layer(x), linear(x, layer.weight(), layer.bias())));
+  };
+  check_current();
+  const Tensor before = layer(x);
+  Tensor weight = layer.weight();
+  weight.mul_(1.5);
+  check_current();
+  CHECK(!bit_equal(layer(x), before));
+  layer.train();
+  CHECK(bit_equal(layer(x), linear(x, layer.weight(), layer.bias())));
 }
 
 TEST_CASE("a module tree names its tensors in registration order", "[module]") {
