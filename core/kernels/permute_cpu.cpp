@@ -14,13 +14,20 @@ void copy_runs(const PermutePlan& plan, const T* in, T* out, int64_t numel) {
   const int last = plan.rank - 1;
   const int64_t run = plan.rank == 0 ? numel : plan.extent[last];
   parallel_for(numel / run, grain_for(run), [&](int64_t begin, int64_t end) {
+    int64_t index[kMaxRank] = {}, from = 0, rest = begin;  // of the run, counted on from one to the next
+    for (int axis = last - 1; axis >= 0; --axis) {
+      index[axis] = rest % plan.extent[axis];
+      from += index[axis] * plan.step[axis];
+      rest /= plan.extent[axis];
+    }
     for (int64_t row = begin; row < end; ++row) {
-      int64_t rest = row, from = 0;
-      for (int axis = last - 1; axis >= 0; --axis) {
-        from += rest % plan.extent[axis] * plan.step[axis];
-        rest /= plan.extent[axis];
-      }
       std::memcpy(out + row * run, in + from, size_t(run) * sizeof(T));
+      for (int axis = last - 1; axis >= 0; --axis) {
+        from += plan.step[axis];
+        if (++index[axis] < plan.extent[axis]) break;
+        from -= index[axis] * plan.step[axis];
+        index[axis] = 0;
+      }
     }
   });
 }
