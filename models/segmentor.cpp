@@ -68,9 +68,10 @@ const auto& find(const Table& table, const std::string& name, const char* key) {
 
 std::string backbone_name(const BackboneOptions& options) {
   if (options.type == "resnet") return options.type + std::to_string(options.depth);
+  const bool mobilenet = options.type == "mobilenet_v1";
   std::string name = options.type, multiplier = std::to_string(options.multiplier);
-  if (!options.variant.empty()) name += "_" + options.variant;
-  if (options.multiplier == 1 && options.type != "mobilenet_v1") return name;
+  if (!mobilenet && !options.variant.empty()) name += "_" + options.variant;
+  if (!mobilenet && options.multiplier == 1) return name;
   return name + "_" + multiplier.substr(0, std::max(multiplier.find_last_not_of('0') + 1, size_t{3}));
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/errors.h"
 #include "core/file.h"
+#include "models/segmentor.h"
 #include "study/report/report.h"
 #include "study/report/run_sections.h"
 #include "study/report/ticks.h"
@@ -25,10 +26,10 @@ std::string equalizer_words(const Fields& config) {
 
 std::string network_words(const Fields& config) {
   const Fields model = config.object("model"), backbone = model.object("backbone");
-  const double depth = backbone.number("depth");
-  const std::string type = backbone.words("type");
-  return model.object("decode_head").words("type") + " head on " + type +
-         (type == "resnet" && std::isfinite(depth) ? fmt::format("-{:.0f}", depth) : "");
+  BackboneOptions options{.type = backbone.words("type"), .variant = backbone.words("variant")};
+  if (const double depth = backbone.number("depth"); std::isfinite(depth)) options.depth = int(depth);
+  if (const double multiplier = backbone.number("multiplier"); std::isfinite(multiplier)) options.multiplier = multiplier;
+  return model.object("decode_head").words("type") + " head on " + backbone_name(options);
 }
 
 // "13.9 M"
