@@ -76,7 +76,7 @@ void add_summary(CLI::App& app) {
     if (config.model.num_classes == 0) config.model.num_classes = make_dataset(config.data, "train")->num_classes();
     InitRandom random(config.seed);
     EncoderDecoder model(without_pretrained(config.model));
-    const auto [height, width] = config.pipeline.crop.value_or(std::array<int64_t, 2>{512, 512});
+    const auto [height, width] = config.pipeline.crop.value_or(config.data.type == "shapes" ? std::array{config.data.size, config.data.size} : std::array<int64_t, 2>{512, 512});
     const std::vector<Row> rows = trace(model, height, width);
     // The optimizer's state is there from the first step on; what is more with more pictures is what they take.
     const int64_t batch = config.train.batch_size, quick = (int64_t{1} << 18) / (height * width);
@@ -99,8 +99,8 @@ void add_summary(CLI::App& app) {
       return;
     }
     print(rows, model, height, width);
-    fmt::print("a training step of {} pictures holds about {} of tensors, the optimizer's state included (with {}: {})\n",
-               batch, human_bytes(whole_batch), larger, human_bytes(more));
+    fmt::print("a training step of {} pictures holds about {} of tensors, the optimizer's state included{}\n", batch, human_bytes(whole_batch),
+               larger == batch ? "" : fmt::format(" (with {}: {})", larger, human_bytes(more)));
   });
 }
 

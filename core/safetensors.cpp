@@ -295,6 +295,10 @@ SafetensorsFile read_sequentially(const std::string& file, uint64_t size, const 
   if (size < sizeof header_bytes)
     refuse(file, "the file has " + std::to_string(size) + " bytes; the header length alone takes 8");
   read_next(&header_bytes, sizeof header_bytes);
+  if (header_bytes % 65536 == 0x4b50 && header_bytes > limits::kSafetensorsHeader) {  // "PK"
+    throw DataError("this is a zip archive, perhaps one of PyTorch's (.pth, .pt), not a safetensors file", file,
+                    "convert it in Python: safetensors.torch.save_file(torch.load(FILE, map_location='cpu', weights_only=True), NAME); recipes/README.md has more");
+  }
   if (header_bytes > limits::kSafetensorsHeader) {
     refuse(file, "the header would have " + std::to_string(header_bytes) + " bytes; at most " +
                      std::to_string(limits::kSafetensorsHeader) + " are read");

@@ -1,6 +1,8 @@
 #include "models/pretrained.h"
 
 #include <algorithm>
+#include <cmath>
+#include <set>
 
 #include "autograd/functional.h"
 #include "core/safetensors.h"
@@ -16,17 +18,44 @@ std::string listed(const std::string& title, const std::vector<std::string>& nam
   return names.size() > kMost ? text + ", ... (" + std::to_string(names.size()) + " in all)" : text;
 }
 
-// Of a whole network's file (names begin with "backbone."), the backbone's part.
-std::map<std::string, Tensor> read_weights(const std::filesystem::path& file) {
-  const std::string prefix = "backbone.";
-  std::map<std::string, Tensor> all = read_safetensors(file).tensors, part;
-  for (const auto& [name, tensor] : all) {
+using State = std::map<std::string, Tensor>;
+
+State without_prefix(const State& state, const std::string& prefix) {
+  State part;
+  for (const auto& [name, tensor] : state) {
     if (name.starts_with(prefix)) part[name.substr(prefix.size())] = tensor;
   }
-  return part.empty() ? all : part;
+  return part;
 }
 
-// The names of the state dict in the order of the layers: a layer's parameters, then its buffers.
+// Of a whole network's file (names begin with "backbone."), the backbone's part; without what wrappers put in front of every name.
+State read_weights(const std::filesystem::path& file) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) {
+    throw IoError("the file of pretrained weights does not exist", file.string(),
+                  "name another with --set model.backbone.pretrained=FILE, or leave it empty there to begin with random weights");
+  }
+  State state = read_safetensors(file).tensors;
+  for (const char* wrapper : {"module.", "model."}) {
+    State inner = without_prefix(state, wrapper);
+    if (inner.size() == state.size()) state = std::move(inner);
+  }
+  const State part = without_prefix(state, "backbone.");
+  return part.empty() ? state : part;
+}
+
+// Tables that other libraries keep with the weights although they follow from the sizes.
+bool is_constant(const std::string& name) { return name.ends_with("relative_position_index") || name.ends_with("attn_mask"); }
+
+std::string first_part(const std::string& name) { return name.substr(0, name.find('.')); }
+
+bool all_finite(const Tensor& tensor) {
+  return dispatch_floating(tensor.dtype(), "load_pretrained", [&]<class T>() {
+    return std::all_of(tensor.data<T>(), tensor.data<T>() + tensor.numel(), [](T value) { return std::isfinite(value); });
+  });
+}
+
+// The names of the state dict in the order of their use: a layer's parameters, then its buffers.
 std::vector<std::string> names_in_order(Backbone& backbone) {
   std::vector<std::string> names;
   for (const Module::NamedModule& entry : backbone.named_modules()) {
@@ -36,6 +65,11 @@ std::vector<std::string> names_in_order(Backbone& backbone) {
       }
     }
   }
+  const std::vector<std::string> order = backbone.order_of_use();
+  const auto place = [&](const std::string& name) {
+    return std::find_if(order.begin(), order.end(), [&](const std::string& beginning) { return name.starts_with(beginning); }) - order.begin();
+  };
+  std::stable_sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) { return place(a) < place(b); });
   return names;
 }
 
@@ -44,40 +78,54 @@ std::vector<std::string> names_in_order(Backbone& backbone) {
 std::string load_pretrained(Backbone& backbone, const std::filesystem::path& file, const std::string& mode) {
   const bool strict = mode == "strict";
   if (!strict && mode != "backbone") throw UsageError("there is no way '" + mode + "' to load weights", "model.backbone.load_mode", "use strict or backbone");
-  std::map<std::string, Tensor> rest = read_weights(file), used;
-  const std::map<std::string, Tensor> state = backbone.state_dict();
+  State rest = read_weights(file), used;
+  std::erase_if(rest, [](const auto& entry) { return is_constant(entry.first); });
+  const State state = backbone.state_dict();
   const Dialect dialect = recognise(rest, state);
-  std::vector<std::string> missing, behind, unused;
-  bool last = true;  // what is missing is behind all that is there
+  std::vector<std::string> missing, behind, unused, misfits;  // misfits: there, but not as the backbone's
+  std::set<std::string> parts;                                // of the file, that the backbone's weights are in
+  bool last = true;                                           // what is missing is behind all that is there
   for (const std::string& name : names_in_order(backbone)) {
+    if (is_constant(name)) continue;
     const ForeignName theirs = name_in(dialect, name);
     const auto found = rest.find(theirs.name);
-    const bool is_constant = name.ends_with("relative_position_index");
-    if (!is_constant && !(found == rest.end() && name.ends_with("num_batches_tracked"))) {
-      const Shape& shape = state.at(name).shape();
-      if (found == rest.end()) {
-        missing.push_back(theirs.name == name ? name : name + " (" + owner(dialect) + " " + theirs.name + ")");
-      } else if (!same_values(found->second.shape(), shape)) {
-        const std::string whose = theirs.name == name ? "the file has " : "the file's " + theirs.name + " has ";
-        missing.push_back(name + " (" + to_string(shape) + "; " + whose + to_string(found->second.shape()) + ")");
-      } else if (!strict && !missing.empty()) {
-        behind.push_back(name);
-      } else {
-        const Tensor value = reshape(found->second, shape);
-        used[name] = theirs.merges_patches ? unfold_order(value) : value;
-        last = missing.empty();
-      }
+    if (found == rest.end()) {
+      if (name.ends_with("num_batches_tracked")) continue;
+      missing.push_back(theirs.name == name ? name : name + " (" + owner(dialect) + " " + theirs.name + ")");
+      continue;
     }
-    if (found != rest.end()) rest.erase(found);
+    parts.insert(first_part(theirs.name));
+    const Tensor value = found->second;
+    rest.erase(found);
+    const Shape& shape = state.at(name).shape();
+    const std::string whose = theirs.name == name ? "the file has " : "the file's " + theirs.name + " has ";
+    if (!same_values(value.shape(), shape)) {
+      misfits.push_back(name + " (" + to_string(shape) + "; " + whose + to_string(value.shape()) + ")");
+    } else if (is_floating(value.dtype()) != is_floating(state.at(name).dtype())) {
+      misfits.push_back(name + " (" + whose + name_of(value.dtype()) + ")");
+    } else if (is_floating(value.dtype()) && !all_finite(value)) {
+      throw DataError("the weights hold NaN or infinity: " + theirs.name, file.string(), "the file is damaged, or of a training that failed: use another");
+    } else if (!strict && !missing.empty()) {
+      behind.push_back(name);
+    } else {
+      const Tensor shaped = reshape(value, shape);
+      used[name] = theirs.merges_patches ? unfold_order(shaped) : shaped;
+      last = missing.empty();
+    }
   }
   for (const auto& [name, tensor] : rest) unused.push_back(name);
   const std::string whose = dialect == Dialect::kOurs ? "" : " (" + owner(dialect) + " names)";
-  const std::string found_text = "loaded " + std::to_string(used.size()) + "/" + std::to_string(used.size() + missing.size() + behind.size()) + whose +
+  const size_t all = used.size() + missing.size() + behind.size() + misfits.size();
+  const std::string found_text = "loaded " + std::to_string(used.size()) + "/" + std::to_string(all) + whose + listed(", of another form: ", misfits) +
                                  listed(", missing: ", missing) + listed("; behind it, left at their initial values: ", behind) +
                                  listed("; not used: ", unused);
-  if (used.empty() || (strict && !(missing.empty() && unused.empty()))) {
+  // A classifier is a part of its own. What is left over among the backbone's parts, or has another form, is of another network.
+  const bool other_network = !misfits.empty() || 2 * used.size() < all || std::any_of(unused.begin(), unused.end(), [&](const std::string& name) {
+    return parts.count(first_part(name)) > 0;
+  });
+  if (other_network || (strict && !(missing.empty() && unused.empty()))) {
     throw DataError("the weights do not fit the backbone: " + found_text, file.string(),
-                    used.empty() ? "check model.backbone: its type, depth, stem, multiplier or variant"
+                    other_network ? "check model.backbone: its type, depth, stem, multiplier or variant"
                     : last ? "--load-mode backbone (model.backbone.load_mode) loads these " + std::to_string(used.size()) +
                                  "; what is missing comes behind them and keeps its initial values, what is not used is left out"
                            : "--load-mode backbone (model.backbone.load_mode) loads the layers up to the first missing one, and no others");

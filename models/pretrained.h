@@ -12,9 +12,10 @@ namespace eq {
 // `mode` "strict": the file has every tensor of the backbone, and no other. "backbone": its layers are loaded in their order up to the first one that
 // the file lacks; that one and all behind it, which were trained on what is missing, keep their initial values, and what the backbone has no
 // use for (a classifier) is left out. So load files of ImageNet weights for Swin and ConvNeXt, which lack the norms of the levels: these come last.
-// Batch counters (num_batches_tracked), which only PyTorch keeps, may be missing in both; relative_position_index is a constant, and not read.
+// A file is refused in both if tensors have another form, if it has less than half of the backbone's, or if something of the parts that the
+// backbone has would be left over: it is another network's. Batch counters (num_batches_tracked), which only PyTorch keeps, may be missing in both; relative_position_index is a constant, and not read.
 // Returns a line such as "loaded 130/135, missing: conv_pw_13.weight, ..." or "loaded 169/177 (timm's names), ...". Throws IoError, DataError
-// (damaged; does not fit, naming what is missing; nothing to load) and UsageError (mode); then nothing is changed.
+// (damaged; not finite; does not fit, naming what is missing or different) and UsageError (mode); then nothing is changed.
 std::string load_pretrained(Backbone& backbone, const std::filesystem::path& file, const std::string& mode);
 
 }  // namespace eq

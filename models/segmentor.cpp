@@ -1,6 +1,7 @@
 #include "models/segmentor.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
@@ -24,18 +25,19 @@ namespace {
 struct BackboneEntry {
   const char* name;
   std::unique_ptr<Backbone> (*make)(const BackboneOptions&);
+  std::string_view reads;  // of the keys that several of them share
 };
 template <class B>
 std::unique_ptr<Backbone> make_backbone(const BackboneOptions& o) {
   return std::make_unique<B>(o);
 }
 const BackboneEntry kBackbones[] = {
-    {"resnet", make_backbone<ResNet>},
-    {"mobilenet_v1", make_backbone<MobileNetV1>},
-    {"hrnet", make_backbone<HRNet>},
-    {"swin", make_backbone<SwinTransformer>},
-    {"convnext", make_backbone<ConvNeXt>},
-    {"twins", make_backbone<Twins>},
+    {"resnet", make_backbone<ResNet>, "output_stride"},
+    {"mobilenet_v1", make_backbone<MobileNetV1>, "multiplier output_stride"},
+    {"hrnet", make_backbone<HRNet>, ""},
+    {"swin", make_backbone<SwinTransformer>, "multiplier drop_path"},
+    {"convnext", make_backbone<ConvNeXt>, "multiplier drop_path"},
+    {"twins", make_backbone<Twins>, "multiplier drop_path"},
 };
 
 struct HeadEntry {
@@ -64,6 +66,20 @@ const auto& find(const Table& table, const std::string& name, const char* key) {
   throw UsageError("there is no type '" + name + "'", key, known_names_hint(name, known));
 }
 
+// A value that the backbone does not read would be taken for granted. Of keys that one type alone has, nobody expects that; and so
+// --set model.backbone.type=... need not undo what a recipe says of its own type.
+void refuse_unread(const BackboneEntry& entry, const BackboneOptions& o) {
+  const BackboneOptions by_default;
+  const std::pair<const char*, bool> changed[] = {{"multiplier", o.multiplier != by_default.multiplier},
+                                                  {"drop_path", o.drop_path != by_default.drop_path},
+                                                  {"output_stride", o.output_stride != by_default.output_stride}};
+  for (const auto& [key, is_changed] : changed) {
+    if (!is_changed || entry.reads.find(key) != std::string_view::npos) continue;
+    throw UsageError(std::string(entry.name) + " has no " + key, std::string("model.backbone.") + key,
+                     "leave it out; docs/config.md says which types read which keys");
+  }
+}
+
 }  // namespace
 
 std::string backbone_name(const BackboneOptions& options) {
@@ -72,14 +88,17 @@ std::string backbone_name(const BackboneOptions& options) {
   std::string name = options.type, multiplier = std::to_string(options.multiplier);
   if (!mobilenet && !options.variant.empty()) name += "_" + options.variant;
   if (!mobilenet && options.multiplier == 1) return name;
-  return name + "_" + multiplier.substr(0, std::max(multiplier.find_last_not_of('0') + 1, size_t{3}));
+  const size_t end = std::max(multiplier.find_last_not_of('0') + 1, multiplier.find('.') + 2);  // "0.25", "1.0"
+  return name + "_" + multiplier.substr(0, end);
 }
 
 EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options) {
   if (options.num_classes < 1 || options.num_classes > 255) {
     throw UsageError("the number of classes must be 1 to 255, not " + std::to_string(options.num_classes), "model", "check the data set's classes");
   }
-  auto backbone = find(kBackbones, options.backbone.type, "model.backbone.type").make(options.backbone);
+  const BackboneEntry& entry = find(kBackbones, options.backbone.type, "model.backbone.type");
+  refuse_unread(entry, options.backbone);
+  auto backbone = entry.make(options.backbone);
   backbone_ = backbone.get();
   add_child("backbone", std::move(backbone));
   const auto level_channels = backbone_->level_channels();
@@ -108,6 +127,12 @@ void EncoderDecoder::set_precision(DType features) {
 SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
   if (images.rank() != 4 || images.size(3) != 3) {
     throw ShapeError("the network takes pictures [N,H,W,3], not " + describe(images), "EncoderDecoder", "normalise and batch the pictures first");
+  }
+  if (std::min(images.size(1), images.size(2)) < backbone_->smallest_side()) {
+    const std::string least = std::to_string(backbone_->smallest_side());
+    throw ShapeError("pictures of " + std::to_string(images.size(2)) + " x " + std::to_string(images.size(1)) + " are too small for " + options_.backbone.type +
+                         ", which needs " + least + " pixels a side", "model.backbone",
+                     "use larger pictures, resize them (pipeline.test_scale) or enlarge the crops (pipeline.crop, evaluate.crop)");
   }
   Tensor input = images.to(device());
   const bool reduced = is_training() && precision_ == DType::kBFloat16;

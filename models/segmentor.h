@@ -15,6 +15,9 @@ class Backbone : public Module {
  public:
   virtual std::vector<Tensor> forward(const Tensor& images) = 0;
   virtual std::vector<int64_t> level_channels() const = 0;
+  virtual int64_t smallest_side() const { return 1; }  // of pictures
+  // Beginnings of the names of weights in the order of their use; what begins otherwise comes behind them. Empty: they are registered in that order.
+  virtual std::vector<std::string> order_of_use() const { return {}; }
 };
 
 // From the backbone's levels to class scores [N,h,w,num_classes] at the head's own resolution.
@@ -37,7 +40,7 @@ class EncoderDecoder : public Module {
   // With pretrained weights for the backbone where the options name a file (models/pretrained.h).
   explicit EncoderDecoder(const ModelOptions& options);
 
-  // Pictures of any device; they are taken to the network's.
+  // Pictures of any device; they are taken to the network's. Throws ShapeError for what is no batch of pictures, or too small for the backbone.
   SegmentorOutput forward(const Tensor& images);
   // Scores resized to the pictures' size, [N,H,W,K]; no gradient.
   Tensor predict(const Tensor& images);

@@ -209,7 +209,13 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
       }
     }
     const int64_t height = group[0].labels.size(0), width = group[0].labels.size(1);
-    const Tensor classes = predict_classes(model, images, height, width, request.options);
+    const Tensor classes = [&] {
+      try {
+        return predict_classes(model, images, height, width, request.options);
+      } catch (const ShapeError& error) {
+        throw DataError(error.what_happened(), dataset.describe(group[0].index), error.try_this());
+      }
+    }();
     for (size_t i = 0; i < group.size(); ++i) {
       const Tensor predictions = classes.alias({height, width}, int64_t(i) * height * width);
       matrix.add(group[i].labels, predictions, dataset.describe(group[i].index));

@@ -149,15 +149,17 @@ std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vect
   }
   check_targets(files);
   for (size_t i = 0; i < pictures.size(); ++i) {
-    Image image;
     try {
-      image = read_image(pictures[i]);
+      try {
+        write_prediction(trained, read_image(pictures[i]), files[i]);
+      } catch (const ShapeError& error) {  // the picture is too small
+        throw DataError(error.what_happened(), pictures[i].string(), error.try_this());
+      }
     } catch (const DataError& error) {
       if (!done) throw;
       done(files[i], &error);
       continue;
     }
-    write_prediction(trained, image, files[i]);
     if (done) done(files[i], nullptr);
   }
   return files;

@@ -43,6 +43,12 @@ ConvNeXt::ConvNeXt(const BackboneOptions& options) {
   for (int i = 0; i < 4; ++i) norms_.push_back(&register_module<LayerNorm>("norm" + std::to_string(i), plan.channels[i], kEps));
 }
 
+std::vector<std::string> ConvNeXt::order_of_use() const {
+  std::vector<std::string> order;
+  for (const char* i : {"0.", "1.", "2.", "3."}) order.insert(order.end(), {std::string("downsample_layers.") + i, std::string("stages.") + i});
+  return order;
+}
+
 std::vector<Tensor> ConvNeXt::forward(const Tensor& images) {
   Tensor x = images;
   std::vector<Tensor> levels;

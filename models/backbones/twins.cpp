@@ -1,7 +1,5 @@
 #include "models/backbones/twins.h"
 
-#include <algorithm>
-
 #include "core/kernels/windows.h"
 #include "models/backbones/stages.h"
 
@@ -109,11 +107,16 @@ Twins::Twins(const BackboneOptions& options) {
   }
 }
 
-std::vector<Tensor> Twins::forward(const Tensor& images) {
-  if (std::min(images.size(1), images.size(2)) < kSmallestSide) {
-    throw ShapeError("pictures of " + std::to_string(images.size(1)) + " x " + std::to_string(images.size(2)) + " leave nothing to attend to",
-                     "Twins", "each side must have at least " + std::to_string(kSmallestSide) + " pixels");
+std::vector<std::string> Twins::order_of_use() const {
+  std::vector<std::string> order;
+  for (const char* i : {"0.", "1.", "2.", "3."}) {
+    const std::string stage = i;
+    order.insert(order.end(), {"patch_embeds." + stage, "layers." + stage + "0.", "position_encodings." + stage, "layers." + stage, "norm_list." + stage});
   }
+  return order;
+}
+
+std::vector<Tensor> Twins::forward(const Tensor& images) {
   Tensor x = images;
   std::vector<Tensor> levels;
   for (const Stage& stage : stages_) {

@@ -66,11 +66,11 @@ class ConditionalPositionEncoding : public Layer {
 
 class Twins : public Backbone {
  public:
-  static constexpr int64_t kSmallestSide = 29;  // of pictures: ceil(29 / 4) = 8 is the first stage's ratio
   // Throws UsageError for a variant that does not exist or a multiplier that does not leave the heads whole channels.
   explicit Twins(const BackboneOptions& options);
-  // Strides 4, 8, 16, 32, rounded up. Throws ShapeError for pictures with a side below kSmallestSide.
-  std::vector<Tensor> forward(const Tensor& images) override;
+  std::vector<Tensor> forward(const Tensor& images) override;  // strides 4, 8, 16, 32, rounded up
+  int64_t smallest_side() const override { return 29; }        // ceil(29 / 4) = 8 is the first stage's ratio
+  std::vector<std::string> order_of_use() const override;
   std::vector<int64_t> level_channels() const override { return level_channels_; }
 
  private:

@@ -173,6 +173,7 @@ TEST_CASE("the reader refuses a damaged frame", "[safetensors]") {
   check_refused(file_of("", ""), "", "does not begin with {");
   check_refused(file_of(" " + header, std::string(8, 'x')), "", "does not begin with {");
   check_refused(file_of("[]", ""), "", "does not begin with {");
+  check_refused(std::string("PK\3\4\24\0\0\0archive/data.pkl", 24), "", "this is a zip archive");
   check_refused(file_of(header + "{}", std::string(8, 'x')), "", "not valid JSON");
   check_refused(file_of(header + std::string(1, '\0'), std::string(8, 'x')), "", "NUL");
   check_refused(file_of("{\"w\":", ""), "", "not valid JSON at byte");

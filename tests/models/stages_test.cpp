@@ -52,7 +52,23 @@ TEST_CASE("Swin's levels are rounded up, ConvNeXt's down", "[models]") {
   CHECK(level_shapes(swin, 1, 1) == std::vector<Shape>{{1, 1, 1, 6}, {1, 1, 1, 12}, {1, 1, 1, 24}, {1, 1, 1, 48}});
   ConvNeXt convnext(staged("convnext", "", 0.0625));
   CHECK(level_shapes(convnext, 67, 45) == std::vector<Shape>{{1, 16, 11, 6}, {1, 8, 5, 12}, {1, 4, 2, 24}, {1, 2, 1, 48}});
-  CHECK_THROWS_AS(level_shapes(convnext, 64, 16), ShapeError);
+  CHECK(level_shapes(convnext, 32, 32)[3] == Shape{1, 1, 1, 48});
+}
+
+TEST_CASE("a picture that is too small for its backbone is refused in a user's words", "[models]") {
+  const NoGradGuard no_grad;
+  for (const auto& [type, side] : {std::pair<const char*, int64_t>{"convnext", 32}, {"twins", 29}, {"swin", 1}}) {
+    ModelOptions options;
+    options.backbone = staged(type, "", 0.0625);
+    options.decode_head = {.type = "fcn", .channels = 4};
+    options.num_classes = 2;
+    EncoderDecoder network(options);
+    network.eval();
+    CHECK_NOTHROW(network.forward(Tensor::zeros({1, side, side + 3, 3})));
+    if (side == 1) continue;
+    CHECK_THROWS_WITH(network.forward(Tensor::zeros({1, side - 1, 64, 3})),
+                      Catch::Contains("64 x " + std::to_string(side - 1)) && Catch::Contains("needs " + std::to_string(side) + " pixels a side"));
+  }
 }
 
 TEST_CASE("Swin's shifted windows mask what was not near before the roll", "[models]") {
@@ -113,6 +129,18 @@ TEST_CASE("stochastic depth rises evenly over the blocks", "[models]") {
   CHECK(rates[1] == "drop path 0.02");
   CHECK(rates[9] == "drop path 0.18");
   CHECK(rates[17] == "drop path 0.34");
+}
+
+TEST_CASE("a key of several backbones that one does not read is refused unless it has its default", "[models]") {
+  ModelOptions options;
+  options.decode_head = {.type = "fcn", .channels = 4};
+  options.num_classes = 2;
+  options.backbone = staged("swin", "", 0.0625);
+  CHECK_NOTHROW(EncoderDecoder(options));
+  options.backbone.output_stride = 8;
+  CHECK_THROWS_WITH(EncoderDecoder(options), Catch::Contains("swin has no output_stride"));
+  options.backbone = {.depth = 18, .width = 8, .drop_path = 0.2};
+  CHECK_THROWS_WITH(EncoderDecoder(options), Catch::Contains("resnet has no drop_path"));
 }
 
 TEST_CASE("Swin and ConvNeXt refuse what they do not know", "[models]") {

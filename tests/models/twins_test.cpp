@@ -69,7 +69,7 @@ TEST_CASE("Twins gives levels at strides 4 to 32, rounded up", "[models]") {
     };
     check_sizes(67, 45, {{17, 12}, {9, 6}, {5, 3}, {3, 2}});
     check_sizes(29, 224, {{8, 56}, {4, 28}, {2, 14}, {1, 7}});
-    CHECK_THAT(refusal([&] { net.forward(Tensor::zeros({1, 28, 64, 3})); }), Catch::Contains("28 x 64") && Catch::Contains("at least 29"));
+    CHECK(net.smallest_side() == 29);
   }
 }
 

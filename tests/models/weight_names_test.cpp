@@ -11,6 +11,7 @@
 #include "models/backbones/convnext.h"
 #include "models/backbones/resnet.h"
 #include "models/backbones/swin.h"
+#include "models/backbones/twins.h"
 #include "models/pretrained.h"
 #include "support.h"
 
@@ -193,11 +194,61 @@ TEST_CASE("what another library's file lacks is named in our names and in its ow
   BackboneOptions wider = kSwin;
   wider.multiplier *= 2;
   const Loaded wrong = load(*build(wider), imagenet_file(*net, Dialect::kOriginal), "backbone");
-  CHECK_THAT(wrong.error, Catch::Contains("loaded 0/177 (the original repository's names), missing: patch_embed.projection.weight "
+  CHECK_THAT(wrong.error, Catch::Contains("(the original repository's names), of another form: patch_embed.projection.weight "
                                           "([12, 3, 4, 4]; the file's patch_embed.proj.weight has [6, 3, 4, 4])"));
   CHECK_THAT(wrong.error, Catch::Contains("check model.backbone: its type, depth, stem, multiplier or variant"));
   CHECK_THAT(load(*build(kConvNeXt), imagenet_file(*net, Dialect::kTimm), "backbone").error,
              Catch::Contains("loaded 0/186, missing: downsample_layers.0.0.weight,"));
+}
+
+TEST_CASE("a file of another network is refused however much of it fits", "[models]") {
+  const auto tiny = build(kSwin);
+  BackboneOptions small = kSwin;
+  small.variant = "small";
+  const State deeper = imagenet_file(*build(small), Dialect::kTimm), shallower = imagenet_file(*tiny, Dialect::kTimm);
+  const Loaded more = load(*tiny, deeper, "backbone");
+  CHECK_THAT(more.error, Catch::Contains("not used: ") && Catch::Contains("layers.2.blocks.") && Catch::Contains("check model.backbone"));
+  CHECK(same_bits(more.before, more.after));
+  CHECK_THAT(load(*build(small), shallower, "backbone").error, Catch::Contains("loaded 140/333 (timm's names), missing: stages.2.blocks.6."));
+
+  State file = shallower;
+  file["layers.0.blocks.1.attn_mask"] = Tensor::zeros({4});  // the original repository's files have such tables
+  CHECK_THAT(load(*tiny, file, "backbone").note, Catch::StartsWith("loaded 169/177 (timm's names), missing: norm0.weight"));
+  file["layers.1.blocks.0.norm1.weight"] = transpose(Tensor::zeros({6, 4}), 0, 1);
+  CHECK_THAT(load(*tiny, file, "backbone").error, Catch::Contains("of another form: stages.1.blocks.0.norm1.weight ([12]; the file's layers.1.blocks.0.norm1.weight has [4, 6])"));
+  file["layers.1.blocks.0.norm1.weight"] = Tensor::zeros({12}, DType::kInt32);
+  CHECK_THAT(load(*tiny, file, "backbone").error, Catch::Contains("has int32"));
+  file["layers.1.blocks.0.norm1.weight"] = Tensor::full({12}, NAN);
+  CHECK_THAT(load(*tiny, file, "backbone").error, Catch::Contains("NaN or infinity: layers.1.blocks.0.norm1.weight"));
+}
+
+TEST_CASE("wrappers in front of all names are taken off", "[models]") {
+  const auto net = build(kSwin);
+  for (const char* wrapper : {"module.", "model.", "module.model.", "module.backbone."}) {
+    State wrapped;
+    for (const auto& [name, value] : imagenet_file(*net, Dialect::kOurs)) wrapped[wrapper + name] = value;
+    CHECK_THAT(load(*net, wrapped, "backbone").note, Catch::StartsWith("loaded 169/177, missing: norm0.weight"));
+  }
+}
+
+TEST_CASE("what lies behind a missing layer is what uses it, whatever the order of registration", "[models]") {
+  const auto behind = [](const BackboneOptions& options, const char* lost) {
+    std::unique_ptr<Backbone> net;
+    if (options.type == "twins") net = std::make_unique<Twins>(options);
+    else net = std::make_unique<ConvNeXt>(options);
+    State file;
+    for (const auto& [name, value] : net->state_dict()) file[name] = Tensor::full(value.shape(), 7);
+    file.erase(lost);
+    const Loaded loaded = load(*net, file, "backbone");
+    CHECK_THAT(loaded.note, Catch::Contains(std::string("missing: ") + lost));
+    return [state = loaded.after](const char* name) { return state.at(name).value_at(0) != 7; };
+  };
+  const auto convnext = behind(kConvNeXt, "stages.2.8.gamma");
+  for (const char* before : {"downsample_layers.2.0.weight", "stages.1.2.gamma", "stages.2.7.gamma"}) CHECK_FALSE(convnext(before));
+  for (const char* later : {"downsample_layers.3.0.weight", "stages.3.0.gamma", "norm0.weight"}) CHECK(convnext(later));
+  const auto twins = behind({.type = "twins", .multiplier = 0.0625}, "layers.3.3.norm2.weight");
+  for (const char* before : {"position_encodings.3.proj.weight", "norm_list.2.weight", "layers.3.2.norm2.weight"}) CHECK_FALSE(twins(before));
+  for (const char* later : {"norm_list.3.weight", "layers.3.3.ffn.layers.1.weight"}) CHECK(twins(later));
 }
 
 TEST_CASE("golden: other libraries' weights give their networks' levels", "[models][golden]") {
