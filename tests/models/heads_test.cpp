@@ -146,13 +146,13 @@ TEST_CASE("heads give scores at their finest level's size, for pictures of any s
                         {{.type = "fcn", .channels = 8, .input_transform = "resize_concat"}, true},
                         {{.type = "fcn", .channels = 8, .in_index = {-2}}, false}};
   NoGradGuard no_grad;
-  for (const char* backbone : {"resnet", "mobilenet_v1", "hrnet"}) {
+  for (const char* backbone : {"resnet", "mobilenet_v1", "hrnet", "swin", "twins"}) {
     for (const Case& c : cases) {
       INFO(backbone << " " << c.head.type);
       ModelOptions options = classes(5);
       options.backbone.type = backbone;
       options.backbone.width = 4;
-      if (options.backbone.type != "resnet") options.backbone.multiplier = 0.125;
+      if (options.backbone.type != "resnet" && options.backbone.type != "hrnet") options.backbone.multiplier = 0.125;
       options.decode_head = c.head;
       EncoderDecoder model(options);
       const Tensor images = random_tensor({2, 67, 45, 3}, 1, DType::kFloat32);
