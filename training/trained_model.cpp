@@ -119,8 +119,17 @@ void check_targets(const std::vector<PredictedFiles>& all) {
   }
 }
 
+// Throws DataError for a picture that is too small for the network.
+LabelMap predict_picture(TrainedModel& trained, const Image& image, const fs::path& picture) {
+  try {
+    return predict_labels(trained, image);
+  } catch (const ShapeError& error) {
+    throw DataError(error.what_happened(), picture.string(), error.try_this());
+  }
+}
+
 void write_prediction(TrainedModel& trained, const Image& image, const PredictedFiles& files) {
-  const LabelMap labels = predict_labels(trained, image);
+  const LabelMap labels = predict_picture(trained, image, files.picture);
   make_folder(files.labels.parent_path());
   write_indexed_png(files.labels, labels, trained.card.palette);
   write_png(files.overlay, overlay(image, labels, trained.card.palette, kIgnoreIndex));
@@ -150,11 +159,7 @@ std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vect
   check_targets(files);
   for (size_t i = 0; i < pictures.size(); ++i) {
     try {
-      try {
-        write_prediction(trained, read_image(pictures[i]), files[i]);
-      } catch (const ShapeError& error) {  // the picture is too small
-        throw DataError(error.what_happened(), pictures[i].string(), error.try_this());
-      }
+      write_prediction(trained, read_image(pictures[i]), files[i]);
     } catch (const DataError& error) {
       if (!done) throw;
       done(files[i], &error);

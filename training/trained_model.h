@@ -45,7 +45,7 @@ struct PredictedFiles {
 PredictedFiles predict_file(TrainedModel& trained, const std::filesystem::path& picture, const std::filesystem::path& folder, std::string stem = "");
 
 // predict_file for each of the pictures, under distinct stems. Throws UsageError, before any work, where a result would overwrite one of them.
-// `done`, if there is one, is called after each picture; one that cannot be read is then no reason to stop: it comes with its error.
+// `done`, if there is one, is called after each picture; one that cannot be read, or is too small, is then no reason to stop: it comes with its error.
 using OnPredicted = std::function<void(const PredictedFiles& files, const Error* error)>;
 std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<std::filesystem::path>& pictures,
                                           const std::filesystem::path& folder, const OnPredicted& done = {});

@@ -1,5 +1,6 @@
 // MobileNet V1 and HRNet: published parameter counts, level sizes, pretrained weights.
 #include "autograd/node.h"
+#include "backbone_support.h"
 #include "core/safetensors.h"
 #include "datasets/image.h"
 #include "models/backbones/hrnet.h"
@@ -15,14 +16,6 @@ namespace {
 
 BackboneOptions mobilenet(double multiplier, int output_stride = 32) {
   return {.type = "mobilenet_v1", .multiplier = multiplier, .output_stride = output_stride};
-}
-
-std::vector<Shape> level_shapes(Backbone& backbone, int64_t height, int64_t width) {
-  NoGradGuard no_grad;
-  backbone.eval();
-  std::vector<Shape> shapes;
-  for (const Tensor& level : backbone.forward(Tensor::zeros({1, height, width, 3}))) shapes.push_back(level.shape());
-  return shapes;
 }
 
 std::string refusal(MobileNetV1& net, const std::filesystem::path& file, const char* mode) {

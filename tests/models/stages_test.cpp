@@ -1,11 +1,11 @@
 // Swin and ConvNeXt: published parameter counts, level sizes, masks, stochastic depth, refusals. Whole networks: network_golden_test.cpp.
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "backbone_support.h"
 #include "core/errors.h"
 #include "core/kernels/windows.h"
 #include "models/backbones/convnext.h"
 #include "models/backbones/swin.h"
-#include "published_count.h"
 #include "support.h"
 
 using namespace eq;
@@ -17,16 +17,8 @@ BackboneOptions staged(const char* type, const std::string& variant, double mult
   return {.type = type, .multiplier = multiplier, .variant = variant};
 }
 
-std::vector<Shape> level_shapes(Backbone& backbone, int64_t height, int64_t width) {
-  const NoGradGuard no_grad;
-  backbone.eval();
-  std::vector<Shape> shapes;
-  for (const Tensor& level : backbone.forward(Tensor::zeros({1, height, width, 3}))) shapes.push_back(level.shape());
-  return shapes;
-}
-
 template <class Network>
-std::string refusal(const BackboneOptions& options) {
+std::string refusal_of(const BackboneOptions& options) {
   try {
     Network network(options);
   } catch (const UsageError& error) {
@@ -144,10 +136,10 @@ TEST_CASE("a key of several backbones that one does not read is refused unless i
 }
 
 TEST_CASE("Swin and ConvNeXt refuse what they do not know", "[models]") {
-  CHECK_THAT(refusal<SwinTransformer>(staged("swin", "tinny", 1)), Catch::Contains("there is no swin 'tinny'") &&
+  CHECK_THAT(refusal_of<SwinTransformer>(staged("swin", "tinny", 1)), Catch::Contains("there is no swin 'tinny'") &&
                                                                         Catch::Contains("model.backbone.variant") && Catch::Contains("did you mean 'tiny'"));
-  CHECK_THAT(refusal<SwinTransformer>(staged("swin", "", 0.01)), Catch::Contains("leaves the first stage 1 channels") &&
+  CHECK_THAT(refusal_of<SwinTransformer>(staged("swin", "", 0.01)), Catch::Contains("leaves the first stage 1 channels") &&
                                                                      Catch::Contains("model.backbone.multiplier") && Catch::Contains("multiple of 3"));
-  CHECK_THAT(refusal<ConvNeXt>(staged("convnext", "large", 1)), Catch::Contains("there is no convnext 'large'"));
-  CHECK_THAT(refusal<ConvNeXt>(staged("convnext", "", 0.001)), Catch::Contains("leaves the first stage 0 channels"));
+  CHECK_THAT(refusal_of<ConvNeXt>(staged("convnext", "large", 1)), Catch::Contains("there is no convnext 'large'"));
+  CHECK_THAT(refusal_of<ConvNeXt>(staged("convnext", "", 0.001)), Catch::Contains("leaves the first stage 0 channels"));
 }

@@ -4,9 +4,9 @@
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "backbone_support.h"
 #include "core/errors.h"
 #include "models/backbones/twins.h"
-#include "published_count.h"
 #include "support.h"
 
 using namespace eq;

@@ -9,6 +9,7 @@
 #include "core/sha256.h"
 #include "support.h"
 #include "training/checkpoint.h"
+#include "training/evaluator.h"
 #include "training/run_log.h"
 #include "training/signals.h"
 #include "training/tiny.h"
@@ -350,6 +351,26 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   CHECK_FALSE(fs::exists(pictures / "a_overlay.png"));
   CHECK_THROWS_AS(list_pictures({folder.path() / "nowhere"}), IoError);
   CHECK_THROWS_AS(list_pictures({out / "checkpoint"}), DataError);
+}
+
+TEST_CASE("a picture that is too small for the network is named, and stops no other", "[predict]") {
+  TemporaryFolder folder;
+  const Config config = tiny_config({"train.iterations=1", "model.backbone.type=convnext", "model.backbone.multiplier=0.0625"});
+  train(config, quiet(folder.path() / "run"));
+  TrainedModel trained = load_trained_model(folder.path() / "run");
+  const fs::path small = folder.path() / "small.png", large = folder.path() / "large.png";
+  write_png(small, Image{31, 70, std::vector<uint8_t>(31 * 70 * 3, 90)});
+  write_png(large, Image{32, 70, std::vector<uint8_t>(32 * 70 * 3, 90)});
+  CHECK_THROWS_WITH(predict_files(trained, {small, large}, folder.path() / "out"), Contains("needs 32 pixels a side") && Contains("small.png"));
+  std::vector<bool> failed;
+  predict_files(trained, {small, large}, folder.path() / "out", [&](const PredictedFiles&, const Error* error) { failed.push_back(error != nullptr); });
+  CHECK(failed == std::vector<bool>{true, false});
+  CHECK(fs::exists(folder.path() / "out" / "large.png"));
+
+  const auto dataset = make_dataset(config.data, "val");
+  EvalRequest request{.options = config.evaluate, .pipeline = config.pipeline};
+  request.pipeline.test_scale = {20, 20};
+  CHECK_THROWS_WITH(evaluate(*trained.model, *dataset, request), Contains("too small for convnext") && Contains(dataset->describe(0)));
 }
 
 TEST_CASE("what is no trained network is refused", "[predict]") {
