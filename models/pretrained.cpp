@@ -1,10 +1,10 @@
 #include "models/pretrained.h"
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 #include "autograd/functional.h"
+#include "core/finite.h"
 #include "core/safetensors.h"
 #include "models/weight_names.h"
 
@@ -48,12 +48,6 @@ State read_weights(const std::filesystem::path& file) {
 bool is_constant(const std::string& name) { return name.ends_with("relative_position_index") || name.ends_with("attn_mask"); }
 
 std::string first_part(const std::string& name) { return name.substr(0, name.find('.')); }
-
-bool all_finite(const Tensor& tensor) {
-  return dispatch_floating(tensor.dtype(), "load_pretrained", [&]<class T>() {
-    return std::all_of(tensor.data<T>(), tensor.data<T>() + tensor.numel(), [](T value) { return std::isfinite(value); });
-  });
-}
 
 // The names of the state dict in the order of their use: a layer's parameters, then its buffers.
 std::vector<std::string> names_in_order(Backbone& backbone) {

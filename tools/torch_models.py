@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from recipes import classes_of, read_recipe
 from torch_backbones import HRNet, MobileNetV1, ResNet, resize
-from torch_stages import ConvNeXt, SwinTransformer, start_small
+from torch_stages import ConvNeXt, SwinTransformer
 from torch_heads import HEADS, levels_read
 from torch_twins import Twins
 
@@ -59,9 +59,7 @@ class EncoderDecoder(nn.Module):
                     nn.init.zeros_(module.bias)
                 else:
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if isinstance(self.backbone, (ConvNeXt, SwinTransformer)):
-            start_small(self.backbone)
-        elif isinstance(self.backbone, Twins):
+        if isinstance(self.backbone, tuple(STAGED.values())):
             self.backbone.reset_parameters()
 
     def forward(self, images):

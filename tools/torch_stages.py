@@ -72,6 +72,9 @@ class ConvNeXt(nn.Module):
         for i in range(4):
             self.add_module(f"norm{i}", LayerNorm2d(c[i], eps=1e-6))
 
+    def reset_parameters(self):
+        start_small(self)
+
     def forward(self, x):
         levels = []
         for i, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages)):
@@ -209,6 +212,9 @@ class SwinTransformer(nn.Module):
             self.stages.append(stage)
         for i in range(4):
             self.add_module(f"norm{i}", nn.LayerNorm(self.level_channels[i]))
+
+    def reset_parameters(self):
+        start_small(self)
 
     def forward(self, x):
         x = self.patch_embed(x)

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstring>
 #include <future>
 
@@ -12,6 +11,7 @@
 #include "autograd/node.h"
 #include "core/allocator.h"
 #include "core/errors.h"
+#include "core/finite.h"
 #include "core/parallel.h"
 
 namespace eq {
@@ -28,29 +28,13 @@ class EvalMode {
   bool was_training_;
 };
 
-void check_finite(const Tensor& scores) {
-  const Tensor logits = scores.to(Device::cpu());  // before they are resized: few
-  const int finite = dispatch_floating(logits.dtype(), "evaluation", [&]<class T>() {
-    const T* values = logits.template data<T>();
-    return parallel_reduce(
-        logits.numel(), 65536, 1,
-        [&](int64_t begin, int64_t end) {
-          int ok = 1;
-          for (int64_t i = begin; i < end; ++i) ok &= std::isfinite(values[i]);
-          return ok;
-        },
-        [](int a, int b) { return a & b; });
-  });
-  if (finite == 0) {
-    throw NumericalError("the network's scores are not finite: its weights or running statistics have diverged", "evaluation",
-                         "go back to an earlier checkpoint, lower optimizer.lr or set train.clip_norm");
-  }
-}
-
 // Scores of the pictures' own size.
 Tensor whole_scores(EncoderDecoder& model, const Tensor& images) {
   const Tensor logits = model.forward(images).logits;
-  check_finite(logits);
+  if (!all_finite(logits)) {  // before they are resized: few
+    throw NumericalError("the network's scores are not finite: its weights or running statistics have diverged", "evaluation",
+                         "go back to an earlier checkpoint, lower optimizer.lr or set train.clip_norm");
+  }
   return resize_bilinear(logits, images.size(1), images.size(2), model.align_corners());
 }
 
@@ -209,13 +193,8 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
       }
     }
     const int64_t height = group[0].labels.size(0), width = group[0].labels.size(1);
-    const Tensor classes = [&] {
-      try {
-        return predict_classes(model, images, height, width, request.options);
-      } catch (const ShapeError& error) {
-        throw DataError(error.what_happened(), dataset.describe(group[0].index), error.try_this());
-      }
-    }();
+    const Tensor classes = naming_picture([&] { return dataset.describe(group[0].index); },
+                                          [&] { return predict_classes(model, images, height, width, request.options); });
     for (size_t i = 0; i < group.size(); ++i) {
       const Tensor predictions = classes.alias({height, width}, int64_t(i) * height * width);
       matrix.add(group[i].labels, predictions, dataset.describe(group[i].index));

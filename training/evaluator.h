@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/errors.h"
 #include "datasets/dataset.h"
 #include "datasets/transforms.h"
 #include "models/segmentor.h"
@@ -24,6 +25,16 @@ std::vector<Window> slide_windows(int64_t height, int64_t width, const EvaluateO
 
 // The class of each pixel, uint8 [N,height,width]: the scores resized to that size where it differs.
 Tensor predict_classes(EncoderDecoder& model, const Tensor& images, int64_t height, int64_t width, const EvaluateOptions& options);
+
+// fn(), which uses the network; a picture that is too small for it (ShapeError) becomes a DataError that says where: name().
+template <class Name, class Fn>
+auto naming_picture(Name name, Fn fn) {
+  try {
+    return fn();
+  } catch (const ShapeError& error) {
+    throw DataError(error.what_happened(), name(), error.try_this());
+  }
+}
 
 struct EvalRequest {
   EvaluateOptions options;

@@ -119,17 +119,8 @@ void check_targets(const std::vector<PredictedFiles>& all) {
   }
 }
 
-// Throws DataError for a picture that is too small for the network.
-LabelMap predict_picture(TrainedModel& trained, const Image& image, const fs::path& picture) {
-  try {
-    return predict_labels(trained, image);
-  } catch (const ShapeError& error) {
-    throw DataError(error.what_happened(), picture.string(), error.try_this());
-  }
-}
-
 void write_prediction(TrainedModel& trained, const Image& image, const PredictedFiles& files) {
-  const LabelMap labels = predict_picture(trained, image, files.picture);
+  const LabelMap labels = naming_picture([&] { return files.picture.string(); }, [&] { return predict_labels(trained, image); });
   make_folder(files.labels.parent_path());
   write_indexed_png(files.labels, labels, trained.card.palette);
   write_png(files.overlay, overlay(image, labels, trained.card.palette, kIgnoreIndex));

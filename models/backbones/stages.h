@@ -29,7 +29,14 @@ struct StagePlan {
 // does not leave each head a whole number of channels.
 StagePlan plan_stages(std::span<const StageVariant> variants, const BackboneOptions& options);
 
-// Starts a layer with weights from N(0, 0.02) and bias 0. (The published code cuts that normal at a hundred deviations.)
+// A parameter's initial values, N(0, 0.02). (The published code cuts that normal at a hundred deviations.)
+inline Tensor small_values(const Shape& shape) {
+  Tensor values = Tensor::empty(shape, init::dtype());
+  init::normal_(values, 0, 0.02);
+  return values;
+}
+
+// Starts a layer with such weights and bias 0.
 template <class L>
 L& small_weights(L& layer) {
   const NoGradGuard no_grad;

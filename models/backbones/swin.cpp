@@ -64,11 +64,7 @@ const Tensor& WindowConstants::mask(const Tensor& like, const Shape& image) {
 }
 
 WindowAttention::Projections::Projections(int64_t channels, int64_t heads)
-    : table([&] {
-        Tensor values = Tensor::empty({WindowConstants::kOffsets, heads}, init::dtype());
-        init::normal_(values, 0, 0.02);
-        return register_parameter("relative_position_bias_table", values);
-      }()),
+    : table(register_parameter("relative_position_bias_table", small_values({WindowConstants::kOffsets, heads}))),
       qkv(small_weights(register_module<Linear>("qkv", channels, 3 * channels))),
       proj(small_weights(register_module<Linear>("proj", channels, channels))) {
   register_buffer("relative_position_index", WindowConstants::offsets());
@@ -86,7 +82,7 @@ Tensor WindowAttention::forward(const Tensor& x) {
 }
 
 int64_t WindowAttention::macs(const Tensor& input, const Tensor&) const {
-  return 2 * WindowGrid(input.shape(), WindowConstants::kSize, shift_).windows(input.shape()).numel() * WindowConstants::kCells;
+  return window_attention_macs(input.shape(), WindowConstants::kSize);
 }
 
 std::string WindowAttention::description() const {

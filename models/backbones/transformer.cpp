@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/kernels/windows.h"
 #include "models/backbones/stages.h"
 
 namespace eq {
@@ -23,6 +24,10 @@ Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value, co
     scores = reshape(add(reshape(scores, {batch / windows, windows, heads, count, keys}), mask), {batch, heads, count, keys});
   }
   return reshape(permute(matmul(softmax(scores), value), {0, 2, 1, 3}), {batch, count, heads * depth});
+}
+
+int64_t window_attention_macs(const Shape& map, int64_t window) {
+  return 2 * WindowGrid(map, window, 0).windows(map).numel() * window * window;
 }
 
 FeedForward::FeedForward(int64_t channels, int64_t hidden) : layers_(register_module<Sequential>("layers")) {

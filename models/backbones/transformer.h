@@ -16,6 +16,9 @@ std::vector<Tensor> split_heads(const Tensor& x, int64_t parts, int64_t heads);
 // [P, 1, n or 1, m]; the pictures' windows follow each other along B.
 Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& bias = {}, const Tensor& mask = {});
 
+// Multiply-adds of both products of attention within windows of a map [N,h,w,C].
+int64_t window_attention_macs(const Shape& map, int64_t window);
+
 // Two linear layers with a GELU between them, under mmcv's names: "layers.0.0" and "layers.1".
 class FeedForward : public Layer {
  public:

@@ -1,6 +1,5 @@
 #include "models/backbones/twins.h"
 
-#include "core/kernels/windows.h"
 #include "models/backbones/stages.h"
 
 namespace eq {
@@ -39,17 +38,14 @@ Tensor LocallyGroupedSelfAttention::forward(const Tensor& x) {
 }
 
 int64_t LocallyGroupedSelfAttention::macs(const Tensor& input, const Tensor&) const {
-  return 2 * WindowGrid(input.shape(), kWindow, 0).windows(input.shape()).numel() * kWindow * kWindow;
+  return window_attention_macs(input.shape(), kWindow);
 }
 
 std::string LocallyGroupedSelfAttention::description() const { return "attention in windows, " + std::to_string(heads_) + " heads"; }
 
 GlobalSubsampledAttention::Projections::Projections(int64_t channels)
-    : in_weight([&] {
-        Tensor values = Tensor::empty({3 * channels, channels}, init::dtype());
-        init::normal_(values, 0, 0.02);  // as the published code's linear layers; mmsegmentation leaves PyTorch's Xavier here
-        return register_parameter("in_proj_weight", values);
-      }()),
+    // As the published code's linear layers; mmsegmentation leaves PyTorch's Xavier here.
+    : in_weight(register_parameter("in_proj_weight", small_values({3 * channels, channels}))),
       in_bias(register_parameter("in_proj_bias", Tensor::zeros({3 * channels}, init::dtype()))),
       out_proj(small_weights(register_module<Linear>("out_proj", channels, channels))) {}
 
