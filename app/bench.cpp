@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/words.h"
 #include "datasets/dataset.h"
 #include "training/train_step.h"
 
@@ -104,7 +105,7 @@ void add_bench(CLI::App& app) {
         synchronize(model.device());
       });
     }
-    fmt::print("{} pictures of {} x {}, {}, {} threads\n", options->batch, options->size, options->size, to_string(model.device()), num_threads());
+    fmt::print("{} of {} x {}, {}, {}\n", counted(options->batch, "picture"), options->size, options->size, to_string(model.device()), counted(num_threads(), "thread"));
     if (!train_seconds.empty()) {
       fmt::print("training step  median {:.4f} s  best {:.4f} s\n", median(train_seconds), *std::min_element(train_seconds.begin(), train_seconds.end()));
     }

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "app/common.h"
+#include "core/words.h"
 #include "training/evaluator.h"
 #include "training/run_log.h"
 #include "training/trained_model.h"
@@ -36,7 +37,7 @@ void add_eval(CLI::App& app) {
     if (options->json) {
       fmt::print("{}\n", metrics_json(result.metrics));
     } else {
-      fmt::print("{}{} pictures of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), result.pictures, options->split,
+      fmt::print("{}{} of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), counted(result.pictures, "picture"), options->split,
                  result.seconds, human_bytes(double(result.peak_bytes)));
     }
   });

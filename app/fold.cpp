@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "app/common.h"
+#include "core/words.h"
 #include "training/fold.h"
 
 namespace eq::app {
@@ -49,7 +50,7 @@ void add_fold(CLI::App& app) {
       report["check"] = {{"pictures", difference.pictures}, {"pixels", difference.pixels}, {"largest_difference", difference.largest},
                          {"changed_pixels", difference.changed_pixels}};
       if (!options->json) {
-        fmt::print("{} pictures of {}: the scores differ by at most {:.2g}, the class of {} of {} pixels\n", difference.pictures, options->split,
+        fmt::print("{} of {}: the scores differ by at most {:.2g}, the class of {} of {} pixels\n", counted(difference.pictures, "picture"), options->split,
                    difference.largest, difference.changed_pixels, difference.pixels);
       }
     }

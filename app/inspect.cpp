@@ -7,6 +7,7 @@
 #include "app/common.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "core/words.h"
 #include "datasets/inspect.h"
 #include "training/checkpoint.h"
 
@@ -32,6 +33,12 @@ std::string remark_on(const DataReport& report, const Dataset& dataset, bool tra
   }
 }
 
+std::map<std::string, int64_t> sizes_of(const DataReport& report) {
+  std::map<std::string, int64_t> sizes;
+  for (const auto& [extent, count] : report.sizes) sizes[fmt::format("{}x{}", extent[0], extent[1])] = count;
+  return sizes;
+}
+
 nlohmann::json to_json(const DataReport& report, const std::string& remark) {
   nlohmann::json classes = nlohmann::json::array(), problems = nlohmann::json::array(), values = nlohmann::json::object();
   for (size_t c = 0; c < report.class_names.size(); ++c) {
@@ -44,7 +51,7 @@ nlohmann::json to_json(const DataReport& report, const std::string& remark) {
     if (report.file_values[value] > 0) values[std::to_string(value)] = report.file_values[value];
   }
   return {{"inspected", report.inspected}, {"classes", classes}, {"ignored_share", report.ignored_share()}, {"file_values", values},
-          {"image_modes", report.image_modes}, {"label_modes", report.label_modes}, {"sizes", report.sizes},
+          {"image_modes", report.image_modes}, {"label_modes", report.label_modes}, {"sizes", sizes_of(report)},
           {"problem_count", report.problem_count}, {"problems", problems}, {"remark", remark}};
 }
 
@@ -55,10 +62,10 @@ void print_counts(const char* title, const std::map<std::string, int64_t>& count
 }
 
 void print(const DataReport& report, const std::string& remark) {
-  fmt::print("{} pictures inspected\n", report.inspected);
+  fmt::print("{} inspected\n", counted(report.inspected, "picture"));
   print_counts("pictures", report.image_modes);
   print_counts("label files", report.label_modes);
-  print_counts("sizes", report.sizes);
+  print_counts("sizes", sizes_of(report));
   fmt::print("{:>5}  {:<20} {:>12} {:>8} {:>9}\n", "class", "name", "pixels", "share", "pictures");
   for (size_t c = 0; c < report.class_names.size(); ++c) {
     const double share = report.total_pixels > 0 ? 100.0 * double(report.class_pixels[c]) / double(report.total_pixels) : 0;

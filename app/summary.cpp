@@ -5,6 +5,7 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/allocator.h"
+#include "core/words.h"
 #include "datasets/dataset.h"
 #include "models/segmentor.h"
 #include "training/train_step.h"
@@ -99,7 +100,7 @@ void add_summary(CLI::App& app) {
       return;
     }
     print(rows, model, height, width);
-    fmt::print("a training step of {} pictures holds about {} of tensors, the optimizer's state included{}\n", batch, human_bytes(whole_batch),
+    fmt::print("a training step of {} holds about {} of tensors, the optimizer's state included{}\n", counted(batch, "picture"), human_bytes(whole_batch),
                larger == batch ? "" : fmt::format(" (with {}: {})", larger, human_bytes(more)));
   });
 }

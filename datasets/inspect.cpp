@@ -15,7 +15,8 @@ constexpr double kMostIgnored = 0.95;
 
 // What one sample says; merged in order, so that reports do not depend on threads.
 struct Finding {
-  std::string image_mode, label_mode, size;
+  std::string image_mode, label_mode;
+  std::array<int64_t, 2> size{};  // width, height; 0: not known
   std::array<int64_t, 256> file_values{};
   std::array<int64_t, 256> classes{};  // after the map; out of range counts as ignored
   std::vector<DataProblem> problems;
@@ -42,11 +43,11 @@ void inspect_image(const Dataset& dataset, int64_t index, const LabelMap* labels
   try {
     const PictureInfo info = probe_picture(files.image);
     finding.image_mode = mode_text(info);
-    finding.size = size_text(info.width, info.height);
+    finding.size = {info.width, info.height};
     if (labels != nullptr && (info.width != labels->width || info.height != labels->height)) {
       finding.problems.push_back({.kind = DataProblem::Kind::kSizeMismatch,
                                   .file = files.labels.string(),
-                                  .message = "the image is " + finding.size + " and its labels are " +
+                                  .message = "the image is " + size_text(info.width, info.height) + " and its labels are " +
                                              size_text(labels->width, labels->height)});
     }
     if (decode) read_image(files.image);
@@ -101,7 +102,7 @@ Finding inspect_sample(const Dataset& dataset, int64_t index, bool decode) {
     const RawSample sample = dataset.load(index);
     finding.image_mode = "generated RGB 8 bits";
     finding.label_mode = "generated 8 bits";
-    finding.size = size_text(sample.image.width, sample.image.height);
+    finding.size = {sample.image.width, sample.image.height};
     count_labels(sample.labels, finding.file_values);
     finding.classes = finding.file_values;
   } catch (const Error& error) {
@@ -114,7 +115,7 @@ void merge(DataReport& report, Finding& finding) {
   ++report.inspected;
   if (!finding.image_mode.empty()) ++report.image_modes[finding.image_mode];
   if (!finding.label_mode.empty()) ++report.label_modes[finding.label_mode];
-  if (!finding.size.empty()) ++report.sizes[finding.size];
+  if (finding.size[0] > 0) ++report.sizes[finding.size];
   for (size_t value = 0; value < 256; ++value) {
     report.file_values[value] += finding.file_values[value];
     report.total_pixels += finding.classes[value];
@@ -223,6 +224,10 @@ DataReport check_before_training(const Dataset& dataset) {
   return report;
 }
 
-void check_before_evaluation(const Dataset& dataset) { check_files(inspect_dataset(dataset, {.samples = 512})); }
+DataReport check_before_evaluation(const Dataset& dataset) {
+  DataReport report = inspect_dataset(dataset, {.samples = 512});
+  check_files(report);
+  return report;
+}
 
 }  // namespace eq

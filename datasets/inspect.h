@@ -40,7 +40,7 @@ struct DataReport {
   std::array<int64_t, 256> file_values{};         // pixels by the value in the file; of generated sets by class
   std::map<std::string, int64_t> image_modes;     // files by "jpeg RGB 8 bits"
   std::map<std::string, int64_t> label_modes;     // files by "png indexed 8 bits"
-  std::map<std::string, int64_t> sizes;           // samples by "480x360", width first
+  std::map<std::array<int64_t, 2>, int64_t> sizes;  // samples by width and height
   std::vector<DataProblem> problems;              // in the set's order, the first kMaxProblems
   int64_t problem_count = 0;
 
@@ -59,6 +59,7 @@ void check_report(const DataReport& report);
 // pictures costs little (a hundred of 480 x 360: 0.2 s on one core), all 4096 might take longer than is good before a training.
 DataReport check_before_training(const Dataset& dataset);
 // Of what a run will be evaluated on, so that a bad file is not met at its end: 512 samples' files, whatever classes they show. Throws DataError.
-void check_before_evaluation(const Dataset& dataset);
+// Returns the report.
+DataReport check_before_evaluation(const Dataset& dataset);
 
 }  // namespace eq

@@ -124,16 +124,18 @@ void EncoderDecoder::set_precision(DType features) {
   precision_ = features;
 }
 
+void EncoderDecoder::check_size(int64_t height, int64_t width) const {
+  if (std::min(height, width) >= backbone_->smallest_side()) return;
+  throw ShapeError("pictures of " + std::to_string(width) + " x " + std::to_string(height) + " are too small for " + options_.backbone.type + ", which needs " +
+                       std::to_string(backbone_->smallest_side()) + " pixels a side", "model.backbone",
+                   "use larger pictures, resize them (pipeline.test_scale) or enlarge the crops (pipeline.crop, evaluate.crop)");
+}
+
 SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
   if (images.rank() != 4 || images.size(3) != 3) {
     throw ShapeError("the network takes pictures [N,H,W,3], not " + describe(images), "EncoderDecoder", "normalise and batch the pictures first");
   }
-  if (std::min(images.size(1), images.size(2)) < backbone_->smallest_side()) {
-    const std::string least = std::to_string(backbone_->smallest_side());
-    throw ShapeError("pictures of " + std::to_string(images.size(2)) + " x " + std::to_string(images.size(1)) + " are too small for " + options_.backbone.type +
-                         ", which needs " + least + " pixels a side", "model.backbone",
-                     "use larger pictures, resize them (pipeline.test_scale) or enlarge the crops (pipeline.crop, evaluate.crop)");
-  }
+  check_size(images.size(1), images.size(2));
   Tensor input = images.to(device());
   const bool reduced = is_training() && precision_ == DType::kBFloat16;
   if (reduced) input = cast(input, precision_);

@@ -42,6 +42,8 @@ class EncoderDecoder : public Module {
 
   // Pictures of any device; they are taken to the network's. Throws ShapeError for what is no batch of pictures, or too small for the backbone.
   SegmentorOutput forward(const Tensor& images);
+  // Throws ShapeError where pictures of this size are too small for the backbone.
+  void check_size(int64_t height, int64_t width) const;
   // Scores resized to the pictures' size, [N,H,W,K]; no gradient.
   Tensor predict(const Tensor& images);
   // Channel dropout is a pure function of (seed, stream): set before each training step.

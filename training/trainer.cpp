@@ -11,9 +11,11 @@
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/parallel.h"
+#include "core/words.h"
 #include "datasets/inspect.h"
 #include "datasets/loader.h"
 #include "training/evaluation_files.h"
+#include "training/evaluator.h"
 #include "training/probes.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
@@ -38,6 +40,7 @@ class Run {
   TrainResult try_out();
 
  private:
+  void check_sizes(const DataReport& report) const;
   void start_or_restore();
   void say_what_was_loaded();
   void calibrate();
@@ -82,12 +85,23 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
   step_ = std::make_unique<TrainStep>(*model_, config_);
   if (config_.data.checks && !checkpoint_) {
     check_before_training(*train_set_);
-    check_before_evaluation(*val_set_);
+    check_sizes(check_before_evaluation(*val_set_));
   }
   loader_ = std::make_unique<DataLoader>(*train_set_, config_.pipeline,
                                          LoaderOptions{.batch_size = config_.train.batch_size,
                                                        .threads = int(config_.train.loader_threads),
                                                        .seed = uint64_t(config_.seed)});
+}
+
+// Of what will be evaluated: a picture that is too small for the network is named now, not at the run's end.
+void Run::check_sizes(const DataReport& report) const {
+  for (const auto& [extent, count] : report.sizes) {
+    Size size{extent[1], extent[0]};
+    if (config_.pipeline.test_scale) size = fitted_size(size, *config_.pipeline.test_scale);
+    const Window window = config_.evaluate.mode == "slide" ? slide_windows(size.height, size.width, config_.evaluate).front() : Window{0, 0, size.height, size.width};
+    naming_picture([&, at = extent] { return fmt::format("pictures of {} x {} that the run would be evaluated on", at[0], at[1]); },
+                   [&] { model_->check_size(window.height, window.width); });
+  }
 }
 
 void Run::say_what_was_loaded() {
@@ -100,8 +114,8 @@ ModelCard Run::card() const {
 }
 
 void Run::start_or_restore() {
-  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {} threads, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
-                        config_.data.type, config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), num_threads(), config_.seed));
+  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {}, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
+                        config_.data.type, config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), counted(num_threads(), "thread"), config_.seed));
   if constexpr (kBuiltWithCuda) {
     if (model_->device().is_cuda()) {
       log_->say(cuda::describe_device(model_->device().index) + "; convolutions by " + cuda::describe_convolution() + "; precision " + config_.train.precision);
@@ -131,7 +145,7 @@ void Run::calibrate() {
   const EqualizerOptions& options = config_.model.equalizer;
   if (!has_constants(options)) return;
   log_->say(options.constants == "analytic" ? "equalizing by the scales that white noise would have"
-                                            : fmt::format("measuring feature scales over {} batches", options.batches));
+                                            : "measuring feature scales over " + counted(options.batches, "batch", "batches"));
   model_->set_step(uint64_t(config_.seed), 0);
   result_.calibration = calibrate_equalizers(*model_, [&](int64_t) {
     if (stopping()) throw StoppedEarly();
@@ -211,7 +225,7 @@ void Run::evaluate_now(bool last) {
       files.add(index, labels, predictions);
     };
   }
-  log_->say(fmt::format("evaluating {} pictures after iteration {}", val_set_->size(), iteration_));
+  log_->say(fmt::format("evaluating {} after iteration {}", counted(val_set_->size(), "picture"), iteration_));
   const EvalResult evaluation = evaluate(*model_, *val_set_, request);
   allocator(model_->device()).reset_peak();
   result_.eval_peak_bytes = std::max(result_.eval_peak_bytes, evaluation.peak_bytes);

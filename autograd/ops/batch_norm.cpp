@@ -47,7 +47,7 @@ void check_arguments(const Tensor& x, const Tensor& gamma, const Tensor& beta, c
                          std::string(count == 1 ? "one value" : "zero values") +
                          " per channel: their variance is what it divides by",
                      place + ", where x is " + describe(x) + " (N*H*W = " + std::to_string(count) + ")",
-                     "use a larger batch (drop an incomplete last one) or a larger crop, or give this layer group norm, layer "
+                     "use a larger batch (train.batch_size) or larger pictures (pipeline.crop); in code of your own also group norm, layer "
                      "norm or evaluation mode");
   }
 }

@@ -51,7 +51,10 @@ struct LinearBackward final : Node {
       result[0] = Tensor::empty(x.shape(), x.dtype(), x.device());
       EQ_RUN(x.device(), linear_backward_input(grad, weight, result[0]));
     }
-    if (needs(1)) result[1] = product(grad, true, as_rows(x), false, {});
+    if (needs(1)) {
+      result[1] = Tensor::empty(weight.shape(), weight.dtype(), x.device());
+      EQ_RUN(x.device(), linear_backward_weight(grad, x, result[1]));
+    }
     if (needs(2)) result[2] = sum_to(grad, {weight.size(0)});
     return result;
   }

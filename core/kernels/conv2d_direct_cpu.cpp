@@ -38,6 +38,7 @@ constexpr int64_t kMostDepth = 2304;              // taps * input channels of a 
 constexpr int64_t kStripBytes = 256 << 10;        // of input in scratch
 constexpr int64_t kStripPixels = 512;             // outputs of a strip
 constexpr int64_t kStripColumns = 8 * kTileRows;  // of these in a row
+constexpr int64_t kCrowdedBytes = 4096;           // pixels so far apart all meet in one set of the first cache
 constexpr int64_t kTasks = 32;                    // wanted, so that any usual number of threads is busy
 
 // How the packed weights are laid out: [group][block of kBlock output channels][chunk][tap][input channel][block], the
@@ -213,7 +214,8 @@ struct Job {
   int64_t packed_at;  // where its weights begin in the packed ones of all jobs
   T* y;
   Job(const Correlation& correlation, T* output)
-      : c(correlation), packing(c), plan(make_plan(c, packing)), direct(c.h.never_outside() && c.w.never_outside()),
+      : c(correlation), packing(c), plan(make_plan(c, packing)),
+        direct(c.h.never_outside() && c.w.never_outside() && c.groups * c.in_channels * int64_t(sizeof(T)) % kCrowdedBytes != 0),
         packed_at(0), y(output) {}
   int64_t packing_tasks() const { return c.groups * packing.blocks() * packing.chunks.parts; }
   int64_t tasks() const { return plan.strips() * c.groups * plan.blocks.parts; }

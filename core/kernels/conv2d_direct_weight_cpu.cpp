@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "core/kernels/conv2d_direct.h"
@@ -12,30 +11,33 @@ namespace {
 constexpr int64_t kTasks = 16;              // wanted; beyond what blocks of channels give, by partial sums over pixels
 constexpr int64_t kStripBytes = 320 << 10;  // of x and grad_y in scratch
 constexpr int64_t kStripPixels = 512;
-constexpr int64_t kStripColumns = 256;
+constexpr int64_t kInPlaceBytes = 256;  // of a pixel: more of them crowd few of the first cache's sets
+constexpr int64_t kFewUses = 4;
+constexpr int64_t kPanelPixels = 128;  // of a strip, whose vectors stay in the first cache while the tiles' rows pass
 
 // A task is a rectangle of output channels x input channels of one group, summed over a chunk of the strips.
 struct Plan {
   Split images, rows, cols;
-  int64_t k_range, c_range, k_ranges, c_ranges, chunks;
+  Split outs, ins;  // ranges of channels
+  int64_t chunks;
   // Vectors lie along the input channels, as in the gradient, or, where these would fill them badly (a stem), along the
-  // output channels: sums are then [kh,kw,I/groups][O].
+  // output channels.
   bool transposed;
   int64_t strips() const { return images.parts * rows.parts * cols.parts; }
+  int64_t ranges(const Correlation& c) const { return c.groups * outs.parts * ins.parts; }
 };
 
 template <class T>
 Plan make_plan(const Correlation& c) {
-  // The rectangle's gradient stays in cache with a strip: 64 x 64 channels of a 3x3 filter are 147 KiB.
+  // The rectangle's sums stay in cache with a strip: 64 x 64 channels of a 3x3 filter are 147 KiB.
   const int64_t taps = int64_t(c.h.taps.size() * c.w.taps.size());
   const int64_t range = taps > 4 ? 64 : taps > 1 ? 128 : 256;
-  const Split k(c.out_channels, range), ranges(c.in_channels, range);
-  const int64_t c_range = divide_up(ranges.largest(), kBlock<T>) * kBlock<T>;
-  const int64_t x_pixel = (std::min(c_range, c.in_channels) + 64 / int64_t(sizeof(T))) * int64_t(sizeof(T));
-  const int64_t grad_pixel = (k.largest() + 64 / int64_t(sizeof(T))) * int64_t(sizeof(T));
-  const Split cols(c.w.out, kStripColumns);
+  const Split outs(c.out_channels, range), ins(c.in_channels, range);
+  const int64_t pixel_bytes = (ins.largest() + kBlock<T>) * int64_t(sizeof(T));
+  const int64_t grad_bytes = (outs.largest() + kBlock<T>) * int64_t(sizeof(T));
+  const Split cols(c.w.out, kPanelPixels);
   auto bytes = [&](int64_t rows) {
-    return c.h.positions(rows) * c.w.positions(cols.largest()) * x_pixel + rows * cols.largest() * grad_pixel;
+    return c.h.positions(rows) * c.w.positions(cols.largest()) * pixel_bytes + rows * cols.largest() * grad_bytes;
   };
   int64_t most_rows = std::max<int64_t>(1, kStripPixels / std::max<int64_t>(1, cols.largest()));
   while (most_rows > 1 && bytes(most_rows) > kStripBytes) --most_rows;
@@ -47,62 +49,209 @@ Plan make_plan(const Correlation& c) {
   const Split images(c.images, most_images);
   auto filled = [](int64_t channels) { return double(channels) / double(divide_up(channels, kLanes<T>) * kLanes<T>); };
   const bool merged = c.w.taps.size() > 1 && c.w.taps[1] == c.w.taps[0] + 1;
-  const double filled_c = filled(merged ? c.in_channels * int64_t(c.w.taps.size()) : c.in_channels);
-  const bool transposed = c.in_channels <= c_range && filled(k.largest()) > 1.2 * filled_c;
-  Plan plan = {images, rows, cols, k.largest(), c_range, k.parts, divide_up(c.in_channels, c_range), 1, transposed};
-  plan.chunks =
-      std::clamp<int64_t>(kTasks / (c.groups * plan.k_ranges * plan.c_ranges), 1, std::max<int64_t>(1, plan.strips()));
+  const double filled_in = filled(merged ? c.in_channels * int64_t(c.w.taps.size()) : c.in_channels);
+  Plan plan = {images, rows, cols, outs, ins, 1, ins.parts == 1 && filled(outs.largest()) > 1.2 * filled_in};
+  plan.chunks = std::clamp<int64_t>(kTasks / plan.ranges(c), 1, std::max<int64_t>(1, plan.strips()));
   return plan;
 }
 
-// A strip of one operand as the tiles read it: in place, or copied.
+// A strip of an operand in scratch. Packed for vectors: [block of kBlock channels][image][row][column][kBlock]; packed for
+// rows: [tile][image][row][column][channels of a tile]; otherwise [image][row][column][channels].
 template <class T>
 struct Operand {
   const T* data;
   int64_t image, row, pixel;
+  int64_t part;  // elements from one block or tile to the next
 };
 
+// Copies `count` channels to parts of `size` of them, `part` elements apart, each by kVectors whole vectors: what these write
+// too much is written again by the next pixel, or is the part's margin.
+template <int kVectors, class T>
+void pack_pixel(const T* from, int64_t count, int64_t size, T* to, int64_t part) {
+  constexpr int64_t kWidth = kLanes<T>;
+  int64_t c = 0;
+  for (; c + kVectors * kWidth <= count; c += size, to += part) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) store(to + v * kWidth, load(from + c + v * kWidth));
+  }
+  for (; c < count; c += size, to += part) {
+    for (int64_t v = 0; v < std::min(size, count - c); v += kWidth) store(to + v, load_first(from + c + v, std::min(kWidth, count - c - v)));
+  }
+}
+
 template <class T>
-void add_strip(const Correlation& c, const Window& rows, const Window& cols, int64_t images, Operand<T> x,
-               Operand<T> grad, int64_t k_count, int64_t c_count, bool transposed, T* out) {
-  const int64_t taps_w = int64_t(c.w.taps.size()), filter = int64_t(c.h.taps.size()) * taps_w * c.in_channels;
-  // Taps of a filter row that lie side by side in x and in the gradient are one longer row of channels.
-  const bool merged = c_count == c.in_channels && x.pixel == c_count && c_count % kLanes<T> != 0 && cols.consecutive();
-  const int64_t width = merged ? c_count * int64_t(cols.tap.size()) : c_count;
-  const Split tile_rows(transposed ? width : k_count, kTileRows);
-  const int64_t tile_columns = transposed ? k_count : width;
-  Operand<T> across = {nullptr, x.image, rows.step * x.row, cols.step * x.pixel}, down = grad;
-  if (transposed) std::swap(across, down);
-  WeightTile<T> tile = {};
-  tile.x_image = across.image;
-  tile.x_row = across.row;
-  tile.x_pixel = across.pixel;
-  tile.grad_image = down.image;
-  tile.grad_row = down.row;
-  tile.grad_pixel = down.pixel;
-  tile.images = images;
-  tile.rows = rows.count;
-  tile.cols = cols.count;
-  tile.out_row = transposed ? c.y_pixel : filter;
-  for (size_t i = 0; i < rows.tap.size(); ++i) {
-    for (size_t j = 0; j < (merged ? std::min<size_t>(1, cols.tap.size()) : cols.tap.size()); ++j) {
-      const T* tap_x = x.data + rows.base[i] * x.row + cols.base[j] * x.pixel;
-      T* tap_out = out + (rows.tap[i] * taps_w + cols.tap[j]) * c.in_channels * (transposed ? c.y_pixel : 1);
-      for (int64_t part = 0; part < tile_rows.parts; ++part) {
-        const int64_t row = tile_rows.begin(part);
-        for (int64_t column = 0; column < tile_columns; column += kBlock<T>) {
-          const int64_t channels = std::min<int64_t>(kBlock<T>, tile_columns - column);
-          const bool narrow = channels <= kLanes<T>;
-          tile.x = (transposed ? grad.data : tap_x) + column;
-          tile.grad = (transposed ? tap_x : grad.data) + row;
-          tile.out = tap_out + row * tile.out_row + column;
-          tile.last = narrow ? channels : channels - kLanes<T>;
-          (narrow ? kWeightTiles<T, 1> : kWeightTiles<T, 2>)[size_t(tile_rows.size(part) - 1)](tile);
+class Task {
+ public:
+  Task(const Correlation& c, const Plan& plan, int64_t task) : c_(c), plan_(plan) {
+    auto take = [&task](int64_t count) { return std::exchange(task, task / count) % count; };
+    const int64_t in = take(plan.ins.parts), out = take(plan.outs.parts), group = take(c.groups);
+    chunk_ = task;
+    in_count_ = plan.ins.size(in);
+    out_count_ = plan.outs.size(out);
+    x_channel_ = group * c.in_channels + plan.ins.begin(in);
+    y_channel_ = group * c.out_channels + plan.outs.begin(out);
+    filter_at_ = y_channel_ * filter() + plan.ins.begin(in);
+    // Taps of a filter row that lie side by side in x and in the gradient are one longer row of channels.
+    merged_ = in_count_ == c.in_channels && in_count_ % kLanes<T> != 0;
+    // An operand is read in place where its pixels are whole, and either few of their lines meet in a set of the first
+    // cache or copying would serve few tiles.
+    const auto in_place = [&](int64_t count, int64_t all, int64_t uses) {
+      return count == all && (count * int64_t(sizeof(T)) <= kInPlaceBytes || uses * taps() <= kFewUses);
+    };
+    const int64_t in_blocks = divide_up(in_count_, kBlock<T>), out_tiles = divide_up(out_count_, kTileRows);
+    x_in_place_ = c.h.never_outside() && c.w.never_outside() && in_count_ % kLanes<T> == 0 && in_place(in_count_, c.in_channels * c.groups, out_tiles);
+    grad_in_place_ = (!plan.transposed || out_count_ % kLanes<T> == 0) && in_place(out_count_, c.out_channels * c.groups, in_blocks);
+    packed_x_ = !plan.transposed && !merged_ && !x_in_place_;
+  }
+
+  int64_t chunk() const { return chunk_; }
+
+  void run(const T* x, const T* grad_y, T* to) const {
+    const int64_t sums_row = scratch_pixel<T>(plan_.transposed ? out_count_ : taps() * in_count_);
+    const int64_t sums_size = whole((plan_.transposed ? taps() * in_count_ : out_count_) * sums_row);
+    const int64_t positions = c_.h.positions(plan_.rows.largest()) * c_.w.positions(plan_.cols.largest());
+    const int64_t pixels = plan_.images.largest() * plan_.rows.largest() * plan_.cols.largest(), grad_part = grad_part_channels();
+    const int64_t x_size = packed_x_ ? divide_up(in_count_, kBlock<T>) * part_size(plan_.images.largest() * positions * kBlock<T>)
+                                     : whole(plan_.images.largest() * positions * scratch_pixel<T>(in_count_));
+    const int64_t grad_size = divide_up(out_count_, grad_part) * part_size(pixels * grad_part);
+    T* const sums = static_cast<T*>(thread_scratch(size_t(sums_size + x_size + grad_size) * sizeof(T)));
+    std::fill_n(sums, sums_size, T(0));
+    const int64_t strips = plan_.strips();
+    for (int64_t strip = strips * chunk_ / plan_.chunks; strip < strips * (chunk_ + 1) / plan_.chunks; ++strip) {
+      int64_t rest = strip;
+      auto take = [&rest](int64_t count) { return std::exchange(rest, rest / count) % count; };
+      const int64_t col = take(plan_.cols.parts), row = take(plan_.rows.parts);
+      const auto window = x_in_place_ ? direct_window : copied_window;
+      const Window rows = window(c_.h, plan_.rows.begin(row), plan_.rows.size(row)), cols = window(c_.w, plan_.cols.begin(col), plan_.cols.size(col));
+      const int64_t image = plan_.images.begin(rest), images = plan_.images.size(rest);
+      add_strip(rows, cols, images, read_x(x, image, images, rows, cols, sums + sums_size),
+                read_grad(grad_y, image, images, rows, cols, sums + sums_size + x_size), sums, sums_row);
+    }
+    write(sums, sums_row, to + filter_at_);
+  }
+
+ private:
+  int64_t taps() const { return int64_t(c_.h.taps.size() * c_.w.taps.size()); }
+  int64_t filter() const { return taps() * c_.in_channels; }  // elements of one output channel's
+  static int64_t tile_rows(int64_t rows) { return Split(rows, kTileRows).largest(); }
+  int64_t grad_part_channels() const { return plan_.transposed ? kBlock<T> : tile_rows(out_count_); }
+  static int64_t part_size(int64_t count) { return scratch_pixel<T>(whole(count)); }
+  static int64_t whole(int64_t count) { return divide_up(count + kBlock<T>, kBlock<T>) * kBlock<T>; }  // with a margin
+
+  Operand<T> read_x(const T* x, int64_t image, int64_t images, const Window& rows, const Window& cols, T* to) const {
+    const int64_t x_pixel = c_.in_channels * c_.groups, x_image = c_.h.in * c_.w.in * x_pixel;
+    x += image * x_image + x_channel_;
+    if (x_in_place_) return {x, x_image, c_.w.in * x_pixel, x_pixel, kBlock<T>};
+    Operand<T> in;
+    in.data = to;
+    in.pixel = packed_x_ ? kBlock<T> : scratch_pixel<T>(in_count_);
+    in.row = int64_t(cols.source.size()) * in.pixel;
+    in.image = int64_t(rows.source.size()) * in.row;
+    in.part = packed_x_ ? part_size(images * in.image) : kBlock<T>;
+    for (int64_t n = 0; n < images; ++n, x += x_image) {
+      if (!packed_x_) {
+        copy_window(x, c_.w.in, x_pixel, in_count_, rows, cols, to + n * in.image, in.pixel);
+        continue;
+      }
+      T* pixel = to + n * in.image;
+      for (int64_t i : rows.source) {
+        for (int64_t j : cols.source) {
+          if (i < 0 || j < 0) {
+            for (int64_t c = 0; c < in_count_; c += kBlock<T>) std::fill_n(pixel + c / kBlock<T> * in.part, kBlock<T>, T(0));
+          } else {
+            pack_pixel<kTileVectors>(x + (i * c_.w.in + j) * x_pixel, in_count_, kBlock<T>, pixel, in.part);
+          }
+          pixel += in.pixel;
+        }
+      }
+    }
+    return in;
+  }
+
+  Operand<T> read_grad(const T* grad_y, int64_t image, int64_t images, const Window& rows, const Window& cols, T* to) const {
+    const int64_t y_pixel = c_.out_channels * c_.groups, size = grad_part_channels();
+    grad_y += image * c_.y_image + rows.begin * c_.y_row + cols.begin * y_pixel + y_channel_;
+    if (grad_in_place_) return {grad_y, c_.y_image, c_.y_row, y_pixel, plan_.transposed ? kBlock<T> : size};
+    constexpr int kVectors = (kTileRows + kLanes<T> - 1) / kLanes<T>;
+    Operand<T> grad;
+    grad.data = to;
+    grad.pixel = size;
+    grad.row = cols.count * size;
+    grad.image = rows.count * grad.row;
+    grad.part = part_size(images * grad.image);
+    for (int64_t n = 0; n < images; ++n) {
+      for (int64_t p = 0; p < rows.count; ++p) {
+        const T* from = grad_y + n * c_.y_image + p * c_.y_row;
+        for (int64_t q = 0; q < cols.count; ++q, from += y_pixel, to += size) {
+          (plan_.transposed ? pack_pixel<kTileVectors, T> : pack_pixel<kVectors, T>)(from, out_count_, size, to, grad.part);
+        }
+      }
+    }
+    return grad;
+  }
+
+  void add_strip(const Window& rows, const Window& cols, int64_t images, const Operand<T>& x, const Operand<T>& grad, T* sums, int64_t sums_row) const {
+    const bool merged = merged_ && cols.consecutive();
+    const int64_t width = merged ? in_count_ * int64_t(cols.tap.size()) : in_count_, taps_w = int64_t(c_.w.taps.size());
+    const Operand<T> x_steps = {x.data, x.image, rows.step * x.row, cols.step * x.pixel, x.part};
+    const Operand<T> &across = plan_.transposed ? grad : x_steps, &down = plan_.transposed ? x_steps : grad;
+    const int64_t columns = plan_.transposed ? out_count_ : width, lines = plan_.transposed ? width : out_count_, step = tile_rows(lines);
+    WeightTile<T> tile = {};
+    tile.x_image = across.image;
+    tile.x_row = across.row;
+    tile.x_pixel = across.pixel;
+    tile.grad_image = down.image;
+    tile.grad_row = down.row;
+    tile.grad_pixel = down.pixel;
+    tile.out_row = sums_row;
+    const int64_t panel_rows = std::clamp<int64_t>(kPanelPixels / cols.count, 1, rows.count);
+    const int64_t panel_images = panel_rows < rows.count ? 1 : std::clamp<int64_t>(kPanelPixels / (cols.count * rows.count), 1, images);
+    for (int64_t image = 0; image < images; image += panel_images) {
+      tile.images = std::min(panel_images, images - image);
+      for (int64_t row = 0; row < rows.count; row += panel_rows) {
+        tile.rows = std::min(panel_rows, rows.count - row);
+        tile.cols = cols.count;
+        const T *from_across = across.data + image * across.image + row * across.row, *from_down = down.data + image * down.image + row * down.row;
+        for (size_t i = 0; i < rows.tap.size(); ++i) {
+          for (size_t j = 0; j < (merged ? std::min<size_t>(1, cols.tap.size()) : cols.tap.size()); ++j) {
+            const int64_t offset = rows.base[i] * x.row + cols.base[j] * x.pixel;
+            T* tap_sums = sums + (rows.tap[i] * taps_w + cols.tap[j]) * in_count_ * (plan_.transposed ? sums_row : 1);
+            for (int64_t column = 0; column < columns; column += kBlock<T>) {
+              const int64_t channels = std::min<int64_t>(kBlock<T>, columns - column);
+              const bool narrow = channels <= kLanes<T>;
+              tile.x = from_across + (plan_.transposed ? 0 : offset) + column / kBlock<T> * across.part;
+              tile.last = narrow ? channels : channels - kLanes<T>;
+              for (int64_t line = 0; line < lines; line += step) {
+                tile.grad = from_down + (plan_.transposed ? offset + line : line / step * down.part);
+                tile.out = tap_sums + line * sums_row + column;
+                (narrow ? kWeightTiles<T, 1> : kWeightTiles<T, 2>)[size_t(std::min(step, lines - line) - 1)](tile);
+              }
+            }
+          }
         }
       }
     }
   }
-}
+
+  // The sums to the rectangle of [O,kh,kw,I/groups] that begins at `to`.
+  void write(const T* sums, int64_t sums_row, T* to) const {
+    for (int64_t k = 0; k < out_count_; ++k, to += filter()) {
+      for (int64_t tap = 0; tap < taps(); ++tap) {
+        T* const tap_to = to + tap * c_.in_channels;
+        if (plan_.transposed) {
+          for (int64_t c = 0; c < in_count_; ++c) tap_to[c] = sums[(tap * in_count_ + c) * sums_row + k];
+        } else {
+          std::copy_n(sums + k * sums_row + tap * in_count_, in_count_, tap_to);
+        }
+      }
+    }
+  }
+
+  const Correlation& c_;
+  const Plan& plan_;
+  int64_t chunk_, in_count_, out_count_, x_channel_, y_channel_, filter_at_;
+  bool merged_, x_in_place_, grad_in_place_, packed_x_;
+};
 
 }  // namespace
 
@@ -110,91 +259,16 @@ template <class T>
 void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& o) {
   const Correlation c = forward_correlation(x.shape(), grad_weight.shape(), grad_y.shape(), o);
   const Plan plan = make_plan<T>(c);
-  const int64_t x_pixel = c.in_channels * c.groups, y_pixel = c.out_channels * c.groups;
-  const int64_t x_row = c.w.in * x_pixel, x_image = c.h.in * x_row, size = grad_weight.numel();
-  const int64_t filter = size / y_pixel;
-  const T *xs = x.data<T>(), *grads = grad_y.data<T>();
+  const int64_t size = grad_weight.numel();
   T* out = grad_weight.data<T>();
-  const bool in_parts = plan.chunks > 1 || plan.transposed;
-  Buffer<T> parts(in_parts ? plan.chunks * size : 1);
-  parallel_for(plan.chunks * c.groups * plan.k_ranges * plan.c_ranges, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      int64_t rest = task;
-      auto take = [&rest](int64_t count) { return std::exchange(rest, rest / count) % count; };
-      const int64_t c_begin = take(plan.c_ranges) * plan.c_range,
-                    c_count = std::min(plan.c_range, c.in_channels - c_begin);
-      const Split k_split(c.out_channels, plan.k_range);
-      const int64_t k_part = take(plan.k_ranges), k_begin = k_split.begin(k_part), k_count = k_split.size(k_part);
-      const int64_t group = take(c.groups), chunk = rest;
-      T* sum = in_parts ? parts.data() + chunk * size : out;
-      if (plan.transposed) {
-        sum += group * c.out_channels + k_begin;
-        for (int64_t i = 0; i < filter; ++i) std::fill_n(sum + i * y_pixel, k_count, T(0));
-      } else {
-        sum += (group * c.out_channels + k_begin) * filter + c_begin;
-        for (int64_t k = 0; k < k_count; ++k) {
-          for (int64_t i = 0; i < filter; i += c.in_channels) std::fill_n(sum + k * filter + i, c_count, T(0));
-        }
-      }
-      // Both operands are read in place where nothing is padded, their channels are all of the pixel's and tiles, which
-      // read whole vectors, stay within the last pixel.
-      const bool x_direct =
-          c.h.never_outside() && c.w.never_outside() && c_count == x_pixel && c_count % kLanes<T> == 0;
-      const bool grad_direct = k_count == y_pixel && (!plan.transposed || k_count % kLanes<T> == 0);
-      for (int64_t strip = plan.strips() * chunk / plan.chunks; strip < plan.strips() * (chunk + 1) / plan.chunks;
-           ++strip) {
-        rest = strip;
-        const int64_t col = take(plan.cols.parts), row = take(plan.rows.parts), image = plan.images.begin(rest);
-        const int64_t images = plan.images.size(rest);
-        auto window = [x_direct](const Axis& axis, const Split& split, int64_t part) {
-          return (x_direct ? direct_window : copied_window)(axis, split.begin(part), split.size(part));
-        };
-        const Window rows = window(c.h, plan.rows, row), cols = window(c.w, plan.cols, col);
-        Operand<T> in = {xs + image * x_image + group * c.in_channels + c_begin, x_image, x_row, x_pixel};
-        Operand<T> grad = {
-            grads + image * c.y_image + rows.begin * c.y_row + cols.begin * y_pixel + group * c.out_channels + k_begin,
-            c.y_image, c.y_row, y_pixel};
-        const int64_t in_pixel = scratch_pixel<T>(c_count), in_row = int64_t(cols.source.size()) * in_pixel;
-        const int64_t in_image = int64_t(rows.source.size()) * in_row, grad_pixel = scratch_pixel<T>(k_count);
-        auto with_margin = [](int64_t count) { return divide_up(count + kBlock<T>, kLanes<T>) * kLanes<T>; };
-        const int64_t in_size = x_direct ? 0 : with_margin(images * in_image);
-        const int64_t grad_size = grad_direct ? 0 : with_margin(images * rows.count * cols.count * grad_pixel);
-        T* scratch = static_cast<T*>(thread_scratch(size_t(in_size + grad_size) * sizeof(T)));
-        if (!x_direct) {
-          for (int64_t n = 0; n < images; ++n) {
-            copy_window(in.data + n * x_image, c.w.in, x_pixel, c_count, rows, cols, scratch + n * in_image, in_pixel);
-          }
-          in = {scratch, in_image, in_row, in_pixel};
-        }
-        if (!grad_direct) {
-          T* to = scratch + in_size;
-          for (int64_t n = 0; n < images; ++n) {
-            for (int64_t p = 0; p < rows.count; ++p) {
-              for (int64_t q = 0; q < cols.count; ++q, to += grad_pixel) {
-                std::memcpy(to, grad.data + n * c.y_image + p * c.y_row + q * y_pixel, size_t(k_count) * sizeof(T));
-              }
-            }
-          }
-          grad = {scratch + in_size, rows.count * cols.count * grad_pixel, cols.count * grad_pixel, grad_pixel};
-        }
-        add_strip(c, rows, cols, images, in, grad, k_count, c_count, plan.transposed, sum);
-      }
+  Buffer<T> parts(plan.chunks > 1 ? plan.chunks * size : 1);
+  parallel_for(plan.chunks * plan.ranges(c), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Task<T> task(c, plan, i);
+      task.run(x.data<T>(), grad_y.data<T>(), plan.chunks > 1 ? parts.data() + task.chunk() * size : out);
     }
   });
-  if (!in_parts) return;
-  if (plan.transposed) {
-    parallel_for(y_pixel, grain_for(filter * plan.chunks), [&](int64_t begin, int64_t end) {
-      for (int64_t k = begin; k < end; ++k) {
-        for (int64_t i = 0; i < filter; ++i) {
-          T total = 0;
-          for (int64_t chunk = 0; chunk < plan.chunks; ++chunk) total += parts.data()[chunk * size + i * y_pixel + k];
-          out[k * filter + i] = total;
-        }
-      }
-    });
-    return;
-  }
-  add_parts(parts.data(), plan.chunks, size, out);
+  if (plan.chunks > 1) add_parts(parts.data(), plan.chunks, size, out);
 }
 
 template void direct_backward_weight<float>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);

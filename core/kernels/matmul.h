@@ -42,6 +42,7 @@ void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b
 // the CPU makes of the weight.
 void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightCache* cache, Tensor& y);
 void linear_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x);
+void linear_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight);
 )
 
 namespace cpu {

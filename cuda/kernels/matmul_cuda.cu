@@ -59,4 +59,10 @@ void linear_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& g
   gemm({.m = grad_x.numel() / weight.size(1), .n = weight.size(1), .k = weight.size(0)}, grad_y, weight, grad_x);
 }
 
+void linear_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight) {
+  if (grad_weight.numel() == 0) return;
+  const int64_t in = grad_weight.size(1);
+  gemm({.m = grad_weight.size(0), .n = in, .k = x.numel() / in, .transpose_a = true}, grad_y, x, grad_weight);
+}
+
 }  // namespace eq::cuda

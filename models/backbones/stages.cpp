@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <numeric>
+#include <sstream>
 
 #include "core/nearest.h"
 
@@ -19,8 +20,11 @@ StagePlan plan_stages(std::span<const StageVariant> variants, const BackboneOpti
   }
   const int64_t first = std::llround(double(variant->channels) * options.multiplier);
   if (first < variant->heads || first % variant->heads != 0) {
+    const int64_t heads = variant->heads, fitting = std::max<int64_t>(1, std::llround(double(first) / double(heads))) * heads;
+    std::ostringstream nearest;
+    nearest << double(fitting) / double(variant->channels);
     throw UsageError("the multiplier leaves the first stage " + std::to_string(first) + " channels", "model.backbone.multiplier",
-                     "the product with " + std::to_string(variant->channels) + " must be a positive multiple of " + std::to_string(variant->heads));
+                     "the product with " + std::to_string(variant->channels) + " must be a positive multiple of " + std::to_string(heads) + ": try " + nearest.str());
   }
   StagePlan plan{.blocks = variant->blocks};
   const int last = std::accumulate(plan.blocks.begin(), plan.blocks.end(), 0) - 1;

@@ -225,8 +225,8 @@ Section pictures_section(const RunFiles& run) {
 Section scales_section(const RunFiles& run) {
   Section section{"scales", "Scales where levels are fused", {}};
   if (!run.calibrated.empty() && run.probes.empty()) {
-    section.body += paragraph(fmt::format("Measured before training over {} batches, after resizing; the equalizers divide by these.",
-                                          whole_number(run.calibration_batches)));
+    section.body += paragraph(fmt::format("Measured before training over {} {}, after resizing; the equalizers divide by these.",
+                                          whole_number(run.calibration_batches), run.calibration_batches == 1 ? "batch" : "batches"));
     section.body += calibration_figures(run);
   }
   if (run.probes.empty()) {

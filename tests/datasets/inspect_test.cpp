@@ -55,7 +55,7 @@ TEST_CASE("a clean set: counts, modes, sizes", "[inspect]") {
   CHECK(report.file_values[255] == 1);
   CHECK(report.absent_classes().empty());
   CHECK(report.problem_count == 0);
-  CHECK(report.sizes == std::map<std::string, int64_t>{{"3x2", 2}});
+  CHECK(report.sizes == std::map<std::array<int64_t, 2>, int64_t>{{{3, 2}, 2}});
   CHECK(report.label_modes == std::map<std::string, int64_t>{{"png indexed 8 bits", 2}});
   CHECK(report.image_modes == std::map<std::string, int64_t>{{"png RGB 8 bits", 2}});
 }
@@ -149,7 +149,7 @@ TEST_CASE("the built-in shapes pass the checks", "[inspect]") {
   const DataReport report = check_before_training(*make_shapes({}, "train"));
   CHECK(report.size == Dataset::kEndless);
   CHECK(report.inspected == 128);
-  CHECK(report.sizes.at("96x96") == 128);
+  CHECK(report.sizes.at({96, 96}) == 128);
   CHECK(inspect_dataset(*make_shapes({}, "val")).inspected == 200);
 }
 
@@ -172,7 +172,7 @@ TEST_CASE("CamVid passes the checks", "[inspect][shared]") {
   const DataReport report = inspect_dataset(*make_dataset(options, "val"));
   check_report(report);
   CHECK(report.inspected == 101);
-  CHECK(report.sizes.at("480x360") == 101);
+  CHECK(report.sizes.at({480, 360}) == 101);
   CHECK(report.label_modes.at("png gray 8 bits") == 101);
   // The shares of the data's own description.
   CHECK(100.0 * double(report.class_pixels[1]) / double(report.total_pixels) == Approx(25.96).margin(0.01));

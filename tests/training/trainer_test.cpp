@@ -373,6 +373,18 @@ TEST_CASE("a picture that is too small for the network is named, and stops no ot
   CHECK_THROWS_WITH(evaluate(*trained.model, *dataset, request), Contains("too small for convnext") && Contains(dataset->describe(0)));
 }
 
+TEST_CASE("pictures that a run could not be evaluated on end it before its first step", "[trainer]") {
+  TemporaryFolder folder;
+  TrainRequest request = quiet(folder.path() / "run");
+  request.on_step = [](const StepReport&) { FAIL("a step was made"); };
+  const std::string small = "pipeline.test_scale=[40,20]", convnext = "model.backbone.type=convnext", width = "model.backbone.multiplier=0.0625",
+                    checks = "data.checks=true";
+  CHECK_THROWS_WITH(train(tiny_config({checks, small, convnext, width}), request), Contains("too small for convnext") && Contains("64 x 64 that the run would be evaluated on"));
+  CHECK_THROWS_WITH(train(tiny_config({checks, convnext, width, "evaluate.mode=slide", "evaluate.crop=[30,40]", "evaluate.stride=[20,20]"}), request), Contains("40 x 30 are too small"));
+  request.on_step = nullptr;
+  CHECK_NOTHROW(train(tiny_config({checks, small, "train.iterations=1"}), request));
+}
+
 TEST_CASE("what is no trained network is refused", "[predict]") {
   TemporaryFolder folder;
   CHECK_THROWS_AS(load_trained_model(folder.path()), IoError);
