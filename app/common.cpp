@@ -30,6 +30,16 @@ void MachineOptions::add_to(CLI::App* command) {
   command->add_option("--threads", threads, "Threads that compute; 0: one per core. Results do not depend on it")->capture_default_str();
 }
 
+void ViewOptions::add_to(CLI::App* command) {
+  command->add_flag("--tta", many, "Average over six sizes, 0.5 to 1.75, of each picture and its mirror image (evaluate.scales, evaluate.flip): slower, a little better");
+}
+
+void ViewOptions::apply(EvaluateOptions& options) const {
+  if (!many) return;
+  options.scales = {0.5, 0.75, 1, 1.25, 1.5, 1.75};  // mmsegmentation's
+  options.flip = true;
+}
+
 CLI::Range from_zero(int64_t most) { return CLI::Range(int64_t{0}, most); }
 
 size_t available_memory() {

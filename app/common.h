@@ -42,6 +42,13 @@ struct MachineOptions {
   void apply() const;  // throws UsageError or DeviceError
 };
 
+// --tta.
+struct ViewOptions {
+  bool many = false;
+  void add_to(CLI::App* command);
+  void apply(EvaluateOptions& options) const;
+};
+
 // CONFIG, --set and --seed, for every command that reads a configuration.
 struct ConfigOptions {
   std::string path;

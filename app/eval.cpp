@@ -14,6 +14,7 @@ void add_eval(CLI::App& app) {
                                   "equiscale eval runs/camvid --split test");
   struct Options {
     MachineOptions machine;
+    ViewOptions views;
     std::string path, split = "val";
     std::vector<std::string> settings;
     bool slide = false, json = false;
@@ -24,6 +25,7 @@ void add_eval(CLI::App& app) {
   options->machine.add_to(command);
   command->add_option("--split", options->split, "train, val or test")->capture_default_str();
   command->add_flag("--slide", options->slide, "Average over sliding windows (evaluate.crop, evaluate.stride) instead of whole pictures");
+  options->views.add_to(command);
   command->add_option("--limit", options->limit, "Only the first N pictures; 0: all")->capture_default_str()->check(from_zero());
   command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set data.root=elsewhere")->take_all()->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print JSON");
@@ -31,6 +33,7 @@ void add_eval(CLI::App& app) {
     options->machine.apply();
     TrainedModel trained = load_trained_model(options->path, options->settings);
     if (options->slide) trained.config.evaluate.mode = "slide";
+    options->views.apply(trained.config.evaluate);
     const auto dataset = make_dataset(trained.config.data, options->split);
     EvalRequest request{.options = trained.config.evaluate, .pipeline = trained.config.pipeline, .limit = options->limit};
     const EvalResult result = evaluate(*trained.model, *dataset, request);

@@ -11,6 +11,7 @@ void add_predict(CLI::App& app) {
                                   "equiscale predict runs/camvid street.jpg more/pictures --out predicted");
   struct Options {
     MachineOptions machine;
+    ViewOptions views;
     std::string path, out;
     std::vector<std::string> pictures;
     bool json = false;
@@ -20,10 +21,12 @@ void add_predict(CLI::App& app) {
   command->add_option("pictures", options->pictures, "Pictures, or folders of pictures")->required();
   command->add_option("--out", options->out, "Folder for <name>.png (class indices) and <name>_overlay.png")->required();
   options->machine.add_to(command);
+  options->views.add_to(command);
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
     options->machine.apply();
     TrainedModel trained = load_trained_model(options->path);
+    options->views.apply(trained.config.evaluate);
     const std::vector<std::filesystem::path> paths(options->pictures.begin(), options->pictures.end());
     nlohmann::json written = nlohmann::json::array();
     int64_t unreadable = 0;

@@ -313,25 +313,31 @@ RawSample augment(const RawSample& sample, const PipelineOptions& options, const
   return result;
 }
 
-Tensor prepare_image(const Image& image, const PipelineOptions& options) {
-  if (options.test_scale) {
-    const Size size = fitted_size(size_of(image), *options.test_scale);
-    if (size != size_of(image)) {
-      PipelineOptions without = options;
-      without.test_scale.reset();
-      return prepare_image(resize_bilinear(image, size), without);
-    }
-  }
-  Tensor result = Tensor::empty({1, image.height, image.width, 3});
-  normalize_into(image, options, size_of(image), result.data<float>());
+Size evaluation_size(Size from, const PipelineOptions& options, double scale) {
+  if (options.test_scale) return fitted_size(from, *options.test_scale, scale);
+  const auto scaled = [&](int64_t side) { return std::max<int64_t>(1, std::llround(double(side) * scale)); };
+  return {scaled(from.height), scaled(from.width)};
+}
+
+Tensor prepare_image(const Image& image, const PipelineOptions& options, double scale) {
+  const Size size = evaluation_size(size_of(image), options, scale);
+  const auto normalized = [&](const Image& resized) {
+    Tensor result = Tensor::empty({1, size.height, size.width, 3});
+    normalize_into(resized, options, size, result.data<float>());
+    return result;
+  };
+  return size == size_of(image) ? normalized(image) : normalized(resize_bilinear(image, size));
+}
+
+Tensor labels_tensor(const LabelMap& labels) {
+  Tensor result = Tensor::empty({labels.height, labels.width}, DType::kUInt8);
+  pad_labels_into(labels, size_of(labels), result.data<uint8_t>());
   return result;
 }
 
 Sample load_for_evaluation(const Dataset& dataset, int64_t index, const PipelineOptions& options) {
   const RawSample raw = dataset.load(index);
-  Tensor labels = Tensor::empty({raw.labels.height, raw.labels.width}, DType::kUInt8);
-  pad_labels_into(raw.labels, size_of(raw.labels), labels.data<uint8_t>());
-  return {prepare_image(raw.image, options), labels, raw.name, index};
+  return {prepare_image(raw.image, options), labels_tensor(raw.labels), raw.name, index};
 }
 
 }  // namespace eq

@@ -65,8 +65,11 @@ void pad_labels_into(const LabelMap& labels, Size padded, uint8_t* out);  // the
 // (1), (2), (3), so that switching one off leaves the others' draws as they were.
 RawSample augment(const RawSample& sample, const PipelineOptions& options, const Random& random);
 
-// A picture as a network evaluates it: resized to test_scale, if any, and normalised. float32 [1, H, W, 3].
-Tensor prepare_image(const Image& image, const PipelineOptions& options);
+// The size in which a picture is evaluated: fitted to test_scale, if any, times `scale`.
+Size evaluation_size(Size from, const PipelineOptions& options, double scale = 1);
+// A picture as a network evaluates it: of that size, and normalised. float32 [1, H, W, 3].
+Tensor prepare_image(const Image& image, const PipelineOptions& options, double scale = 1);
+Tensor labels_tensor(const LabelMap& labels);  // uint8 [H, W]
 
 struct Sample {
   Tensor image;   // float32 [1, H, W, 3], normalised

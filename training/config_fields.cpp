@@ -243,6 +243,8 @@ void visit_evaluate(Fields& f, EvaluateOptions& o) {
   f.integers("crop", o.crop, 1, limits::kPictureSide);
   f.integers("stride", o.stride, 1, limits::kPictureSide);
   f.integer("batch_size", o.batch_size, 1, 65536);
+  f.numbers("scales", o.scales, 0.05, 8);
+  f.flag("flip", o.flip);
 }
 
 void visit_probes(Fields& f, ProbeOptions& o) {

@@ -64,6 +64,8 @@ struct EvaluateOptions {
   std::array<int64_t, 2> crop = {512, 512};   // slide: window, height and width in pixels
   std::array<int64_t, 2> stride = {341, 341}; // slide: step, height and width
   int64_t batch_size = 1;                     // pictures (whole) or windows (slide) per forward pass
+  std::vector<double> scales = {1};           // each picture is looked at in these sizes, times its own
+  bool flip = false;                          // and mirrored; probabilities are averaged
 };
 
 }  // namespace eq

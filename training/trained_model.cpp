@@ -76,8 +76,8 @@ std::string save_weights(const fs::path& path, const Module& model, const ModelC
 }
 
 LabelMap predict_labels(TrainedModel& trained, const Image& image) {
-  const Tensor prepared = prepare_image(image, trained.config.pipeline);
-  const Tensor classes = predict_classes(*trained.model, prepared, image.height, image.width, trained.config.evaluate);
+  const std::vector<Tensor> views = prepare_views(image, trained.config.pipeline, trained.config.evaluate);
+  const Tensor classes = predict_classes(*trained.model, views, image.height, image.width, trained.config.evaluate);
   return {image.height, image.width, classes.to_vector<uint8_t>()};
 }
 

@@ -77,7 +77,7 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
   val_set_ = make_dataset(config_.data, "val");
   config_.model.num_classes = train_set_->num_classes();
   if (checkpoint_) check_continues(*checkpoint_, config_, *train_set_, request_.out / "checkpoint");
-  if (config_.evaluate.mode == "slide") slide_windows(1, 1, config_.evaluate);  // refuses gaps now, not after training
+  check_evaluate(config_.evaluate);  // now, not after training
   {
     InitRandom random{uint64_t(config_.seed)};
     model_ = std::make_unique<EncoderDecoder>(checkpoint_ ? without_pretrained(config_.model) : config_.model);
@@ -96,8 +96,8 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
 // Of what will be evaluated: a picture that is too small for the network is named now, not at the run's end.
 void Run::check_sizes(const DataReport& report) const {
   for (const auto& [extent, count] : report.sizes) {
-    Size size{extent[1], extent[0]};
-    if (config_.pipeline.test_scale) size = fitted_size(size, *config_.pipeline.test_scale);
+    const double smallest = *std::min_element(config_.evaluate.scales.begin(), config_.evaluate.scales.end());
+    const Size size = evaluation_size({extent[1], extent[0]}, config_.pipeline, smallest);
     const Window window = config_.evaluate.mode == "slide" ? slide_windows(size.height, size.width, config_.evaluate).front() : Window{0, 0, size.height, size.width};
     naming_picture([&, at = extent] { return fmt::format("pictures of {} x {} that the run would be evaluated on", at[0], at[1]); },
                    [&] { model_->check_size(window.height, window.width); });

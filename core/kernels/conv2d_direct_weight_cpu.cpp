@@ -183,7 +183,11 @@ class Task {
       for (int64_t p = 0; p < rows.count; ++p) {
         const T* from = grad_y + n * c_.y_image + p * c_.y_row;
         for (int64_t q = 0; q < cols.count; ++q, from += y_pixel, to += size) {
-          (plan_.transposed ? pack_pixel<kTileVectors, T> : pack_pixel<kVectors, T>)(from, out_count_, size, to, grad.part);
+          if (plan_.transposed) {
+            pack_pixel<kTileVectors>(from, out_count_, size, to, grad.part);
+          } else {
+            pack_pixel<kVectors>(from, out_count_, size, to, grad.part);
+          }
         }
       }
     }

@@ -207,8 +207,9 @@ TEST_CASE("cuda: predictions agree with the CPU's", "[cuda][training]") {
   const std::unique_ptr<Dataset> val = make_dataset(here.config.data, "val");
   here.config.evaluate.crop = {48, 48};
   here.config.evaluate.stride = {32, 32};
-  for (const char* mode : {"whole", "slide"}) {
-    here.config.evaluate.mode = mode;
+  for (const std::string mode : {"whole", "slide", "views"}) {
+    here.config.evaluate.mode = mode == "slide" ? "slide" : "whole";
+    here.config.evaluate.flip = mode == "views";
     const EvalRequest request{.options = here.config.evaluate, .pipeline = here.config.pipeline, .limit = 2};
     const EvalResult expected = evaluate(*here.model, *val, request);
     const OnCuda scope;

@@ -39,7 +39,7 @@ TEST_CASE("every section is read, comments allowed", "[config]") {
     "train": {"iterations": 1e4, "class_weights": [1, 0.5], "reduction": "mean_valid"},
     "optimizer": {"type": "adamw", "betas": [0.8, 0.95], "groups": [{"pattern": "norm", "decay_mult": 0}, {"pattern": "head", "lr_mult": 10}]},
     "schedule": {"type": "cosine", "warmup_iterations": 5},
-    "evaluate": {"mode": "slide", "crop": [64, 96], "stride": [32, 48]}
+    "evaluate": {"mode": "slide", "crop": [64, 96], "stride": [32, 48], "scales": [0.5, 1], "flip": true}
   })");
   CHECK(config.seed == 7);
   CHECK(config.data.list.at("val") == "v.txt");
@@ -62,6 +62,8 @@ TEST_CASE("every section is read, comments allowed", "[config]") {
   CHECK(config.optimizer.groups[1].lr_mult == 10);
   CHECK(config.optimizer.groups[0].decay_mult == 0);
   CHECK(config.evaluate.stride[1] == 48);
+  CHECK(config.evaluate.scales == std::vector<double>{0.5, 1});
+  CHECK(config.evaluate.flip);
   const std::string text = to_json_text(config);
   CHECK(to_json_text(parse(text)) == text);
   CHECK(config_differences(config, parse(text)).empty());

@@ -6,6 +6,7 @@
 #include "autograd/functional.h"
 #include "core/errors.h"
 #include "core/parallel.h"
+#include "core/random.h"
 #include "support.h"
 #include "training/tiny.h"
 
@@ -49,6 +50,61 @@ TEST_CASE("slide windows cover every pixel and stay inside", "[evaluate]") {
   CHECK(slide_windows(64, 64, slide(64, 64, 64, 64)).size() == 1);
   CHECK(slide_windows(65, 64, slide(64, 64, 32, 32)).size() == 2);
   CHECK_THROWS_WITH(slide_windows(64, 64, slide(32, 32, 33, 32)), Contains("evaluate.stride"));
+}
+
+TEST_CASE("several views: probabilities are averaged, and mirrored pictures get mirrored predictions", "[evaluate]") {
+  const auto model = tiny_model();
+  Image image{64, 96, std::vector<uint8_t>(64 * 96 * 3)};
+  for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = uint8_t(255 * uniform_at(3, 0, i));
+  Image mirrored = image;
+  flip_horizontally(mirrored);
+  const PipelineOptions pipeline;
+  const auto classes = [&](const Image& from, const EvaluateOptions& options) {
+    return predict_classes(*model, prepare_views(from, pipeline, options), 64, 96, options);
+  };
+  const auto count_equal = [](const Tensor& a, const Tensor& b) {
+    int64_t equal = 0;
+    for (int64_t i = 0; i < a.numel(); ++i) equal += a.data<uint8_t>()[i] == b.data<uint8_t>()[i];
+    return equal;
+  };
+  const auto mirror_of = [](const Tensor& a) {
+    LabelMap labels{64, 96, a.to_vector<uint8_t>()};
+    flip_horizontally(labels);
+    return Tensor::from(labels.labels, a.shape());
+  };
+
+  const EvaluateOptions flip{.flip = true}, once;
+  CHECK(bit_equal(mirror_of(classes(image, flip)), classes(mirrored, flip)));
+  CHECK_FALSE(bit_equal(mirror_of(classes(image, once)), classes(mirrored, once)));  // the network alone is not symmetric
+  CHECK(bit_equal(classes(image, once), classes(image, {.scales = {1, 1}})));
+
+  // By hand: what the network says of the picture at half and at one and a half times its size.
+  const EvaluateOptions scales{.scales = {0.5, 1.5}};
+  const auto views = prepare_views(image, pipeline, scales);
+  REQUIRE(views.size() == 2);
+  CHECK(views[0].shape() == Shape{1, 32, 48, 3});
+  CHECK(views[1].shape() == Shape{1, 96, 144, 3});
+  const auto probabilities = [&](const Tensor& view) { return softmax(resize_bilinear(model->predict(view), 64, 96, false)); };
+  const Tensor expected = argmax_classes(add(probabilities(views[0]), probabilities(views[1])));
+  CHECK(bit_equal(classes(image, scales), expected));
+  CHECK(count_equal(classes(image, scales), classes(image, once)) < 64 * 96);
+
+  CHECK_THROWS_WITH(prepare_views(image, pipeline, {.scales = {}}), Contains("evaluate.scales"));
+
+  PipelineOptions fitted;
+  fitted.test_scale = {48, 48};
+  CHECK(prepare_views(image, fitted, {.scales = {2}})[0].shape() == Shape{1, 64, 96, 3});
+  CHECK(evaluation_size({360, 480}, fitted, 0.5) == Size{18, 24});
+
+  // A data set, pictures in one forward pass or one at a time.
+  const auto dataset = make_dataset(tiny_config().data, "val");
+  EvalRequest request{.options = {.mode = "slide", .crop = {40, 40}, .stride = {30, 30}, .scales = {0.75, 1}, .flip = true}};
+  const EvalResult sliding = evaluate(*model, *dataset, request);
+  CHECK(sliding.pictures == 5);
+  request.options.mode = "whole";
+  const EvalResult one = evaluate(*model, *dataset, request);
+  request.options.batch_size = 2;
+  CHECK(evaluate(*model, *dataset, request).metrics.aacc == Approx(one.metrics.aacc).margin(1e-3));
 }
 
 TEST_CASE("one window as large as the picture equals the whole picture", "[evaluate]") {
