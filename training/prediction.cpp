@@ -120,15 +120,15 @@ Tensor mirrored(const Tensor& images) {
 
 void check_evaluate(const EvaluateOptions& options) {
   if (options.scales.empty()) throw UsageError("a picture must be looked at once at least", "evaluate.scales", "use [1]");
-  if (options.mode == "slide" && (options.stride[0] > options.crop[0] || options.stride[1] > options.crop[1])) {
+  if (options.mode == "slide") slide_windows(1, 1, options);
+}
+
+std::vector<Window> slide_windows(int64_t height, int64_t width, const EvaluateOptions& options) {
+  if (options.stride[0] > options.crop[0] || options.stride[1] > options.crop[1]) {
     throw UsageError(fmt::format("a stride of {} x {} leaves gaps between windows of {} x {}", options.stride[0], options.stride[1],
                                  options.crop[0], options.crop[1]),
                      "evaluate.stride", "use two thirds of evaluate.crop");
   }
-}
-
-std::vector<Window> slide_windows(int64_t height, int64_t width, const EvaluateOptions& options) {
-  check_evaluate(options);
   const int64_t window_h = std::min(height, options.crop[0]), window_w = std::min(width, options.crop[1]);
   const auto steps = [](int64_t extent, int64_t window, int64_t stride) { return (extent - window + stride - 1) / stride + 1; };
   std::vector<Window> windows;

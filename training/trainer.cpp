@@ -95,8 +95,8 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
 
 // Of what will be evaluated: a picture that is too small for the network is named now, not at the run's end.
 void Run::check_sizes(const DataReport& report) const {
+  const double smallest = *std::min_element(config_.evaluate.scales.begin(), config_.evaluate.scales.end());
   for (const auto& [extent, count] : report.sizes) {
-    const double smallest = *std::min_element(config_.evaluate.scales.begin(), config_.evaluate.scales.end());
     const Size size = evaluation_size({extent[1], extent[0]}, config_.pipeline, smallest);
     const Window window = config_.evaluate.mode == "slide" ? slide_windows(size.height, size.width, config_.evaluate).front() : Window{0, 0, size.height, size.width};
     naming_picture([&, at = extent] { return fmt::format("pictures of {} x {} that the run would be evaluated on", at[0], at[1]); },

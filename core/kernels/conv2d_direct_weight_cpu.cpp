@@ -111,9 +111,9 @@ class Task {
     const int64_t sums_size = whole((plan_.transposed ? taps() * in_count_ : out_count_) * sums_row);
     const int64_t positions = c_.h.positions(plan_.rows.largest()) * c_.w.positions(plan_.cols.largest());
     const int64_t pixels = plan_.images.largest() * plan_.rows.largest() * plan_.cols.largest(), grad_part = grad_part_channels();
-    const int64_t x_size = packed_x_ ? divide_up(in_count_, kBlock<T>) * part_size(plan_.images.largest() * positions * kBlock<T>)
+    const int64_t x_size = x_in_place_ ? 0 : packed_x_ ? divide_up(in_count_, kBlock<T>) * part_size(plan_.images.largest() * positions * kBlock<T>)
                                      : whole(plan_.images.largest() * positions * scratch_pixel<T>(in_count_));
-    const int64_t grad_size = divide_up(out_count_, grad_part) * part_size(pixels * grad_part);
+    const int64_t grad_size = grad_in_place_ ? 0 : divide_up(out_count_, grad_part) * part_size(pixels * grad_part);
     T* const sums = static_cast<T*>(thread_scratch(size_t(sums_size + x_size + grad_size) * sizeof(T)));
     std::fill_n(sums, sums_size, T(0));
     const int64_t strips = plan_.strips();
