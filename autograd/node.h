@@ -11,6 +11,7 @@
 //   };
 //   Tensor square(const Tensor& x) {
 //     Tensor y = ...;                                              // the value
+//     trace("square", y, {x});                                      // nothing happens unless someone traces (autograd/trace.h)
 //     record<SquareBackward>(y, {x}, x);                           // nothing happens unless x needs a gradient
 //     return y;
 //   }
@@ -23,6 +24,7 @@
 #include <utility>
 #include <vector>
 
+#include "autograd/trace.h"
 #include "core/tensor.h"
 
 namespace eq {
@@ -127,6 +129,7 @@ void attach(const std::shared_ptr<Node>& node, const std::vector<Tensor>& output
 // gradient. Undefined inputs are allowed (optional arguments).
 template <class N, class... Args>
 void record(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, Args&&... args) {
+  if (tracing()) detail::t_trace->require(outputs, inputs);
   if (!grad_enabled() || !detail::any_needs_grad(inputs)) return;
   detail::attach(std::make_shared<N>(std::forward<Args>(args)...), outputs, inputs);
 }

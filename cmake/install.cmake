@@ -9,7 +9,7 @@ if(TARGET equiscale_app)
   set_target_properties(equiscale_app PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON BUILD_WITH_INSTALL_RPATH ON)
   install(TARGETS equiscale_app RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
-install(DIRECTORY core autograd layers models datasets training study DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/equiscale
+install(DIRECTORY core autograd onnx layers models datasets training study DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/equiscale
   FILES_MATCHING PATTERN "*.h" PATTERN "*_cpu.h" EXCLUDE)
 install(DIRECTORY recipes DESTINATION ${CMAKE_INSTALL_DATADIR}/equiscale)
 

@@ -73,6 +73,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tens
   }
   Tensor y = Tensor::empty_like(x);
   EQ_RUN(x.device(), batch_norm_forward(x, gamma, beta, mean, inv_std, options.relu, y));
+  trace("batch_norm", y, {x, gamma, beta, running_mean, running_var}, options);
   record<BatchNormBackward>(y, {x, gamma, beta}, x, gamma, beta, mean, inv_std, options);
   return y;
 }

@@ -20,6 +20,7 @@ Tensor cast(const Tensor& x, DType dtype) {
   }
   if (x.dtype() == dtype) return x;
   const Tensor y = x.to(dtype);
+  trace("cast", y, {x});
   record<CastBackward>(y, {x}, x.dtype());
   return y;
 }

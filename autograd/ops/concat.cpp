@@ -61,6 +61,7 @@ Tensor concat(const std::vector<Tensor>& inputs, int axis) {
   }
   Tensor y = Tensor::empty(shape, inputs[0].dtype(), inputs[0].device());
   EQ_RUN(y.device(), concat_forward(inputs, y, axis));
+  trace(kOp, y, inputs, axis);
   record<ConcatBackward>(y, inputs, inputs, axis);
   return y;
 }

@@ -100,6 +100,7 @@ Shape check::conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, c
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
   Tensor y = Tensor::empty(check::conv2d(x, weight, bias, options), x.dtype(), x.device());
   EQ_RUN(x.device(), conv2d_forward(x, weight, bias, y, options));
+  trace("conv2d", y, {x, weight, bias}, options);
   record<Conv2dBackward>(y, {x, weight, bias}, x, weight, bias, options);
   return y;
 }

@@ -12,7 +12,7 @@ namespace {
 
 bool values_only(std::vector<Tensor> inputs, const InferenceNorm& norm) {
   inputs.insert(inputs.end(), {norm.gamma, norm.beta});
-  return inputs[0].device().is_cpu() && !(grad_enabled() && detail::any_needs_grad(inputs));
+  return inputs[0].device().is_cpu() && !tracing() && !(grad_enabled() && detail::any_needs_grad(inputs));
 }
 
 void check_norm(const char* op, const Tensor& x, const Shape& y, const InferenceNorm& norm, const Tensor& residual) {

@@ -59,6 +59,7 @@ Tensor unary(UnaryOp op, const Tensor& x, double p = 0, double q = 0) {
   check::floating(kept.name, {"x", x});
   Tensor y = Tensor::empty_like(x);
   EQ_RUN(x.device(), unary_forward(op, x, p, q, y));
+  trace(kept.name, y, {x}, UnaryNumbers{p, q});
   record<UnaryBackward>(y, {x}, op, kept, x, y, p, q);
   return y;
 }
@@ -98,6 +99,7 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b) {
   check::alike(kept.name, {{"a", a}, {"b", b}});
   Tensor y = Tensor::empty(broadcast_shapes(a.shape(), b.shape(), kept.name), a.dtype(), a.device());
   EQ_RUN(a.device(), binary_forward(op, a, b, y));
+  trace(kept.name, y, {a, b});
   record<BinaryBackward>(y, {a, b}, op, kept, a, b);
   return y;
 }

@@ -59,6 +59,16 @@ void check_constants(const char* op, const char* name, const std::vector<Tensor>
   }
 }
 
+void trace_levels(const Tensor& y, const std::vector<Tensor>& branches, const FuseLevelsOptions& options) {
+  std::vector<Tensor> inputs = branches;
+  for (const std::vector<Tensor>& constants : {options.shift, options.scale}) {
+    inputs.insert(inputs.end(), constants.begin(), constants.end());
+    if (constants.empty()) inputs.resize(inputs.size() + branches.size());
+  }
+  inputs.push_back(options.border);
+  trace(kOp, y, inputs, TracedLevels{options.out_h, options.out_w, options.align_corners, options.pad_h, options.pad_w});
+}
+
 }  // namespace
 
 void check::levels(const char* op, const std::vector<Tensor>& branches, const FuseLevelsOptions& options) {
@@ -96,6 +106,7 @@ Tensor fuse_levels(const std::vector<Tensor>& branches, const FuseLevelsOptions&
   Tensor y = Tensor::empty({branches[0].size(0), options.out_h + 2 * options.pad_h, options.out_w + 2 * options.pad_w, channels},
                            branches[0].dtype(), branches[0].device());
   EQ_RUN(y.device(), fuse_levels_forward(branches, y, options));
+  if (tracing()) trace_levels(y, branches, options);
   record<FuseLevelsBackward>(y, branches, branches, options);
   return y;
 }

@@ -39,6 +39,7 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& gamma, const Te
   Tensor y = Tensor::empty_like(x), mean = Tensor::empty({x.size(0), groups}, parameter_type(x.dtype()), x.device());
   Tensor inv_std = Tensor::empty_like(mean);
   EQ_RUN(x.device(), group_norm_forward(x, groups, gamma, beta, eps, y, mean, inv_std));
+  trace("group_norm", y, {x, gamma, beta}, GroupNormOptions{groups, eps});
   record<GroupNormBackward>(y, {x, gamma, beta}, x, groups, gamma, mean, inv_std);
   return y;
 }

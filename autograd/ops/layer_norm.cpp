@@ -39,6 +39,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
   Tensor y = Tensor::empty_like(x), mean = Tensor::empty({x.numel() / channels[0]}, parameter_type(x.dtype()), x.device());
   Tensor inv_std = Tensor::empty_like(mean);
   EQ_RUN(x.device(), layer_norm_forward(x, gamma, beta, eps, y, mean, inv_std));
+  trace("layer_norm", y, {x, gamma, beta}, eps);
   record<LayerNormBackward>(y, {x, gamma, beta}, x, gamma, mean, inv_std);
   return y;
 }

@@ -73,6 +73,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
               "the last extent of a must be the last but one of b");
   const Shape batch = broadcast_shapes(batch_shape(a.shape()), batch_shape(b.shape()), "matmul");
   Tensor y = product(a, false, b, false, batch);
+  trace("matmul", y, {a, b});
   record<MatmulBackward>(y, {a, b}, a, b);
   return y;
 }
@@ -90,6 +91,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightC
   shape.set(x.rank() - 1, weight.size(0));
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   EQ_RUN(x.device(), linear(x, weight, bias, cache, y));
+  trace("linear", y, {x, weight, bias});
   record<LinearBackward>(y, {x, weight, bias}, x, weight);
   return y;
 }

@@ -38,6 +38,7 @@ Tensor pad2d(const Tensor& x, int64_t top, int64_t bottom, int64_t left, int64_t
   }
   Tensor y = Tensor::empty({x.size(0), out_h, out_w, x.size(3)}, x.dtype(), x.device());
   EQ_RUN(x.device(), pad2d_forward(x, y, top, left, value));
+  trace(kOp, y, {x}, Padding{top, bottom, left, right, value});
   record<Pad2dBackward>(y, {x}, x.shape(), top, left);
   return y;
 }

@@ -81,13 +81,16 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   Tensor indices;
   if (grad_enabled() && x.requires_grad()) indices = Tensor::empty(y.shape(), DType::kInt32, x.device());
   EQ_RUN(x.device(), max_pool2d_forward(x, y, indices, options));
+  trace(kOp, y, {x}, options);
   record<MaxPool2dBackward>(y, {x}, x.shape(), indices, options);
   return y;
 }
 
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options) {
-  Tensor y = Tensor::empty(pooled_shape("avg_pool2d", x, options), x.dtype(), x.device());
+  constexpr const char* kOp = "avg_pool2d";
+  Tensor y = Tensor::empty(pooled_shape(kOp, x, options), x.dtype(), x.device());
   EQ_RUN(x.device(), avg_pool2d_forward(x, y, options));
+  trace(kOp, y, {x}, options);
   record<AvgPool2dBackward>(y, {x}, x.shape(), options);
   return y;
 }
@@ -99,6 +102,7 @@ Tensor adaptive_avg_pool2d(const Tensor& x, int64_t out_h, int64_t out_w) {
   check::sides(kOp, x, out_h, out_w, kMaxPoolExtent);
   Tensor y = Tensor::empty(check::with_sides(x.shape(), out_h, out_w), x.dtype(), x.device());
   EQ_RUN(x.device(), adaptive_avg_pool2d_forward(x, y));
+  trace(kOp, y, {x});
   record<AdaptiveAvgPool2dBackward>(y, {x}, x.shape());
   return y;
 }

@@ -30,6 +30,7 @@ struct SumBackward final : Node {
 Tensor scaled_sum(const char* op, const Tensor& x, AxisMask axes, double factor, bool keepdim) {
   Tensor y = Tensor::empty(reduced_shape(x.shape(), axes, keepdim), x.dtype(), x.device());
   EQ_RUN(x.device(), sum(x, axes, factor, y));
+  trace(op, y, {x}, Reduction{axes, keepdim});
   record<SumBackward>(y, {x}, op, x.shape(), axes, factor);
   return y;
 }
@@ -74,8 +75,11 @@ Tensor find_max(const char* op, const Tensor& x, int axis, bool keepdim, Tensor*
   if (values != nullptr) y = Tensor::empty(shape, x.dtype(), x.device());
   EQ_RUN(x.device(), max(x, wrapped, y, index));
   if (values != nullptr) {
+    trace(op, y, {x}, Reduction{mask, keepdim});
     record<MaxBackward>(y, {x}, x.shape(), index, wrapped);
     *values = y;
+  } else {
+    trace(op, index, {x}, Reduction{mask, keepdim});
   }
   return index;
 }
@@ -106,6 +110,7 @@ Tensor var(const Tensor& x, const std::vector<int>& axes, bool unbiased, bool ke
   Tensor y = Tensor::empty(reduced_shape(x.shape(), mask, keepdim), x.dtype(), x.device());
   Tensor mean = Tensor::empty(y.shape(), DType::kFloat64, x.device());
   EQ_RUN(x.device(), variance(x, mask, double(divisor), y, mean));
+  trace("var", y, {x}, Reduction{mask, keepdim, double(divisor)});
   record<VarBackward>(y, {x}, x, mean, mask, double(divisor));
   return y;
 }

@@ -38,6 +38,7 @@ Tensor resize_bilinear(const Tensor& x, int64_t out_h, int64_t out_w, bool align
   check::sides(kOp, x, out_h, out_w, kMaxResizeExtent);
   Tensor y = Tensor::empty(check::with_sides(x.shape(), out_h, out_w), x.dtype(), x.device());
   EQ_RUN(x.device(), resize_bilinear_forward(x, y, align_corners));
+  trace(kOp, y, {x}, align_corners);
   record<ResizeBilinearBackward>(y, {x}, x.shape(), align_corners);
   return y;
 }
@@ -49,6 +50,7 @@ Tensor resize_nearest(const Tensor& x, int64_t out_h, int64_t out_w) {
   check::sides(kOp, x, out_h, out_w, kMaxResizeExtent);
   Tensor y = Tensor::empty(check::with_sides(x.shape(), out_h, out_w), x.dtype(), x.device());
   EQ_RUN(x.device(), resize_nearest_forward(x, y));
+  trace(kOp, y, {x});
   record<ResizeNearestBackward>(y, {x}, x.shape());
   return y;
 }

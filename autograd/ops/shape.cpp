@@ -46,6 +46,7 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
   check::that(shape.numel() == x.numel(), "reshape", to_string(x.shape()) + " does not fit into " + to_string(shape),
               "the number of elements must stay the same");
   Tensor y = x.alias(shape);
+  trace("reshape", y, {x});
   record<ReshapeBackward>(y, {x}, x.shape());
   return y;
 }
@@ -76,6 +77,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& axes) {
   for (const int axis : axes) order.push_back(x.shape().normalized(axis));
   Tensor y = Tensor::empty(permuted_shape(x.shape(), order), x.dtype(), x.device());
   EQ_RUN(x.device(), permute(x, order, y));
+  trace("permute", y, {x}, order);
   record<PermuteBackward>(y, {x}, x.shape(), order);
   return y;
 }
@@ -97,6 +99,7 @@ Tensor expand(const Tensor& x, const Shape& shape) {
               "extents must be equal, or 1 in x, counted from the last axis");
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   EQ_RUN(x.device(), expand(x, y));
+  trace("expand", y, {x});
   record<ExpandBackward>(y, {x}, x.shape());
   return y;
 }

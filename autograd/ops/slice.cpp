@@ -43,6 +43,7 @@ Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
     y = Tensor::empty(shape, x.dtype(), x.device());
     EQ_RUN(x.device(), slice_forward(x, y, axis, begin));
   }
+  trace(kOp, y, {x}, SliceRange{axis, begin});
   record<SliceBackward>(y, {x}, x.shape(), axis, begin);
   return y;
 }

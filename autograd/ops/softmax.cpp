@@ -26,6 +26,7 @@ Tensor softmax_of(const Tensor& x, bool logarithm, const char* op) {
   check::that(x.size(-1) > 0, op, "the last axis of x is empty", "there must be at least one class");
   Tensor y = Tensor::empty_like(x);
   EQ_RUN(x.device(), softmax_forward(x, logarithm, y));
+  trace(op, y, {x});
   record<SoftmaxBackward>(y, {x}, op, y, logarithm);
   return y;
 }

@@ -50,6 +50,7 @@ Tensor split_windows(const Tensor& image, int64_t size, int64_t shift) {
   const WindowGrid grid = checked_grid(kOp, image.shape(), size, shift);
   Tensor windows = Tensor::empty(grid.windows(image.shape()), image.dtype(), image.device());
   EQ_RUN(image.device(), split_windows(image, grid, windows));
+  trace(kOp, windows, {image}, grid);
   record<SplitWindowsBackward>(windows, {image}, image.shape(), grid);
   return windows;
 }
@@ -64,6 +65,7 @@ Tensor join_windows(const Tensor& windows, const Shape& image, int64_t size, int
   }
   Tensor result = Tensor::empty(image, windows.dtype(), windows.device());
   EQ_RUN(windows.device(), join_windows(windows, grid, result));
+  trace(kOp, result, {windows}, grid);
   record<JoinWindowsBackward>(result, {windows}, windows.shape(), grid);
   return result;
 }

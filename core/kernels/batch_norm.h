@@ -27,6 +27,7 @@ struct BatchNormOptions {
   bool update_running = true;  // only in training; off while calibrating
   bool relu = false;           // fused activation
   const char* layer = "";      // named in errors: a channel with a single value cannot be normalised in training
+  bool operator==(const BatchNormOptions&) const = default;
 };
 
 EQ_KERNELS(

@@ -26,6 +26,7 @@ struct Conv2dOptions {
   Conv2dOptions& padding(int64_t p) { pad_top = pad_bottom = pad_left = pad_right = p; return *this; }
   Conv2dOptions& dilation(int64_t d) { dilation_h = dilation_w = d; return *this; }
   Conv2dOptions& set_groups(int64_t g) { groups = g; return *this; }
+  bool operator==(const Conv2dOptions&) const = default;
 };
 
 // Output extent of a sliding window; 0 or less when the window does not fit.

@@ -22,6 +22,11 @@
 
 namespace eq {
 
+struct UnaryNumbers {
+  double p = 0, q = 0;
+  bool operator==(const UnaryNumbers&) const = default;
+};
+
 enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both arguments of a binary operator
 
 // OP(name, f(x), f'(x, y), what f' reads)

@@ -27,6 +27,14 @@ struct FuseLevelsOptions {
   Tensor border;
 };
 
+// Of a trace (autograd/trace.h); its inputs are the branches, then shift and scale of each (undefined: none), then the border.
+struct TracedLevels {
+  int64_t out_h = 0, out_w = 0;
+  bool align_corners = false;
+  int64_t pad_h = 0, pad_w = 0;
+  bool operator==(const TracedLevels&) const = default;
+};
+
 EQ_KERNELS(
 void fuse_levels_forward(const std::vector<Tensor>& branches, Tensor& y, const FuseLevelsOptions& options);
 // grad_branches[i] undefined: not wanted; hence `channels`, the C_i of every branch.

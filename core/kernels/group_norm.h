@@ -16,6 +16,12 @@
 
 namespace eq {
 
+struct GroupNormOptions {
+  int64_t groups = 1;
+  double eps = 1e-5;
+  bool operator==(const GroupNormOptions&) const = default;
+};
+
 EQ_KERNELS(
 // mean and inv_std: [N, groups], parameter_type(x's type).
 void group_norm_forward(const Tensor& x, int64_t groups, const Tensor& gamma, const Tensor& beta, double eps, Tensor& y,

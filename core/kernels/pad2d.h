@@ -10,6 +10,12 @@
 
 namespace eq {
 
+struct Padding {
+  int64_t top = 0, bottom = 0, left = 0, right = 0;
+  double value = 0;
+  bool operator==(const Padding&) const = default;
+};
+
 EQ_KERNELS(
 // The bottom and right amounts follow from the shapes.
 void pad2d_forward(const Tensor& x, Tensor& y, int64_t top, int64_t left, double value);

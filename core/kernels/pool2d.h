@@ -31,6 +31,7 @@ struct Pool2dOptions {
   static Pool2dOptions square(int64_t kernel, int64_t stride, int64_t padding = 0) {
     return {kernel, kernel, stride, stride, padding, padding};
   }
+  bool operator==(const Pool2dOptions&) const = default;
 };
 
 EQ_HOST_DEVICE constexpr int64_t pool_output_size(int64_t in, int64_t kernel, int64_t stride, int64_t pad, bool ceil_mode) {

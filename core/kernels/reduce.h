@@ -21,6 +21,13 @@ namespace eq {
 
 using AxisMask = uint32_t;  // bit k: axis k is reduced
 
+struct Reduction {
+  AxisMask axes = 0;
+  bool keepdim = false;
+  double divisor = 1;  // of a variance
+  bool operator==(const Reduction&) const = default;
+};
+
 // `axes` as a mask, all when empty; negative axes count from the end. Throws ShapeError naming `op` for an axis that
 // does not exist or is named twice.
 inline AxisMask axis_mask(const char* op, const Shape& shape, const std::vector<int>& axes) {

@@ -10,6 +10,12 @@
 
 namespace eq {
 
+struct SliceRange {
+  int axis = 0;
+  int64_t begin = 0;  // as many cells as the result has
+  bool operator==(const SliceRange&) const = default;
+};
+
 // A block of the whole is the run of cells along the axis, and everything inside them, at one outer position.
 struct SliceBlocks {
   int64_t rows, whole, part, offset;  // a number and three amounts of bytes

@@ -22,11 +22,13 @@ struct WindowAxis {
   // The pixel in a cell, counted over all windows; it may lie outside the image.
   EQ_HOST_DEVICE int64_t pixel(int64_t cell) const { return cell + shift < cells() ? cell + shift : cell + shift - cells(); }
   EQ_HOST_DEVICE int64_t cell(int64_t pixel) const { return pixel >= shift ? pixel - shift : pixel - shift + cells(); }
+  bool operator==(const WindowAxis&) const = default;
 };
 
 struct WindowGrid {
   WindowAxis h, w;
   WindowGrid(const Shape& image, int64_t size, int64_t shift) : h(image[1], size, shift), w(image[2], size, shift) {}
+  bool operator==(const WindowGrid&) const = default;
   Shape windows(const Shape& image) const { return {image[0] * h.count * w.count, h.size * w.size, image[3]}; }
   // The row of the windows' matrix, of all pictures, that holds a cell.
   EQ_HOST_DEVICE int64_t row(int64_t n, int64_t i, int64_t j) const {

@@ -111,9 +111,12 @@ TEST_CASE("several views: probabilities are averaged, and mirrored pictures get 
 TEST_CASE("one window as large as the picture equals the whole picture", "[evaluate]") {
   const auto model = tiny_model();
   const Tensor images = random_tensor({2, 64, 96, 3}, 1, DType::kFloat32);
-  const Tensor whole = predict_scores(*model, images, {.mode = "whole"});
+  // Picture by picture, as the windows are: the algorithm of a convolution, and with it the last bits, may depend on the batch.
+  const auto alone = [&](int64_t n) { return predict_scores(*model, slice(images, 0, n, n + 1), {.mode = "whole"}); };
+  const Tensor whole = concat({alone(0), alone(1)}, 0);
   CHECK(bit_equal(predict_scores(*model, images, slide(64, 96, 64, 96)), whole));
   CHECK(bit_equal(predict_scores(*model, images, slide(500, 500, 100, 100)), whole));
+  check_close(predict_scores(*model, images, {.mode = "whole"}), whole, 1e-5);
   CHECK(whole.shape() == Shape{2, 64, 96, 8});
   CHECK_FALSE(whole.requires_grad());
 }
