@@ -1,6 +1,6 @@
 #include "training/tensorboard.h"
 
-#include <array>
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <cstring>
