@@ -80,10 +80,10 @@ int close_reporting(int fd) { return ::close(fd) == 0 || errno == EINTR ? 0 : er
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(other.release()) {}
   ~Descriptor() {
     if (fd_ >= 0) ::close(fd_);
   }
-  Descriptor(const Descriptor&) = delete;
   int get() const { return fd_; }
   int release() { return std::exchange(fd_, -1); }
 
@@ -238,22 +238,41 @@ void write_text_atomically(const fs::path& path, const std::string& text) {
   write_file_atomically(path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
 }
 
-void append_line(const fs::path& path, const std::string& line) {
-  // Readable too, so that opening a pipe cannot wait and the last byte can be seen.
+namespace {
+
+// Readable too, so that opening a pipe cannot wait and the last byte can be seen.
+Descriptor open_to_append(const fs::path& path, struct stat& status) {
   Descriptor descriptor(::open(path.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666));
   if (descriptor.get() < 0) throw_io("the file cannot be opened", path, errno);
-  struct stat status;
   if (::fstat(descriptor.get(), &status) != 0) throw_io("the file cannot be examined", path, errno);
   require_regular(status, path);
+  return descriptor;
+}
+
+// Returns 0 or an errno.
+int append_and_close(Descriptor descriptor, const fs::path& path, std::string_view bytes) {
+  int error = injected_failure("write", path);
+  if (error == 0) error = write_all(descriptor.get(), bytes.data(), bytes.size());
+  return error == 0 ? close_reporting(descriptor.release()) : error;
+}
+
+}  // namespace
+
+void append_bytes(const fs::path& path, std::string_view bytes) {
+  struct stat status;
+  const int error = append_and_close(open_to_append(path, status), path, bytes);
+  if (error != 0) throw_io("the file cannot be written", path, error);
+}
+
+void append_line(const fs::path& path, const std::string& line) {
+  struct stat status;
+  Descriptor descriptor = open_to_append(path, status);
   // A run that was killed in the middle of a line must not spoil the next one.
   char last = '\n';
   if (status.st_size > 0 && ::pread(descriptor.get(), &last, 1, status.st_size - 1) < 0) {
     throw_io("the file cannot be read", path, errno);
   }
-  const std::string text = (last == '\n' ? "" : "\n") + line + "\n";
-  int error = injected_failure("write", path);
-  if (error == 0) error = write_all(descriptor.get(), text.data(), text.size());
-  if (error == 0) error = close_reporting(descriptor.release());
+  const int error = append_and_close(std::move(descriptor), path, (last == '\n' ? "" : "\n") + line + "\n");
   if (error != 0) throw_io("the line cannot be written", path, error);
 }
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace eq {
@@ -59,6 +60,9 @@ void write_text_atomically(const std::filesystem::path& path, const std::string&
 // Appends whole lines to a log (created when missing); each line reaches the file before append_line() returns.
 // Half a line that a killed run left behind is ended first.
 void append_line(const std::filesystem::path& path, const std::string& line);
+
+// Appends a record to a file (created when missing); it reaches the file before append_bytes() returns. A kill may leave a part of it.
+void append_bytes(const std::filesystem::path& path, std::string_view bytes);
 
 // mkdir -p, with IoError.
 void make_folder(const std::filesystem::path& path);

@@ -211,6 +211,7 @@ void visit_train(Fields& f, TrainOptions& o) {
   f.integer("evaluate_every", o.evaluate_every, 0);
   f.integer("checkpoint_every", o.checkpoint_every, 0);
   f.integer("overlays", o.overlays, 0, 10'000);
+  f.flag("tensorboard", o.tensorboard);
   f.integer("loader_threads", o.loader_threads, 1, 64);
   f.text("on_nan", o.on_nan, {"stop", "dump"});
 }

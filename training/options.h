@@ -49,6 +49,7 @@ struct TrainOptions {
   int64_t evaluate_every = 0;     // 0: only at the end
   int64_t checkpoint_every = 500; // 0: only at the end and when stopped
   int64_t overlays = 8;           // pictures input | label | prediction written after the last evaluation
+  bool tensorboard = false;       // also write what TensorBoard shows (training/tensorboard.h)
   int64_t loader_threads = 1;
   std::string on_nan = "stop";    // "stop"; "dump": also write nan_report.json with statistics of every layer
 };

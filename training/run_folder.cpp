@@ -23,9 +23,9 @@ using nlohmann::ordered_json;
 
 // Keys that a resumed run may change without becoming another run.
 constexpr const char* kFreeKeys[] = {"train.iterations", "train.log_every",      "train.evaluate_every", "train.checkpoint_every",
-                                     "train.overlays",   "train.loader_threads", "train.on_nan",         "evaluate.",
-                                     "probes.",          "data.root",            "data.checks",          "data.val_images",
-                                     "pipeline.test_scale", "model.backbone.pretrained", "model.backbone.load_mode"};
+                                     "train.overlays",   "train.tensorboard",    "train.loader_threads", "train.on_nan",
+                                     "evaluate.",        "probes.",              "data.root",            "data.checks",
+                                     "data.val_images",  "pipeline.test_scale", "model.backbone.pretrained", "model.backbone.load_mode"};
 
 // Throws unless a run that began with the configuration in `began` may go on with this one.
 void check_same_run(const std::string& began, const std::string& where, const Config& config) {
@@ -127,8 +127,8 @@ void write_non_finite_report(const fs::path& path, const NonFiniteReport& report
   write_text_atomically(path, value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
 }
 
-OverlayWriter::OverlayWriter(const Dataset& dataset, fs::path folder, int64_t count)
-    : dataset_(dataset), folder_(std::move(folder)), count_(count) {
+OverlayWriter::OverlayWriter(const Dataset& dataset, fs::path folder, int64_t count, Written written)
+    : dataset_(dataset), folder_(std::move(folder)), count_(count), written_(std::move(written)) {
   if (count_ > 0) make_folder(folder_);
 }
 
@@ -144,8 +144,11 @@ void OverlayWriter::operator()(int64_t index, const Tensor& labels, const Tensor
   for (char& c : name) {
     if (c == '/' || c == '\\' || static_cast<unsigned char>(c) < 32) c = '_';
   }
-  write_png(folder_ / (name + ".png"), side_by_side({sample.image, colorize(truth, dataset_.palette(), dataset_.ignore_index()),
-                                                     colorize(predicted, dataset_.palette(), dataset_.ignore_index())}));
+  const Image picture = side_by_side({sample.image, colorize(truth, dataset_.palette(), dataset_.ignore_index()),
+                                      colorize(predicted, dataset_.palette(), dataset_.ignore_index())});
+  const std::vector<uint8_t> png = encode_png(picture);
+  write_file_atomically(folder_ / (name + ".png"), png);
+  if (written_) written_(index, picture, png);
 }
 
 std::string summary_json(const Config& config, const TrainResult& result, int64_t parameters) {

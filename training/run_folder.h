@@ -2,7 +2,9 @@
 // Internal to the trainer: what it checks and writes in a run's folder, outside of the loop.
 
 #include <filesystem>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,13 +48,16 @@ void write_non_finite_report(const std::filesystem::path& path, const NonFiniteR
 // Collects predictions during an evaluation and writes pictures input | label | prediction.
 class OverlayWriter {
  public:
-  OverlayWriter(const Dataset& dataset, std::filesystem::path folder, int64_t count);
+  // `written`, if any, hears of each picture, with the bytes of its file.
+  using Written = std::function<void(int64_t index, const Image& picture, std::span<const uint8_t> png)>;
+  OverlayWriter(const Dataset& dataset, std::filesystem::path folder, int64_t count, Written written);
   void operator()(int64_t index, const Tensor& labels, const Tensor& predictions) const;
 
  private:
   const Dataset& dataset_;
   std::filesystem::path folder_;
   int64_t count_;
+  Written written_;
 };
 
 }  // namespace eq

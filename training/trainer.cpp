@@ -20,6 +20,7 @@
 #include "training/run_folder.h"
 #include "training/run_log.h"
 #include "training/signals.h"
+#include "training/tensorboard.h"
 #include "training/trained_model.h"
 
 namespace eq {
@@ -63,6 +64,7 @@ class Run {
   std::unique_ptr<DataLoader> loader_;
   std::unique_ptr<RunLog> log_;
   std::unique_ptr<ProbeLog> probes_;
+  std::unique_ptr<TensorBoardLog> tensorboard_;  // null unless asked for
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
   TrainResult result_;
   // Since the run (or this part of it) began, without evaluation; and since the last progress line.
@@ -178,6 +180,7 @@ void Run::report_progress(bool last_of_interval) {
                     .eta_seconds = step_seconds_ / double(std::max<int64_t>(1, done)) * double(config_.train.iterations - iteration_)};
   if (!last_of_interval) return log_->glance(progress);
   log_->progress(progress);
+  if (tensorboard_) tensorboard_->progress(progress);
   interval_ = {};
 }
 
@@ -192,7 +195,10 @@ void Run::loop() {
     const double begin = now_seconds(), waited = loader_->data_wait_seconds();
     const std::unique_ptr<Probe> probe = probes_->probe(*model_, iteration_, options.iterations);
     const StepReport report = step_->run(iteration_, [&] { return loader_->next(); }, probe.get());
-    if (probe) probes_->write(probe->record());
+    if (probe) {
+      probes_->write(probe->record());
+      if (tensorboard_) tensorboard_->probe(probe->record());
+    }
     const double took = now_seconds() - begin, wait = loader_->data_wait_seconds() - waited;
     ++iteration_;
     step_seconds_ += took;
@@ -220,7 +226,10 @@ void Run::evaluate_now(bool last) {
   const int64_t overlays = config_.train.overlays;
   EvaluationFiles files(*val_set_, request_.out / "eval", std::min(overlays, kExtremePictures));
   if (last) {
-    request.on_picture = [&files, draw = OverlayWriter(*val_set_, request_.out / "overlays", overlays)](int64_t index, const Tensor& labels, const Tensor& predictions) {
+    const auto written = [this](int64_t index, const Image& picture, std::span<const uint8_t> png) {
+      if (tensorboard_) tensorboard_->overlay(iteration_, index, picture.height, picture.width, png);
+    };
+    request.on_picture = [&files, draw = OverlayWriter(*val_set_, request_.out / "overlays", overlays, written)](int64_t index, const Tensor& labels, const Tensor& predictions) {
       draw(index, labels, predictions);
       files.add(index, labels, predictions);
     };
@@ -231,6 +240,7 @@ void Run::evaluate_now(bool last) {
   result_.eval_peak_bytes = std::max(result_.eval_peak_bytes, evaluation.peak_bytes);
   if (evaluation.stopped) return;
   result_.metrics = evaluation.metrics;
+  if (tensorboard_) tensorboard_->evaluation(iteration_, evaluation.metrics);  // first: what is in the rows is not made again
   log_->evaluation(iteration_, evaluation, seconds());
   if (last) files.write();
 }
@@ -252,6 +262,10 @@ TrainResult Run::train_and_evaluate() {
   const int64_t resume_from = checkpoint_ ? checkpoint_->card.iteration : -1;
   log_ = std::make_unique<RunLog>(request_.out, request_.log, resume_from);
   probes_ = std::make_unique<ProbeLog>(config_.probes, request_.out, std::max<int64_t>(-1, resume_from - 1));  // the next record's number is resume_from
+  if (config_.train.tensorboard) {
+    const bool keeps_evaluation = log_->has_evaluation(resume_from) && resume_from < config_.train.iterations;
+    tensorboard_ = std::make_unique<TensorBoardLog>(request_.out / "tensorboard", resume_from, keeps_evaluation);
+  }
   bool stopped = false;
   try {
     start_or_restore();

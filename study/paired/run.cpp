@@ -20,7 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ between the parts of one study: they say where files are and what is reported.
-constexpr const char* kFreeKeys[] = {"data.root", "train.loader_threads", "train.log_every", "train.checkpoint_every", "train.overlays"};
+constexpr const char* kFreeKeys[] = {"data.root", "train.loader_threads", "train.log_every", "train.checkpoint_every", "train.overlays",
+                                     "train.tensorboard"};
 
 double cpu_seconds_now() {
   struct rusage usage = {};

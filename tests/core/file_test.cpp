@@ -220,6 +220,20 @@ TEST_CASE("append_line adds whole lines", "[file]") {
   CHECK_THROWS_WITH(append_line(path, "x"), Contains("log.txt"));
 }
 
+TEST_CASE("append_bytes adds them as they are", "[file]") {
+  TemporaryFolder folder;
+  const fs::path path = folder.path() / "records";
+  append_bytes(path, std::string_view("a\0b", 3));
+  append_bytes(path, "");
+  append_bytes(path, "\n");
+  append_bytes(path, "c");
+  CHECK(test::read_file(path) == std::string("a\0b\nc", 5));
+  CHECK_THROWS_AS(append_bytes(folder.path(), "x"), IoError);
+  CHECK_THROWS_AS(append_bytes("/dev/full", "x"), IoError);
+  Failing failing("write", path, ENOSPC);
+  CHECK_THROWS_WITH(append_bytes(path, "x"), Contains("records"));
+}
+
 TEST_CASE("make_folder makes parents and says what is in the way", "[file]") {
   TemporaryFolder folder;
   make_folder(folder.path() / "a" / "b");
