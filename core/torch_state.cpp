@@ -66,11 +66,12 @@ uint64_t count_of(const PickleValue& value, const char* what, const std::string&
   return uint64_t(value.number);
 }
 
-std::vector<uint64_t> counts_of(const PickleValue& value, const char* what, const std::string& file, const std::string& whose) {
-  if (!value.is(Kind::kTuple)) refuse(file, whose, std::string(what) + " is not a tuple");
+// `each` is what one of them is called.
+std::vector<uint64_t> counts_of(const PickleValue& value, const char* each, const std::string& file, const std::string& whose) {
+  if (!value.is(Kind::kTuple)) refuse(file, whose, std::string("what should be a tuple with ") + each + " for each axis is something else");
   if (value.items.size() > size_t(kMaxRank)) refuse(file, whose, "it has more than " + std::to_string(kMaxRank) + " axes");
   std::vector<uint64_t> counts;
-  for (const PickleValue* item : value.items) counts.push_back(count_of(*item, what, file, whose));
+  for (const PickleValue* item : value.items) counts.push_back(count_of(*item, each, file, whose));
   return counts;
 }
 
@@ -108,12 +109,12 @@ TorchTensor tensor_of(const std::string& name, const Call& call, const std::stri
   TorchTensor tensor{.name = name, .type = typed.type, .storage = typed.storage};
   if (has_type) tensor.type = type_named(arguments[6]->text, &FileType::torch);
   if (tensor.type == nullptr || !tensor.type->supported) {
-    throw DataError(whose + ": the element type " + (tensor.type != nullptr ? tensor.type->name : quoted_for_message(arguments[has_type ? 6 : 0]->text)) + " is not supported",
-                    file, std::string("convert it to one of ") + kSupportedFileTypes);
+    throw DataError(whose + ": the element type " + (tensor.type != nullptr ? tensor.type->torch : quoted_for_message(arguments[6]->text)) + " is not supported", file,
+                    std::string("leave it out of the file, or convert it to one of ") + kSupportedFileTypes);
   }
   tensor.offset = count_of(*arguments[1], "its offset", file, whose);
-  const std::vector<uint64_t> extents = counts_of(*arguments[2], "its shape", file, whose);
-  tensor.strides = counts_of(*arguments[3], "its strides", file, whose);
+  const std::vector<uint64_t> extents = counts_of(*arguments[2], "an extent", file, whose);
+  tensor.strides = counts_of(*arguments[3], "a stride", file, whose);
   if (tensor.strides.size() != extents.size()) refuse(file, whose, "it has " + std::to_string(extents.size()) + " axes and " + std::to_string(tensor.strides.size()) + " strides");
   check_place(tensor, extents, file, whose);
   for (size_t axis = 0; axis < extents.size(); ++axis) {
@@ -123,15 +124,20 @@ TorchTensor tensor_of(const std::string& name, const Call& call, const std::stri
   return tensor;
 }
 
+std::string object_text(const PickleValue& call) {
+  const std::string& maker = call.items[0]->text;  // none: a class that the older format keeps with its source text
+  return maker.empty() ? "an object" : "an object made by " + quoted_for_message(maker);
+}
+
 // For people: the keys of a mapping with what looks like an object among them, or what stands there instead.
 std::string described(const PickleValue& value) {
   constexpr size_t kMost = 12;
-  if (value.is(Kind::kCall)) return "an object made by " + quoted_for_message(value.items[0]->text);
+  if (value.is(Kind::kCall)) return object_text(value);
   if (!value.is(Kind::kDict)) return "no mapping";
   std::string text = value.items.empty() ? "an empty mapping" : "a mapping of ";
   for (size_t i = 0; i < std::min(value.items.size(), 2 * kMost); i += 2) {
     text += (i == 0 ? "" : ", ") + quoted_for_message(value.items[i]->text);
-    if (value.items[i + 1]->is(Kind::kCall)) text += " (an object made by " + quoted_for_message(value.items[i + 1]->items[0]->text) + ")";
+    if (value.items[i + 1]->is(Kind::kCall)) text += " (" + object_text(*value.items[i + 1]) + ")";
   }
   return value.items.size() > 2 * kMost ? text + ", ..." : text;
 }
@@ -140,7 +146,7 @@ std::string described(const PickleValue& value) {
 
 TypedStorage torch_storage(const PickleValue& persistent, const std::string& file, const std::string& whose) {
   const PickleValue* id = persistent.is(Kind::kPersistent) ? persistent.items[0] : nullptr;
-  // ("storage", torch.FloatStorage, key, device, elements, view): no view since PyTorch 0.4; the file of 1.6 and later does without the word.
+  // ("storage", torch.FloatStorage, key, device, elements, view): a view is None since PyTorch 0.4, and not there since 1.6.
   if (id == nullptr || !id->is(Kind::kTuple) || id->items.size() < 5 || id->items[0]->text != "storage" || !id->items[2]->is(Kind::kText)) {
     refuse(file, whose, "what should be its storage is something else");
   }

@@ -201,7 +201,7 @@ TEST_CASE("inspect ckpt shows PyTorch's files", "[app]") {
   }
   const nlohmann::json json = nlohmann::json::parse(equiscale("inspect ckpt --json " EQ_GOLDEN_DIR "/torch/plain_zip.pth").output);
   CHECK(json["tensors"].size() == 11);
-  check_error(equiscale("inspect ckpt " EQ_GOLDEN_DIR "/torch/int16_zip.pth"), 3, "tensor \"w\": the element type I16 is not supported");
+  check_error(equiscale("inspect ckpt " EQ_GOLDEN_DIR "/torch/int16_zip.pth"), 3, "tensor \"w\": the element type int16 is not supported");
 }
 
 TEST_CASE("damaged or foreign weights are refused and left alone", "[app]") {

@@ -37,12 +37,16 @@ struct TensorBytes {
   std::string name = "w", key = "0", storage = "torch\nFloatStorage\n";
   int64_t elements = 0, offset = 0;
   std::vector<int64_t> shape, strides;
+  std::string view = "";  // of the storage: a sixth part of what it is known by
 };
 
-inline std::string tensor_of(const TensorBytes& tensor) {
-  return "ctorch._utils\n_rebuild_tensor_v2\n(("s + text_of("storage") + "c" + tensor.storage + text_of(tensor.key) + text_of("cpu") + long_of(tensor.elements) +
-         "tQ" + long_of(tensor.offset) + tuple_of(tensor.shape) + tuple_of(tensor.strides) + "\x89Nt" + "R";
+// The arguments of a call that makes a tensor, with `more` behind those that a reader needs.
+inline std::string arguments_of(const TensorBytes& tensor, const std::string& more = "\x89N") {
+  return "(("s + text_of("storage") + "c" + tensor.storage + text_of(tensor.key) + text_of("cpu") + long_of(tensor.elements) + tensor.view + "tQ" + long_of(tensor.offset) +
+         tuple_of(tensor.shape) + tuple_of(tensor.strides) + more + "t";
 }
+
+inline std::string tensor_of(const TensorBytes& tensor) { return "ctorch._utils\n_rebuild_tensor_v2\n" + arguments_of(tensor) + "R"; }
 
 // A mapping of names to these tensors.
 inline std::string state_of(const std::vector<TensorBytes>& tensors) {
