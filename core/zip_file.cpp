@@ -15,16 +15,22 @@ namespace {
 
 constexpr const char* kAdvice = "the file is damaged or not complete: copy or download it again";
 
+// With the text of its message, which libzip makes when it is asked for.
+struct ZipError : zip_error_t {
+  ZipError() { zip_error_init(this); }
+  ~ZipError() { zip_error_fini(this); }
+  ZipError(const ZipError&) = delete;
+};
+
 [[noreturn]] void refuse(const std::string& file, const std::string& what) { throw DataError(what, file, kAdvice); }
 
 }  // namespace
 
 // What libzip reads through. An error of the file's is kept for when libzip has returned: it must not pass through C.
 struct ZipFile::Archive {
-  explicit Archive(RandomAccess from) : source(std::move(from)) { zip_error_init(&error); }
+  explicit Archive(RandomAccess from) : source(std::move(from)) {}
   ~Archive() {
     if (zip != nullptr) zip_discard(zip);
-    zip_error_fini(&error);
   }
   Archive(const Archive&) = delete;
 
@@ -80,7 +86,7 @@ struct ZipFile::Archive {
 
   RandomAccess source;
   uint64_t position = 0;  // at most the size
-  zip_error_t error;
+  ZipError error;
   std::exception_ptr failure;
   zip_t* zip = nullptr;
 };
@@ -119,8 +125,7 @@ void ZipFile::Stream::read(void* data, size_t bytes) {
 
 ZipFile::ZipFile(RandomAccess source) : archive_(std::make_unique<Archive>(std::move(source))) {
   Archive& archive = *archive_;
-  zip_error_t error;
-  zip_error_init(&error);
+  ZipError error;
   zip_source_t* opened = zip_source_function_create(Archive::callback, &archive, &error);
   if (opened != nullptr) {
     archive.zip = zip_open_from_source(opened, ZIP_RDONLY, &error);
