@@ -101,7 +101,10 @@ nlohmann::json facts() {
       {"limits",
        {{"picture_side", limits::kPictureSide}, {"picture_pixels", limits::kPicturePixels}, {"picture_file_bytes", limits::kPictureFileBytes},
         {"jpeg_scans", limits::kJpegScans}, {"safetensors_header_bytes", limits::kSafetensorsHeader},
-        {"safetensors_tensors", limits::kSafetensorsTensors}, {"tensor_rank", kMaxRank}, {"json_bytes", limits::kJsonBytes},
+        {"safetensors_tensors", limits::kSafetensorsTensors}, {"pickle_bytes", limits::kPickleBytes}, {"pickle_steps", limits::kPickleSteps},
+        {"pickle_memo", limits::kPickleMemo}, {"pickle_depth", limits::kPickleDepth}, {"zip_entries", limits::kZipEntries},
+        {"torch_tensors", limits::kTorchTensors}, {"torch_name_bytes", limits::kTorchNameBytes}, {"torch_growth", limits::kTorchGrowth},
+        {"tensor_rank", kMaxRank}, {"json_bytes", limits::kJsonBytes},
         {"json_depth", limits::kJsonDepth}, {"list_file_bytes", limits::kListFileBytes}}},
   };
 }

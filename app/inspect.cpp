@@ -6,7 +6,7 @@
 
 #include "app/common.h"
 #include "core/json.h"
-#include "core/safetensors.h"
+#include "core/weights_file.h"
 #include "core/words.h"
 #include "datasets/inspect.h"
 #include "training/checkpoint.h"
@@ -113,7 +113,7 @@ void add_inspect_data(CLI::App& parent) {
   });
 }
 
-// A run's folder, its checkpoint folder or a safetensors file.
+// A run's folder, its checkpoint folder or a file of weights.
 std::filesystem::path weights_file(const std::filesystem::path& path) {
   namespace fs = std::filesystem;
   std::error_code error;
@@ -128,7 +128,7 @@ std::filesystem::path weights_file(const std::filesystem::path& path) {
     if (entry->path().extension() == ".safetensors") found.push_back(entry->path());
   }
   if (error) throw IoError("the folder cannot be read: " + error.message(), path.string(), "check its permissions");
-  if (found.empty()) throw DataError("there are no weights in this folder", path.string(), "give a .safetensors file or the folder of a run");
+  if (found.empty()) throw DataError("there are no weights in this folder", path.string(), "give a .safetensors or .pth file or the folder of a run");
   if (found.size() > 1) {
     throw DataError(fmt::format("there are {} .safetensors files in this folder", found.size()), path.string(),
                     "give one of them, such as " + std::min_element(found.begin(), found.end())->string());
@@ -143,15 +143,15 @@ std::string printable(const std::string& text) {
 }
 
 void add_inspect_ckpt(CLI::App& parent) {
-  CLI::App* command = add_command(parent, "ckpt", "List the tensors and metadata of a safetensors file or of a run's folder",
+  CLI::App* command = add_command(parent, "ckpt", "List the tensors and metadata of a file of weights (safetensors, PyTorch's .pth) or of a run's folder",
                                   "equiscale inspect ckpt runs/camvid/model.safetensors");
   auto path = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  command->add_option("file", *path, "A .safetensors file or the folder of a run")->required();
+  command->add_option("file", *path, "A .safetensors file, a file of PyTorch's (.pth, .pt, .bin) or the folder of a run")->required();
   command->add_flag("--json", *json, "Print JSON");
   command->callback([=] {
     const std::filesystem::path file = weights_file(*path);
-    const SafetensorsFile content = read_safetensors(file);
+    const WeightsFile content = read_weights(file);
     nlohmann::json tensors = nlohmann::json::array();
     int64_t values = 0;
     for (const auto& [name, tensor] : content.tensors) {

@@ -18,5 +18,5 @@ install(EXPORT equiscale_targets NAMESPACE equiscale:: FILE equiscaleTargets.cma
 configure_package_config_file(cmake/equiscaleConfig.cmake.in ${CMAKE_BINARY_DIR}/equiscaleConfig.cmake
   INSTALL_DESTINATION ${package_folder})
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/equiscaleConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${CMAKE_BINARY_DIR}/equiscaleConfig.cmake ${CMAKE_BINARY_DIR}/equiscaleConfigVersion.cmake
+install(FILES ${CMAKE_BINARY_DIR}/equiscaleConfig.cmake ${CMAKE_BINARY_DIR}/equiscaleConfigVersion.cmake cmake/modules/FindLibZip.cmake
   DESTINATION ${package_folder})

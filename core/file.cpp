@@ -121,9 +121,14 @@ FileReader::FileReader(fs::path path) : path_(std::move(path)) {
 FileReader::~FileReader() { ::close(fd_); }
 
 void FileReader::read(void* data, size_t bytes) {
+  read_at(next_, data, bytes);
+  next_ += bytes;
+}
+
+void FileReader::read_at(uint64_t offset, void* data, size_t bytes) const {
   auto* out = static_cast<char*>(data);
   while (bytes > 0) {
-    const ssize_t got = ::read(fd_, out, bytes);
+    const ssize_t got = ::pread(fd_, out, bytes, off_t(offset));
     if (got < 0) {
       if (errno == EINTR) continue;
       throw_io("the file cannot be read", path_, errno);
@@ -131,6 +136,7 @@ void FileReader::read(void* data, size_t bytes) {
     if (got == 0)
       throw IoError("the file became shorter while it was read", path_.string(), "do not change files that are in use");
     out += got;
+    offset += uint64_t(got);
     bytes -= size_t(got);
   }
 }

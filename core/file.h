@@ -24,14 +24,23 @@ class FileReader {
   explicit FileReader(std::filesystem::path path);  // throws IoError: missing, unreadable, a folder, a pipe, a device
   ~FileReader();
   FileReader(const FileReader&) = delete;
+  const std::filesystem::path& path() const { return path_; }
   uint64_t size() const { return size_; }
   void require_at_most(uint64_t max_bytes) const;   // throws DataError
   void read(void* data, size_t bytes);              // the next bytes, all of them; throws IoError
+  void read_at(uint64_t offset, void* data, size_t bytes) const;  // leaves the next bytes where they are; throws IoError
 
  private:
   std::filesystem::path path_;
-  uint64_t size_ = 0;
+  uint64_t size_ = 0, next_ = 0;
   int fd_ = -1;
+};
+
+// Bytes that are read here and there, not in their order: those of a file, or in memory. `read_at` is asked for nothing behind `size`.
+struct RandomAccess {
+  std::string name;  // for messages
+  uint64_t size = 0;
+  std::function<void(uint64_t offset, void* data, size_t bytes)> read_at;
 };
 
 // An atomic replacement of one file. Nothing is visible under `path` until commit() returned; without commit() nothing

@@ -59,6 +59,15 @@ std::string quoted_for_message(const std::string& text) {
          (cut ? "..." : "");
 }
 
+bool is_utf8(const std::string& text) {
+  try {
+    nlohmann::json(text).dump();
+    return true;
+  } catch (const nlohmann::json::exception&) {
+    return false;
+  }
+}
+
 nlohmann::json number_or_null(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
 
 std::string json_reason(const std::string& library_message) {

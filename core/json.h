@@ -17,6 +17,8 @@ nlohmann::json parse_json(const std::string& text, const std::string& name, bool
 // `text` as a JSON string for an error message: quoted, control characters and bad UTF-8 escaped, cut after 120 bytes.
 std::string quoted_for_message(const std::string& text);
 
+bool is_utf8(const std::string& text);
+
 // The number, or null for infinities and NaN, which JSON does not have.
 nlohmann::json number_or_null(double value);
 

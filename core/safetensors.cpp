@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -11,35 +10,17 @@
 
 #include "core/errors.h"
 #include "core/file.h"
+#include "core/file_type.h"
 #include "core/json.h"
 #include "core/limits.h"
 
 namespace eq {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "safetensors files are little-endian; values are copied as they are");
-
 using nlohmann::json;
 
 constexpr uint64_t kLargestExtent = uint64_t{1} << 62;
 constexpr const char* kAdvice = "the file is damaged or was not written as safetensors; copy or convert it again";
-
-struct FileType {
-  const char* name;
-  size_t size;
-  DType dtype;     // in memory
-  bool supported;  // the others are known, so that the message can say so
-};
-
-constexpr FileType kFileTypes[] = {
-    {"F64", 8, DType::kFloat64, true},  {"I64", 8, DType::kInt64, true},        {"F32", 4, DType::kFloat32, true},
-    {"I32", 4, DType::kInt32, true},    {"F16", 2, DType::kFloat32, true},      {"BF16", 2, DType::kFloat32, true},
-    {"U8", 1, DType::kUInt8, true},     {"BOOL", 1, DType::kBool, true},        {"I8", 1, DType::kInt32, false},
-    {"I16", 2, DType::kInt32, false},   {"U16", 2, DType::kInt32, false},       {"U32", 4, DType::kInt64, false},
-    {"U64", 8, DType::kInt64, false},   {"F8_E4M3", 1, DType::kFloat32, false}, {"F8_E5M2", 1, DType::kFloat32, false},
-    {"C64", 8, DType::kFloat32, false},
-};
 
 const char* file_type_of(DType dtype) {
   switch (dtype) {
@@ -208,7 +189,7 @@ void check_type(const std::string& file, Entry& entry) {
   if (!entry.type->supported) {
     throw DataError(
         "tensor " + quoted_for_message(entry.name) + ": the element type " + entry.type_name + " is not supported",
-        file, "convert it to one of F64, F32, F16, BF16, I64, I32, U8, BOOL");
+        file, std::string("convert it to one of ") + kSupportedFileTypes);
   }
 }
 
@@ -254,41 +235,7 @@ void check_coverage(const std::string& file, std::vector<Entry>& entries, uint64
   if (covered < data_bytes) refuse(file, std::to_string(data_bytes - covered) + " bytes follow the last tensor");
 }
 
-float widened_half(uint16_t half) {
-  const uint32_t sign = uint32_t(half & 0x8000u) << 16, exponent = (half >> 10) & 31u, mantissa = half & 1023u;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
-  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
-  const float value = float(mantissa) * 0x1p-24f;  // zero and subnormal numbers: exact
-  return sign != 0 ? -value : value;
-}
-
-float widened_bfloat(uint16_t value) { return std::bit_cast<float>(uint32_t(value) << 16); }
-
 using ReadNext = std::function<void(void* data, size_t bytes)>;
-
-Tensor read_tensor(const std::string& file, const Entry& entry, const ReadNext& read_next) {
-  std::vector<int64_t> extents(entry.shape.begin(), entry.shape.end());
-  Tensor tensor = Tensor::empty(Shape(extents), entry.type->dtype);
-  const auto count = size_t(tensor.numel());
-  if (entry.type->size == 2) {
-    std::vector<uint16_t> narrow(count);
-    read_next(narrow.data(), 2 * count);
-    const auto widen = entry.type_name == "F16" ? widened_half : widened_bfloat;
-    std::transform(narrow.begin(), narrow.end(), tensor.data<float>(), widen);
-    return tensor;
-  }
-  read_next(tensor.raw_data(), tensor.bytes());
-  if (tensor.dtype() == DType::kBool) {
-    const auto* values = static_cast<const uint8_t*>(tensor.raw_data());
-    const auto bad = std::find_if(values, values + count, [](uint8_t value) { return value > 1; });
-    if (bad != values + count) {
-      refuse(
-          file, entry,
-          "element " + std::to_string(bad - values) + " of a BOOL tensor is " + std::to_string(*bad) + ", not 0 or 1");
-    }
-  }
-  return tensor;
-}
 
 SafetensorsFile read_sequentially(const std::string& file, uint64_t size, const ReadNext& read_next) {
   uint64_t header_bytes = 0;
@@ -297,7 +244,7 @@ SafetensorsFile read_sequentially(const std::string& file, uint64_t size, const 
   read_next(&header_bytes, sizeof header_bytes);
   if (header_bytes % 65536 == 0x4b50 && header_bytes > limits::kSafetensorsHeader) {  // "PK"
     throw DataError("this is a zip archive, perhaps one of PyTorch's (.pth, .pt), not a safetensors file", file,
-                    "convert it in Python: safetensors.torch.save_file(torch.load(FILE, map_location='cpu', weights_only=True), NAME); recipes/README.md has more");
+                    "weights of PyTorch's can start a backbone: model.backbone.pretrained");
   }
   if (header_bytes > limits::kSafetensorsHeader) {
     refuse(file, "the header would have " + std::to_string(header_bytes) + " bytes; at most " +
@@ -324,17 +271,18 @@ SafetensorsFile read_sequentially(const std::string& file, uint64_t size, const 
     check_size(file, entry);
   }
   check_coverage(file, entries, size - 8 - header_bytes);
-  for (const Entry& entry : entries) result.tensors.emplace(entry.name, read_tensor(file, entry, read_next));
+  for (const Entry& entry : entries) {
+    const std::vector<int64_t> extents(entry.shape.begin(), entry.shape.end());
+    result.tensors.emplace(entry.name, tensor_from_file(*entry.type, Shape(extents), file, entry.name, read_next));
+  }
   return result;
 }
 
 std::string json_text(const std::string& text, const char* what) {
-  try {
-    return json(text).dump();
-  } catch (const json::exception&) {
-    throw UsageError(std::string(what) + " is not UTF-8: " + quoted_for_message(text), "write_safetensors",
-                     "use plain text");
+  if (!is_utf8(text)) {
+    throw UsageError(std::string(what) + " is not UTF-8: " + quoted_for_message(text), "write_safetensors", "use plain text");
   }
+  return json(text).dump();
 }
 
 }  // namespace
@@ -348,7 +296,11 @@ SafetensorsFile parse_safetensors(std::span<const uint8_t> bytes, const std::str
 
 SafetensorsFile read_safetensors(const std::filesystem::path& path) {
   FileReader reader(path);
-  return read_sequentially(path.string(), reader.size(), [&](void* data, size_t count) { reader.read(data, count); });
+  return read_safetensors(reader);
+}
+
+SafetensorsFile read_safetensors(FileReader& reader) {
+  return read_sequentially(reader.path().string(), reader.size(), [&](void* data, size_t count) { reader.read(data, count); });
 }
 
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,

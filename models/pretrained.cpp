@@ -5,7 +5,7 @@
 
 #include "autograd/functional.h"
 #include "core/finite.h"
-#include "core/safetensors.h"
+#include "core/weights_file.h"
 #include "models/weight_names.h"
 
 namespace eq {
@@ -29,13 +29,13 @@ State without_prefix(const State& state, const std::string& prefix) {
 }
 
 // Of a whole network's file (names begin with "backbone."), the backbone's part; without what wrappers put in front of every name.
-State read_weights(const std::filesystem::path& file) {
+State backbone_weights(const std::filesystem::path& file) {
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored)) {
     throw IoError("the file of pretrained weights does not exist", file.string(),
                   "name another with --set model.backbone.pretrained=FILE, or leave it empty there to begin with random weights");
   }
-  State state = read_safetensors(file).tensors;
+  State state = read_weights(file).tensors;
   for (const char* wrapper : {"module.", "model."}) {
     State inner = without_prefix(state, wrapper);
     if (inner.size() == state.size()) state = std::move(inner);
@@ -72,7 +72,7 @@ std::vector<std::string> names_in_order(Backbone& backbone) {
 std::string load_pretrained(Backbone& backbone, const std::filesystem::path& file, const std::string& mode) {
   const bool strict = mode == "strict";
   if (!strict && mode != "backbone") throw UsageError("there is no way '" + mode + "' to load weights", "model.backbone.load_mode", "use strict or backbone");
-  State rest = read_weights(file), used;
+  State rest = backbone_weights(file), used;
   std::erase_if(rest, [](const auto& entry) { return is_constant(entry.first); });
   const State state = backbone.state_dict();
   const Dialect dialect = recognise(rest, state);

@@ -1,6 +1,6 @@
 #pragma once
-// Weights for a backbone from a safetensors file under PyTorch's names and layouts: a backbone's, or a whole network's ("backbone.…"), whose
-// other parts are passed over. Whose names the file has is found out (models/weight_names.h).
+// Weights for a backbone from a file (core/weights_file.h) under PyTorch's names and layouts: a backbone's, or a whole network's ("backbone.…"), whose
+// other parts are passed over; "module." and "model." in front of all names are left out. Whose names the file has is found out (models/weight_names.h).
 
 #include <filesystem>
 #include <string>

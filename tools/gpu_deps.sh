@@ -10,7 +10,7 @@ mkdir -p "$1"
 to=$(cd "$1" && pwd)
 shift
 [ -z "$(ls -A "$to")" ] || { echo "$to is not empty: name a new folder" >&2; exit 2; }
-packages=(libeigen3-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libstb-dev libssl-dev libcli11-dev nlohmann-json3-dev libfmt-dev catch2 "$@")
+packages=(libeigen3-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libzip-dev libstb-dev libssl-dev libcli11-dev nlohmann-json3-dev libfmt-dev catch2 "$@")
 # Each with the libraries it names, but for those of the compiler.
 for package in "${packages[@]}"; do
   while read -r name; do packages+=("$name"); done < <(apt-cache depends --important "$package" |

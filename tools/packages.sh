@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the build needs and that are missing. Sourced or run by demo.sh and test.sh.
 set -euo pipefail
-packages=(g++ cmake ninja-build libeigen3-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libstb-dev libssl-dev libcli11-dev
+packages=(g++ cmake ninja-build libeigen3-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libzip-dev libstb-dev libssl-dev libcli11-dev
   nlohmann-json3-dev libfmt-dev catch2 libbenchmark-dev "$@")
 missing=()
 for package in "${packages[@]}"; do

@@ -192,6 +192,18 @@ TEST_CASE("inspect ckpt shows a checkpoint's weights", "[app]") {
   check_error(equiscale("inspect ckpt " + (run / "loop").string()), 3, "Too many levels");
 }
 
+TEST_CASE("inspect ckpt shows PyTorch's files", "[app]") {
+  const CommandResult result = equiscale("inspect ckpt " EQ_GOLDEN_DIR "/torch/nested_legacy.pth");
+  INFO(result.output);
+  CHECK(result.status == 0);
+  for (const char* line : {"  taken from = state_dict\n", "  left out = \"meta\", \"optimizer\", \"epoch\"\n", "float32  [3, 2, 1, 2]\n", "11 tensors, 46 values\n"}) {
+    CHECK(result.output.find(line) != std::string::npos);
+  }
+  const nlohmann::json json = nlohmann::json::parse(equiscale("inspect ckpt --json " EQ_GOLDEN_DIR "/torch/plain_zip.pth").output);
+  CHECK(json["tensors"].size() == 11);
+  check_error(equiscale("inspect ckpt " EQ_GOLDEN_DIR "/torch/int16_zip.pth"), 3, "tensor \"w\": the element type int16 is not supported");
+}
+
 TEST_CASE("damaged or foreign weights are refused and left alone", "[app]") {
   SmallSet set;
   REQUIRE(set.train().status == 0);
