@@ -6,17 +6,13 @@
 #include "autograd/functional.h"
 #include "core/finite.h"
 #include "core/weights_file.h"
+#include "core/words.h"
 #include "models/weight_names.h"
 
 namespace eq {
 namespace {
 
-std::string listed(const std::string& title, const std::vector<std::string>& names) {
-  constexpr size_t kMost = 6;
-  std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kMost); ++i) text += (i == 0 ? title : ", ") + names[i];
-  return names.size() > kMost ? text + ", ... (" + std::to_string(names.size()) + " in all)" : text;
-}
+std::string listed(const std::string& title, const std::vector<std::string>& names) { return names.empty() ? "" : title + some_of(names); }
 
 using State = std::map<std::string, Tensor>;
 
@@ -28,24 +24,17 @@ State without_prefix(const State& state, const std::string& prefix) {
   return part;
 }
 
-// Of a whole network's file (names begin with "backbone."), the backbone's part; without what wrappers put in front of every name.
+// Of a whole network's file (names begin with "backbone."), the backbone's part.
 State backbone_weights(const std::filesystem::path& file) {
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored)) {
     throw IoError("the file of pretrained weights does not exist", file.string(),
                   "name another with --set model.backbone.pretrained=FILE, or leave it empty there to begin with random weights");
   }
-  State state = read_weights(file).tensors;
-  for (const char* wrapper : {"module.", "model."}) {
-    State inner = without_prefix(state, wrapper);
-    if (inner.size() == state.size()) state = std::move(inner);
-  }
+  const State state = read_network_weights(file);
   const State part = without_prefix(state, "backbone.");
   return part.empty() ? state : part;
 }
-
-// Tables that other libraries keep with the weights although they follow from the sizes.
-bool is_constant(const std::string& name) { return name.ends_with("relative_position_index") || name.ends_with("attn_mask"); }
 
 std::string first_part(const std::string& name) { return name.substr(0, name.find('.')); }
 
@@ -69,18 +58,29 @@ std::vector<std::string> names_in_order(Backbone& backbone) {
 
 }  // namespace
 
+std::map<std::string, Tensor> read_network_weights(const std::filesystem::path& file) {
+  State state = read_weights(file).tensors;
+  for (const char* wrapper : {"module.", "model."}) {
+    State inner = without_prefix(state, wrapper);
+    if (inner.size() == state.size()) state = std::move(inner);
+  }
+  return state;
+}
+
+bool is_derived_table(const std::string& name) { return name.ends_with("relative_position_index") || name.ends_with("attn_mask"); }
+
 std::string load_pretrained(Backbone& backbone, const std::filesystem::path& file, const std::string& mode) {
   const bool strict = mode == "strict";
   if (!strict && mode != "backbone") throw UsageError("there is no way '" + mode + "' to load weights", "model.backbone.load_mode", "use strict or backbone");
   State rest = backbone_weights(file), used;
-  std::erase_if(rest, [](const auto& entry) { return is_constant(entry.first); });
+  std::erase_if(rest, [](const auto& entry) { return is_derived_table(entry.first); });
   const State state = backbone.state_dict();
   const Dialect dialect = recognise(rest, state);
   std::vector<std::string> missing, behind, unused, misfits;  // misfits: there, but not as the backbone's
   std::set<std::string> parts;                                // of the file, that the backbone's weights are in
   bool last = true;                                           // what is missing is behind all that is there
   for (const std::string& name : names_in_order(backbone)) {
-    if (is_constant(name)) continue;
+    if (is_derived_table(name)) continue;
     const ForeignName theirs = name_in(dialect, name);
     const auto found = rest.find(theirs.name);
     if (found == rest.end()) {

@@ -3,6 +3,7 @@
 // other parts are passed over; "module." and "model." in front of all names are left out. Whose names the file has is found out (models/weight_names.h).
 
 #include <filesystem>
+#include <map>
 #include <string>
 
 #include "models/segmentor.h"
@@ -17,5 +18,10 @@ namespace eq {
 // Returns a line such as "loaded 130/135, missing: conv_pw_13.weight, ..." or "loaded 169/177 (timm's names), ...". Throws IoError, DataError
 // (damaged; not finite; does not fit, naming what is missing or different) and UsageError (mode); then nothing is changed.
 std::string load_pretrained(Backbone& backbone, const std::filesystem::path& file, const std::string& mode);
+
+// The tensors of a file of weights (core/weights_file.h), without what wrappers put in front of every name ("module.", "model.").
+std::map<std::string, Tensor> read_network_weights(const std::filesystem::path& file);
+// Whether a tensor of this name is a table that other libraries keep with the weights although it follows from the sizes.
+bool is_derived_table(const std::string& name);
 
 }  // namespace eq

@@ -4,7 +4,8 @@
 #   tools/test.sh [options of ctest, e.g. -R ops]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tools/packages.sh chromium fonts-dejavu-core  # the browser that the report is looked at in
+# The browser that the report is looked at in, and other people's readers of ONNX files.
+tools/packages.sh chromium fonts-dejavu-core libonnx-dev libprotobuf-dev libopencv-dnn-dev
 # Where nvcc is, the CUDA backend is built, for one architecture: that of the GPU at hand, or the newest of the default ones.
 nvidia-smi >/dev/null 2>&1 && architecture=native || architecture=90
 # A folder that is there keeps what it has: its files may be being worked on.
@@ -15,7 +16,7 @@ cmake --build build
 # The parts that read untrusted files and manage memory, once more under the sanitizers.
 # shellcheck disable=SC2046
 cmake -S . -B build-sanitize $(unity build-sanitize) -G Ninja -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" \
-  -DEQ_BUILD_TESTS=ON -DEQ_SANITIZE=ON -DEQ_CUDA=OFF "-DEQ_FOLDERS=core;autograd;datasets" >/dev/null
+  -DEQ_BUILD_TESTS=ON -DEQ_SANITIZE=ON -DEQ_CUDA=OFF "-DEQ_ONLY_FOLDERS=core;autograd;datasets" >/dev/null
 cmake --build build-sanitize
 ctest --test-dir build-sanitize --output-on-failure
 tools/check_includes

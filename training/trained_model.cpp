@@ -34,10 +34,7 @@ TrainedModel build(ModelCard card, const TensorMap& state, const std::string& so
   TrainedModel trained;
   trained.config = parse_config(card.config, source, settings);
   trained.config.model.num_classes = int64_t(card.class_names.size());
-  {
-    InitRandom random(0);
-    trained.model = std::make_unique<EncoderDecoder>(without_pretrained(trained.config.model));
-  }
+  trained.model = untrained_model(trained.config.model);
   load_weights(*trained.model, state, source);
   trained.model->eval();
   trained.card = std::move(card);
@@ -52,6 +49,11 @@ TrainedModel load_folder(const fs::path& folder, const std::vector<std::string>&
 
 }  // namespace
 
+std::unique_ptr<EncoderDecoder> untrained_model(const ModelOptions& options) {
+  const InitRandom random(0);
+  return std::make_unique<EncoderDecoder>(without_pretrained(options));
+}
+
 TrainedModel load_trained_model(const fs::path& path, const std::vector<std::string>& settings) {
   if (fs::is_directory(path)) {
     if (fs::exists(path / "model.safetensors")) return load_trained_model(path / "model.safetensors", settings);
@@ -64,7 +66,7 @@ TrainedModel load_trained_model(const fs::path& path, const std::vector<std::str
   const auto card = file.metadata.find(kCardKey);
   if (card == file.metadata.end()) {
     throw DataError("the file does not say which network its weights belong to", path.string(),
-                    "use a model.safetensors that `equiscale train` wrote; weights from elsewhere can start a backbone: model.backbone.pretrained");
+                    "use a model.safetensors that `equiscale train` wrote; a network from elsewhere goes through `equiscale convert`");
   }
   return build(read_card(card->second, path.string()), file.tensors, path.string(), settings);
 }

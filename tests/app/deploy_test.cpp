@@ -1,0 +1,60 @@
+// What leaves for other programs, and what comes from them.
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "core/safetensors.h"
+
+using namespace eq;
+using namespace eq::test;
+
+namespace {
+
+struct Run {
+  Run() : config((folder.path() / "tiny.json").string()), out((folder.path() / "run").string()) {
+    write_file(config, tiny_recipe());
+    REQUIRE(equiscale("train " + config + " --out " + out + " --set equalizer.mode=explicit").status == 0);
+  }
+  std::string path(const std::string& name) const { return (folder.path() / name).string(); }
+  TemporaryFolder folder;
+  std::string config, out;
+};
+
+}  // namespace
+
+TEST_CASE("export writes an ONNX model of a run, and says what it takes and gives", "[app]") {
+  const Run run;
+  const CommandResult plain = equiscale("export " + run.out + " --out " + run.path("a.onnx"));
+  INFO(plain.output);
+  CHECK(plain.status == 0);
+  CHECK(plain.output.find("from picture: uint8 [N, 64, 64, 3]") != std::string::npos);
+  CHECK(plain.output.find("to   scores: float32 [N, 8, 64, 64]") != std::string::npos);
+  CHECK(std::filesystem::file_size(run.path("a.onnx")) > 10'000);
+
+  const auto report = [&](const std::string& options) { return nlohmann::json::parse(equiscale("export " + run.out + " --json --out " + run.path("b.onnx") + options).output); };
+  const auto sized = report(" --size 96 128 --batch 2 --normalized --labels"), folded = report(" --fold");
+  CHECK(sized["input"] == "image: float32 [2, 3, 96, 128]");
+  CHECK(sized["output"] == "labels: uint8 [2, 96, 128]");
+  CHECK(folded["operators"] < report("")["operators"]);
+
+  check_error(equiscale("export " + run.out + " --out " + run.path("c.pb")), 2, ".onnx");
+  check_error(equiscale("export " + run.out + " --out " + run.path("c.onnx") + " --size 64"), 2, "--size");
+  check_error(equiscale("export " + run.path("none") + " --out " + run.path("c.onnx")), 3, "none");
+  check_error(equiscale("export " + run.out + " --out " + run.path("none") + "/c.onnx"), 3, "none");
+  CHECK_FALSE(std::filesystem::exists(run.path("c.onnx")));
+}
+
+TEST_CASE("convert takes over a file that does not say what it is of", "[app]") {
+  const Run run;
+  const std::string foreign = run.path("foreign.safetensors"), converted = run.path("converted.safetensors");
+  write_safetensors(foreign, read_safetensors(run.out + "/model.safetensors").tensors);
+  check_error(equiscale("eval " + foreign), 3, "equiscale convert");
+  const std::string command = "convert " + run.config + " " + foreign + " --set equalizer.mode=explicit --out ";
+  const CommandResult result = equiscale(command + converted);
+  INFO(result.output);
+  CHECK(result.status == 0);
+  CHECK(result.output.find("8 classes") != std::string::npos);
+  const auto miou = [&](const std::string& path) { return nlohmann::json::parse(equiscale("eval " + path + " --json").output)["miou"]; };
+  CHECK(miou(converted) == miou(run.out));
+  check_error(equiscale(command + run.path("converted.pth")), 2, ".safetensors");
+  check_error(equiscale("convert " + run.config + " " + foreign + " --set equalizer.mode=off --out " + converted), 3, "unexpected");
+}

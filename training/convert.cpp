@@ -1,0 +1,69 @@
+#include "training/convert.h"
+
+#include <algorithm>
+
+#include "core/finite.h"
+#include "core/words.h"
+#include "datasets/dataset.h"
+#include "models/pretrained.h"
+
+namespace eq {
+namespace {
+
+struct Classes {
+  std::vector<std::string> names;
+  Palette palette;
+};
+
+Classes classes_of(const DataOptions& data) {
+  if (!data.classes.empty()) {
+    const Palette palette = data.palette.empty() ? voc_palette() : Palette(data.palette);
+    if (palette.size() >= data.classes.size()) return {data.classes, palette};
+    throw UsageError("there are fewer colours than classes", "data.palette", "give a colour for each class, or none at all");
+  }
+  const auto dataset = make_dataset(data, "val");
+  return {dataset->class_names(), dataset->palette()};
+}
+
+bool has_any(const TensorMap& state, const std::string& part) {
+  return std::any_of(state.begin(), state.end(), [&](const auto& entry) { return entry.first.find(part) != std::string::npos; });
+}
+
+}  // namespace
+
+ConvertedModel convert_weights(Config config, const std::filesystem::path& weights) {
+  TensorMap state = read_network_weights(weights);
+  const Classes classes = classes_of(config.data);
+  config.model.num_classes = int64_t(classes.names.size());
+  if (has_constants(config.model.equalizer) && !has_any(state, "_fusion.")) {
+    throw UsageError("the weights have no equalizers, the configuration does (equalizer.mode " + config.model.equalizer.mode + ")", weights.string(),
+                     "convert them with --set equalizer.mode=off; equalizers are measured when a network is trained");
+  }
+  ConvertedModel result;
+  result.trained.model = untrained_model(config.model);
+  const TensorMap ours = result.trained.model->state_dict();
+  std::vector<std::string> left_out;
+  const bool auxiliary = has_any(ours, "auxiliary_head.");
+  std::erase_if(state, [&](const auto& entry) {
+    const bool extra = (entry.first.starts_with("auxiliary_head.") && !auxiliary) || (is_derived_table(entry.first) && !ours.contains(entry.first));
+    if (extra) left_out.push_back(entry.first);
+    return extra;
+  });
+  for (const auto& [name, value] : ours) {
+    if (is_derived_table(name) || name.ends_with("num_batches_tracked")) state.try_emplace(name, value);
+  }
+  for (const auto& [name, value] : state) {
+    if (is_floating(value.dtype()) && !all_finite(value)) {
+      throw DataError("the weights hold NaN or infinity: " + name, weights.string(), "the file is damaged, or of a training that failed: use another");
+    }
+  }
+  load_weights(*result.trained.model, state, weights.string());
+  result.trained.model->eval();
+  result.trained.card = {.config = to_json_text(config), .class_names = classes.names, .palette = classes.palette};
+  result.trained.config = std::move(config);
+  result.trained.source = weights.string();
+  result.left_out = some_of(left_out);
+  return result;
+}
+
+}  // namespace eq
