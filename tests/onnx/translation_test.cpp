@@ -82,7 +82,6 @@ TEST_CASE("onnx: the builder refuses what the format has no place for", "[onnx]"
   CHECK(graph.add("Relu", {"x"}) == "Relu_1");
   CHECK(graph.add("Relu", {"x"}, {}, "Relu_1") == "Relu_1_1");
   CHECK(graph.constant({1, 2, 3}) == graph.constant({1, 2, 3}));
-  const Tensor large = Tensor::zeros({1 << 20, 1 << 9}, DType::kUInt8);  // 512 MiB
-  for (int i = 0; i < 5; ++i) graph.constant(large);
+  graph.constant(Tensor::empty({int64_t{1} << 31}, DType::kUInt8));  // never touched
   CHECK_THROWS_WITH(graph.bytes(), Catch::Contains("2 GiB"));
 }
