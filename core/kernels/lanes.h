@@ -7,6 +7,8 @@
 #include <cstring>
 #include <vector>
 
+#include "core/kernels/registers.h"
+
 namespace eq::cpu {
 
 template <class T>
@@ -83,7 +85,7 @@ struct LaneRow {
     row += v * kLanes<T>;
     if (!is_last) return cpu::load(row);
     if (row + kLanes<T> > limit) return load_first(row, last, fill);
-    return mask ? cpu::load(row) : broadcast(fill);
+    return by_registers<Lanes<T>>([fill](auto m, auto values) { return m ? values : decltype(values){} + fill; }, mask, cpu::load(row));
   }
   void store(T* row, int64_t v, const T* limit, Lanes<T> value) const {
     row += v * kLanes<T>;
@@ -98,7 +100,7 @@ struct LaneRow {
 
 template <class V>
 inline V max_of(V a, V b) {
-  return a > b ? a : b;
+  return by_registers<V>([](auto x, auto y) { return x > y ? x : y; }, a, b);
 }
 
 // All lanes combined in halves: always the same tree, in ever shorter vectors, which cost less.
@@ -157,20 +159,25 @@ constexpr double inverse_factorial(int n) {
 
 // exp(x) for x <= 0 to about one rounding; 0 where the result would be denormal; NaN stays NaN.
 // x = n*ln2 + r with |r| <= ln2/2, and the Taylor series of exp(r), whose remainder is below a rounding.
-template <class T>
-inline Lanes<T> exp_nonpositive(Lanes<T> x) {
+template <class T, class V>
+inline V exp_of_register(V x) {
+  using Bits = decltype(x < x);
   using Format = detail::FloatFormat<T>;
   constexpr T kLog2E = T(1.4426950408889634074);
-  const Lanes<T> clamped = x < Format::kLowestExponent ? broadcast(Format::kLowestExponent) : x;
-  const Lanes<T> rounded = clamped * kLog2E + Format::kRounder;
-  const Lanes<T> n = rounded - Format::kRounder;
-  const Lanes<T> r = (clamped - n * Format::kLn2High) - n * Format::kLn2Low;
-  Lanes<T> series = broadcast(T(detail::inverse_factorial(Format::kExpTerms)));
+  const V clamped = x < Format::kLowestExponent ? V{} + Format::kLowestExponent : x;
+  const V rounded = clamped * kLog2E + Format::kRounder;
+  const V n = rounded - Format::kRounder;
+  const V r = (clamped - n * Format::kLn2High) - n * Format::kLn2Low;
+  V series = V{} + T(detail::inverse_factorial(Format::kExpTerms));
 #pragma GCC unroll 16
   for (int k = Format::kExpTerms - 1; k >= 0; --k) series = series * r + T(detail::inverse_factorial(k));
-  const LaneBits<T> power = (std::bit_cast<LaneBits<T>>(rounded) + Format::kBias) << Format::kMantissa;
-  const Lanes<T> result = series * std::bit_cast<Lanes<T>>(power);
-  return x < Format::kLowestExponent ? broadcast(T(0)) : result;
+  const Bits power = (std::bit_cast<Bits>(rounded) + Format::kBias) << Format::kMantissa;
+  const V result = series * std::bit_cast<V>(power);
+  return x < Format::kLowestExponent ? V{} : result;
+}
+template <class T>
+inline Lanes<T> exp_nonpositive(Lanes<T> x) {
+  return by_registers<Lanes<T>>([](auto part) { return exp_of_register<T>(part); }, x);
 }
 
 // log(x) for normal positive x to about one rounding; NaN and infinity give NaN.

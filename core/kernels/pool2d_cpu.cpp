@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/kernels/packs_cpu.h"
+#include "core/kernels/registers.h"
 #include "core/parallel.h"
 
 namespace eq::cpu {
@@ -31,10 +32,12 @@ struct Windows {
 // Calls fn.operator()<V>(channel) for whole vectors, then <T>(channel) for the channels left over.
 template <class T, class Fn>
 inline void for_channels(int64_t channels, Fn&& fn) {
-  constexpr int kWide = kWidePack<T>;
+  constexpr int kWide = int(kRegisterBytes / sizeof(T)), kNarrow = int(16 / sizeof(T));
   int64_t c = 0;
   for (; c + kWide <= channels; c += kWide) fn.template operator()<Pack<T, kWide>>(c);
-  for (; c + kWide / 4 <= channels; c += kWide / 4) fn.template operator()<Pack<T, kWide / 4>>(c);
+  if constexpr (kNarrow < kWide) {
+    for (; c + kNarrow <= channels; c += kNarrow) fn.template operator()<Pack<T, kNarrow>>(c);
+  }
   for (; c < channels; ++c) fn.template operator()<T>(c);
 }
 
