@@ -10,7 +10,8 @@ namespace eq::app {
 
 void add_convert(CLI::App& app) {
   CLI::App* command = add_command(app, "convert", "Take over a network that was trained elsewhere, under mmsegmentation's names: evaluate, predict, export it",
-                                  "equiscale convert recipes/ade20k_upernet_swin_tiny.json upernet_swin_tiny.pth --out swin.safetensors --set equalizer.mode=off --set data.root=ADEChallengeData2016");
+                                  "equiscale convert recipes/ade20k_upernet_swin_tiny.json upernet_swin_tiny.pth --out swin.safetensors "
+                                  "--set equalizer.mode=off --set data.root=ADEChallengeData2016");
   struct Options {
     std::string config, weights, out;
     std::vector<std::string> settings;

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "app/common.h"
+#include "core/limits.h"
 #include "training/fold.h"
 #include "training/onnx_export.h"
 
@@ -22,7 +23,9 @@ void add_export(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
   command->add_option("--out", options->out, "The new file, .onnx (operator set 17)")->required();
-  command->add_option("--size", options->size, "Height and width of the pictures; without it those of evaluate.crop (slide) or pipeline.crop")->expected(2)->check(CLI::Range(int64_t{1}, int64_t{32768}));
+  command->add_option("--size", options->size, "Height and width of the pictures; without it those of evaluate.crop (slide) or pipeline.crop")
+      ->expected(2)
+      ->check(CLI::Range(int64_t{1}, limits::kPictureSide));
   command->add_option("--batch", options->network.batch, "Pictures at a time; 0: any number")->capture_default_str()->check(from_zero());
   command->add_flag("--normalized", options->network.normalized, "The input is float32 [N,3,H,W], normalised by the caller, instead of RGB pixels, uint8 [N,H,W,3]");
   command->add_flag("--labels", options->network.labels, "The output is the class of each pixel, uint8 [N,H,W], instead of scores, float32 [N,K,H,W]");
