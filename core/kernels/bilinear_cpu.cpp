@@ -127,12 +127,12 @@ void blend_with(T* dst, const T* a, const T* b, T wa, T wb, const T* shift, cons
 // dst = ((wa*a + wb*b) - shift) * scale over n elements; `stream` needs whole, aligned vectors.
 template <bool kTwo, bool kAffine, class T>
 void blend(T* dst, const T* a, const T* b, T wa, T wb, const T* shift, const T* scale, int64_t n, bool stream = false) {
-  constexpr int kWide = kWidePack<T>;
+  constexpr int kWide = kWidePack<T>, kNarrow = kNarrowPack<T>;
   using Wide = Pack<T, kWide>;
-  using Small = Pack<T, kWide / 4>;
+  using Small = Pack<T, kNarrow>;
   if (stream) return blend_with<Wide, kTwo, kAffine, true>(dst, a, b, wa, wb, shift, scale, n);
   if (n >= kWide) return blend_with<Wide, kTwo, kAffine, false>(dst, a, b, wa, wb, shift, scale, n);
-  if (n >= kWide / 4) return blend_with<Small, kTwo, kAffine, false>(dst, a, b, wa, wb, shift, scale, n);
+  if (n >= kNarrow) return blend_with<Small, kTwo, kAffine, false>(dst, a, b, wa, wb, shift, scale, n);
   for (int64_t i = 0; i < n; ++i) {
     dst[i] = blended<T, kTwo, kAffine>(a + i, b + i, wa, wb, shift + i, scale + i);
   }
@@ -213,7 +213,7 @@ void forward_row_alone(const Plan<T>& plan, int64_t image, int64_t row, T* dst, 
     const int64_t last = out * c - round_up(c, kLanes);  // no pixel after this one spills over the row's end
     const Tap<T>* taps = plan.columns.taps.data();
     const auto put = [stream](T* to, V value) {
-      if constexpr (sizeof(V) == 64) {
+      if constexpr (sizeof(V) == kRegisterBytes) {
         if (stream) return stream_pack(to, value);
       }
       store_pack(to, value);
@@ -253,7 +253,7 @@ void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_
   bool stream = y.bytes() >= kStreamBytes && reinterpret_cast<uintptr_t>(out) % 64 == 0;
   for (const Plan<T>& plan : plans) {
     row_lengths += plan.w * plan.channels;
-    stream = stream && plan.channels % kWidePack<T> == 0;
+    stream = stream && plan.channels % int64_t(64 / sizeof(T)) == 0;
   }
   const std::vector<T> around = expanded<T>(border.values, channels, channels, T(0));
   parallel_for(y.size(0) * full_h, grain_for(full_w * channels, 1 << 16), [&](int64_t begin, int64_t end) {

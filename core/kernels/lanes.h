@@ -1,10 +1,12 @@
 #pragma once
-// Fixed vectors of 64 bytes for CPU kernels that work along a row: 16 floats or 8 doubles. The compiler splits them where
-// registers are shorter, so results depend neither on the instruction set's width nor on the length of a loop.
+// Fixed vectors of 64 bytes for CPU kernels that work along a row: 16 floats or 8 doubles, in as many registers as the machine needs for them. So results
+// depend neither on the instruction set's width nor on the length of a loop.
 
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/kernels/registers.h"
@@ -12,23 +14,37 @@
 namespace eq::cpu {
 
 template <class T>
-struct LaneTypes;
-template <>
-struct LaneTypes<float> {
-  typedef float Values __attribute__((vector_size(64)));
-  typedef int32_t Bits __attribute__((vector_size(64)));
+struct Lanes {
+  typedef T Register __attribute__((vector_size(kRegisterBytes)));
+  static constexpr int kParts = int(64 / kRegisterBytes), kInPart = int(kRegisterBytes / sizeof(T));
+  Register part[kParts];
+  T operator[](int lane) const { return part[lane / kInPart][lane % kInPart]; }
 };
-template <>
-struct LaneTypes<double> {
-  typedef double Values __attribute__((vector_size(64)));
-  typedef int64_t Bits __attribute__((vector_size(64)));
-};
-template <class T>
-using Lanes = typename LaneTypes<T>::Values;
-template <class T>
-using LaneBits = typename LaneTypes<T>::Bits;
 template <class T>
 inline constexpr int64_t kLanes = int64_t(64 / sizeof(T));
+
+// fn(a, b, ...) of each lane: a function of registers, lane by lane the same for every length of them.
+template <class T, class Fn, class... Ls>
+inline Lanes<T> each(const Fn& fn, const Ls&... lanes) {
+  Lanes<T> result;
+  for (int p = 0; p < Lanes<T>::kParts; ++p) result.part[p] = fn(lanes.part[p]...);
+  return result;
+}
+
+#define EQ_LANES_OPERATOR(op)                                                                                                        \
+  template <class T>                                                                                                                 \
+  inline Lanes<T> operator op(const Lanes<T>& a, const Lanes<T>& b) { return each<T>([](auto x, auto y) { return x op y; }, a, b); } \
+  template <class T>                                                                                                                 \
+  inline Lanes<T> operator op(const Lanes<T>& a, std::type_identity_t<T> b) { return each<T>([b](auto x) { return x op b; }, a); }   \
+  template <class T>                                                                                                                 \
+  inline Lanes<T> operator op(std::type_identity_t<T> a, const Lanes<T>& b) { return each<T>([a](auto y) { return a op y; }, b); }
+EQ_LANES_OPERATOR(+)
+EQ_LANES_OPERATOR(-)
+EQ_LANES_OPERATOR(*)
+EQ_LANES_OPERATOR(/)
+#undef EQ_LANES_OPERATOR
+template <class T>
+inline Lanes<T>& operator+=(Lanes<T>& a, const Lanes<T>& b) { return a = a + b; }
 
 template <class T>
 inline Lanes<T> broadcast(T value) {
@@ -38,13 +54,13 @@ inline Lanes<T> broadcast(T value) {
 template <class T>
 inline Lanes<T> load(const T* from) {
   Lanes<T> value;
-  std::memcpy(&value, from, sizeof value);
+  for (int p = 0; p < Lanes<T>::kParts; ++p) std::memcpy(&value.part[p], from + p * Lanes<T>::kInPart, kRegisterBytes);
   return value;
 }
 
 template <class T>
-inline void store(T* to, Lanes<T> value) {
-  std::memcpy(to, &value, sizeof value);
+inline void store(T* to, const Lanes<T>& value) {
+  for (int p = 0; p < Lanes<T>::kParts; ++p) std::memcpy(to + p * Lanes<T>::kInPart, &value.part[p], kRegisterBytes);
 }
 
 // The first `count` (1 .. kLanes) values at `from`, `fill` in the other lanes; reads nothing beyond them.
@@ -57,19 +73,23 @@ template <class T>
 }
 
 template <class T>
-[[gnu::noinline, gnu::cold]] void store_first(T* to, Lanes<T> value, int64_t count) {
+[[gnu::noinline, gnu::cold]] void store_first(T* to, const Lanes<T>& value, int64_t count) {
   if (count == kLanes<T>) return store(to, value);
   alignas(64) T buffer[kLanes<T>];
   store(buffer, value);
   for (int64_t i = 0; i < count; ++i) to[i] = buffer[i];
 }
 
+// Integers as large as the values, for their bits and for masks.
+template <class T>
+using BitsOf = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+
 // All ones in the first `count` lanes, zero in the others.
 template <class T>
-inline LaneBits<T> first_lanes(int64_t count) {
-  LaneBits<T> mask;
+inline Lanes<BitsOf<T>> first_lanes(int64_t count) {
+  alignas(64) BitsOf<T> mask[kLanes<T>];
   for (int64_t i = 0; i < kLanes<T>; ++i) mask[i] = i < count ? -1 : 0;
-  return mask;
+  return load(mask);
 }
 
 // How to walk rows of `width` values, shorter or longer than a vector, vector by vector. Full vectors may reach past a row's
@@ -85,9 +105,9 @@ struct LaneRow {
     row += v * kLanes<T>;
     if (!is_last) return cpu::load(row);
     if (row + kLanes<T> > limit) return load_first(row, last, fill);
-    return by_registers<Lanes<T>>([fill](auto m, auto values) { return m ? values : decltype(values){} + fill; }, mask, cpu::load(row));
+    return each<T>([fill](auto m, auto values) { return m ? values : decltype(values){} + fill; }, mask, cpu::load(row));
   }
-  void store(T* row, int64_t v, const T* limit, Lanes<T> value) const {
+  void store(T* row, int64_t v, const T* limit, const Lanes<T>& value) const {
     row += v * kLanes<T>;
     if (v + 1 < vectors || row + kLanes<T> <= limit) return cpu::store(row, value);
     store_first(row, value, last);
@@ -95,39 +115,54 @@ struct LaneRow {
 
   int64_t vectors;   // per row
   int64_t last;      // values in the last vector, 1 .. kLanes
-  LaneBits<T> mask;  // of these
+  Lanes<BitsOf<T>> mask;  // of these
 };
 
-template <class V>
-inline V max_of(V a, V b) {
-  return by_registers<V>([](auto x, auto y) { return x > y ? x : y; }, a, b);
+template <class T>
+inline Lanes<T> max_of(const Lanes<T>& a, const Lanes<T>& b) {
+  return each<T>([](auto x, auto y) { return x > y ? x : y; }, a, b);
 }
 
-// All lanes combined in halves: always the same tree, in ever shorter vectors, which cost less.
-template <class Combine>
-inline float fold_lanes(Lanes<float> v, Combine combine) {
-  const auto eight = combine(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
-                             __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
-  const auto four = combine(__builtin_shufflevector(eight, eight, 0, 1, 2, 3), __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
-  const auto two = combine(four, __builtin_shufflevector(four, four, 2, 3, 0, 1));
-  return combine(two, __builtin_shufflevector(two, two, 1, 0, 3, 2))[0];
+namespace detail {
+template <int kFirst, class V, int... kLane>
+inline auto lanes_from(V v, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector(v, v, (kFirst + kLane)...);
 }
-template <class Combine>
-inline double fold_lanes(Lanes<double> v, Combine combine) {
-  const auto four = combine(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7));
-  const auto two = combine(__builtin_shufflevector(four, four, 0, 1), __builtin_shufflevector(four, four, 2, 3));
-  return combine(two, __builtin_shufflevector(two, two, 1, 0))[0];
+
+// Down to 16 bytes in halves, then by turning them round.
+template <class V, class Combine>
+inline auto fold_register(V v, const Combine& combine) {
+  constexpr int kCount = int(sizeof(V) / sizeof(v[0]));
+  if constexpr (sizeof(V) > 16) {
+    using Half = std::make_integer_sequence<int, kCount / 2>;
+    return fold_register(combine(lanes_from<0>(v, Half()), lanes_from<kCount / 2>(v, Half())), combine);
+  } else if constexpr (kCount == 4) {
+    const V two = combine(v, __builtin_shufflevector(v, v, 2, 3, 0, 1));
+    return combine(two, __builtin_shufflevector(two, two, 1, 0, 3, 2))[0];
+  } else {
+    return combine(v, __builtin_shufflevector(v, v, 1, 0))[0];
+  }
+}
+}  // namespace detail
+
+// All lanes combined in halves: always the same tree, in ever shorter vectors, which cost less.
+template <class T, class Combine>
+inline T fold_lanes(Lanes<T> v, const Combine& combine) {
+  for (int half = Lanes<T>::kParts / 2; half > 0; half /= 2) {
+    for (int p = 0; p < half; ++p) v.part[p] = combine(v.part[p], v.part[p + half]);
+  }
+  return detail::fold_register(v.part[0], combine);
 }
 
 template <class T>
-inline T sum_lanes(Lanes<T> v) {
-  return fold_lanes(v, [](auto a, auto b) { return a + b; });
+inline T sum_lanes(const Lanes<T>& v) {
+  return fold_lanes<T>(v, [](auto a, auto b) { return a + b; });
 }
 
 // NaN lanes may be overlooked.
 template <class T>
-inline T max_lanes(Lanes<T> v) {
-  return fold_lanes(v, [](auto a, auto b) { return max_of(a, b); });
+inline T max_lanes(const Lanes<T>& v) {
+  return fold_lanes<T>(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 namespace detail {
@@ -159,9 +194,10 @@ constexpr double inverse_factorial(int n) {
 
 // exp(x) for x <= 0 to about one rounding; 0 where the result would be denormal; NaN stays NaN.
 // x = n*ln2 + r with |r| <= ln2/2, and the Taylor series of exp(r), whose remainder is below a rounding.
-template <class T, class V>
-inline V exp_of_register(V x) {
-  using Bits = decltype(x < x);
+template <class T>
+inline typename Lanes<T>::Register exp_of_register(typename Lanes<T>::Register x) {
+  using V = typename Lanes<T>::Register;
+  using Bits = typename Lanes<BitsOf<T>>::Register;
   using Format = detail::FloatFormat<T>;
   constexpr T kLog2E = T(1.4426950408889634074);
   const V clamped = x < Format::kLowestExponent ? V{} + Format::kLowestExponent : x;
@@ -176,25 +212,30 @@ inline V exp_of_register(V x) {
   return x < Format::kLowestExponent ? V{} : result;
 }
 template <class T>
-inline Lanes<T> exp_nonpositive(Lanes<T> x) {
-  return by_registers<Lanes<T>>([](auto part) { return exp_of_register<T>(part); }, x);
+inline Lanes<T> exp_nonpositive(const Lanes<T>& x) {
+  return each<T>([](auto part) { return exp_of_register<T>(part); }, x);
 }
 
 // log(x) for normal positive x to about one rounding; NaN and infinity give NaN.
 // x = 2^n m with m in [sqrt(1/2), sqrt(2)), and log m = 2 artanh((m - 1) / (m + 1)) by its power series.
 template <class T>
-inline Lanes<T> log_positive(Lanes<T> x) {
+inline typename Lanes<T>::Register log_of_register(typename Lanes<T>::Register x) {
+  using V = typename Lanes<T>::Register;
+  using Bits = typename Lanes<BitsOf<T>>::Register;
   using Format = detail::FloatFormat<T>;
-  const LaneBits<T> bits = std::bit_cast<LaneBits<T>>(x);
-  const LaneBits<T> half = std::bit_cast<LaneBits<T>>(broadcast(T(0.70710678118654752440)));
-  const LaneBits<T> n = (bits - half) >> Format::kMantissa;
-  const Lanes<T> m = std::bit_cast<Lanes<T>>(bits - (n << Format::kMantissa));
-  const Lanes<T> s = (m - T(1)) / (m + T(1)), s2 = s * s;
-  Lanes<T> series = broadcast(T(1.0 / (2 * Format::kLogTerms + 1)));
+  const Bits bits = std::bit_cast<Bits>(x), half = std::bit_cast<Bits>(V{} + T(0.70710678118654752440));
+  const Bits n = (bits - half) >> Format::kMantissa;
+  const V m = std::bit_cast<V>(bits - (n << Format::kMantissa));
+  const V s = (m - T(1)) / (m + T(1)), s2 = s * s;
+  V series = V{} + T(1.0 / (2 * Format::kLogTerms + 1));
 #pragma GCC unroll 16
   for (int k = Format::kLogTerms - 1; k >= 0; --k) series = series * s2 + T(1.0 / (2 * k + 1));
-  const Lanes<T> exponent = __builtin_convertvector(n, Lanes<T>);
+  const V exponent = __builtin_convertvector(n, V);
   return (exponent * Format::kLn2High + (T(2) * s * series + exponent * Format::kLn2Low)) + (x - x);
+}
+template <class T>
+inline Lanes<T> log_positive(const Lanes<T>& x) {
+  return each<T>([](auto part) { return log_of_register<T>(part); }, x);
 }
 
 // Zeroed memory for whole vectors, aligned.

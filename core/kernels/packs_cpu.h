@@ -10,6 +10,8 @@
 #include <immintrin.h>
 #endif
 
+#include "core/kernels/registers.h"
+
 namespace eq::cpu {
 
 template <class T, int N>
@@ -19,9 +21,12 @@ struct PackOf {
 template <class T, int N>
 using Pack = typename PackOf<T, N>::type;
 
-// Elements in 64 bytes: one AVX-512 register, two AVX2 registers.
+// Elements in a register (core/kernels/registers.h says why no more).
 template <class T>
-inline constexpr int kWidePack = int(64 / sizeof(T));
+inline constexpr int kWidePack = int(kRegisterBytes / sizeof(T));
+// In 16 bytes, for few channels.
+template <class T>
+inline constexpr int kNarrowPack = int(16 / sizeof(T));
 
 template <class V, class T>
 inline V load_pack(const T* from) {
@@ -34,18 +39,15 @@ inline void store_pack(T* to, V value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-// Stores a vector of 64 bytes past the caches: for large results that nobody reads soon, it saves fetching the lines that
-// are about to be overwritten. `to` is aligned to 64 bytes. Call finish_streaming() before another thread may read.
+// Stores a register past the caches: for large results that nobody reads soon, it saves fetching the lines that are about to be
+// overwritten. `to` is aligned to the register's size, and whole lines of 64 bytes are written. Call finish_streaming() before another thread may read.
 template <class V, class T>
 inline void stream_pack(T* to, V value) {
-  static_assert(sizeof value == 64);
+  static_assert(sizeof value == kRegisterBytes);
 #if defined(__AVX512F__)
   _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(value));
 #elif defined(__AVX__)
-  __m256i halves[2];
-  std::memcpy(halves, &value, sizeof value);
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), halves[0]);
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(to) + 1, halves[1]);
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(value));
 #else
   store_pack(to, value);
 #endif
@@ -56,12 +58,14 @@ inline void finish_streaming() {
 #endif
 }
 
-// Calls fn.operator()<V>() with the narrowest vector that holds `channels` elements, at most kWidePack.
+// Calls fn.operator()<V>() with the narrowest vector, of 16 bytes at least, that holds `channels` elements, at most kWidePack.
 template <class T, class Fn>
 inline void with_pack(int64_t channels, Fn&& fn) {
-  constexpr int kWide = kWidePack<T>;
-  if (channels <= kWide / 4) return fn.template operator()<Pack<T, kWide / 4>>();
-  if (channels <= kWide / 2) return fn.template operator()<Pack<T, kWide / 2>>();
+  constexpr int kWide = kWidePack<T>, kNarrow = kNarrowPack<T>;
+  if constexpr (kNarrow < kWide) {
+    if (channels <= kNarrow) return fn.template operator()<Pack<T, kNarrow>>();
+    if (channels <= 2 * kNarrow) return fn.template operator()<Pack<T, 2 * kNarrow>>();
+  }
   return fn.template operator()<Pack<T, kWide>>();
 }
 

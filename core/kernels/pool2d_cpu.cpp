@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "core/kernels/packs_cpu.h"
-#include "core/kernels/registers.h"
 #include "core/parallel.h"
 
 namespace eq::cpu {
@@ -32,7 +31,7 @@ struct Windows {
 // Calls fn.operator()<V>(channel) for whole vectors, then <T>(channel) for the channels left over.
 template <class T, class Fn>
 inline void for_channels(int64_t channels, Fn&& fn) {
-  constexpr int kWide = int(kRegisterBytes / sizeof(T)), kNarrow = int(16 / sizeof(T));
+  constexpr int kWide = kWidePack<T>, kNarrow = kNarrowPack<T>;
   int64_t c = 0;
   for (; c + kWide <= channels; c += kWide) fn.template operator()<Pack<T, kWide>>(c);
   if constexpr (kNarrow < kWide) {
