@@ -10,6 +10,7 @@
 #include "core/errors.h"
 #include "datasets/image.h"
 #include "support.h"
+#include "training/interrupted.h"
 #include "training/tiny.h"
 #include "training/trainer.h"
 
@@ -176,23 +177,6 @@ std::map<std::string, std::vector<Scalar>> reproducible(const Events& events) {
 Config eventful(std::vector<std::string> settings = {}) {
   settings.insert(settings.begin(), {"train.tensorboard=true", "train.evaluate_every=2", "probes.every=3", "data.val_images=3"});
   return tiny_config(settings);
-}
-
-TrainRequest quiet(const fs::path& out, bool resume = false) {
-  TrainRequest request;
-  request.out = out;
-  request.resume = resume;
-  request.log = nullptr;
-  return request;
-}
-
-struct Crash {};
-TrainRequest crash_after(const fs::path& out, int64_t iterations, bool resume = false) {
-  TrainRequest request = quiet(out, resume);
-  request.on_step = [iterations](const StepReport& report) {
-    if (report.iteration + 1 == iterations) throw Crash();
-  };
-  return request;
 }
 
 }  // namespace

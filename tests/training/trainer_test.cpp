@@ -12,6 +12,7 @@
 #include "training/evaluator.h"
 #include "training/run_log.h"
 #include "training/signals.h"
+#include "training/interrupted.h"
 #include "training/tiny.h"
 #include "training/trained_model.h"
 
@@ -19,28 +20,6 @@ using namespace eq;
 using namespace eq::test;
 using Catch::Contains;
 namespace fs = std::filesystem;
-
-namespace {
-
-TrainRequest quiet(const fs::path& out, bool resume = false) {
-  TrainRequest request;
-  request.out = out;
-  request.resume = resume;
-  request.log = nullptr;
-  return request;
-}
-
-// Ends a run as a power cut would: nothing is saved, nothing is cleaned up.
-struct Crash {};
-TrainRequest crash_after(const fs::path& out, int64_t iterations) {
-  TrainRequest request = quiet(out);
-  request.on_step = [iterations](const StepReport& report) {
-    if (report.iteration + 1 == iterations) throw Crash();
-  };
-  return request;
-}
-
-}  // namespace
 
 TEST_CASE("a run leaves its files, and evaluating its weights again gives its numbers", "[trainer]") {
   TemporaryFolder folder;
