@@ -12,52 +12,45 @@ namespace {
 
 using Operation = const TracedOperation&;
 
-void name(OnnxTranslation& to, Operation operation, bool channels_first, const std::string& result) {
-  channels_first ? to.name_first(operation.output, result) : to.name_last(operation.output, result);
-}
-
-// The operand of a unary operator, in whatever order it is.
-std::string any_order(OnnxTranslation& to, int value) { return to.is_first(value) ? to.first(value) : to.last(value); }
-
 void unary(OnnxTranslation& to, Operation operation, const std::string& type, const OnnxGraph::Attributes& attributes = {}) {
   const int x = operation.inputs[0];
-  name(to, operation, to.is_first(x), to.graph().add(type, {any_order(to, x)}, attributes));
+  to.name(operation.output, to.is_first(x), to.graph().add(type, {to.as_it_is(x)}, attributes));
 }
 #define EQ_SAME(op, type) {#op, [](OnnxTranslation& to, Operation operation) { unary(to, operation, type); }}
 
 void rsqrt(OnnxTranslation& to, Operation operation) {
   const int x = operation.inputs[0];
-  name(to, operation, to.is_first(x), to.graph().add("Reciprocal", {to.graph().add("Sqrt", {any_order(to, x)})}));
+  to.name(operation.output, to.is_first(x), to.graph().add("Reciprocal", {to.graph().add("Sqrt", {to.as_it_is(x)})}));
 }
 
 void square(OnnxTranslation& to, Operation operation) {
-  const std::string x = any_order(to, operation.inputs[0]);
-  name(to, operation, to.is_first(operation.inputs[0]), to.graph().add("Mul", {x, x}));
+  const std::string x = to.as_it_is(operation.inputs[0]);
+  to.name(operation.output, to.is_first(operation.inputs[0]), to.graph().add("Mul", {x, x}));
 }
 
 void relu6(OnnxTranslation& to, Operation operation) {
   const int x = operation.inputs[0];
-  name(to, operation, to.is_first(x), to.graph().add("Clip", {any_order(to, x), to.number(0, x), to.number(6, x)}));
+  to.name(operation.output, to.is_first(x), to.graph().add("Clip", {to.as_it_is(x), to.number(0, x), to.number(6, x)}));
 }
 
 void clamp(OnnxTranslation& to, Operation operation) {
   const int x = operation.inputs[0];
   const auto& numbers = operation.as<UnaryNumbers>();
-  name(to, operation, to.is_first(x), to.graph().add("Clip", {any_order(to, x), to.number(numbers.p, x), to.number(numbers.q, x)}));
+  to.name(operation.output, to.is_first(x), to.graph().add("Clip", {to.as_it_is(x), to.number(numbers.p, x), to.number(numbers.q, x)}));
 }
 
 // x/2 * (1 + erf(x / sqrt 2)): Gelu is an operator from operator set 20 on.
 void gelu(OnnxTranslation& to, Operation operation) {
   const int value = operation.inputs[0];
-  const std::string x = any_order(to, value);
+  const std::string x = to.as_it_is(value);
   const std::string erf = to.graph().add("Erf", {to.graph().add("Mul", {x, to.number(std::sqrt(0.5), value)})});
   const std::string half = to.graph().add("Mul", {x, to.number(0.5, value)});
-  name(to, operation, to.is_first(value), to.graph().add("Mul", {half, to.graph().add("Add", {erf, to.number(1, value)})}));
+  to.name(operation.output, to.is_first(value), to.graph().add("Mul", {half, to.graph().add("Add", {erf, to.number(1, value)})}));
 }
 
 void silu(OnnxTranslation& to, Operation operation) {
-  const std::string x = any_order(to, operation.inputs[0]);
-  name(to, operation, to.is_first(operation.inputs[0]), to.graph().add("Mul", {x, to.graph().add("Sigmoid", {x})}));
+  const std::string x = to.as_it_is(operation.inputs[0]);
+  to.name(operation.output, to.is_first(operation.inputs[0]), to.graph().add("Mul", {x, to.graph().add("Sigmoid", {x})}));
 }
 
 void leaky_relu(OnnxTranslation& to, Operation operation) {
@@ -69,14 +62,14 @@ template <class Type>
 void binary(OnnxTranslation& to, Operation operation, Type type) {
   const int a = operation.inputs[0];
   if (operation.inputs.size() == 1) {
-    name(to, operation, to.is_first(a), to.graph().add(type, {any_order(to, a), to.number(operation.as<UnaryNumbers>().p, a)}));
+    to.name(operation.output, to.is_first(a), to.graph().add(type, {to.as_it_is(a), to.number(operation.as<UnaryNumbers>().p, a)}));
     return;
   }
   const int b = operation.inputs[1];
   // Of images and constants, in the images' order; a computed value that is no image broadcasts from the last axis.
   const auto fits = [&](int value) { return to.is_constant(value) || to.shape(value).rank() == 4; };
   const bool first = to.shape(operation.output).rank() == 4 && fits(a) && fits(b) && (to.is_first(a) || to.is_first(b));
-  name(to, operation, first, to.graph().add(type, {to.operand(a, first), to.operand(b, first)}));
+  to.name(operation.output, first, to.graph().add(type, {to.operand(a, first), to.operand(b, first)}));
 }
 
 #define EQ_BINARY(op, type) {#op, [](OnnxTranslation& to, Operation operation) { binary(to, operation, type); }}
@@ -138,7 +131,7 @@ void softmax(OnnxTranslation& to, Operation operation) {
   const std::string type = operation.op == "softmax" ? "Softmax" : "LogSoftmax";
   const int x = operation.inputs[0];
   const bool first = to.is_first(x);
-  name(to, operation, first, to.graph().add(type, {any_order(to, x)}, {{"axis", int64_t{first ? 1 : -1}}}));
+  to.name(operation.output, first, to.graph().add(type, {to.as_it_is(x)}, {{"axis", int64_t{first ? 1 : -1}}}));
 }
 
 }  // namespace

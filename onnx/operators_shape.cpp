@@ -55,8 +55,8 @@ void slice(OnnxTranslation& to, Operation operation) {
     throw UsageError("a part of the batch is taken", "slice of " + to_string(to.shape(x)), "export for one size of batch");
   }
   const bool first = to.is_first(x);
-  const std::string part = slice_of(to, first ? to.first(x) : to.last(x), axis_of(range.axis, first), range.begin, range.begin + to.shape(y)[range.axis]);
-  first ? to.name_first(y, part) : to.name_last(y, part);
+  const std::string part = slice_of(to, to.as_it_is(x), axis_of(range.axis, first), range.begin, range.begin + to.shape(y)[range.axis]);
+  to.name(y, first, part);
 }
 
 void concat(OnnxTranslation& to, Operation operation) {
@@ -64,7 +64,7 @@ void concat(OnnxTranslation& to, Operation operation) {
   std::vector<std::string> inputs;
   for (int x : operation.inputs) inputs.push_back(to.operand(x, first));
   const std::string all = to.graph().add("Concat", inputs, {{"axis", axis_of(operation.as<int>(), first)}});
-  first ? to.name_first(operation.output, all) : to.name_last(operation.output, all);
+  to.name(operation.output, first, all);
 }
 
 void pad2d(OnnxTranslation& to, Operation operation) {
@@ -73,15 +73,15 @@ void pad2d(OnnxTranslation& to, Operation operation) {
   const bool first = to.is_first(x);
   const std::vector<int64_t> amounts = first ? std::vector<int64_t>{0, 0, p.top, p.left, 0, 0, p.bottom, p.right}
                                              : std::vector<int64_t>{0, p.top, p.left, 0, 0, p.bottom, p.right, 0};
-  const std::string y = to.graph().add("Pad", {first ? to.first(x) : to.last(x), to.graph().constant(amounts), to.number(p.value, x)}, {{"mode", "constant"}});
-  first ? to.name_first(operation.output, y) : to.name_last(operation.output, y);
+  const std::string y = to.graph().add("Pad", {to.as_it_is(x), to.graph().constant(amounts), to.number(p.value, x)}, {{"mode", "constant"}});
+  to.name(operation.output, first, y);
 }
 
 void cast(OnnxTranslation& to, Operation operation) {
   const int x = operation.inputs[0], y = operation.output;
   const bool first = to.is_first(x);
-  const std::string result = to.graph().add("Cast", {first ? to.first(x) : to.last(x)}, {{"to", int64_t(OnnxGraph::element_type(to.dtype(y)))}});
-  first ? to.name_first(y, result) : to.name_last(y, result);
+  const std::string result = to.graph().add("Cast", {to.as_it_is(x)}, {{"to", int64_t(OnnxGraph::element_type(to.dtype(y)))}});
+  to.name(y, first, result);
 }
 
 // Cells of an axis, rolled by -shift.

@@ -127,7 +127,7 @@ std::vector<int64_t> OnnxTranslation::extents(int value) const {
 std::string OnnxTranslation::extents_tensor(int value, const std::vector<int64_t>& extents) {
   if (std::count(extents.begin(), extents.end(), kOpen) == 0) return graph_.constant(extents);
   std::string& count = open_extents_[value];
-  if (count.empty()) count = graph_.add("Shape", {is_first(value) ? first(value) : last(value)}, {{"start", int64_t{0}}, {"end", int64_t{1}}});
+  if (count.empty()) count = graph_.add("Shape", {as_it_is(value)}, {{"start", int64_t{0}}, {"end", int64_t{1}}});
   return graph_.add("Concat", {count, graph_.constant(std::vector<int64_t>(extents.begin() + 1, extents.end()))}, {{"axis", int64_t{0}}});
 }
 

@@ -25,6 +25,7 @@ class OnnxTranslation {
   // Before run(): what an input of the trace is called in the graph.
   void name_last(int value, const std::string& name) { names_[value].last = name; }
   void name_first(int value, const std::string& name) { names_[value].first = name; }
+  void name(int value, bool channels_first, const std::string& name) { channels_first ? name_first(value, name) : name_last(value, name); }
   // All operators, in their order. Throws UsageError naming one that has no translation.
   void run();
 
@@ -35,6 +36,7 @@ class OnnxTranslation {
   std::string first(int value);  // [N,C,H,W]; of rank 4
   // It is an image whose channels come first so far: who does not care about the order takes it as it is.
   bool is_first(int value) const;
+  std::string as_it_is(int value) { return is_first(value) ? first(value) : last(value); }
   // Of `value` as an operand beside images whose channels come first; a constant that broadcasts becomes one that does so there.
   std::string operand(int value, bool channels_first);
 
