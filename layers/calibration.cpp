@@ -1,7 +1,9 @@
 #include "layers/calibration.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
+#include <utility>
 
 #include "autograd/node.h"
 #include "core/kernels/bilinear_variance.h"
@@ -12,40 +14,75 @@ namespace {
 
 using SiteMoments = std::vector<std::vector<Moments>>;  // [branch][channel]
 
-// Keeps the mode and all buffers of a model as they are now.
-class Restored {
+// Puts a network into training mode, and back: modes, buffers and observers are then what they were.
+class Training {
  public:
-  explicit Restored(Module& model) : model_(model), was_training_(model.is_training()) {
-    for (const Module::NamedTensor& buffer : model.named_buffers()) kept_.emplace_back(buffer.tensor, buffer.tensor.clone());
+  explicit Training(Module& model) {
+    for (const Module::NamedModule& entry : model.named_modules()) modes_.emplace_back(entry.module, entry.module->is_training());
+    for (const Module::NamedTensor& buffer : model.named_buffers()) buffers_.emplace_back(buffer.tensor, buffer.tensor.clone());
+    for (LevelSite* site : modules_of<LevelSite>(model)) observers_.emplace_back(site, site->set_observer({}));
+    if (!model.is_training()) model.train();
   }
-  ~Restored() {
-    for (LevelSite* site : modules_of<LevelSite>(model_)) site->set_observer({});
-    for (auto& [buffer, value] : kept_) buffer.copy_(value);
-    model_.train(was_training_);
+  ~Training() {
+    for (auto& [site, observer] : observers_) site->set_observer(std::move(observer));
+    for (auto& [buffer, value] : buffers_) buffer.copy_(value);
+    for (const auto& [module, training] : modes_) module->train(training);  // parents first
   }
-  Restored(const Restored&) = delete;
+  Training(const Training&) = delete;
 
  private:
-  Module& model_;
-  bool was_training_;
-  std::vector<std::pair<Tensor, Tensor>> kept_;
+  std::vector<std::pair<Module*, bool>> modes_;
+  std::vector<std::pair<Tensor, Tensor>> buffers_;
+  std::vector<std::pair<LevelSite*, LevelSite::Observer>> observers_;
 };
 
-SiteMoments measure(FusionSite& site) {
+// Gives explicit and learnable equalizers their constants back, unless forget() is called.
+class Constants {
+ public:
+  explicit Constants(const std::vector<FusionSite*>& sites) {
+    for (FusionSite* site : sites) before_.emplace_back(site, site->constants());
+  }
+  ~Constants() {
+    for (const auto& [site, constants] : before_) {
+      for (size_t b = 0; b < constants.size(); ++b) {
+        if (BranchEqualizer* equalizer = site->branches()[b].equalizer) equalizer->set(constants[b]);
+      }
+    }
+  }
+  Constants(const Constants&) = delete;
+  void forget() { before_.clear(); }
+
+ private:
+  std::vector<std::pair<FusionSite*, std::vector<BranchConstants>>> before_;
+};
+
+SiteMoments no_moments(const FusionSite& site) {
   SiteMoments moments;
   for (const FusionSite::Branch& branch : site.branches()) moments.emplace_back(branch.channels);
   return moments;
 }
 
-void observe(FusionSite& site, SiteMoments& moments) {
-  site.set_observer([&moments](const LevelSite::Visit& visit) {
+// `batch` is the one that is running.
+void observe(FusionSite& site, SiteMoments& moments, const int64_t& batch) {
+  site.set_observer([&moments, &batch](const LevelSite::Visit& visit) {
     const Tensor resized = visit.resized();
     for (size_t b = 0; b < moments.size(); ++b) {
       const FusionSite::Branch& branch = visit.site.branches()[b];
       const auto seen = channel_moments(resized, branch.first_channel, branch.first_channel + branch.channels);
-      for (size_t c = 0; c < seen.size(); ++c) moments[b][c].merge(seen[c]);
+      for (size_t c = 0; c < seen.size(); ++c) {
+        if (!std::isfinite(seen[c].mean) || !std::isfinite(seen[c].m2)) {
+          throw NumericalError("the features of branch '" + branch.name + "' are not finite (batch " + std::to_string(batch) + ", channel " + std::to_string(c) +
+                                   "): their scale cannot be measured", visit.site.path(), "look for weights or pictures with NaN or infinity in them");
+        }
+        moments[b][c].merge(seen[c]);
+      }
     }
   });
+}
+
+[[noreturn]] void throw_not_reached(const FusionSite& site) {
+  throw UsageError("no pass of the calibration reached this fusion site", site.path(),
+                   "run the whole network, auxiliary heads included, or set this site's equalizer.mode to off");
 }
 
 // What the equalizer subtracts and divides by, from the moments of each branch.
@@ -109,15 +146,20 @@ CalibrationReport calibrate_equalizers(Module& model, const std::function<void(i
   }
   if (sites.empty()) return report;
   const EqualizerOptions& options = sites[0]->options();
+  for (const FusionSite* site : sites) {
+    const EqualizerOptions& own = site->options();
+    if (own.batches == options.batches && own.constants == options.constants && own.measure == options.measure) continue;
+    throw UsageError("the sites of one network are calibrated in one way", site->path(), "give all the same equalizer.batches, constants and measure");
+  }
   if (options.batches < 1) throw UsageError("calibration needs at least one batch", "equalizer.batches", "use 32, or at least 1");
   NoGradGuard no_grad;
+  Constants before(sites);
   for (FusionSite* site : sites) site->reset();
 
   if (options.constants == "analytic") {
     std::map<const LevelSite*, std::vector<std::pair<double, double>>> factors;
     {
-      const Restored restored(model);
-      model.train();
+      const Training training(model);
       for (FusionSite* site : sites) {
         site->set_observer([&](const LevelSite::Visit& visit) {
           auto& of_site = factors[&visit.site];
@@ -129,7 +171,11 @@ CalibrationReport calibrate_equalizers(Module& model, const std::function<void(i
       }
       run_forward(0);
     }
+    for (const FusionSite* site : sites) {
+      if (!factors.contains(site)) throw_not_reached(*site);
+    }
     for (FusionSite* site : sites) apply(*site, analytic(*site, factors.at(site)), report);
+    before.forget();
     return report;
   }
 
@@ -138,15 +184,19 @@ CalibrationReport calibrate_equalizers(Module& model, const std::function<void(i
   for (size_t first = 0; first < sites.size(); first = in_turn ? first + 1 : sites.size()) {
     const std::vector<FusionSite*> now(sites.begin() + std::ptrdiff_t(first), in_turn ? sites.begin() + std::ptrdiff_t(first) + 1 : sites.end());
     std::vector<SiteMoments> moments;
-    for (FusionSite* site : now) moments.push_back(measure(*site));
+    for (FusionSite* site : now) moments.push_back(no_moments(*site));
     {
-      const Restored restored(model);
-      model.train();
-      for (size_t s = 0; s < now.size(); ++s) observe(*now[s], moments[s]);
-      for (int64_t i = 0; i < options.batches; ++i) run_forward(i);
+      const Training training(model);
+      int64_t batch = 0;
+      for (size_t s = 0; s < now.size(); ++s) observe(*now[s], moments[s], batch);
+      for (; batch < options.batches; ++batch) run_forward(batch);
+    }
+    for (size_t s = 0; s < now.size(); ++s) {
+      if (pooled(moments[s][0]).count == 0) throw_not_reached(*now[s]);
     }
     for (size_t s = 0; s < now.size(); ++s) apply(*now[s], moments[s], report);
   }
+  before.forget();
   return report;
 }
 

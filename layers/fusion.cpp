@@ -30,6 +30,9 @@ void check_options(const EqualizerOptions& options, const FusionLayer& fusion) {
   if (folds(options) && (conv.pad_top != conv.pad_bottom || conv.pad_left != conv.pad_right)) {
     throw UsageError("a fusion convolution with uneven padding cannot take a fold", "equalizer.mode", "use explicit");
   }
+  if (folds(options) && fusion.conv->pads_to_same()) {
+    throw UsageError("a fusion convolution whose padding follows its input (same) cannot take a fold", "equalizer.mode", "give it a padding, or use explicit");
+  }
   if (folds(options) && fusion.norm == nullptr && !fusion.conv->bias().defined()) {
     throw UsageError("the fusion convolution has neither a bias nor a norm behind it to take the means", "equalizer.mode", "use explicit");
   }
@@ -59,6 +62,19 @@ void add_to(const Tensor& y, const std::vector<double>& values) {
 std::vector<double> per_channel(const std::vector<double>& values, int64_t channels, double absent) {
   if (int64_t(values.size()) == channels) return values;
   return std::vector<double>(size_t(channels), values.empty() ? absent : values[0]);
+}
+
+void check_constants(const BranchConstants& constants, const LevelSite::Branch& branch, int64_t expected, const std::string& where) {
+  const auto all = [](const std::vector<double>& values, auto fits) { return std::all_of(values.begin(), values.end(), fits); };
+  if (int64_t(constants.mean.size()) != expected || int64_t(constants.std.size()) != expected) {
+    throw ShapeError("branch '" + branch.name + "' takes " + std::to_string(expected) + " means and standard deviations, not " +
+                         std::to_string(constants.mean.size()) + " and " + std::to_string(constants.std.size()), where,
+                     "give one pair, or one per channel, as equalizer.granularity says");
+  }
+  if (!all(constants.mean, [](double v) { return std::isfinite(v); }) || !all(constants.std, [](double v) { return std::isfinite(v) && v > 0; })) {
+    throw NumericalError("branch '" + branch.name + "' cannot be equalized by these constants", where,
+                         "means must be finite, standard deviations finite and positive");
+  }
 }
 
 }  // namespace
@@ -107,6 +123,11 @@ void LevelSite::notify(const std::vector<Tensor>& features, int64_t out_h, int64
 FusionSite::FusionSite(std::vector<Branch> branches, bool align_corners, const EqualizerOptions& options, FusionLayer fusion)
     : LevelSite(std::move(branches), align_corners), options_(options), fusion_(fusion) {
   check_options(options, fusion);
+  const int64_t reads = fusion_.conv->weight().size(3) * fusion_.conv->options().groups;
+  if (reads != total_channels()) {
+    throw ShapeError("the branches have " + std::to_string(total_channels()) + " channels together, the fusion convolution reads " + std::to_string(reads),
+                     "FusionSite", "make the convolution for the concatenation of all branches");
+  }
   for (size_t i = 0; i < branches_.size(); ++i) {
     Branch& branch = branches_[i];
     if (!equalizes(branch)) continue;
@@ -167,11 +188,16 @@ void FusionSite::set_constants(const std::vector<BranchConstants>& constants) {
     throw ShapeError("the fusion site has " + std::to_string(branches_.size()) + " branches, but got constants for " +
                          std::to_string(constants.size()), path(), "give one entry per branch");
   }
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    if (equalizes(branches_[i])) check_constants(constants[i], branches_[i], options_.granularity == "channel" ? branches_[i].channels : 1, path());
+  }
+  check_not_folded();
   std::vector<double> mean, inverse;
   double log_sum = 0;
   for (size_t i = 0; i < branches_.size(); ++i) {
     if (branches_[i].equalizer) branches_[i].equalizer->set(constants[i]);
-    const auto means = per_channel(constants[i].mean, branches_[i].channels, 0), stds = per_channel(constants[i].std, branches_[i].channels, 1);
+    const BranchConstants own = equalizes(branches_[i]) ? constants[i] : BranchConstants();
+    const auto means = per_channel(own.mean, branches_[i].channels, 0), stds = per_channel(own.std, branches_[i].channels, 1);
     mean.insert(mean.end(), means.begin(), means.end());
     for (double std : stds) {
       inverse.push_back(1 / std);
@@ -191,7 +217,14 @@ void FusionSite::set_constants(const std::vector<BranchConstants>& constants) {
   absorb(mean, inverse);
 }
 
+std::vector<BranchConstants> FusionSite::constants() const {
+  std::vector<BranchConstants> constants;
+  for (const Branch& branch : branches_) constants.push_back(branch.equalizer ? branch.equalizer->get() : BranchConstants());
+  return constants;
+}
+
 void FusionSite::reset() {
+  check_not_folded();
   for (Branch& branch : branches_) {
     if (!branch.equalizer) continue;
     const size_t count = branch.equalizer->get().mean.size();
@@ -206,15 +239,14 @@ void FusionSite::fold() {
     throw UsageError("equalizers of the mode '" + options_.mode + "' cannot be folded", path(), "fold a network trained with explicit or learnable ones");
   }
   check_options(folded, fusion_);
-  std::vector<BranchConstants> constants;
+  const std::vector<BranchConstants> measured = constants();
   for (size_t i = 0; i < branches_.size(); ++i) {
-    constants.push_back(branches_[i].equalizer ? branches_[i].equalizer->get() : BranchConstants());
     if (branches_[i].equalizer) remove_child("equalizers." + std::to_string(i));
     branches_[i].equalizer = nullptr;
   }
   options_ = folded;
   pad_by_itself();
-  set_constants(constants);
+  set_constants(measured);
 }
 
 // The site writes the border that the convolution would have padded with zeros.
@@ -225,9 +257,18 @@ void FusionSite::pad_by_itself() {
   border_ = register_buffer("border", Tensor::zeros({total_channels()}, fusion_.conv->weight().dtype(), fusion_.conv->weight().device()));
 }
 
+// A second fold would divide the weight again, and nothing says by what the first did.
+void FusionSite::check_not_folded() const {
+  if (!folds(options_)) return;
+  const std::vector<double> border = border_.to(DType::kFloat64).to_vector<double>();
+  if (!absorbed_ && std::all_of(border.begin(), border.end(), [](double v) { return v == 0; })) return;
+  throw UsageError("the site has folded its constants into the fusion weight already", path(), "build the network anew and measure that");
+}
+
 // W (x - mean) / std = (W / std) x - sum (W / std) mean, with the sum over all taps because the border holds the mean.
 void FusionSite::absorb(const std::vector<double>& mean, const std::vector<double>& inverse_std) {
   NoGradGuard no_grad;
+  absorbed_ = true;
   const Tensor& weight = fusion_.conv->weight();
   const int64_t out = weight.size(0), taps = weight.size(1) * weight.size(2), in = weight.size(3);
   const int64_t per_group = out / fusion_.conv->options().groups;

@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "layers/layers.h"
@@ -37,7 +38,7 @@ class LevelSite : public Module {
     Tensor resized() const;  // [N,out_h,out_w,total_channels()]: resized and concatenated, not equalized; computed by each call
   };
   using Observer = std::function<void(const Visit& visit)>;
-  void set_observer(Observer observer) { observer_ = std::move(observer); }  // an empty one stops it
+  Observer set_observer(Observer observer) { return std::exchange(observer_, std::move(observer)); }  // there is one at a time; returns the last; empty: none
 
   const std::vector<Branch>& branches() const { return branches_; }
   int64_t total_channels() const;
@@ -70,7 +71,7 @@ class FusionSite : public LevelSite {
  public:
   // What equalizing adds are children "equalizers.<branch index>" (or the buffers "border" and "unit", or the parameter "weights"), and it
   // exists only where `options` asks for it, so that without it the state dict is mmsegmentation's. Throws UsageError for options that do
-  // not exist or do not go together.
+  // not exist or do not go together, and ShapeError for branches that are not what the convolution reads.
   FusionSite(std::vector<Branch> branches, bool align_corners, const EqualizerOptions& options, FusionLayer fusion);
 
   // features[i]: [N,h_i,w_i,branches()[i].channels], to fusion(concat) at out_h x out_w. Throws ShapeError for another number of features
@@ -81,9 +82,12 @@ class FusionSite : public LevelSite {
   const FusionLayer& fusion() const { return fusion_; }
   bool equalizes(const Branch& branch) const { return options_.mode != "off" && (options_.inputs == "all" || branch.upsampled); }
 
-  // One entry per branch. Explicit and learnable equalizers take the constants over; the folded modes fold them into the weight.
+  // One entry per branch; those of branches that are not equalized are not looked at. Explicit and learnable equalizers take the constants over; the
+  // folded modes fold them into the weight, which happens once. Throws, before anything changes: ShapeError for another number of entries or of
+  // values, NumericalError for a mean that is not finite or a standard deviation that is not finite and positive, UsageError where a fold was made.
   void set_constants(const std::vector<BranchConstants>& constants);
-  void reset();  // equalizers back to the identity
+  std::vector<BranchConstants> constants() const;  // of explicit and learnable equalizers; empty entries elsewhere
+  void reset();  // equalizers back to the identity; throws UsageError where a fold was made
 
   // Turns explicit or learnable equalizers into a folded site that computes the same function: the fusion weight takes 1 / sigma, the
   // norm behind it (or the bias) the means, and the border, which was zero after equalizing, becomes the mean. Throws UsageError in other modes.
@@ -94,12 +98,14 @@ class FusionSite : public LevelSite {
 
  private:
   void pad_by_itself();
+  void check_not_folded() const;
   void absorb(const std::vector<double>& mean, const std::vector<double>& inverse_std);
 
   EqualizerOptions options_;
   FusionLayer fusion_;
   Tensor weights_;        // "weighted": [branches]
   Tensor border_, unit_;  // folded: [total_channels()]
+  bool absorbed_ = false;
   int64_t pad_h_ = 0, pad_w_ = 0;
 };
 

@@ -39,6 +39,7 @@ class Conv2d : public Layer {
   const Tensor& weight() const { return weight_; }
   const Tensor& bias() const { return bias_; }
   const Conv2dOptions& options() const { return options_; }  // without the padding that `same` adds
+  bool pads_to_same() const { return same_; }
   void set_padding(int64_t rows, int64_t columns);  // zeros above and below, left and right
 
  private:

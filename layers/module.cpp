@@ -34,6 +34,7 @@ std::string listed(const std::string& title, const std::vector<std::string>& nam
 thread_local LayerObserver* t_observer = nullptr;
 thread_local uint64_t t_init_seed = 0;
 thread_local uint64_t t_init_next = 0;
+thread_local bool t_init_zeros = false;
 thread_local DType t_init_dtype = DType::kFloat32;
 
 }  // namespace
@@ -202,6 +203,9 @@ InitRandom::~InitRandom() {
   t_init_dtype = before_dtype_;
 }
 
+InitZeros::InitZeros() : before_(std::exchange(t_init_zeros, true)) {}
+InitZeros::~InitZeros() { t_init_zeros = before_; }
+
 namespace init {
 namespace {
 
@@ -210,7 +214,12 @@ template <class Draw>
 void fill(Tensor& weight, Draw draw) {
   if (weight.numel() == 0) throw UsageError("a weight without elements cannot be initialised", "init", "check the channel counts");
   NoGradGuard no_grad;
-  const Random start = Random(t_init_seed, 0x1217).fork(t_init_next++);
+  const uint64_t stream = t_init_next++;
+  if (t_init_zeros) {
+    weight.fill_(0);
+    return;
+  }
+  const Random start = Random(t_init_seed, 0x1217).fork(stream);
   constexpr int64_t kChunk = 1 << 14;
   dispatch_floating(weight.dtype(), "init", [&]<typename T>() {
     T* out = weight.data<T>();

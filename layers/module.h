@@ -146,6 +146,17 @@ class InitRandom {
   DType before_dtype_;
 };
 
+// While alive, modules built on this thread have zeros for weights: for networks that are given theirs next. Drawing tens of millions takes seconds.
+class InitZeros {
+ public:
+  InitZeros();
+  ~InitZeros();
+  InitZeros(const InitZeros&) = delete;
+
+ private:
+  bool before_;
+};
+
 namespace init {  // the functions ending in _ throw UsageError for empty tensors; float32 and float64
 DType dtype();  // of new parameters: InitRandom's
 void normal_(Tensor& weight, double mean, double std);

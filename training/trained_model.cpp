@@ -50,7 +50,7 @@ TrainedModel load_folder(const fs::path& folder, const std::vector<std::string>&
 }  // namespace
 
 std::unique_ptr<EncoderDecoder> untrained_model(const ModelOptions& options) {
-  const InitRandom random(0);
+  const InitZeros zeros;
   return std::make_unique<EncoderDecoder>(without_pretrained(options));
 }
 

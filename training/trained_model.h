@@ -27,7 +27,7 @@ struct TrainedModel {
 // DataError (damaged, no description inside, tensors that do not fit) and UsageError (settings).
 TrainedModel load_trained_model(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
 
-// A network whose weights are about to be replaced: in training mode, and without a look at model.backbone.pretrained.
+// A network whose weights are about to be replaced: zeros, in training mode, and without a look at model.backbone.pretrained.
 std::unique_ptr<EncoderDecoder> untrained_model(const ModelOptions& options);
 
 // The model's state dict as safetensors, the card in its metadata. Atomic. Returns the sha256 of the state.

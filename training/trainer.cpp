@@ -82,6 +82,8 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
   check_evaluate(config_.evaluate);  // now, not after training
   {
     InitRandom random{uint64_t(config_.seed)};
+    std::optional<InitZeros> zeros;
+    if (checkpoint_) zeros.emplace();  // restore() brings the weights
     model_ = std::make_unique<EncoderDecoder>(checkpoint_ ? without_pretrained(config_.model) : config_.model);
   }
   step_ = std::make_unique<TrainStep>(*model_, config_);

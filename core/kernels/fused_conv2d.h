@@ -30,7 +30,8 @@ inline bool multiplied_coarse(const Shape& branch, const FuseLevelsOptions& leve
   return branch[1] <= levels.out_h && branch[2] <= levels.out_w && 3 * branch[1] * branch[2] <= levels.out_h * levels.out_w;
 }
 
-// Whether the kernel applies and pays: a dense convolution of stride 1, whose input one side pads at most, and a coarse branch.
+// Whether the kernel applies and pays: a dense convolution of stride 1, whose input one side pads at most (the levels with their border, or the
+// convolution with zeros), a coarse branch, and no branch without channels.
 bool commutes_with_resizing(const std::vector<Shape>& branches, const FuseLevelsOptions& levels, const Conv2dOptions& conv);
 
 namespace cpu {

@@ -9,9 +9,10 @@ namespace eq {
 
 bool commutes_with_resizing(const std::vector<Shape>& branches, const FuseLevelsOptions& levels, const Conv2dOptions& conv) {
   const bool dense = conv.stride_h == 1 && conv.stride_w == 1 && conv.dilation_h == 1 && conv.dilation_w == 1 && conv.groups == 1;
-  const bool one_pads = (levels.pad_h == 0 && levels.pad_w == 0) ||
-                        (conv.pad_top == 0 && conv.pad_bottom == 0 && conv.pad_left == 0 && conv.pad_right == 0);
-  return dense && one_pads && std::any_of(branches.begin(), branches.end(), [&](const Shape& b) { return multiplied_coarse(b, levels); });
+  const bool conv_pads = conv.pad_top != 0 || conv.pad_bottom != 0 || conv.pad_left != 0 || conv.pad_right != 0;
+  const bool one_pads = !conv_pads || (levels.pad_h == 0 && levels.pad_w == 0 && !levels.border.defined());
+  const bool filled = std::all_of(branches.begin(), branches.end(), [](const Shape& b) { return b[3] > 0; });
+  return dense && one_pads && filled && std::any_of(branches.begin(), branches.end(), [&](const Shape& b) { return multiplied_coarse(b, levels); });
 }
 
 namespace cpu {

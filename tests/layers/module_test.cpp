@@ -1,4 +1,6 @@
 // Registration, names, state dict: what a module tree promises.
+#include <optional>
+
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "layers/layers.h"
@@ -131,6 +133,22 @@ TEST_CASE("equal seeds give equal weights, whatever was built before", "[module]
   const Tensor a = build(1), other = build(2), b = build(1);
   CHECK(bit_equal(a, b));
   CHECK_FALSE(bit_equal(a, other));
+}
+
+TEST_CASE("zeros for weights that are loaded next, and the same draws for what is built after them", "[module]") {
+  const auto build = [](bool zeros) {
+    const InitRandom random(3);
+    std::optional<InitZeros> none;
+    if (zeros) none.emplace();
+    const Conv2d first(2, 3, {.kernel_size = 3});
+    none.reset();
+    const Conv2d second(2, 3, {.kernel_size = 3});
+    return std::pair(first.weight(), second.weight());
+  };
+  const auto drawn = build(false), zeroed = build(true);
+  CHECK(bit_equal(zeroed.first, Tensor::zeros({3, 3, 3, 2})));
+  CHECK_FALSE(bit_equal(drawn.first, zeroed.first));
+  CHECK(bit_equal(drawn.second, zeroed.second));
 }
 
 TEST_CASE("He-normal initialisation has the fan-out's deviation", "[module]") {

@@ -190,6 +190,32 @@ TEST_CASE("fused_conv2d: what the kernel cannot do is left to the composition", 
   CHECK(bit_equal(fused(depthwise), composed(depthwise)));
 }
 
+TEST_CASE("fused_conv2d: a border that the levels do not pad with is not used, and a branch may have no channels", "[fused_conv2d]") {
+  const Tensor fine = random_tensor({1, 6, 6, 2}, 1).set_requires_grad(), coarse = random_tensor({1, 2, 2, 3}, 2).set_requires_grad();
+  const auto compare = [](std::vector<Tensor> branches, Tensor weight, const FuseLevelsOptions& levels) {
+    const Conv2dOptions conv = Conv2dOptions().padding(1);
+    std::vector<std::vector<Tensor>> sides;
+    for (const bool at_once : {true, false}) {
+      for (Tensor& t : branches) t.set_grad({});
+      weight.set_grad({});
+      const Tensor y = at_once ? fused_conv2d(branches, weight, {}, levels, conv) : conv2d(fuse_levels(branches, levels), weight, {}, conv);
+      y.backward(random_tensor(y.shape(), 9));
+      sides.push_back({y, weight.grad().clone()});
+      for (const Tensor& t : branches) sides.back().push_back(t.grad().clone());
+    }
+    for (size_t i = 0; i < sides[0].size(); ++i) check_close(sides[0][i], sides[1][i], 1e-12);
+  };
+  FuseLevelsOptions levels{.out_h = 6, .out_w = 6};
+  for (const int64_t empty : {0, 1, 2}) {  // which branch; 2: none
+    const Tensor first = empty == 0 ? Tensor::zeros({1, 6, 6, 0}, DType::kFloat64).set_requires_grad() : fine;
+    const Tensor second = empty == 1 ? Tensor::zeros({1, 2, 2, 0}, DType::kFloat64).set_requires_grad() : coarse;
+    const int64_t channels = first.size(3) + second.size(3);
+    compare({first, second}, random_tensor({4, 3, 3, channels}, 3).set_requires_grad(), levels);
+  }
+  levels.border = Tensor::full({5}, 5, DType::kFloat64);
+  compare({fine, coarse}, random_tensor({4, 3, 3, 5}, 3).set_requires_grad(), levels);
+}
+
 TEST_CASE("fused_conv2d: bad arguments", "[fused_conv2d]") {
   using Catch::Matchers::Contains;
   const Arguments good = make_arguments(cases::kFusedConv2d[0], DType::kFloat64);

@@ -1,0 +1,200 @@
+// What calibration leaves alone, and what it refuses.
+#include "layers/calibration.h"
+
+#include <cmath>
+#include <limits>
+
+#include "autograd/node.h"
+#include "support.h"
+
+using namespace eq;
+using namespace eq::test;
+
+namespace {
+
+EqualizerOptions with_mode(const char* mode) {
+  EqualizerOptions options;
+  options.mode = mode;
+  options.batches = 2;
+  return options;
+}
+
+// Two sites of two branches each, the second one in a part that is only run when asked.
+class Net : public Module {
+ public:
+  explicit Net(const EqualizerOptions& options) : Net(options, options) {}
+  Net(const EqualizerOptions& options, const EqualizerOptions& second_options)
+      : norm_(register_module<BatchNorm2d>("norm", 2)),
+        conv_(register_module<Conv2d>("conv", 4, 2, Conv2dLayerOptions{.kernel_size = 3, .padding = 1})),
+        site_(register_module<FusionSite>("site", branches(), false, options, conv_)),
+        second_conv_(register_module<Conv2d>("second_conv", 4, 2, Conv2dLayerOptions{.kernel_size = 1})),
+        second_(register_module<FusionSite>("second", branches(), false, second_options, second_conv_)) {
+    assign_paths();
+  }
+  static std::vector<LevelSite::Branch> branches() { return {{.name = "fine", .channels = 2}, {.name = "coarse", .channels = 2, .upsampled = true}}; }
+  Tensor forward(int64_t i, bool both = true) {
+    const Tensor fine = random_tensor({2, 4, 4, 2}, 10 + uint64_t(i)) * 3.0, coarse = random_tensor({2, 2, 2, 2}, 20 + uint64_t(i)) + poison_;
+    const Tensor y = site_.forward({norm_(fine), coarse}, 4, 4);
+    return both ? second_.forward({y, coarse}, 4, 4) : y;
+  }
+  BatchNorm2d& norm_;
+  Conv2d& conv_;
+  FusionSite& site_;
+  Conv2d& second_conv_;
+  FusionSite& second_;
+  double poison_ = 0;
+};
+
+void calibrate(Net& net) {
+  calibrate_equalizers(net, [&](int64_t i) { net.forward(i); });
+}
+
+}  // namespace
+
+TEST_CASE("a frozen part of a training network stays frozen while it is measured, and after", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  Net net(with_mode("explicit"));
+  net.norm_.eval();
+  calibrate_equalizers(net, [&](int64_t i) {
+    CHECK(net.is_training());
+    CHECK_FALSE(net.norm_.is_training());
+    net.forward(i);
+  });
+  CHECK(net.is_training());
+  CHECK_FALSE(net.norm_.is_training());
+  net.eval();
+  calibrate_equalizers(net, [&](int64_t i) {
+    CHECK(net.norm_.is_training());
+    net.forward(i);
+  });
+  CHECK_FALSE(net.is_training());
+}
+
+TEST_CASE("observers of a site are back after its calibration", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  Net net(with_mode("explicit"));
+  int seen = 0;
+  net.site_.set_observer([&](const LevelSite::Visit&) { ++seen; });
+  calibrate(net);
+  CHECK(seen == 0);
+  net.forward(0);
+  CHECK(seen == 1);
+}
+
+TEST_CASE("a second calibration replaces the constants, or says that it cannot", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  for (const char* mode : {"explicit", "learnable"}) {
+    Net net(with_mode(mode));
+    calibrate(net);
+    const Tensor once = net.forward(7);
+    calibrate(net);
+    check_close(net.forward(7), once, 1e-12);
+  }
+  for (const char* mode : {"folded", "folded_normalised", "folded_lr"}) {
+    Net net(with_mode(mode));
+    calibrate(net);
+    const Tensor once = net.forward(7);
+    CHECK_THROWS_AS(calibrate(net), UsageError);
+    CHECK_THROWS_AS(net.site_.reset(), UsageError);
+    CHECK_THROWS_AS(net.site_.set_constants({{{0}, {1}}, {{0}, {1}}}), UsageError);
+    CHECK(bit_equal(net.forward(7), once));
+    Net loaded(with_mode(mode));  // the file says so, too
+    loaded.load_state_dict(net.state_dict());
+    CHECK_THROWS_AS(calibrate(loaded), UsageError);
+  }
+}
+
+TEST_CASE("a calibration that fails leaves the constants that were there", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  for (const char* mode : {"explicit", "learnable"}) {
+    Net net(with_mode(mode));
+    calibrate(net);
+    const auto before = net.site_.constants(), second = net.second_.constants();
+    const auto unchanged = [&] {
+      CHECK(net.site_.constants()[1].std == before[1].std);
+      CHECK(net.site_.constants()[0].mean == before[0].mean);
+      CHECK(net.second_.constants()[0].std == second[0].std);
+    };
+    CHECK_THROWS_AS(calibrate_equalizers(net, [](int64_t) { throw DataError("broken picture", "x.png", ""); }), DataError);
+    unchanged();
+    CHECK_THROWS_AS(calibrate_equalizers(net, [&](int64_t i) { net.forward(i, false); }), UsageError);  // the second site is not reached
+    unchanged();
+    net.poison_ = std::numeric_limits<double>::quiet_NaN();
+    CHECK_THROWS_AS(calibrate(net), NumericalError);
+    net.poison_ = std::numeric_limits<double>::infinity();
+    CHECK_THROWS_AS(calibrate(net), NumericalError);
+    unchanged();
+  }
+}
+
+TEST_CASE("an unreached site is named, analytic constants or measured ones", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  for (const char* constants : {"measured", "analytic"}) {
+    EqualizerOptions options = with_mode("folded");
+    options.constants = constants;
+    Net net(options);
+    const Tensor weight = net.conv_.weight().clone();
+    try {
+      calibrate_equalizers(net, [&](int64_t i) { net.forward(i, false); });
+      FAIL("no error");
+    } catch (const UsageError& error) {
+      CHECK(error.where() == "second");
+    }
+    CHECK(bit_equal(net.conv_.weight(), weight));
+  }
+}
+
+TEST_CASE("sites that are to be measured in different ways are refused", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  EqualizerOptions other = with_mode("explicit");
+  other.batches = 3;
+  Net net(with_mode("explicit"), other);
+  CHECK_THROWS_AS(calibrate(net), UsageError);
+}
+
+TEST_CASE("constants that do not fit change nothing", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const char* mode : {"explicit", "learnable", "folded", "folded_lr"}) {
+    for (const char* granularity : {"scalar", "channel"}) {
+      EqualizerOptions options = with_mode(mode);
+      options.granularity = granularity;
+      Net net(options);
+      const Tensor before = net.forward(3);
+      const size_t n = options.granularity == "channel" ? 2 : 1;
+      const BranchConstants good{std::vector<double>(n, 0.5), std::vector<double>(n, 2)};
+      for (const double std : {0.0, -1.0, nan, HUGE_VAL}) {
+        CHECK_THROWS_AS(net.site_.set_constants({good, {good.mean, std::vector<double>(n, std)}}), NumericalError);
+      }
+      CHECK_THROWS_AS(net.site_.set_constants({good, {std::vector<double>(n, nan), good.std}}), NumericalError);
+      CHECK_THROWS_AS(net.site_.set_constants({good, {std::vector<double>(3, 0), std::vector<double>(3, 1)}}), ShapeError);
+      CHECK_THROWS_AS(net.site_.set_constants({good, {}}), ShapeError);
+      CHECK_THROWS_AS(net.site_.set_constants({good}), ShapeError);
+      CHECK(bit_equal(net.forward(3), before));
+    }
+  }
+}
+
+TEST_CASE("constants of branches that are not equalized do not matter, explicit or folded", "[calibration]") {
+  std::vector<Tensor> results;
+  for (const char* mode : {"explicit", "folded"}) {
+    const InitRandom random(5, DType::kFloat64);
+    EqualizerOptions options = with_mode(mode);
+    options.inputs = "upsampled";
+    Net net(options);
+    net.site_.set_constants({{{5}, {7}}, {{0.5}, {2}}});
+    net.eval();
+    results.push_back(net.forward(3, false));
+  }
+  check_close(results[0], results[1], 1e-12);
+}
+
+TEST_CASE("a fusion site is made for the convolution that reads it", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  Conv2d other(6, 2, Conv2dLayerOptions{.kernel_size = 1}), same(4, 2, Conv2dLayerOptions{.kernel_size = 3, .same = true}),
+      grouped(4, 2, Conv2dLayerOptions{.kernel_size = 1, .groups = 2});
+  CHECK_THROWS_AS(FusionSite(Net::branches(), false, with_mode("off"), other), ShapeError);
+  CHECK_NOTHROW(FusionSite(Net::branches(), false, with_mode("folded"), grouped));
+  CHECK_NOTHROW(FusionSite(Net::branches(), false, with_mode("explicit"), same));
+  CHECK_THROWS_AS(FusionSite(Net::branches(), false, with_mode("folded"), same), UsageError);
+}
