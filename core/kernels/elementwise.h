@@ -33,7 +33,7 @@ enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both argument
 #define EQ_UNARY_OPERATORS(OP)                                                                                     \
   OP(neg,        -x,                              T(-1),                                                 kNothing) \
   OP(exp,        scalar::exp(x),                  y,                                                     kY)       \
-  OP(log,        std::log(x),                     1 / x,                                                 kX)       \
+  OP(log,        scalar::log(x),                  1 / x,                                                 kX)       \
   OP(sqrt,       std::sqrt(x),                    T(0.5) / y,                                            kY)       \
   OP(rsqrt,      1 / std::sqrt(x),                T(-0.5) * y * y * y,                                   kY)       \
   OP(square,     x * x,                           2 * x,                                                 kX)       \
@@ -51,11 +51,11 @@ enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both argument
   OP(hardswish,  x < -3 ? T(0) : x > 3 ? x : x * (x + 3) / 6, x < -3 ? T(0) : x > 3 ? T(1) : x / 3 + T(0.5), kX)
 
 // The same with one number p.
-#define EQ_UNARY_OPERATORS_1(OP)                                                      \
-  OP(add,        x + p,             T(1),                                   kNothing) \
-  OP(mul,        x * p,             p,                                      kNothing) \
-  OP(pow,        std::pow(x, p),    p == 0 ? T(0) : p * std::pow(x, p - 1), kX)       \
-  OP(leaky_relu, x > 0 ? x : p * x, x > 0 ? T(1) : p,                       kX)
+#define EQ_UNARY_OPERATORS_1(OP)                                                             \
+  OP(add,        x + p,               T(1),                                        kNothing) \
+  OP(mul,        x * p,               p,                                           kNothing) \
+  OP(pow,        scalar::power(x, p), p == 0 ? T(0) : p * scalar::power(x, p - 1), kX)       \
+  OP(leaky_relu, x > 0 ? x : p * x,   x > 0 ? T(1) : p,                            kX)
 
 // The same with two numbers p and q.
 #define EQ_UNARY_OPERATORS_2(OP)                                \

@@ -1,5 +1,6 @@
 #include "elementwise_cases.h"
 
+#include <bit>
 #include <limits>
 
 #include "autograd/node.h"
@@ -100,6 +101,43 @@ TEST_CASE("unary operators keep their accuracy far out", "[elementwise]") {
       const double expected = double(float(y64.value_at(i)));
       if (std::isinf(expected)) CHECK(y.value_at(i) == expected);
       else CHECK(std::abs(y.value_at(i) - expected) <= 1e-5 * std::abs(expected) + 1e-36);
+    }
+  }
+}
+
+TEST_CASE("the logarithm of float32 is accurate from the least to the largest number, and at its ends", "[elementwise]") {
+  std::vector<float> arguments{1.f, std::nextafter(1.f, 0.f), std::nextafter(1.f, 2.f), 0x1p-149f, 0x1.8p-130f, 0x1p-126f, 0x1.fffffep127f};
+  Random random(4);
+  for (int i = 0; i < 20000; ++i) arguments.push_back(std::bit_cast<float>(int32_t(random.uniform_int(1, 0x7f800000))));
+  for (int i = 0; i < 5000; ++i) arguments.push_back(float(random.uniform(0.7, 1.42)));
+  const Tensor x = Tensor::from<float>(arguments, {int64_t(arguments.size())}), y = log(x);
+  double worst = 0;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const double exact = std::log(double(arguments[i]));
+    worst = std::max(worst, std::abs(double(y.data<float>()[i]) - exact) / std::max(std::abs(exact), 1e-30));
+  }
+  CHECK(worst < 1e-7);
+  const double infinity = std::numeric_limits<double>::infinity();
+  const Tensor ends = log(Tensor::from<double>({0, -0.0, -1, infinity, -infinity, kNaN}, {6}).to(DType::kFloat32));
+  CHECK(ends.value_at(0) == -infinity);
+  CHECK(ends.value_at(1) == -infinity);
+  CHECK(std::isnan(ends.value_at(2)));
+  CHECK(ends.value_at(3) == infinity);
+  CHECK(std::isnan(ends.value_at(4)));
+  CHECK(std::isnan(ends.value_at(5)));
+}
+
+TEST_CASE("powers that are products are what std::pow gives, gradients too", "[elementwise]") {
+  for (const double p : {-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0}) {
+    CAPTURE(p);
+    for (const double at : {-1.7, -0.0, 0.0, 0.3, 2.5}) {
+      CAPTURE(at);
+      const Tensor x = Tensor::full({1}, at, DType::kFloat64).set_requires_grad();
+      const Tensor y = pow(x, p);
+      y.backward();
+      const double value = std::pow(at, p), slope = p == 0 ? 0 : p * std::pow(at, p - 1);
+      CHECK((std::isnan(value) ? std::isnan(y.item()) : y.item() == Approx(value).epsilon(1e-15)));
+      CHECK((std::isnan(slope) ? std::isnan(x.grad().item()) : x.grad().item() == Approx(slope).epsilon(1e-15)));
     }
   }
 }
