@@ -134,7 +134,8 @@ class HRModule(nn.Module):
 class HRNet(nn.Module):
     """mmsegmentation's HRNet: a stage adds a branch of half the size and twice the channels."""
 
-    variants = {"w18_small": (18, 2, 2, (1, 3, 2)), "w18": (18, 4, 4, (1, 4, 3))}  # channels, bottlenecks, blocks, modules a stage
+    variants = {"w18_small": (18, 2, 2, (1, 3, 2)),  # channels, bottlenecks, blocks, modules a stage
+                **{f"w{channels}": (channels, 4, 4, (1, 4, 3)) for channels in (18, 32, 40, 48)}}
 
     def __init__(self, variant="w18_small"):
         super().__init__()
