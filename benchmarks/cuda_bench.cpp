@@ -24,6 +24,7 @@
 #include "core/kernels/reduce.h"
 #include "core/kernels/resize.h"
 #include "core/kernels/softmax.h"
+#include "core/kernels/windows.h"
 #include "cuda_rates.h"
 
 namespace eq::bench {
@@ -158,6 +159,23 @@ void measure_other_norms(Rates& rates, const Sizes& sizes, DType type) {
               inv_std = values(statistics, DType::kFloat32)]() mutable {
         cuda::group_norm_backward(g, x, groups, a, mean, inv_std, grad, b, c);
       };
+    });
+  }
+}
+
+// Of Swin's first and third stage, shifted by half a window; their extents are no multiples of it.
+void measure_windows(Rates& rates, const Sizes& sizes, DType type) {
+  for (const Shape& image : {sizes.features(128, 96), sizes.features(32, 384)}) {
+    const WindowGrid grid(image, 7, 3);
+    const Shape windows = grid.windows(image);
+    const auto row = [&](const char* kernel, double bytes) {
+      return Rate{.family = "windows", .kernel = kernel, .size = to_string(image), .type = type, .bytes = bytes};
+    };
+    rates.measure(row("split", bytes_of(image, type) + bytes_of(windows, type)), [=] {
+      return [=, x = values(image, type), y = like(windows, type)]() mutable { cuda::split_windows(x, grid, y); };
+    });
+    rates.measure(row("join", 2 * bytes_of(image, type)), [=] {
+      return [=, x = values(windows, type), y = like(image, type)]() mutable { cuda::join_windows(x, grid, y); };
     });
   }
 }
@@ -310,6 +328,7 @@ void measure_all(Rates& rates) {
   for (const DType type : {DType::kBFloat16, DType::kFloat32}) {
     measure_elementwise(rates, sizes, type);
     measure_batch_norm(rates, sizes, type);
+    measure_windows(rates, sizes, type);
     measure_resizing(rates, sizes, type);
     measure_fusion(rates, sizes, type);
     measure_losses(rates, sizes, type);

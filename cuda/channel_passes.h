@@ -6,7 +6,7 @@
 // Sums: a thread adds at most 64 rows in Wide<T>; from there on everything is double: over the block, then over the chunks
 // of rows, which depend on the shapes alone (kernels "... sums" and "finish"). Moments are summed around the thread's first
 // value and moved to the first value of the channel when they become double, so a mean far larger than the deviation costs
-// no accuracy.
+// no accuracy. Those of bfloat16 values become double later (MomentSum).
 
 #include "cuda/tile.h"
 
@@ -49,6 +49,7 @@ struct ChannelTask {
   int64_t sample, channel, at, stride;
   int64_t part;  // of its channels in the partial sums [samples, chunks, channels]
   int count, y;
+  int rows;    // of all threads of the block
   bool first;  // it writes its channels' partial sums
 };
 
@@ -57,8 +58,8 @@ __device__ inline ChannelTask task_of(const ChannelGrid& grid, int width) {
   const unsigned column = blockIdx.x % columns, place = blockIdx.x / columns;
   const unsigned lane = threadIdx.x % lanes, y = threadIdx.x / lanes;
   const int64_t begin = int64_t(place % chunks) * grid.chunk_rows;
-  const int rows = int(std::min(grid.chunk_rows, grid.rows - begin));
   ChannelTask task;
+  task.rows = int(std::min(grid.chunk_rows, grid.rows - begin));
   task.sample = place / chunks;
   task.channel = int64_t(column * lanes + lane) * width;
   task.at = (task.sample * grid.rows + begin + y) * grid.channels + task.channel;
@@ -66,15 +67,18 @@ __device__ inline ChannelTask task_of(const ChannelGrid& grid, int width) {
   task.part = int64_t(place) * grid.channels + task.channel;
   task.y = int(y);
   const bool inside = task.channel < grid.channels && task.y < grid.tile.height;
-  task.count = inside && task.y < rows ? (rows - task.y - 1) / grid.tile.height + 1 : 0;
+  task.count = inside && task.y < task.rows ? (task.rows - task.y - 1) / grid.tile.height + 1 : 0;
   task.first = inside && y == 0;
   return task;
 }
 
-template <int N>
-__device__ inline void store_parts(const ChannelGrid& grid, const ChannelTask& task, double (&a)[N], double (&b)[N],
-                                   double* parts) {
+template <int N, class S>
+__device__ inline void sum_block(const ChannelGrid& grid, const ChannelTask& task, S (&a)[N], S (&b)[N]) {
   sum_columns<N>(a, b, grid.tile.lanes, int(std::min<int64_t>(grid.tile.height, grid.rows)), task.y);
+}
+template <int N>
+__device__ inline void store_parts(const ChannelGrid& grid, const ChannelTask& task, const double (&a)[N], const double (&b)[N],
+                                   double* parts) {
   if (!task.first) return;
   double* second = parts + grid.samples * grid.chunks * grid.channels;
   for (int i = 0; i < N; ++i) parts[task.part + i] = a[i];
@@ -89,34 +93,53 @@ constexpr int kGradientBlocks = sizeof(T) == 2 ? 4 : kBlocks<T> - 1;
 
 // --- sums ---
 
+// What a block adds moments up in. bfloat16: float32, around the block's first value, which spares every thread its conversions to double at
+// the end, where no load is on its way. Differences of such values are mostly exact in float32, and so are their sums over a block. What is
+// not moves the variance by a fraction of what the rounding of the values to bfloat16 has: by 3e-7 of itself where that has moved it by 3e-5,
+// by 1e-5 where it is 7e-2 (a mean of a hundred deviations), by 4e-4 where it is 4e-3 (a value a thousand deviations away, first in a block).
+// Around the channel's first value instead, all blocks would suffer from such a one.
+template <class T>
+using MomentSum = std::conditional_t<std::is_same_v<T, bfloat16>, float, double>;
+
 // Sum of x - o and of (x - o)^2, where o is the channel's first value in the sample.
 template <class T, int N>
 __global__ void __launch_bounds__(kThreads, kBlocks<T>) channel_moments_kernel(ChannelGrid grid, const T* x, double* parts) {
   using W = Wide<T>;
+  constexpr bool kOfBlock = std::is_same_v<MomentSum<T>, float>;  // the origin: its first value, not each thread's
   const ChannelTask task = task_of(grid, N);
+  W origin[N] = {}, sum[N] = {}, square[N] = {};
   double sums[N] = {}, squares[N] = {};
+  const T* const first = x + task.sample * grid.rows * grid.channels + task.channel;
+  const auto move = [&](double count, const Pack<T, N>& common) {  // from the origin to the channel's first value
+    for (int i = 0; i < N; ++i) {
+      const double away = double(origin[i]) - double(common[i]);
+      sums[i] = double(sum[i]) + count * away;
+      squares[i] = double(square[i]) + away * (2 * double(sum[i]) + count * away);
+    }
+  };
   if (task.count > 0) {
     const T* from = x + task.at;
-    const Pack<T, N> own = load_pack<T, N>(from);
-    const Pack<T, N> common = load_pack<T, N>(x + task.sample * grid.rows * grid.channels + task.channel);
-    W sum[N] = {}, square[N] = {};
+    widen(load_pack<T, N>(from - (kOfBlock ? task.y * grid.channels : 0)), origin);
+    const Pack<T, N> common = kOfBlock ? Pack<T, N>{} : load_pack<T, N>(first);
     EQ_UNROLL(4)
-    for (int k = 1; k < task.count; ++k) {
-      const Pack<T, N> value = load_pack<T, N>(from + k * task.stride);
+    for (int k = kOfBlock ? 0 : 1; k < task.count; ++k) {
+      W value[N];
+      widen(load_pack<T, N>(from + k * task.stride), value);
       for (int i = 0; i < N; ++i) {
-        const W d = W(value[i]) - W(own[i]);
+        const W d = value[i] - origin[i];
         sum[i] += d;
         square[i] += d * d;
       }
     }
-    const double count = task.count;
-    for (int i = 0; i < N; ++i) {
-      const double away = double(own[i]) - double(common[i]);
-      sums[i] = double(sum[i]) + count * away;
-      squares[i] = double(square[i]) + away * (2 * double(sum[i]) + count * away);
-    }
+    if constexpr (!kOfBlock) move(task.count, common);
   }
-  store_parts<N>(grid, task, sums, squares, parts);
+  if constexpr (kOfBlock) {
+    sum_block(grid, task, sum, square);
+    if (task.first) move(task.rows, load_pack<T, N>(first));
+  } else {
+    sum_block(grid, task, sums, squares);
+  }
+  store_parts(grid, task, sums, squares, parts);
 }
 
 // v = (x - mean) * inv_std * gamma + beta, then max(v, 0) if relu (NaN stays NaN). mean and inv_std: [samples, groups], for
@@ -193,7 +216,8 @@ __global__ void __launch_bounds__(kThreads, kGradientBlocks<T>)
     }
     for (int i = 0; i < N; ++i) sums[i] = double(sum[i]), products[i] = double(product[i]);
   }
-  store_parts<N>(grid, task, sums, products, parts);
+  sum_block(grid, task, sums, products);
+  store_parts(grid, task, sums, products, parts);
 }
 
 // Adds the chunks' two sums, [2, samples, chunks, channels], and calls finish(sample, channel, first, second). Few channels
@@ -236,7 +260,7 @@ void channel_moments(const Tensor& x, const ChannelLayout& layout, const Finish&
       [&]<int N>() {
         const ChannelGrid grid = sums_grid<T, N>(layout);
         const Tensor parts = Tensor::empty({2 * grid.parts()}, DType::kFloat64, x.device());
-        launch(x.device(), "channel moments", Grid{grid.blocks(), kThreads, kColumnBytes<N>}, channel_moments_kernel<T, N>,
+        launch(x.device(), "channel moments", Grid{grid.blocks(), kThreads, kColumnBytes<N, MomentSum<T>>}, channel_moments_kernel<T, N>,
                grid, from, data<double>(parts));
         channel_finish(x.device(), layout.samples, grid.chunks, layout.channels, data<double>(parts), finish);
       },

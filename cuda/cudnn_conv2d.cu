@@ -19,6 +19,7 @@ bool cudnn_conv2d_backward_weight(const Tensor&, const Tensor&, Tensor&, const C
 
 #include "cuda/device.h"
 #include "cuda/handle.h"
+#include "cuda/pack.h"
 #include "cuda/per_device.h"
 
 namespace eq::cuda {
@@ -53,6 +54,7 @@ struct Problem {
 bool describe(Pass pass, const Tensor& x, const Tensor& weight, const Tensor& y, const Conv2dOptions& o, Problem& problem) {
   for (const Tensor* tensor : {&x, &weight, &y}) {  // strides in elements are ints
     if (tensor->numel() == 0 || tensor->numel() > 0x7fffffff) return false;
+    if (!on_16_bytes(tensor->raw_data())) return false;  // a view's may be odd; algorithms are chosen, once, for memory as it is allocated
   }
   for (const int64_t option : {o.stride_h, o.stride_w, o.pad_top, o.pad_left, o.dilation_h, o.dilation_w}) {
     if (option > 0x7fff) return false;  // far from any network, and from overflow in sums of ints
@@ -184,6 +186,7 @@ Plan make_plan(cudnnHandle_t handle, const Problem& c) {
   EQ_CUDA_CHECK(cudnnSetConvolutionGroupCount(plan.convolution.get(), c.groups));
   EQ_CUDA_CHECK(cudnnSetConvolutionMathType(plan.convolution.get(), math_of(c)));
   choose_algorithm(handle, c, plan);
+  cudaGetLastError();  // of what was declined: the next kernel's launch would be blamed for it
   return plan;
 }
 
@@ -209,6 +212,7 @@ bool run(Device device, const Problem& problem, Launch&& launch) {
       launch(library.handle.get(), plan, plan.workspace > 0 ? workspace.raw_data() : nullptr,
              in64 ? static_cast<const void*>(&one64) : &one32, in64 ? static_cast<const void*>(&zero64) : &zero32);
   if (declined(status)) {  // found out only now; nothing was queued
+    cudaGetLastError();
     plan.usable = false;
     return false;
   }

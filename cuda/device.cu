@@ -133,14 +133,16 @@ RawMemory memory(int index) {
   return {[index](size_t bytes) -> void* {
             state_of(index);  // makes it current
             void* block = nullptr;
-            if (cudaMalloc(&block, bytes) == cudaSuccess) return block;
-            cudaGetLastError();
-            return nullptr;
+            const cudaError_t status = cudaMalloc(&block, bytes);
+            if (status == cudaErrorMemoryAllocation) return cudaGetLastError(), nullptr;
+            check(status, "cudaMalloc", __FILE__, __LINE__);  // of a kernel before, perhaps
+            return block;
           },
           [index](void* block) {
             // What was queued before may still use it: cudaFree waits for that.
             state_of(index);
-            cudaFree(block);
+            // Nothing is thrown: a program that ends frees, too. An error that has come to stay is every later call's as well.
+            if (cudaFree(block) != cudaSuccess) cudaGetLastError();
           }};
 }
 

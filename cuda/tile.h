@@ -21,16 +21,16 @@ inline Tile tile_of(int64_t packs, int bytes, int64_t rows) {
   return {int(lanes), int(kThreads / lanes), int(columns)};
 }
 
-// Shared memory of sum_columns<N>, for Grid.
-template <int N>
-constexpr size_t kColumnBytes = size_t(2) * N* kThreads * sizeof(double);
+// Shared memory of sum_columns<N> of numbers of S, for Grid.
+template <int N, class S = double>
+constexpr size_t kColumnBytes = size_t(2) * N* kThreads * sizeof(S);
 
 // Sums a and b over the rows y < height of the block in a fixed tree, 16 rows at a time; the threads of y = 0 have the sums.
 // Thread y * lanes + lane has row y. Every thread of the block calls this, whatever it has where y >= height.
-template <int N>
-__device__ inline void sum_columns(double (&a)[N], double (&b)[N], int lanes, int height, int y) {
+template <int N, class S>
+__device__ inline void sum_columns(S (&a)[N], S (&b)[N], int lanes, int height, int y) {
   constexpr int kRadix = 16;
-  double* shared = shared_memory<double>();  // [2 N, threads]
+  S* shared = shared_memory<S>();  // [2 N, threads]
   for (int left = height; left > 1;) {
     const int groups = (left + kRadix - 1) / kRadix;
     __syncthreads();  // an earlier round is still being read
@@ -43,14 +43,14 @@ __device__ inline void sum_columns(double (&a)[N], double (&b)[N], int lanes, in
     __syncthreads();
     for (int item = int(threadIdx.x); item < 2 * N * groups * lanes; item += int(blockDim.x)) {
       const int place = item / lanes, group = place % groups, count = left - group * kRadix < kRadix ? left - group * kRadix : kRadix;
-      double* column = shared + place / groups * kThreads + group * kRadix * lanes + (item - place * lanes);
-      double sum = column[0];
+      S* column = shared + place / groups * kThreads + group * kRadix * lanes + (item - place * lanes);
+      S sum = column[0];
       for (int k = 1; k < count; ++k) sum += column[k * lanes];
       column[0] = sum;
     }
     __syncthreads();
     if (y < groups) {
-      const double* sums = shared + threadIdx.x + y * (kRadix - 1) * lanes;
+      const S* sums = shared + threadIdx.x + y * (kRadix - 1) * lanes;
       for (int i = 0; i < N; ++i) {
         a[i] = sums[i * kThreads];
         b[i] = sums[(N + i) * kThreads];

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the CUDA backend on a machine with a GPU, and checks and measures it there, in under 9 minutes.
 #   tools/gpu_check.sh --out DIR [--build DIR | --prebuilt DIR] [--seconds 530] [--only "build tests"] [--simulated]
-# Writes DIR/summary.md (rewritten after each step), build.txt, tests.txt, kernels.md, kernels.json, demo.txt, train.txt, sanitizer.txt.
+# Writes DIR/summary.md (rewritten after each step), build.txt, tests.txt, commands.txt, kernels.md, kernels.json, demo.txt, train.txt,
+# sanitizer.txt.
 # Exit status 0 only if every step that ran passed. A step past its seconds is cut: what it has written stays.
 # Needs the CUDA toolkit, g++ and CMake; neither network nor root. The other libraries may come from a folder made by tools/gpu_deps.sh
 # (EQ_DEPS_DIR). cuDNN is taken from the toolkit, from CUDNN_ROOT or from a Python package; so are nvcc and cuBLAS where there is no toolkit.
@@ -176,6 +177,50 @@ tests() {
     { echo; echo "--- second run ---"; cat "$work/again.txt"; } >>"$EQ_OUT/tests.txt"
   fi
   note "$totals; $same"
+  simulated && return $failed
+  note "$totals; $same; large sizes cut"
+  local large="large sizes too"
+  ours "$EQ_BUILD/test_cuda" "[large]" >"$work/large.txt" 2>&1 || { failed=1; large="**large sizes fail**: the end of tests.txt"; }
+  ! grep -q SKIPPED "$work/large.txt" || large="no memory for large sizes"
+  { echo; echo "--- large sizes ---"; cat "$work/large.txt"; } >>"$EQ_OUT/tests.txt"
+  note "$totals; $same; $large"
+  return $failed
+}
+
+# What else users start, on the demo's run, and the networks that no other step trains. Nothing of it is timed.
+commands() {
+  local run=$work/demo_cuda/explicit seen="" failed=0 pictures=20 shape=(--size 256 --batch 4 --steps 5) few=() small=() network
+  simulated && pictures=1 shape=(--size 32 --batch 2 --steps 1) && small=(--set model.decode_head.channels=8 --set model.auxiliary_head.channels=8) &&
+    few=(--set "pipeline.crop=[32,32]" --set train.batch_size=2 --set model.backbone.width=8)
+  attempt() {  # name, command
+    local name=$1
+    shift
+    note "$seen$name cut"
+    if "$@" >"$work/command.log" 2>&1; then
+      seen+="$name$(sed -n 's/^training step  */: /p' "$work/command.log"); "
+    else
+      failed=1 seen+="**$name failed**; "
+    fi
+    { echo "== $* =="; cat "$work/command.log"; } >>"$EQ_OUT/commands.txt"
+  }
+  on_gpu() { ours "$EQ_BUILD/equiscale" "$@" --device cuda; }
+  export_alike() {
+    on_gpu export "$run" --out "$work/cuda.onnx" && ours "$EQ_BUILD/equiscale" export "$run" --out "$work/cpu.onnx" && cmp "$work/cuda.onnx" "$work/cpu.onnx"
+  }
+  : >"$EQ_OUT/commands.txt"
+  attempt summary on_gpu summary recipes/camvid_upernet_resnet18.json "${few[@]}" "${small[@]}"
+  if [ -e "$run/model.safetensors" ]; then
+    attempt "eval --tta" on_gpu eval "$run" --tta --limit $pictures
+    attempt "eval --slide" on_gpu eval "$run" --slide --limit $pictures
+    attempt "export as on the CPU" export_alike
+  else
+    seen+="nothing to evaluate or export: the demo's run on the GPU did not end; "
+  fi
+  simulated && small+=(--set model.backbone.multiplier=0.0625)
+  for network in swin convnext; do
+    attempt "bench train $network" on_gpu bench train "benchmarks/upernet_${network}_tiny.json" "${shape[@]}" --set train.precision=bf16 "${small[@]}"
+  done
+  note "$seen"
   return $failed
 }
 
@@ -238,8 +283,8 @@ train() {
   local wrapper=$work/equiscale failed=0 seen=""
   printf '#!/bin/sh\nLD_LIBRARY_PATH=%s:$LD_LIBRARY_PATH exec %s "$@"\n' "$(cat "$work/library_path" 2>/dev/null)" "$EQ_BUILD/equiscale" >"$wrapper"
   chmod +x "$wrapper"
-  local steps runs=("benchmarks/upernet_resnet50.json 512 8 bf16 20" "recipes/camvid_upernet_resnet18.json 256 8 bf16 20"
-    "benchmarks/upernet_resnet50.json 512 8 float32 5" "recipes/camvid_upernet_resnet18.json 256 8 float32 10")
+  local steps runs=("benchmarks/upernet_resnet50.json 512 8 float32 5" "recipes/camvid_upernet_resnet18.json 256 8 float32 10"
+    "benchmarks/upernet_resnet50.json 512 8 bf16 20" "recipes/camvid_upernet_resnet18.json 256 8 bf16 20")
   simulated && runs=("recipes/camvid_upernet_resnet18.json 32 2 bf16 1")
   local torch=0
   "$EQ_PYTHON" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null && torch=1
@@ -275,7 +320,8 @@ sanitizer() {
     grep -vxF -f <(ours "$EQ_BUILD/test_cuda" "[training]" --list-test-names-only) >"$work/names.txt"
   [ -s "$work/names.txt" ] || skip "there are no short tests in tests.txt"
   grep -vxF -f <(ours "$EQ_BUILD/test_cuda" "[matmul],[linear],[conv2d_backend]" --list-test-names-only) "$work/names.txt" >"$work/own_names.txt"
-  local checks=(memcheck racecheck synccheck initcheck) check part parts
+  local checks=(memcheck racecheck synccheck initcheck) check part parts left=$((deadline - SECONDS))
+  [ $left -ge 5 ] || skip "no time was left after the tests"
   parts_of() { case $1 in racecheck) echo 4 ;; *) echo 2 ;; esac; }  # processes: it takes the longest
   for check in "${checks[@]}"; do
     case $check in racecheck | initcheck) cp "$work/own_names.txt" "$work/$check.names" ;; *) cp "$work/names.txt" "$work/$check.names" ;; esac
@@ -284,7 +330,7 @@ sanitizer() {
     for ((part = 0; part < parts; ++part)); do
       awk -v part="$part" -v parts="$parts" 'NR % parts == part' "$work/$check.names" | sed 's/,/\\,/g' >"$work/$check.$part.names"  # a comma would end a name
       (
-        beside nice -n 10 timeout -k 2 $((deadline - SECONDS)) "$tool" --tool "$check" --error-exitcode 9 --report-api-errors no \
+        beside nice -n 10 timeout -k 2 $left "$tool" --tool "$check" --error-exitcode 9 --report-api-errors no \
           "$EQ_BUILD/test_cuda" -f "$work/$check.$part.names" -d yes --order decl >"$work/$check.$part.log" 2>&1
         echo $? >"$work/$check.$part.status"
       ) &
@@ -327,7 +373,7 @@ fi
 
 whole=${EQ_SECONDS:-530}
 [ "$EQ_SIMULATED" = 0 ] || whole=${EQ_SECONDS:-36000}
-export EQ_ONLY=${EQ_ONLY:-facts build tests demo sanitizer kernels train}
+export EQ_ONLY=${EQ_ONLY:-facts build tests demo sanitizer commands kernels train}
 rows=() status_of_all=0 built=1
 summary() {
   {
@@ -386,10 +432,11 @@ step() {  # name, seconds at most; several names: all at once, for what is not t
   done
   summary
 }
-rm -f "$EQ_OUT"/{build,tests,demo,train,sanitizer}.txt "$EQ_OUT"/kernels.{md,json}
+rm -f "$EQ_OUT"/{build,tests,demo,commands,train,sanitizer}.txt "$EQ_OUT"/kernels.{md,json}
 step facts 15
 step build 230
 step tests demo sanitizer 170
+step commands 45
 step kernels 60
 step train 300
 echo "$EQ_OUT/summary.md"

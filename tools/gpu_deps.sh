@@ -11,12 +11,14 @@ to=$(cd "$1" && pwd)
 shift
 [ -z "$(ls -A "$to")" ] || { echo "$to is not empty: name a new folder" >&2; exit 2; }
 packages=(libeigen3-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libzip-dev libstb-dev libssl-dev libcli11-dev nlohmann-json3-dev libfmt-dev catch2 "$@")
-# Each with the libraries it names, but for those of the compiler.
-for package in "${packages[@]}"; do
-  while read -r name; do packages+=("$name"); done < <(apt-cache depends --important "$package" |
+# Each with the libraries it names, and those that these name, but for the compiler's.
+declare -A known=()
+for ((i = 0; i < ${#packages[@]}; ++i)); do
+  known[${packages[i]}]=1
+  while read -r name; do [ -n "${known[$name]:-}" ] || packages+=("$name"); done < <(apt-cache depends --important "${packages[i]}" |
     sed -n 's/^ *Depends: \(lib[^<>]*\|zlib1g\)$/\1/p' | grep -vE '^(libc6|libc-dev|libgcc|libstdc)|-dev(-bin)?$')
 done
-mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+mapfile -t packages < <(printf '%s\n' "${!known[@]}" | sort)
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

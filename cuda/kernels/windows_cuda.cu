@@ -30,12 +30,14 @@ template <class E, int N>
 struct JoinWindows {
   const E* windows;
   E* image;
-  WindowGrid grid;
-  Divider packs, width, height;
+  WindowAxis h, w;
+  Divider packs, size, width, height;
   EQ_HOST_DEVICE void operator()(int64_t at) const {
     int64_t rest = at;
-    const int64_t pack = packs.split(rest), j = grid.w.cell(width.split(rest)), i = grid.h.cell(height.split(rest));
-    store_pack(image + at * N, load_pack<E, N>(windows + (grid.row(rest, i, j) * packs.divisor() + pack) * N));
+    const int64_t pack = packs.split(rest);
+    int64_t j = w.cell(width.split(rest)), i = h.cell(height.split(rest));  // cells, then their windows
+    const int64_t s = size.split(j), r = size.split(i), row = (((rest * h.count + i) * w.count + j) * h.size + r) * w.size + s;
+    store_pack(image + at * N, load_pack<E, N>(windows + (row * packs.divisor() + pack) * N));
   }
 };
 
@@ -66,7 +68,8 @@ void join_windows(const Tensor& windows, const WindowGrid& grid, Tensor& image) 
         image.size(3),
         [&]<int N>() {
           for_each(image.device(), "join_windows", image.numel() / N,
-                   JoinWindows<E, N>{in, out, grid, Divider(image.size(3) / N), Divider(grid.w.extent), Divider(grid.h.extent)});
+                   JoinWindows<E, N>{in, out, grid.h, grid.w, Divider(image.size(3) / N), Divider(grid.h.size), Divider(grid.w.extent),
+                                     Divider(grid.h.extent)});
         },
         in, out);
   });

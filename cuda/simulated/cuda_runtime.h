@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #define __global__
 #define __device__
@@ -78,7 +79,7 @@ inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline double rsqrt(double x) { return 1 / std::sqrt(x); }
 
 // --- the runtime ---
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidDevice = 101 };
+enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInvalidDevice = 101, cudaErrorLaunchFailure = 719 };
 enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
@@ -93,7 +94,8 @@ struct cudaDeviceProp {
 inline constexpr int kSimulatedDevices = 2;
 inline int simulated_current_device = 0;
 inline const char* cudaGetErrorString(cudaError_t status) { return status == cudaErrorMemoryAllocation ? "out of memory" : "simulated error"; }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline cudaError_t simulated_error = cudaSuccess;  // of work queued before, which a later call may report: tests set it
+inline cudaError_t cudaGetLastError() { return std::exchange(simulated_error, cudaSuccess); }
 inline cudaError_t cudaGetDeviceCount(int* count) { return *count = kSimulatedDevices, cudaSuccess; }
 inline cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 inline cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
@@ -111,10 +113,11 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
 template <class F>
 cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute, int) { return cudaSuccess; }
 inline cudaError_t cudaMalloc(void** block, size_t bytes) {
+  if (simulated_error != cudaSuccess) return simulated_error;
   *block = bytes > (size_t{1} << 40) ? nullptr : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-  return *block == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  return simulated_error = *block == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }
-inline cudaError_t cudaFree(void* block) { return std::free(block), cudaSuccess; }
+inline cudaError_t cudaFree(void* block) { return std::free(block), simulated_error; }
 inline cudaError_t cudaMallocHost(void** block, size_t bytes) { return cudaMalloc(block, bytes); }
 inline cudaError_t cudaFreeHost(void* block) { return cudaFree(block); }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {

@@ -41,7 +41,7 @@ TEST_CASE("wrong usage is refused with status 2", "[app]") {
   check_error(equiscale("summary " + config + " --set train.batch_size=many"), 2, "train.batch_size");
   check_error(equiscale("summary " + config + " --set model.backbone.depth=19"), 2, "19");
   check_error(equiscale("summary " + config + " --seed -1"), 2, "--seed");
-  check_error(equiscale("summary " + config + " --device cuda"), 5, "cuda");
+  check_error(equiscale("summary " + config + " --device cuda:99"), 5, "cuda:99");
 }
 
 TEST_CASE("a path that cannot be used is a file error", "[app]") {

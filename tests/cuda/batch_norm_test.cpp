@@ -35,6 +35,14 @@ void check(const cases::BatchNormCase& c, bool training) {
                 constant(Tensor::full({channels}, 0.75, DType::kFloat64))});
 }
 
+// Mean, inverse deviation, variance.
+std::vector<Tensor> statistics(const Tensor& x, Device device) {
+  Tensor m = Tensor::empty({x.size(-1)}, parameter_type(x.dtype()), device), inv_std = Tensor::empty_like(m), var = Tensor::empty_like(m);
+  const Tensor there = x.to(device);
+  EQ_RUN(device, batch_norm_statistics(there, m, inv_std, var, 1e-5));
+  return {m.to(Device::cpu()), inv_std.to(Device::cpu()), var.to(Device::cpu())};
+}
+
 }  // namespace
 
 TEST_CASE("cuda: batch norm in training and evaluation", "[cuda][batch_norm]") {
@@ -87,18 +95,32 @@ TEST_CASE("cuda: batch norm's statistics keep their accuracy when means dwarf de
   for (int64_t c = 0; c < 4; ++c) outlier.data<double>()[c] = 1000;
   for (const Tensor& values : {far, outlier}) {
     const Tensor x = values.to(DType::kFloat32), exact = x.to(DType::kFloat64);
-    const auto run = [](const Tensor& x, Device device) {
-      const int64_t channels = x.size(-1);
-      Tensor m = Tensor::empty({channels}, x.dtype(), device), inv_std = Tensor::empty_like(m), var = Tensor::empty_like(m);
-      const Tensor there = x.to(device);
-      EQ_RUN(device, batch_norm_statistics(there, m, inv_std, var, 1e-5));
-      return std::vector<Tensor>{m.to(Device::cpu()), inv_std.to(Device::cpu()), var.to(Device::cpu())};
-    };
-    const auto actual = run(x, Device::cuda()), expected = run(exact, Device::cpu()), doubled = run(exact, Device::cuda());
+    const auto actual = statistics(x, Device::cuda()), expected = statistics(exact, Device::cpu()), doubled = statistics(exact, Device::cuda());
     for (size_t k = 0; k < 3; ++k) {
       check_close(doubled[k], expected[k], 1e-11);  // around an outlier: 2^-53 times the number of values
       for (int64_t c = 0; c < x.size(-1); ++c) {
         CHECK(actual[k].value_at(c) == Approx(expected[k].value_at(c)).epsilon(k == 0 ? 1e-7 : 2e-6).margin(1e-7));
+      }
+    }
+  }
+}
+
+TEST_CASE("cuda: batch norm's variance of bfloat16 values is off by a fraction of what rounding them did", "[cuda][batch_norm]") {
+  EQ_NEED_CUDA();
+  for (const Shape& shape : {Shape{33000, 8}, Shape{4100, 128}}) {
+    for (const double mean : {0, 10, 100}) {
+      for (const double outlier : {0.0, 1003.7}) {
+        INFO(to_string(shape) << ", mean " << mean << ", first values " << outlier << " away");
+        Tensor x = random_tensor(shape, 1, DType::kFloat64);
+        for (int64_t i = 0; i < x.numel(); ++i) x.data<double>()[i] += mean + (i < shape[1] ? outlier : 0);
+        const Tensor rounded = x.to(DType::kBFloat16), unrounded = statistics(x, Device::cpu())[2],
+                     exact = statistics(rounded.to(DType::kFloat64), Device::cpu())[2], actual = statistics(rounded, Device::cuda())[2];
+        double off = 0, carried = 0;
+        for (int64_t c = 0; c < shape[1]; ++c) {
+          off = std::max(off, std::abs(actual.value_at(c) / exact.value_at(c) - 1));
+          carried = std::max(carried, std::abs(unrounded.value_at(c) / exact.value_at(c) - 1));
+        }
+        CHECK(off < carried / 5);
       }
     }
   }

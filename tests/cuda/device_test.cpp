@@ -1,6 +1,9 @@
 #include "autograd/functional.h"
 #include "core/allocator.h"
 #include "cuda/parity.h"
+#ifdef EQ_CUDA_SIMULATED
+#include <cuda_runtime.h>
+#endif
 
 using namespace eq;
 using namespace eq::test;
@@ -87,6 +90,33 @@ TEST_CASE("cuda: tensors on two devices in one operator are refused by name", "[
   CHECK_THAT(message([&] { there.data<float>(); }), Contains("cuda:0"));
 }
 
+TEST_CASE("cuda: a tensor goes to another device, and operators there give the same bits", "[cuda][device]") {
+  EQ_NEED_CUDA();
+  if (cuda::device_count() < 2) {
+    WARN("SKIPPED: there is only one CUDA device");
+    return;
+  }
+  const Tensor x = random_tensor({2, 9, 7, 16}, 1, DType::kFloat32), weight = random_tensor({8, 3, 3, 16}, 2, DType::kFloat32),
+               matrix = random_tensor({5, 16}, 3, DType::kFloat32);
+  const Tensor first = x.to(Device::cuda(0)), second = first.to(Device::cuda(1));
+  CHECK(second.device() == Device::cuda(1));
+  CHECK(bit_equal(second.to(Device::cpu()), x));
+  CHECK(bit_equal(second.to(Device::cuda(0)).to(Device::cpu()), x));
+  CHECK_THROWS_AS(add(first, second), DeviceError);
+  const auto run = [&](const Tensor& there) {  // what keeps something for each device: libraries, tables of taps, workspaces
+    Tensor leaf = there.detach().set_requires_grad();
+    const Tensor y = resize_bilinear(conv2d(leaf, weight.to(there.device()), {}, {}), 20, 11, false),
+                 z = linear(relu(leaf), matrix.to(there.device()));
+    add(sum(y), sum(z)).backward();
+    return std::vector<Tensor>{y.detach(), z.detach(), leaf.grad()};
+  };
+  const std::vector<Tensor> expected = run(first), actual = run(second);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    CHECK(actual[i].device() == Device::cuda(1));
+    CHECK(bit_equal(actual[i].to(Device::cpu()), expected[i].to(Device::cpu())));
+  }
+}
+
 TEST_CASE("cuda: a device that does not exist", "[cuda][device]") {
   EQ_NEED_CUDA();
   CHECK(Device::parse("cuda") == Device::cuda(0));
@@ -120,6 +150,21 @@ TEST_CASE("cuda: out of memory names device, amounts and operator, and the run c
   memory.set_limit(0);
   CHECK(relu(x).value_at(65535) == 1);
 }
+
+#ifdef EQ_CUDA_SIMULATED
+TEST_CASE("cuda: an error of an earlier kernel is not called a lack of memory", "[cuda][device]") {
+  CachingAllocator& memory = allocator(Device::cuda());
+  memory.release_cached();
+  simulated_error = cudaErrorLaunchFailure;
+  CHECK_THROWS_AS(Tensor::empty({64}, DType::kFloat32, Device::cuda()), DeviceError);
+  CHECK(Tensor::full({64}, 1, DType::kFloat32, Device::cuda()).value_at(5) == 1);  // the block goes to the cache
+  simulated_error = cudaErrorLaunchFailure;
+  memory.release_cached();
+  CHECK(cudaGetLastError() == cudaSuccess);
+  CHECK_THROWS_AS(Tensor::empty({int64_t{1} << 41}, DType::kUInt8, Device::cuda()), OutOfMemoryError);
+  CHECK(cudaGetLastError() == cudaSuccess);
+}
+#endif
 
 TEST_CASE("cuda: bfloat16 rounds to nearest even, on host and device alike", "[cuda][device]") {
   const float values[] = {1.f, 1.00390625f, 1.01171875f, -3.1415926f, 3.3895e38f, 1e-40f, 0.f, -0.f, INFINITY};

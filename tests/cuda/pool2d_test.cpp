@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "autograd/functional.h"
+#include "core/allocator.h"
 #include "cuda/parity.h"
 #include "ops/pool2d_cases.h"
 
@@ -57,6 +58,23 @@ TEST_CASE("cuda: adaptive pooling", "[cuda][pool2d]") {
         [&](const std::vector<Tensor>& in) { return adaptive_avg_pool2d(in[0], k.out_h, k.out_w); },
         {{random_tensor({k.n, k.h, k.w, k.c}, 3)}}, kOnce);
   }
+}
+
+// Hidden, since it takes 9 GB and the simulator minutes: test_cuda "[large]".
+TEST_CASE("cuda: max pooling of more packs than 32 bits can count", "[.large]") {
+  EQ_NEED_CUDA();
+  const Shape shape = {33, 8192, 8192, 1};
+  try {
+    Tensor x = Tensor::zeros(shape, DType::kBFloat16, Device::cuda());
+    const int64_t image = x.numel() / 33, places[] = {0, 31 * image - 1, 31 * image, x.numel() - 1};  // 31 images are the first launch's
+    for (int64_t i = 0; i < 4; ++i) x.alias({1}, places[i]).fill_(double(i + 1));
+    const Tensor y = max_pool2d(x, Pool2dOptions::square(1, 1, 0));
+    for (int64_t i = 0; i < 4; ++i) CHECK(y.value_at(places[i]) == double(i + 1));
+    CHECK(y.value_at(places[3] - 1) == 0);
+  } catch (const OutOfMemoryError& error) {
+    WARN("SKIPPED: " << error.what());
+  }
+  allocator(Device::cuda()).release_cached();
 }
 
 TEST_CASE("cuda: max pooling lets NaN win, like the CPU", "[cuda][pool2d]") {

@@ -171,6 +171,32 @@ TEST_CASE("cuda: equalizers are measured and applied as on the CPU", "[cuda][tra
   }
 }
 
+TEST_CASE("cuda: weights are averaged as on the CPU", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  StepSetup here({"train.ema=0.9"});
+  const OnCuda scope;
+  StepSetup there({"train.ema=0.9"});
+  std::map<std::string, Tensor> weights;
+  for (int64_t i = 0; i < 2; ++i) {
+    there.run(i);
+    weights = there.model->state_dict();
+    load_weights(*here.model, weights, "there");  // so that both average the same
+    here.step->ema()->update(i);
+  }
+  {
+    const EmaScope averaged_here(here.step->ema()), averaged_there(there.step->ema());
+    const std::map<std::string, Tensor> expected = here.model->state_dict();
+    int64_t differ = 0;
+    for (const auto& [name, tensor] : there.model->state_dict()) {
+      INFO(name);
+      check_close(tensor, expected.at(name), 1e-6);
+      differ += !bit_equal(tensor, weights.at(name));
+    }
+    CHECK(differ > 0);
+  }
+  for (const auto& [name, tensor] : there.model->state_dict()) CHECK(bit_equal(tensor, weights.at(name)));
+}
+
 TEST_CASE("cuda: weights and optimizer state move between devices", "[cuda][training]") {
   EQ_NEED_CUDA();
   TemporaryFolder folder;
