@@ -151,7 +151,26 @@ void Module::assign_paths(const std::string& root) {
   for (const NamedModule& entry : named_modules()) entry.module->path_ = join(root, entry.name);
 }
 
+// Keys of the state dict begin with a registered name, so two entries can share one only if a name begins with the other up to a dot.
+void Module::check_name(const std::string& name, Kind kind) const {
+  const auto refuse = [&](const std::string& why) {
+    const char* kinds[] = {"parameter", "buffer", "child"};
+    throw UsageError("a " + std::string(kinds[int(kind)]) + " cannot be registered as \"" + name + "\": " + why,
+                     path_.empty() ? "Module" : path_, "give it a name of its own: names are keys of the state dict");
+  };
+  if (name.empty() || name.front() == '.' || name.back() == '.' || name.find("..") != std::string::npos) refuse("a part of the name is empty");
+  const auto check_beside = [&](const std::string& other, Kind its_kind) {
+    if (name == other && kind == its_kind) return;  // replaced
+    if (name == other) refuse("the name is taken by another kind");
+    if (name.starts_with(other + ".") || other.starts_with(name + ".")) refuse("it lies in, or around, \"" + other + "\"");
+  };
+  for (const Entry& entry : parameters_) check_beside(entry.name, Kind::kParameter);
+  for (const Entry& entry : buffers_) check_beside(entry.name, Kind::kBuffer);
+  for (const auto& [child, module] : children_) check_beside(child, Kind::kChild);
+}
+
 Tensor Module::register_parameter(const std::string& name, Tensor value, FileLayout layout) {
+  check_name(name, Kind::kParameter);
   value.set_requires_grad();
   std::erase_if(parameters_, [&](const Entry& entry) { return entry.name == name; });
   parameters_.push_back({name, value, layout});
@@ -159,12 +178,14 @@ Tensor Module::register_parameter(const std::string& name, Tensor value, FileLay
 }
 
 Tensor Module::register_buffer(const std::string& name, Tensor value) {
+  check_name(name, Kind::kBuffer);
   std::erase_if(buffers_, [&](const Entry& entry) { return entry.name == name; });
   buffers_.push_back({name, value, FileLayout::kSame});
   return value;
 }
 
 void Module::add_child(const std::string& name, std::unique_ptr<Module> child) {
+  check_name(name, Kind::kChild);
   for (auto& [existing, old] : children_) {
     if (existing == name) {
       old = std::move(child);
@@ -176,6 +197,10 @@ void Module::add_child(const std::string& name, std::unique_ptr<Module> child) {
 
 void Module::remove_child(const std::string& name) {
   std::erase_if(children_, [&](const auto& child) { return child.first == name; });
+}
+
+bool Module::has_child(const std::string& name) const {
+  return std::any_of(children_.begin(), children_.end(), [&](const auto& child) { return child.first == name; });
 }
 
 Tensor Layer::operator()(const Tensor& x) {

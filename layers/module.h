@@ -10,7 +10,8 @@
 //     Conv2d& conv_;  // owned by the tree
 //   };
 //
-// Modules cannot be copied. Registering a name again replaces what it named; references to the old child are then invalid.
+// Modules cannot be copied. Registering a name again replaces what it named; references to the old child are then invalid. A name that would make two
+// tensors one in the state dict is refused: empty, of another kind, or "a.b" beside "a".
 
 #include <functional>
 #include <map>
@@ -78,12 +79,17 @@ class Module {
     add_child(name, std::move(child));
     return reference;
   }
+  // These throw UsageError for a name that is refused (above).
   Tensor register_parameter(const std::string& name, Tensor value, FileLayout layout = FileLayout::kSame);
   Tensor register_buffer(const std::string& name, Tensor value);
   void add_child(const std::string& name, std::unique_ptr<Module> child);
   void remove_child(const std::string& name);  // nothing happens if there is none
+  bool has_child(const std::string& name) const;
 
  private:
+  enum class Kind { kParameter, kBuffer, kChild };
+  void check_name(const std::string& name, Kind kind) const;
+
   struct Entry {
     std::string name;
     Tensor tensor;

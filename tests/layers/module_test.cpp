@@ -73,6 +73,26 @@ TEST_CASE("registering a name again replaces the child", "[module]") {
   CHECK(pair.named_parameters()[0].tensor.shape() == Shape{3, 1, 1, 2});
 }
 
+TEST_CASE("names that would make two tensors one are refused", "[module]") {
+  struct Names : Module {
+    void parameter(const std::string& name) { register_parameter(name, Tensor::zeros({1})); }
+    void buffer(const std::string& name) { register_buffer(name, Tensor::zeros({1})); }
+    void child(const std::string& name) { register_module<Linear>(name, 1, 1); }
+  } names;
+  names.parameter("scale");
+  names.buffer("mean");
+  names.child("layers.0");
+  CHECK_THROWS_WITH(names.buffer("scale"), Catch::Contains("buffer") && Catch::Contains("\"scale\"") && Catch::Contains("another kind"));
+  CHECK_THROWS_WITH(names.child("mean"), Catch::Contains("another kind"));
+  CHECK_THROWS_WITH(names.parameter("layers.0"), Catch::Contains("another kind"));
+  CHECK_THROWS_WITH(names.parameter("layers.0.weight"), Catch::Contains("\"layers.0\""));
+  CHECK_THROWS_WITH(names.child("layers"), Catch::Contains("\"layers.0\""));
+  for (const char* name : {"", ".a", "a.", "a..b"}) CHECK_THROWS_WITH(names.child(name), Catch::Contains("empty"));
+  names.parameter("scale");
+  names.child("layers.1");
+  CHECK(names.state_dict().size() == 2 + 2 * 2);
+}
+
 TEST_CASE("train and eval reach the whole tree", "[module]") {
   Pair pair;
   pair.eval();
