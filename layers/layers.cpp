@@ -31,6 +31,12 @@ Tensor in_type_of(const Tensor& x, const Tensor& parameter) {
 
 Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options)
     : options_(kernel_options(options)), same_(options.same) {
+  if (options.kernel_size < 1 || options.stride < 1 || options.dilation < 1) {
+    throw UsageError("kernel size, stride and dilation must be at least 1",
+                     "Conv2d(" + number(in_channels) + ", " + number(out_channels) + ", kernel size " + number(options.kernel_size) + ", stride " +
+                         number(options.stride) + ", dilation " + number(options.dilation) + ")",
+                     "1 is the smallest of each");
+  }
   if (options.groups < 1 || in_channels % options.groups != 0 || out_channels % options.groups != 0) {
     throw UsageError("groups must divide both channel counts", "Conv2d(" + number(in_channels) + ", " + number(out_channels) + ", groups " + number(options.groups) + ")",
                      "choose another number of groups or channels");
@@ -202,6 +208,12 @@ Tensor forward_in_order(const std::vector<Layer*>& layers, const Tensor& x) {
     if (norm) ++i;
   }
   return value;
+}
+
+void Sequential::check_free(const std::string& name) const {
+  if (!has_child(name)) return;
+  throw UsageError("there is a layer \"" + name + "\" already", path().empty() ? "Sequential" : path(),
+                   "append() names a layer by its place, " + number(int64_t(size())) + " for the next one: name this one with append_as(\"...\")");
 }
 
 ConvModule::ConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation, int64_t groups)

@@ -195,13 +195,14 @@ Tensor conv_norm_add_relu(Conv2d& conv, BatchNorm2d& norm, const Tensor& x, cons
 // The layers one after the other; a convolution and a norm right behind it are conv_norm.
 Tensor forward_in_order(const std::vector<Layer*>& layers, const Tensor& x);
 
-// Layers applied one after the other, named "0", "1", ... or as given.
+// Layers applied one after the other, named by their place ("0", "1", ...) or as given. Throws UsageError for a name that is taken.
 class Sequential : public Layer {
  public:
   template <class L, class... Args>
   L& append(Args&&... args) { return append_as<L>(std::to_string(layers_.size()), std::forward<Args>(args)...); }
   template <class L, class... Args>
   L& append_as(const std::string& name, Args&&... args) {
+    check_free(name);
     L& layer = register_module<L>(name, std::forward<Args>(args)...);
     layers_.push_back(&layer);
     return layer;
@@ -211,6 +212,8 @@ class Sequential : public Layer {
   Layer& operator[](size_t i) { return *layers_[i]; }
 
  private:
+  void check_free(const std::string& name) const;
+
   std::vector<Layer*> layers_;
 };
 

@@ -93,6 +93,25 @@ TEST_CASE("names that would make two tensors one are refused", "[module]") {
   CHECK(names.state_dict().size() == 2 + 2 * 2);
 }
 
+TEST_CASE("a sequence refuses a name that is taken, and stays as it was", "[module]") {
+  Sequential layers;
+  layers.append_as<Linear>("1", 2, 3);
+  CHECK_THROWS_WITH(layers.append_as<Linear>("1", 3, 4), Catch::Contains("there is a layer \"1\" already"));
+  CHECK_THROWS_WITH(layers.append<Linear>(3, 4), Catch::Contains("append_as"));  // would be "1"
+  CHECK(layers.size() == 1);
+  layers.append_as<Linear>("last", 3, 4);
+  layers.append<Linear>(4, 5);
+  CHECK(layers(Tensor::zeros({1, 2})).shape() == Shape{1, 5});
+  CHECK(names_of(layers.named_parameters())[4] == "2.weight");
+}
+
+TEST_CASE("a convolution's numbers are checked before it is applied", "[module]") {
+  const auto make = [](const Conv2dLayerOptions& options) { Conv2d conv(3, 4, options); };
+  CHECK_THROWS_WITH(make({.stride = 0, .same = true}), Catch::Contains("stride 0"));
+  CHECK_THROWS_WITH(make({.dilation = -1}), Catch::Contains("dilation -1"));
+  CHECK_THROWS_WITH(make({.kernel_size = 0}), Catch::Contains("kernel size 0"));
+}
+
 TEST_CASE("train and eval reach the whole tree", "[module]") {
   Pair pair;
   pair.eval();
