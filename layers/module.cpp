@@ -31,6 +31,19 @@ std::string listed(const std::string& title, const std::vector<std::string>& nam
   return text + (names.size() > 4 ? ", ...; " : "; ");
 }
 
+// Each tensor under the first of its names.
+std::vector<Module::NamedTensor> without_repetitions(const std::vector<Module::NamedTensor>& entries) {
+  std::vector<Module::NamedTensor> out;
+  std::map<uint64_t, std::vector<Tensor>> known;  // by memory, which views share
+  for (const Module::NamedTensor& entry : entries) {
+    std::vector<Tensor>& sharing = known[entry.tensor.memory_id()];
+    if (std::any_of(sharing.begin(), sharing.end(), [&](const Tensor& other) { return other.is_same(entry.tensor); })) continue;
+    sharing.push_back(entry.tensor);
+    out.push_back(entry);
+  }
+  return out;
+}
+
 thread_local LayerObserver* t_observer = nullptr;
 thread_local uint64_t t_init_seed = 0;
 thread_local uint64_t t_init_next = 0;
@@ -48,11 +61,18 @@ void Module::collect(const std::string& prefix, bool buffers, std::vector<NamedT
 std::vector<Module::NamedTensor> Module::named_parameters() const {
   std::vector<NamedTensor> out;
   collect("", false, out);
-  return out;
+  return without_repetitions(out);
 }
 
 std::vector<Module::NamedTensor> Module::named_buffers() const {
   std::vector<NamedTensor> out;
+  collect("", true, out);
+  return without_repetitions(out);
+}
+
+std::vector<Module::NamedTensor> Module::all_names() const {
+  std::vector<NamedTensor> out;
+  collect("", false, out);
   collect("", true, out);
   return out;
 }
@@ -105,9 +125,7 @@ void Module::zero_grad() {
 std::map<std::string, Tensor> Module::state_dict() const {
   NoGradGuard no_grad;
   std::map<std::string, Tensor> state;
-  for (const auto& list : {named_parameters(), named_buffers()}) {
-    for (const NamedTensor& entry : list) state[entry.name] = to_file_layout(entry.tensor.detach().to(Device::cpu()), entry.layout);
-  }
+  for (const NamedTensor& entry : all_names()) state[entry.name] = to_file_layout(entry.tensor.detach().to(Device::cpu()), entry.layout);
   return state;
 }
 
@@ -116,23 +134,21 @@ Module::LoadReport Module::load_state_dict(const std::map<std::string, Tensor>& 
   LoadReport report;
   std::vector<std::pair<Tensor, Tensor>> copies;
   std::map<std::string, bool> known;
-  for (const auto& list : {named_parameters(), named_buffers()}) {
-    for (const NamedTensor& entry : list) {
-      known[entry.name] = true;
-      const auto found = state.find(entry.name);
-      if (found == state.end()) {
-        report.missing.push_back(entry.name);
-        continue;
-      }
-      const Tensor value = from_file_layout(found->second, entry.layout);
-      if (!(value.shape() == entry.tensor.shape())) {
-        report.mismatched.push_back(entry.name + ": file " + to_string(found->second.shape()) + ", model " +
-                                    to_string(to_file_layout(entry.tensor, entry.layout).shape()));
-        continue;
-      }
-      copies.emplace_back(entry.tensor, value.to(entry.tensor.dtype()));
-      report.loaded.push_back(entry.name);
+  for (const NamedTensor& entry : all_names()) {
+    known[entry.name] = true;
+    const auto found = state.find(entry.name);
+    if (found == state.end()) {
+      report.missing.push_back(entry.name);
+      continue;
     }
+    const Tensor value = from_file_layout(found->second, entry.layout);
+    if (!(value.shape() == entry.tensor.shape())) {
+      report.mismatched.push_back(entry.name + ": file " + to_string(found->second.shape()) + ", model " +
+                                  to_string(to_file_layout(entry.tensor, entry.layout).shape()));
+      continue;
+    }
+    copies.emplace_back(entry.tensor, value.to(entry.tensor.dtype()));
+    report.loaded.push_back(entry.name);
   }
   for (const auto& [name, tensor] : state) {
     if (!known.count(name)) report.unexpected.push_back(name);

@@ -43,7 +43,7 @@ class Module {
     std::string name;
     Module* module;
   };
-  // Depth first, in registration order.
+  // Depth first, in registration order; a tensor that has several names (tied weights) once, under the first of them.
   std::vector<NamedTensor> named_parameters() const;
   std::vector<NamedTensor> named_buffers() const;
   std::vector<NamedModule> named_modules();  // this one first, under the name ""
@@ -59,7 +59,7 @@ class Module {
   void eval() { train(false); }
   void zero_grad();
 
-  // Parameters and buffers under PyTorch's names and layouts, on the host (copies where layout or device differ).
+  // Parameters and buffers under PyTorch's names, all of them, and layouts, on the host (copies where layout or device differ).
   std::map<std::string, Tensor> state_dict() const;
   struct LoadReport {
     std::vector<std::string> loaded, missing, unexpected, mismatched;  // mismatched: "name: file [19], model [8]"
@@ -96,6 +96,7 @@ class Module {
     FileLayout layout;
   };
   void collect(const std::string& prefix, bool buffers, std::vector<NamedTensor>& out) const;
+  std::vector<NamedTensor> all_names() const;  // of parameters, then of buffers
 
   std::vector<Entry> parameters_, buffers_;
   std::vector<std::pair<std::string, std::unique_ptr<Module>>> children_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <set>
 #include <utility>
 
 #include "core/errors.h"
@@ -57,6 +58,30 @@ double sum_of_squares(const OptimizerParameter& parameter, const Tensor& grad, i
   return total;
 }
 
+// Two entries for one value would be stepped at the same time, and two of one name would share their place in the state.
+void check_distinct(const std::vector<OptimizerParameter>& parameters) {
+  std::set<std::string> names;
+  struct Place {
+    const char *begin, *end;
+    const std::string* name;
+  };
+  std::vector<Place> places;
+  for (const OptimizerParameter& parameter : parameters) {
+    if (!names.insert(parameter.name).second) {
+      throw UsageError("two parameters of an optimizer have one name", parameter.name,
+                       "names are keys of its state: begin those of each model differently, or give each model an optimizer of its own");
+    }
+    const auto* begin = static_cast<const char*>(parameter.tensor.raw_data());
+    if (parameter.tensor.numel() > 0) places.push_back({begin, begin + parameter.tensor.bytes(), &parameter.name});
+  }
+  std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) { return std::less<>()(a.begin, b.begin); });
+  for (size_t i = 1; i < places.size(); ++i) {
+    if (!std::less<>()(places[i].begin, places[i - 1].end)) continue;
+    throw UsageError("two parameters of an optimizer share memory", *places[i - 1].name + " and " + *places[i].name,
+                     "name each once: optimizer_parameters(model) does where weights are tied");
+  }
+}
+
 }  // namespace
 
 void assign_groups(std::vector<OptimizerParameter>& parameters, const std::vector<ParameterGroup>& groups) {
@@ -81,6 +106,7 @@ void assign_groups(std::vector<OptimizerParameter>& parameters, const std::vecto
 
 Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<std::string> slots)
     : parameters_(std::move(parameters)), slot_names_(std::move(slots)), slots_(slot_names_.size()) {
+  check_distinct(parameters_);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const Tensor& tensor = parameters_[i].tensor;
     if (!is_floating(tensor.dtype())) {
