@@ -121,6 +121,11 @@ Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<std
 }
 
 void Optimizer::step(double lr, double grad_scale) {
+  if (!(lr >= 0) || !std::isfinite(lr) || !std::isfinite(grad_scale)) {
+    throw UsageError("a step needs a learning rate of 0 or more and a finite scale of the gradients, not " + std::to_string(lr) + " and " +
+                         std::to_string(grad_scale),
+                     "Optimizer::step " + std::to_string(steps_ + 1), "check what the schedule and clipping give");
+  }
   std::vector<Tensor> grads(parameters_.size());
   for (size_t i = 0; i < parameters_.size(); ++i) {
     grads[i] = parameters_[i].tensor.grad();
@@ -223,8 +228,8 @@ std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parame
   need(!options.nesterov || options.momentum > 0, "nesterov", "false where the momentum is 0");
   need(options.betas[0] >= 0 && options.betas[0] < 1 && options.betas[1] >= 0 && options.betas[1] < 1, "betas",
        "at least 0 and below 1");
-  need(options.eps > 0, "eps", "above 0");
-  need(options.weight_decay >= 0, "weight_decay", "0 or more");
+  need(options.eps > 0 && std::isfinite(options.eps), "eps", "a number above 0");
+  need(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "a number of 0 or more");
   assign_groups(parameters, options.groups);
   std::vector<std::string> names;
   for (const NamedOptimizer& optimizer : kOptimizers) {

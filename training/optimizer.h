@@ -38,7 +38,7 @@ class Optimizer {
   virtual ~Optimizer() = default;
 
   // One update of every parameter that has a gradient, each gradient multiplied by grad_scale first (clipping).
-  // Throws ShapeError or DTypeError if a gradient does not fit its parameter.
+  // Throws ShapeError or DTypeError if a gradient does not fit its parameter, UsageError for a rate or scale that is no number, or a negative rate.
   void step(double lr, double grad_scale = 1);
 
   int64_t steps() const { return steps_; }

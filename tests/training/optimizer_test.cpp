@@ -205,6 +205,22 @@ TEST_CASE("unknown optimizers and values out of range are refused", "[optimizer]
   options = {};
   options.momentum = 0, options.nesterov = true;
   CHECK_THROWS_WITH(make_optimizer({}, options), Catch::Contains("nesterov"));
+  for (const double bad : {-1.0, std::nan(""), double(INFINITY)}) {
+    options = {};
+    options.weight_decay = bad;
+    CHECK_THROWS_WITH(make_optimizer({}, options), Catch::Contains("optimizer.weight_decay"));
+  }
+}
+
+TEST_CASE("a step with a rate that is no number is refused before it changes anything", "[optimizer]") {
+  const auto parameters = two_parameters(DType::kFloat32);
+  const Tensor before = parameters[0].tensor.detach().clone();
+  auto optimizer = make_optimizer(parameters, {});
+  set_grads(parameters, 1);
+  for (const double bad : {-0.1, std::nan(""), double(INFINITY)}) CHECK_THROWS_WITH(optimizer->step(bad), Catch::Contains("learning rate"));
+  CHECK_THROWS_AS(optimizer->step(0.1, std::nan("")), UsageError);
+  CHECK(optimizer->steps() == 0);
+  CHECK(bit_equal(parameters[0].tensor, before));
 }
 
 TEST_CASE("tied weights are stepped and counted once", "[optimizer]") {
