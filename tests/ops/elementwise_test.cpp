@@ -207,4 +207,6 @@ TEST_CASE("elementwise errors name the operator and both shapes", "[elementwise]
   CHECK_THROWS_WITH(exp(Tensor::zeros({2}, DType::kInt32)), Catch::Contains("exp") && Catch::Contains("int32"));
   CHECK_THROWS_AS(exp(Tensor()), UsageError);
   CHECK_THROWS_AS(a + Tensor(), UsageError);
+  CHECK_THROWS_WITH(1.0 - Tensor(), Catch::Contains("sub"));
+  CHECK_THROWS_WITH(1.0 / Tensor::zeros({2}, DType::kInt64), Catch::Contains("div") && Catch::Contains("int64"));
 }
