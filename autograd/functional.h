@@ -96,6 +96,8 @@ Tensor matmul(const Tensor& a, const Tensor& b);  // [M,K]x[K,N]; with leading b
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, WeightCache* cache = nullptr);
 
 // --- images and features, [N, H, W, C] ---
+// On the CPU 3x3 filters of stride 1 go by Winograd's algorithm in float32, where that pays: results differ from the direct sum by rounding (2e-7), and an
+// infinity or NaN reaches values up to three pixels outside its window. `--convolution direct`, in C++ cpu::allow_winograd(false), forbids it.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options);
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options);
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options);
