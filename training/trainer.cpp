@@ -331,7 +331,7 @@ TrainResult Run::try_out() {
 TrainResult train(const Config& config, const TrainRequest& request) {
   if (request.out.empty() && !request.dry_run) throw UsageError("a run needs a folder", "--out", "for example --out runs/first");
   if (request.threads != 0) set_num_threads(request.threads);
-  flush_denormals();
+  const FlushDenormals flush;
   const StopSignals signals(request.handle_signals);
   check_run_folder(request);
   const RunLock lock(request.dry_run ? fs::path() : request.out);
