@@ -6,6 +6,7 @@
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "core/random.h"
 
 namespace eq {
 namespace {
@@ -164,13 +165,20 @@ Tensor Upsample::forward(const Tensor& x) {
                          align_corners_);
 }
 
+Dropout::Dropout(double p, Kind kind) : p_(p), kind_(kind) {
+  const Random own = init::own_stream();
+  seed_ = own.seed();
+  stream_ = own.stream();
+}
+
 Tensor Dropout::forward(const Tensor& x) {
   if (!is_training() || p_ == 0) return x;
-  if (kind_ == Kind::kChannel) return channel_dropout(x, p_, seed_, stream_);
-  if (kind_ == Kind::kElement) return dropout(x, p_, seed_, stream_);
+  const uint64_t stream = draws_streams_ ? stream_++ : stream_;
+  if (kind_ == Kind::kChannel) return channel_dropout(x, p_, seed_, stream);
+  if (kind_ == Kind::kElement) return dropout(x, p_, seed_, stream);
   std::vector<int64_t> samples(size_t(x.rank()), 1);
   samples[0] = x.size(0);
-  return mul(x, dropout(Tensor::full(Shape(samples), 1, x.dtype(), x.device()), p_, seed_, stream_));
+  return mul(x, dropout(Tensor::full(Shape(samples), 1, x.dtype(), x.device()), p_, seed_, stream));
 }
 
 std::string Dropout::description() const {

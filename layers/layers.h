@@ -169,22 +169,26 @@ class Upsample : public Layer {
 };
 
 // Zeroes elements, whole channels or whole samples (stochastic depth, Huang et al. 2016: "drop path") with probability p in training and
-// scales the others by 1 / (1 - p). The mask is a pure function of (seed, stream).
+// scales the others by 1 / (1 - p). The mask is a pure function of (seed, stream). Each call draws a new one, of streams that are the layer's own and
+// follow from InitRandom's seed, so that a program that is run again draws the same. Who resumes, as the trainer does, says the stream of each step
+// (set_stream; EncoderDecoder::set_step for a whole network): from then on calls repeat its mask.
 class Dropout : public Layer {
  public:
   enum class Kind { kElement, kChannel, kSample };
-  explicit Dropout(double p, Kind kind = Kind::kElement) : p_(p), kind_(kind) {}
+  explicit Dropout(double p, Kind kind = Kind::kElement);
   Tensor forward(const Tensor& x) override;
   std::string description() const override;
   void set_stream(uint64_t seed, uint64_t stream) {
     seed_ = seed;
     stream_ = stream;
+    draws_streams_ = false;
   }
 
  private:
   double p_;
   Kind kind_;
-  uint64_t seed_ = 0, stream_ = 0;
+  uint64_t seed_, stream_;
+  bool draws_streams_ = true;  // until set_stream: stream_ goes up with each call
 };
 
 // norm(conv(x)). In evaluation on the CPU they are one operator, unless a LayerObserver wants to see each of them.

@@ -46,7 +46,8 @@ std::vector<Module::NamedTensor> without_repetitions(const std::vector<Module::N
 
 thread_local LayerObserver* t_observer = nullptr;
 thread_local uint64_t t_init_seed = 0;
-thread_local uint64_t t_init_next = 0;
+thread_local uint64_t t_init_next = 0;   // parameter
+thread_local uint64_t t_init_layer = 0;  // that draws when it is applied
 thread_local DType t_init_dtype = DType::kFloat32;
 
 }  // namespace
@@ -232,14 +233,15 @@ LayerObserver::~LayerObserver() { t_observer = outer_; }
 bool LayerObserver::any() { return t_observer != nullptr; }
 
 InitRandom::InitRandom(uint64_t seed, DType dtype)
-    : before_seed_(t_init_seed), before_next_(t_init_next), before_dtype_(t_init_dtype) {
+    : before_seed_(t_init_seed), before_next_(t_init_next), before_layer_(t_init_layer), before_dtype_(t_init_dtype) {
   t_init_seed = seed;
-  t_init_next = 0;
+  t_init_next = t_init_layer = 0;
   t_init_dtype = dtype;
 }
 InitRandom::~InitRandom() {
   t_init_seed = before_seed_;
   t_init_next = before_next_;
+  t_init_layer = before_layer_;
   t_init_dtype = before_dtype_;
 }
 
@@ -267,6 +269,8 @@ void fill(Tensor& weight, Draw draw) {
 }  // namespace
 
 DType dtype() { return t_init_dtype; }
+
+Random own_stream() { return Random(t_init_seed, 0xD207).fork(t_init_layer++); }
 
 void normal_(Tensor& weight, double mean, double std) {
   fill(weight, [=](Random& random) { return mean + std * random.normal(); });

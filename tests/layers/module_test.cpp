@@ -172,6 +172,32 @@ TEST_CASE("equal seeds give equal weights, whatever was built before", "[module]
   CHECK_FALSE(bit_equal(a, other));
 }
 
+TEST_CASE("dropout draws a new mask at each call, another one in each layer, and the same ones again from the same seed", "[module]") {
+  const Tensor x = Tensor::full({1, 4, 4, 16}, 1);
+  for (const Dropout::Kind kind : {Dropout::Kind::kElement, Dropout::Kind::kChannel}) {
+    const auto masks = [&](uint64_t seed) {
+      const InitRandom random(seed);
+      Dropout first(0.5, kind), second(0.5, kind);
+      return std::vector<Tensor>{first(x), second(x), first(x), second(x), Linear(3, 3).weight()};
+    };
+    const std::vector<Tensor> once = masks(7), again = masks(7), other = masks(8);
+    for (size_t i = 0; i < 4; ++i) {
+      for (size_t j = i + 1; j < 4; ++j) CHECK_FALSE(bit_equal(once[i], once[j]));
+      CHECK(bit_equal(once[i], again[i]));
+      CHECK_FALSE(bit_equal(once[i], other[i]));
+    }
+    const InitRandom random(7);
+    CHECK(bit_equal(Linear(3, 3).weight(), once[4]));  // weights do not know of dropout
+  }
+  Dropout first(0.5), second(0.5);
+  CHECK_FALSE(bit_equal(first(x), second(x)));
+  first.set_stream(3, 4), second.set_stream(3, 4);
+  CHECK(bit_equal(first(x), dropout(x, 0.5, 3, 4)));
+  CHECK(bit_equal(first(x), second(x)));
+  first.eval();
+  CHECK(bit_equal(first(x), x));
+}
+
 TEST_CASE("He-normal initialisation has the fan-out's deviation", "[module]") {
   InitRandom random(3);
   Conv2d conv(64, 128, {.kernel_size = 3, .bias = false});
