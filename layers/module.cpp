@@ -126,7 +126,10 @@ void Module::zero_grad() {
 std::map<std::string, Tensor> Module::state_dict() const {
   NoGradGuard no_grad;
   std::map<std::string, Tensor> state;
-  for (const NamedTensor& entry : all_names()) state[entry.name] = to_file_layout(entry.tensor.detach().to(Device::cpu()), entry.layout);
+  for (const NamedTensor& entry : all_names()) {
+    const Tensor value = to_file_layout(entry.tensor.to(Device::cpu()), entry.layout);
+    state[entry.name] = value.memory_id() == entry.tensor.memory_id() ? value.clone() : value;
+  }
   return state;
 }
 

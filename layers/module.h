@@ -61,7 +61,7 @@ class Module {
   void eval() { train(false); }
   void zero_grad();
 
-  // Parameters and buffers under PyTorch's names, all of them, and layouts, on the host (copies where layout or device differ).
+  // Copies of parameters and buffers under PyTorch's names, all of them, and layouts, on the host: what training does later does not change them.
   std::map<std::string, Tensor> state_dict() const;
   struct LoadReport {
     std::vector<std::string> loaded, missing, unexpected, mismatched;  // mismatched: "name: file [19], model [8]"

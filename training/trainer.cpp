@@ -250,7 +250,7 @@ void Run::save() {
   Checkpoint checkpoint{.card = card(), .seconds = seconds(), .interval = interval_, .model = model_->state_dict(), .optimizer = step_->optimizer().state()};
   if (step_->ema() != nullptr) {
     const EmaScope averaged(step_->ema());
-    for (const auto& [name, tensor] : model_->state_dict()) checkpoint.ema[name] = tensor.clone();
+    checkpoint.ema = model_->state_dict();
   }
   save_checkpoint(request_.out / "checkpoint", checkpoint);
   saved_at_ = iteration_;

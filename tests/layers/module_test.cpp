@@ -133,6 +133,22 @@ TEST_CASE("the state dict speaks PyTorch's layout and loads back", "[module]") {
   for (size_t i = 0; i < 4; ++i) CHECK(bit_equal(a.named_parameters()[i].tensor, b.named_parameters()[i].tensor));
 }
 
+TEST_CASE("a state dict is a snapshot: training on does not change it", "[module]") {
+  Pair pair;
+  const auto best = pair.state_dict();
+  std::map<std::string, Tensor> kept;
+  for (const auto& [name, value] : best) kept[name] = value.clone();
+  pair(random_tensor({2, 4, 4, 2}, 1, DType::kFloat32));  // statistics
+  {
+    const NoGradGuard no_grad;
+    for (Tensor parameter : pair.parameters()) parameter.add_(Tensor::full(parameter.shape(), 1));
+  }
+  for (const auto& [name, value] : best) CHECK(bit_equal(value, kept.at(name)));
+  for (const auto& [name, value] : pair.state_dict()) CHECK_FALSE(bit_equal(value, best.at(name)));
+  pair.load_state_dict(best);
+  for (const auto& [name, value] : pair.state_dict()) CHECK(bit_equal(value, best.at(name)));
+}
+
 TEST_CASE("loading is strict and changes nothing when it fails", "[module]") {
   InitRandom random(7);
   Pair pair;
