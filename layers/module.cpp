@@ -96,6 +96,12 @@ std::vector<Tensor> Module::parameters() const {
   return out;
 }
 
+std::map<uint64_t, std::string> Module::memory_names() const {
+  std::map<uint64_t, std::string> names;
+  for (const NamedTensor& entry : all_names()) names.emplace(entry.tensor.memory_id(), entry.name);
+  return names;
+}
+
 int64_t Module::parameter_count() const {
   int64_t total = 0;
   for (const NamedTensor& parameter : named_parameters()) total += parameter.tensor.numel();

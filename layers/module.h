@@ -50,6 +50,7 @@ class Module {
   std::vector<NamedTensor> named_buffers() const;
   std::vector<NamedModule> named_modules();  // this one first, under the name ""
   std::vector<Tensor> parameters() const;
+  std::map<uint64_t, std::string> memory_names() const;  // of parameters and buffers, by Tensor::memory_id(): for who meets one on its way
   int64_t parameter_count() const;
 
   // Takes parameters and floating buffers to a device, in place; counters stay on the host. Do it before optimizers are made.
