@@ -27,7 +27,7 @@ std::pair<int64_t, int64_t> same_padding(int64_t in, int64_t kernel, int64_t str
 }  // namespace
 
 Tensor in_type_of(const Tensor& x, const Tensor& parameter) {
-  return parameter.defined() && x.dtype() == DType::kBFloat16 ? cast(parameter, x.dtype()) : parameter;
+  return parameter.defined() && x.defined() && x.dtype() == DType::kBFloat16 ? cast(parameter, x.dtype()) : parameter;
 }
 
 Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options)
@@ -56,7 +56,7 @@ Conv2dOptions Conv2d::options_for(int64_t height, int64_t width) const {
   return padded;
 }
 
-Conv2dOptions Conv2d::options_for(const Tensor& x) const { return x.rank() == 4 ? options_for(x.size(1), x.size(2)) : options_; }
+Conv2dOptions Conv2d::options_for(const Tensor& x) const { return x.defined() && x.rank() == 4 ? options_for(x.size(1), x.size(2)) : options_; }
 
 Conv2dOptions Conv2d::options_for(const FuseLevelsOptions& levels) const {
   return options_for(levels.out_h + 2 * levels.pad_h, levels.out_w + 2 * levels.pad_w);

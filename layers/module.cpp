@@ -230,6 +230,10 @@ bool Module::has_child(const std::string& name) const {
 }
 
 Tensor Layer::operator()(const Tensor& x) {
+  if (!x.defined()) {
+    const std::string name = description().empty() ? "Layer" : description();
+    throw UsageError("a layer is applied to a tensor that has no value", path().empty() ? name : path() + " (" + name + ")", "pass a defined tensor");
+  }
   const Tensor y = forward(x);
   for (LayerObserver* observer = t_observer; observer != nullptr; observer = observer->outer_) observer->callback_(*this, x, y);
   return y;

@@ -223,6 +223,20 @@ TEST_CASE("He-normal initialisation has the fan-out's deviation", "[module]") {
   CHECK(squares / double(weight.numel()) == Approx(2.0 / (9 * 128)).epsilon(0.02));
 }
 
+TEST_CASE("a layer that is given nothing is named", "[module]") {
+  Pair pair;
+  CHECK_THROWS_WITH(pair(Tensor()), Catch::Contains("no value") && Catch::Contains("Layer"));
+  pair.assign_paths("net");
+  CHECK_THROWS_WITH(pair(Tensor()), Catch::Contains("net (Layer)"));
+  for (const bool training : {true, false}) {
+    ConvModule module(2, 3, 3);
+    module.train(training);
+    CHECK_THROWS_WITH(module.conv()(Tensor()), Catch::Contains("Conv2d 2->3 3x3"));
+    CHECK_THROWS_WITH(module.forward(Tensor()), Catch::Contains("conv2d", Catch::CaseSensitive::No));
+  }
+  CHECK_THROWS_WITH(Linear(2, 3).forward(Tensor()), Catch::Contains("linear"));
+}
+
 TEST_CASE("observers see each layer in order", "[module]") {
   Pair pair;
   pair.assign_paths("net");
