@@ -7,6 +7,7 @@
 #include "autograd/node.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -24,12 +25,7 @@ Tensor from_file_layout(const Tensor& tensor, FileLayout layout) {
   return layout == FileLayout::kConvWeight && tensor.rank() == 4 ? permute(tensor, {0, 2, 3, 1}) : tensor;
 }
 
-std::string listed(const std::string& title, const std::vector<std::string>& names) {
-  if (names.empty()) return "";
-  std::string text = title + " (" + std::to_string(names.size()) + "): ";
-  for (size_t i = 0; i < std::min<size_t>(names.size(), 4); ++i) text += (i > 0 ? ", " : "") + names[i];
-  return text + (names.size() > 4 ? ", ...; " : "; ");
-}
+std::string listed(const std::string& title, const std::vector<std::string>& names) { return names.empty() ? "" : title + ": " + some_of(names) + "; "; }
 
 // Each tensor under the first of its names.
 std::vector<Module::NamedTensor> without_repetitions(const std::vector<Module::NamedTensor>& entries) {
