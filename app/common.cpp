@@ -27,7 +27,7 @@ void MachineOptions::add_to(CLI::App* command) {
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "direct", "own", "cudnn"}));
   command->add_flag("--tf32", tf32, "On a GPU: float32 products with factors of 10 bits; faster");
-  command->add_option("--threads", threads, "Threads that compute; 0: one per core. Results do not depend on it")->capture_default_str();
+  command->add_option("--threads", threads, "Threads that compute; 0: OMP_NUM_THREADS where that is set, else one per core. Results do not depend on it")->capture_default_str();
 }
 
 void ViewOptions::add_to(CLI::App* command) {

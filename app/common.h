@@ -39,7 +39,7 @@ struct MachineOptions {
   std::string device = "cpu";
   std::string convolution = "auto";
   bool tf32 = false;
-  int threads = 0;  // 0: one per core
+  int threads = 0;  // 0: default_threads()
   void add_to(CLI::App* command);
   void apply() const;  // throws UsageError or DeviceError
 };

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "autograd/node.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -82,7 +83,7 @@ class Walk {
       const auto& edges = node->edges();
       for (size_t i = 0; i < edges.size(); ++i) {
         if (!edges[i].node) continue;
-        if (i < input_grads.size()) add(edges[i], std::move(input_grads[i]), node->name());
+        if (!input_grads.empty()) add(edges[i], std::move(input_grads[i]), node->name());
         if (--pending_.at(edges[i].node.get()).uses == 0) ready_.push(edges[i].node);
       }
     }
@@ -103,6 +104,10 @@ class Walk {
     }
     set_current_operator(node.name());
     TensorList input_grads = node.backward(grads);
+    if (input_grads.size() != node.edges().size()) {
+      throw AutogradError("a node gave " + counted(int64_t(input_grads.size()), "gradient") + " for " + counted(int64_t(node.edges().size()), "input"), node.name(),
+                          "its backward() returns one for each recorded input, undefined where needs(i) is false");
+    }
     if (!retain_graph_ && !node.edges().empty()) node.release_saved();
     return input_grads;
   }

@@ -26,6 +26,9 @@ Tensor maximum(const Tensor& a, const Tensor& b);  // at ties each argument gets
 Tensor minimum(const Tensor& a, const Tensor& b);
 Tensor add(const Tensor& a, double b);
 Tensor mul(const Tensor& a, double b);
+Tensor div(const Tensor& a, double b);
+Tensor sub(double a, const Tensor& b);
+Tensor div(double a, const Tensor& b);
 Tensor pow(const Tensor& a, double exponent);
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
@@ -35,9 +38,11 @@ inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
 inline Tensor operator+(const Tensor& a, double b) { return add(a, b); }
 inline Tensor operator+(double a, const Tensor& b) { return add(b, a); }
 inline Tensor operator-(const Tensor& a, double b) { return add(a, -b); }
+inline Tensor operator-(double a, const Tensor& b) { return sub(a, b); }
 inline Tensor operator*(const Tensor& a, double b) { return mul(a, b); }
 inline Tensor operator*(double a, const Tensor& b) { return mul(b, a); }
-inline Tensor operator/(const Tensor& a, double b) { return mul(a, 1 / b); }
+inline Tensor operator/(const Tensor& a, double b) { return div(a, b); }
+inline Tensor operator/(double a, const Tensor& b) { return div(a, b); }
 
 // --- elementwise, unary ---
 Tensor neg(const Tensor& x);
@@ -91,6 +96,8 @@ Tensor matmul(const Tensor& a, const Tensor& b);  // [M,K]x[K,N]; with leading b
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, WeightCache* cache = nullptr);
 
 // --- images and features, [N, H, W, C] ---
+// On the CPU 3x3 filters of stride 1 go by Winograd's algorithm in float32, where that pays: results differ from the direct sum by rounding (2e-7), and an
+// infinity or NaN reaches values up to three pixels outside its window. `--convolution direct`, in C++ cpu::allow_winograd(false), forbids it.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options);
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options);
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options);

@@ -80,7 +80,7 @@ class Node {
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
-  // Gradients of the recorded inputs, in their order, from those of the outputs. An output nobody used has an undefined
+  // Gradients of the recorded inputs, one for each and in their order, from those of the outputs. An output nobody used has an undefined
   // gradient (single-output nodes always get a defined one); an input without needs(i) may be left undefined.
   virtual TensorList backward(const TensorList& grad_outputs) = 0;
 
@@ -143,6 +143,8 @@ Node::Edge gradient_edge(const Tensor& tensor);
 
 // Calls `hook` with the complete gradient of `tensor` each time backward reaches it, before it flows on or is accumulated.
 // Returns an id for remove_hook. Throws AutogradError if the tensor does not require a gradient.
+// The tensor's node, or the leaf, owns the hook: one that captures the tensor itself keeps it, and the whole graph behind it, alive until it is removed.
+// Capture tensor.detach(), which has the values alone.
 int register_hook(const Tensor& tensor, HookList::Hook hook);
 void remove_hook(const Tensor& tensor, int id);
 

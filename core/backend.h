@@ -3,9 +3,10 @@
 //   EQ_KERNELS(void softmax_forward(const Tensor& x, bool logarithm, Tensor& y);)
 // declares cpu::softmax_forward and cuda::softmax_forward, of the same meaning, and an operator calls the one of its device:
 //   EQ_RUN(x.device(), softmax_forward(x, logarithm, y));
-// Arguments of a kernel are on one device: check::alike has seen to it.
+// Arguments of a kernel are on one device: check::alike has seen to it. On the CPU denormal numbers are flushed to zero meanwhile.
 
 #include "core/device.h"
+#include "core/parallel.h"
 
 #define EQ_KERNELS(...)           \
   namespace cpu { __VA_ARGS__ }   \
@@ -20,5 +21,6 @@
         break;                          \
       }                                 \
     }                                   \
+    const FlushDenormals flush;         \
     cpu::__VA_ARGS__;                   \
   } while (false)

@@ -10,8 +10,9 @@
 
 namespace eq {
 
-int num_threads();              // threads that parallel_for uses; at the start, the cores this process may run on
-void set_num_threads(int n);    // throws UsageError outside 1 .. 1024
+int num_threads();            // threads that parallel_for uses; at the start default_threads()
+void set_num_threads(int n);  // throws UsageError outside 1 .. 1024
+int default_threads();        // OMP_NUM_THREADS (of "4,2" the first) where that is 1 .. 1024, else the cores that this process may run on
 
 // Keeps parallel_for serial on this thread while alive (for threads that are themselves workers, such as loaders).
 class SerialScope {
@@ -21,9 +22,17 @@ class SerialScope {
   SerialScope(const SerialScope&) = delete;
 };
 
-// Flushes denormal numbers to zero on the calling thread (they slow arithmetic a hundredfold). parallel_for does this
-// in each of its workers; call it in threads of your own that compute.
-void flush_denormals();
+// Flushes denormal numbers to zero on this thread while alive (they slow arithmetic a hundredfold); before and afterwards the thread computes
+// as its owner wants. Operators and the bodies of parallel_for run so, on every thread.
+class FlushDenormals {
+ public:
+  FlushDenormals();
+  ~FlushDenormals();
+  FlushDenormals(const FlushDenormals&) = delete;
+
+ private:
+  unsigned before_;
+};
 
 // Calls body(begin, end) for [0, grain), [grain, 2*grain), ... up to count. The order is free. If chunks throw, the
 // exception of the lowest one is rethrown here when all that began have ended: the same error for any number of

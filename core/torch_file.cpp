@@ -9,6 +9,7 @@
 #include "core/limits.h"
 #include "core/pickle.h"
 #include "core/torch_state.h"
+#include "core/words.h"
 #include "core/zip_file.h"
 
 namespace eq {
@@ -71,13 +72,6 @@ class Allowance {
   uint64_t file_bytes_, taken_ = 0;
 };
 
-std::string listed(const std::vector<std::string_view>& names) {
-  constexpr size_t kMost = 12;
-  std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kMost); ++i) text += (i == 0 ? "" : ", ") + quoted_for_message(std::string(names[i].substr(0, limits::kTorchNameBytes)));
-  return names.size() > kMost ? text + ", ... (" + std::to_string(names.size()) + " in all)" : text;
-}
-
 // Storage by storage, so that one that many tensors share is read once, and one at a time is in memory.
 WeightsFile load(const RandomAccess& source, const PickleValue& root, Storages& storages) {
   const TorchState state = find_torch_state(root, source.name);
@@ -111,7 +105,13 @@ WeightsFile load(const RandomAccess& source, const PickleValue& root, Storages& 
     }
   }
   if (!state.taken_from.empty()) result.metadata["taken from"] = state.taken_from;
-  if (!state.left_out.empty()) result.metadata["left out"] = listed(state.left_out);
+  if (!state.left_out.empty()) {
+    std::vector<std::string> first;  // not all: they may be many, long and the same
+    for (size_t i = 0; i < std::min(state.left_out.size(), kSomeNames); ++i) {
+      first.push_back(quoted_for_message(std::string(state.left_out[i].substr(0, limits::kTorchNameBytes))));
+    }
+    result.metadata["left out"] = some_of(first, state.left_out.size());
+  }
   return result;
 }
 

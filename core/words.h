@@ -13,12 +13,14 @@ inline std::string counted(int64_t count, const std::string& noun, const std::st
   return std::to_string(count) + " " + (count == 1 ? noun : plural.empty() ? noun + "s" : plural);
 }
 
-// "a, b, c": the first six, and how many there are in all where that is more.
-inline std::string some_of(const std::vector<std::string>& names) {
-  constexpr size_t kMost = 6;
+inline constexpr size_t kSomeNames = 6;
+
+// "a, b, c": the first kSomeNames, and how many there are in all where that is more; `names` may end there.
+inline std::string some_of(const std::vector<std::string>& names, size_t all) {
   std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kMost); ++i) text += (i == 0 ? "" : ", ") + names[i];
-  return names.size() > kMost ? text + ", ... (" + std::to_string(names.size()) + " in all)" : text;
+  for (size_t i = 0; i < std::min(names.size(), kSomeNames); ++i) text += (i == 0 ? "" : ", ") + names[i];
+  return all > kSomeNames ? text + ", ... (" + std::to_string(all) + " in all)" : text;
 }
+inline std::string some_of(const std::vector<std::string>& names) { return some_of(names, names.size()); }
 
 }  // namespace eq

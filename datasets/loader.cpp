@@ -122,8 +122,8 @@ void DataLoader::State::stop() {
 }
 
 void DataLoader::State::work() {
-  SerialScope serial;
-  flush_denormals();
+  const SerialScope serial;
+  const FlushDenormals flush;
   std::unique_lock lock(mutex);
   while (true) {
     work_there.wait(lock, [&] { return stopping || next_position / options.batch_size < next_iteration + options.prefetch; });

@@ -6,6 +6,7 @@
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "core/random.h"
 
 namespace eq {
 namespace {
@@ -26,11 +27,17 @@ std::pair<int64_t, int64_t> same_padding(int64_t in, int64_t kernel, int64_t str
 }  // namespace
 
 Tensor in_type_of(const Tensor& x, const Tensor& parameter) {
-  return parameter.defined() && x.dtype() == DType::kBFloat16 ? cast(parameter, x.dtype()) : parameter;
+  return parameter.defined() && x.defined() && x.dtype() == DType::kBFloat16 ? cast(parameter, x.dtype()) : parameter;
 }
 
 Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options)
     : options_(kernel_options(options)), same_(options.same) {
+  if (options.kernel_size < 1 || options.stride < 1 || options.dilation < 1) {
+    throw UsageError("kernel size, stride and dilation must be at least 1",
+                     "Conv2d(" + number(in_channels) + ", " + number(out_channels) + ", kernel size " + number(options.kernel_size) + ", stride " +
+                         number(options.stride) + ", dilation " + number(options.dilation) + ")",
+                     "1 is the smallest of each");
+  }
   if (options.groups < 1 || in_channels % options.groups != 0 || out_channels % options.groups != 0) {
     throw UsageError("groups must divide both channel counts", "Conv2d(" + number(in_channels) + ", " + number(out_channels) + ", groups " + number(options.groups) + ")",
                      "choose another number of groups or channels");
@@ -49,7 +56,7 @@ Conv2dOptions Conv2d::options_for(int64_t height, int64_t width) const {
   return padded;
 }
 
-Conv2dOptions Conv2d::options_for(const Tensor& x) const { return x.rank() == 4 ? options_for(x.size(1), x.size(2)) : options_; }
+Conv2dOptions Conv2d::options_for(const Tensor& x) const { return x.defined() && x.rank() == 4 ? options_for(x.size(1), x.size(2)) : options_; }
 
 Conv2dOptions Conv2d::options_for(const FuseLevelsOptions& levels) const {
   return options_for(levels.out_h + 2 * levels.pad_h, levels.out_w + 2 * levels.pad_w);
@@ -158,13 +165,20 @@ Tensor Upsample::forward(const Tensor& x) {
                          align_corners_);
 }
 
+Dropout::Dropout(double p, Kind kind) : p_(p), kind_(kind) {
+  const Random own = init::own_stream();
+  seed_ = own.seed();
+  stream_ = own.stream();
+}
+
 Tensor Dropout::forward(const Tensor& x) {
   if (!is_training() || p_ == 0) return x;
-  if (kind_ == Kind::kChannel) return channel_dropout(x, p_, seed_, stream_);
-  if (kind_ == Kind::kElement) return dropout(x, p_, seed_, stream_);
+  const uint64_t stream = draws_streams_ ? stream_++ : stream_;
+  if (kind_ == Kind::kChannel) return channel_dropout(x, p_, seed_, stream);
+  if (kind_ == Kind::kElement) return dropout(x, p_, seed_, stream);
   std::vector<int64_t> samples(size_t(x.rank()), 1);
   samples[0] = x.size(0);
-  return mul(x, dropout(Tensor::full(Shape(samples), 1, x.dtype(), x.device()), p_, seed_, stream_));
+  return mul(x, dropout(Tensor::full(Shape(samples), 1, x.dtype(), x.device()), p_, seed_, stream));
 }
 
 std::string Dropout::description() const {
@@ -202,6 +216,12 @@ Tensor forward_in_order(const std::vector<Layer*>& layers, const Tensor& x) {
     if (norm) ++i;
   }
   return value;
+}
+
+void Sequential::check_free(const std::string& name) const {
+  if (!has_child(name)) return;
+  throw UsageError("there is a layer \"" + name + "\" already", path().empty() ? "Sequential" : path(),
+                   "append() names a layer by its place, " + number(int64_t(size())) + " for the next one: name this one with append_as(\"...\")");
 }
 
 ConvModule::ConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation, int64_t groups)

@@ -170,22 +170,26 @@ class Upsample : public Layer {
 };
 
 // Zeroes elements, whole channels or whole samples (stochastic depth, Huang et al. 2016: "drop path") with probability p in training and
-// scales the others by 1 / (1 - p). The mask is a pure function of (seed, stream).
+// scales the others by 1 / (1 - p). The mask is a pure function of (seed, stream). Each call draws a new one, of streams that are the layer's own and
+// follow from InitRandom's seed, so that a program that is run again draws the same. Who resumes, as the trainer does, says the stream of each step
+// (set_stream; EncoderDecoder::set_step for a whole network): from then on calls repeat its mask.
 class Dropout : public Layer {
  public:
   enum class Kind { kElement, kChannel, kSample };
-  explicit Dropout(double p, Kind kind = Kind::kElement) : p_(p), kind_(kind) {}
+  explicit Dropout(double p, Kind kind = Kind::kElement);
   Tensor forward(const Tensor& x) override;
   std::string description() const override;
   void set_stream(uint64_t seed, uint64_t stream) {
     seed_ = seed;
     stream_ = stream;
+    draws_streams_ = false;
   }
 
  private:
   double p_;
   Kind kind_;
-  uint64_t seed_ = 0, stream_ = 0;
+  uint64_t seed_, stream_;
+  bool draws_streams_ = true;  // until set_stream: stream_ goes up with each call
 };
 
 // norm(conv(x)). In evaluation on the CPU they are one operator, unless a LayerObserver wants to see each of them.
@@ -196,13 +200,14 @@ Tensor conv_norm_add_relu(Conv2d& conv, BatchNorm2d& norm, const Tensor& x, cons
 // The layers one after the other; a convolution and a norm right behind it are conv_norm.
 Tensor forward_in_order(const std::vector<Layer*>& layers, const Tensor& x);
 
-// Layers applied one after the other, named "0", "1", ... or as given.
+// Layers applied one after the other, named by their place ("0", "1", ...) or as given. Throws UsageError for a name that is taken.
 class Sequential : public Layer {
  public:
   template <class L, class... Args>
   L& append(Args&&... args) { return append_as<L>(std::to_string(layers_.size()), std::forward<Args>(args)...); }
   template <class L, class... Args>
   L& append_as(const std::string& name, Args&&... args) {
+    check_free(name);
     L& layer = register_module<L>(name, std::forward<Args>(args)...);
     layers_.push_back(&layer);
     return layer;
@@ -212,6 +217,8 @@ class Sequential : public Layer {
   Layer& operator[](size_t i) { return *layers_[i]; }
 
  private:
+  void check_free(const std::string& name) const;
+
   std::vector<Layer*> layers_;
 };
 

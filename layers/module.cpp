@@ -7,6 +7,7 @@
 #include "autograd/node.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -24,16 +25,25 @@ Tensor from_file_layout(const Tensor& tensor, FileLayout layout) {
   return layout == FileLayout::kConvWeight && tensor.rank() == 4 ? permute(tensor, {0, 2, 3, 1}) : tensor;
 }
 
-std::string listed(const std::string& title, const std::vector<std::string>& names) {
-  if (names.empty()) return "";
-  std::string text = title + " (" + std::to_string(names.size()) + "): ";
-  for (size_t i = 0; i < std::min<size_t>(names.size(), 4); ++i) text += (i > 0 ? ", " : "") + names[i];
-  return text + (names.size() > 4 ? ", ...; " : "; ");
+std::string listed(const std::string& title, const std::vector<std::string>& names) { return names.empty() ? "" : title + ": " + some_of(names) + "; "; }
+
+// Each tensor under the first of its names.
+std::vector<Module::NamedTensor> without_repetitions(const std::vector<Module::NamedTensor>& entries) {
+  std::vector<Module::NamedTensor> out;
+  std::map<uint64_t, std::vector<Tensor>> known;  // by memory, which views share
+  for (const Module::NamedTensor& entry : entries) {
+    std::vector<Tensor>& sharing = known[entry.tensor.memory_id()];
+    if (std::any_of(sharing.begin(), sharing.end(), [&](const Tensor& other) { return other.is_same(entry.tensor); })) continue;
+    sharing.push_back(entry.tensor);
+    out.push_back(entry);
+  }
+  return out;
 }
 
 thread_local LayerObserver* t_observer = nullptr;
 thread_local uint64_t t_init_seed = 0;
-thread_local uint64_t t_init_next = 0;
+thread_local uint64_t t_init_next = 0;   // parameter
+thread_local uint64_t t_init_layer = 0;  // that draws when it is applied
 thread_local bool t_init_zeros = false;
 thread_local DType t_init_dtype = DType::kFloat32;
 
@@ -49,11 +59,18 @@ void Module::collect(const std::string& prefix, bool buffers, std::vector<NamedT
 std::vector<Module::NamedTensor> Module::named_parameters() const {
   std::vector<NamedTensor> out;
   collect("", false, out);
-  return out;
+  return without_repetitions(out);
 }
 
 std::vector<Module::NamedTensor> Module::named_buffers() const {
   std::vector<NamedTensor> out;
+  collect("", true, out);
+  return without_repetitions(out);
+}
+
+std::vector<Module::NamedTensor> Module::all_names() const {
+  std::vector<NamedTensor> out;
+  collect("", false, out);
   collect("", true, out);
   return out;
 }
@@ -74,6 +91,12 @@ std::vector<Tensor> Module::parameters() const {
   std::vector<Tensor> out;
   for (const NamedTensor& parameter : named_parameters()) out.push_back(parameter.tensor);
   return out;
+}
+
+std::map<uint64_t, std::string> Module::memory_names() const {
+  std::map<uint64_t, std::string> names;
+  for (const NamedTensor& entry : all_names()) names.emplace(entry.tensor.memory_id(), entry.name);
+  return names;
 }
 
 int64_t Module::parameter_count() const {
@@ -106,8 +129,9 @@ void Module::zero_grad() {
 std::map<std::string, Tensor> Module::state_dict() const {
   NoGradGuard no_grad;
   std::map<std::string, Tensor> state;
-  for (const auto& list : {named_parameters(), named_buffers()}) {
-    for (const NamedTensor& entry : list) state[entry.name] = to_file_layout(entry.tensor.detach().to(Device::cpu()), entry.layout);
+  for (const NamedTensor& entry : all_names()) {
+    const Tensor value = to_file_layout(entry.tensor.to(Device::cpu()), entry.layout);
+    state[entry.name] = value.memory_id() == entry.tensor.memory_id() ? value.clone() : value;
   }
   return state;
 }
@@ -117,23 +141,21 @@ Module::LoadReport Module::load_state_dict(const std::map<std::string, Tensor>& 
   LoadReport report;
   std::vector<std::pair<Tensor, Tensor>> copies;
   std::map<std::string, bool> known;
-  for (const auto& list : {named_parameters(), named_buffers()}) {
-    for (const NamedTensor& entry : list) {
-      known[entry.name] = true;
-      const auto found = state.find(entry.name);
-      if (found == state.end()) {
-        report.missing.push_back(entry.name);
-        continue;
-      }
-      const Tensor value = from_file_layout(found->second, entry.layout);
-      if (!(value.shape() == entry.tensor.shape())) {
-        report.mismatched.push_back(entry.name + ": file " + to_string(found->second.shape()) + ", model " +
-                                    to_string(to_file_layout(entry.tensor, entry.layout).shape()));
-        continue;
-      }
-      copies.emplace_back(entry.tensor, value.to(entry.tensor.dtype()));
-      report.loaded.push_back(entry.name);
+  for (const NamedTensor& entry : all_names()) {
+    known[entry.name] = true;
+    const auto found = state.find(entry.name);
+    if (found == state.end()) {
+      report.missing.push_back(entry.name);
+      continue;
     }
+    const Tensor value = from_file_layout(found->second, entry.layout);
+    if (!(value.shape() == entry.tensor.shape())) {
+      report.mismatched.push_back(entry.name + ": file " + to_string(found->second.shape()) + ", model " +
+                                  to_string(to_file_layout(entry.tensor, entry.layout).shape()));
+      continue;
+    }
+    copies.emplace_back(entry.tensor, value.to(entry.tensor.dtype()));
+    report.loaded.push_back(entry.name);
   }
   for (const auto& [name, tensor] : state) {
     if (!known.count(name)) report.unexpected.push_back(name);
@@ -152,7 +174,26 @@ void Module::assign_paths(const std::string& root) {
   for (const NamedModule& entry : named_modules()) entry.module->path_ = join(root, entry.name);
 }
 
+// Keys of the state dict begin with a registered name, so two entries can share one only if a name begins with the other up to a dot.
+void Module::check_name(const std::string& name, Kind kind) const {
+  const auto refuse = [&](const std::string& why) {
+    const char* kinds[] = {"parameter", "buffer", "child"};
+    throw UsageError("a " + std::string(kinds[int(kind)]) + " cannot be registered as \"" + name + "\": " + why,
+                     path_.empty() ? "Module" : path_, "give it a name of its own: names are keys of the state dict");
+  };
+  if (name.empty() || name.front() == '.' || name.back() == '.' || name.find("..") != std::string::npos) refuse("a part of the name is empty");
+  const auto check_beside = [&](const std::string& other, Kind its_kind) {
+    if (name == other && kind == its_kind) return;  // replaced
+    if (name == other) refuse("the name is taken by another kind");
+    if (name.starts_with(other + ".") || other.starts_with(name + ".")) refuse("it lies in, or around, \"" + other + "\"");
+  };
+  for (const Entry& entry : parameters_) check_beside(entry.name, Kind::kParameter);
+  for (const Entry& entry : buffers_) check_beside(entry.name, Kind::kBuffer);
+  for (const auto& [child, module] : children_) check_beside(child, Kind::kChild);
+}
+
 Tensor Module::register_parameter(const std::string& name, Tensor value, FileLayout layout) {
+  check_name(name, Kind::kParameter);
   value.set_requires_grad();
   std::erase_if(parameters_, [&](const Entry& entry) { return entry.name == name; });
   parameters_.push_back({name, value, layout});
@@ -160,12 +201,14 @@ Tensor Module::register_parameter(const std::string& name, Tensor value, FileLay
 }
 
 Tensor Module::register_buffer(const std::string& name, Tensor value) {
+  check_name(name, Kind::kBuffer);
   std::erase_if(buffers_, [&](const Entry& entry) { return entry.name == name; });
   buffers_.push_back({name, value, FileLayout::kSame});
   return value;
 }
 
 void Module::add_child(const std::string& name, std::unique_ptr<Module> child) {
+  check_name(name, Kind::kChild);
   for (auto& [existing, old] : children_) {
     if (existing == name) {
       old = std::move(child);
@@ -179,7 +222,15 @@ void Module::remove_child(const std::string& name) {
   std::erase_if(children_, [&](const auto& child) { return child.first == name; });
 }
 
+bool Module::has_child(const std::string& name) const {
+  return std::any_of(children_.begin(), children_.end(), [&](const auto& child) { return child.first == name; });
+}
+
 Tensor Layer::operator()(const Tensor& x) {
+  if (!x.defined()) {
+    const std::string name = description().empty() ? "Layer" : description();
+    throw UsageError("a layer is applied to a tensor that has no value", path().empty() ? name : path() + " (" + name + ")", "pass a defined tensor");
+  }
   const Tensor y = forward(x);
   for (LayerObserver* observer = t_observer; observer != nullptr; observer = observer->outer_) observer->callback_(*this, x, y);
   return y;
@@ -192,14 +243,15 @@ LayerObserver::~LayerObserver() { t_observer = outer_; }
 bool LayerObserver::any() { return t_observer != nullptr; }
 
 InitRandom::InitRandom(uint64_t seed, DType dtype)
-    : before_seed_(t_init_seed), before_next_(t_init_next), before_dtype_(t_init_dtype) {
+    : before_seed_(t_init_seed), before_next_(t_init_next), before_layer_(t_init_layer), before_dtype_(t_init_dtype) {
   t_init_seed = seed;
-  t_init_next = 0;
+  t_init_next = t_init_layer = 0;
   t_init_dtype = dtype;
 }
 InitRandom::~InitRandom() {
   t_init_seed = before_seed_;
   t_init_next = before_next_;
+  t_init_layer = before_layer_;
   t_init_dtype = before_dtype_;
 }
 
@@ -235,6 +287,8 @@ void fill(Tensor& weight, Draw draw) {
 }  // namespace
 
 DType dtype() { return t_init_dtype; }
+
+Random own_stream() { return Random(t_init_seed, 0xD207).fork(t_init_layer++); }
 
 void normal_(Tensor& weight, double mean, double std) {
   fill(weight, [=](Random& random) { return mean + std * random.normal(); });

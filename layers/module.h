@@ -10,7 +10,8 @@
 //     Conv2d& conv_;  // owned by the tree
 //   };
 //
-// Modules cannot be copied. Registering a name again replaces what it named; references to the old child are then invalid.
+// Modules cannot be copied. Registering a name again replaces what it named; references to the old child are then invalid. A name that would make two
+// tensors one in the state dict is refused: empty, of another kind, or "a.b" beside "a".
 
 #include <functional>
 #include <map>
@@ -22,6 +23,8 @@
 #include "core/tensor.h"
 
 namespace eq {
+
+class Random;
 
 // How a tensor's memory order differs from PyTorch's in files.
 enum class FileLayout { kSame, kConvWeight /* ours [O,kh,kw,I], file [O,I,kh,kw] */ };
@@ -42,11 +45,12 @@ class Module {
     std::string name;
     Module* module;
   };
-  // Depth first, in registration order.
+  // Depth first, in registration order; a tensor that has several names (tied weights) once, under the first of them.
   std::vector<NamedTensor> named_parameters() const;
   std::vector<NamedTensor> named_buffers() const;
   std::vector<NamedModule> named_modules();  // this one first, under the name ""
   std::vector<Tensor> parameters() const;
+  std::map<uint64_t, std::string> memory_names() const;  // of parameters and buffers, by Tensor::memory_id(): for who meets one on its way
   int64_t parameter_count() const;
 
   // Takes parameters and floating buffers to a device, in place; counters stay on the host. Do it before optimizers are made.
@@ -58,7 +62,7 @@ class Module {
   void eval() { train(false); }
   void zero_grad();
 
-  // Parameters and buffers under PyTorch's names and layouts, on the host (copies where layout or device differ).
+  // Copies of parameters and buffers under PyTorch's names, all of them, and layouts, on the host: what training does later does not change them.
   std::map<std::string, Tensor> state_dict() const;
   struct LoadReport {
     std::vector<std::string> loaded, missing, unexpected, mismatched;  // mismatched: "name: file [19], model [8]"
@@ -78,18 +82,24 @@ class Module {
     add_child(name, std::move(child));
     return reference;
   }
+  // These throw UsageError for a name that is refused (above).
   Tensor register_parameter(const std::string& name, Tensor value, FileLayout layout = FileLayout::kSame);
   Tensor register_buffer(const std::string& name, Tensor value);
   void add_child(const std::string& name, std::unique_ptr<Module> child);
   void remove_child(const std::string& name);  // nothing happens if there is none
+  bool has_child(const std::string& name) const;
 
  private:
+  enum class Kind { kParameter, kBuffer, kChild };
+  void check_name(const std::string& name, Kind kind) const;
+
   struct Entry {
     std::string name;
     Tensor tensor;
     FileLayout layout;
   };
   void collect(const std::string& prefix, bool buffers, std::vector<NamedTensor>& out) const;
+  std::vector<NamedTensor> all_names() const;  // of parameters, then of buffers
 
   std::vector<Entry> parameters_, buffers_;
   std::vector<std::pair<std::string, std::unique_ptr<Module>>> children_;
@@ -134,7 +144,7 @@ class LayerObserver {
 };
 
 // While alive, modules built on this thread draw their weights from `seed` (every parameter from the stream of its own
-// creation order) and hold them in `dtype`.
+// creation order) and hold them in `dtype`. What layers draw later, such as the masks of dropout, follows from `seed`, too.
 class InitRandom {
  public:
   explicit InitRandom(uint64_t seed, DType dtype = DType::kFloat32);
@@ -142,7 +152,7 @@ class InitRandom {
   InitRandom(const InitRandom&) = delete;
 
  private:
-  uint64_t before_seed_, before_next_;
+  uint64_t before_seed_, before_next_, before_layer_;
   DType before_dtype_;
 };
 
@@ -159,6 +169,7 @@ class InitZeros {
 
 namespace init {  // the functions ending in _ throw UsageError for empty tensors; float32 and float64
 DType dtype();  // of new parameters: InitRandom's
+Random own_stream();  // for a layer that draws when it is applied: another one for each layer that asks, counted apart from the parameters
 void normal_(Tensor& weight, double mean, double std);
 void uniform_(Tensor& weight, double low, double high);
 void kaiming_normal_fan_out_(Tensor& conv_weight, int64_t groups = 1);  // std = sqrt(2 / (kh*kw*O/groups)), ReLU gain

@@ -67,6 +67,11 @@ std::map<std::string, Tensor> read_network_weights(const std::filesystem::path& 
   return state;
 }
 
+void check_finite(const std::string& name, const Tensor& value, const std::string& file) {
+  if (!is_floating(value.dtype()) || all_finite(value)) return;
+  throw DataError("the weights hold NaN or infinity: " + name, file, "the file is damaged, or of a training that failed: use another");
+}
+
 bool is_derived_table(const std::string& name) { return name.ends_with("relative_position_index") || name.ends_with("attn_mask"); }
 
 std::string load_pretrained(Backbone& backbone, const std::filesystem::path& file, const std::string& mode) {
@@ -97,9 +102,7 @@ std::string load_pretrained(Backbone& backbone, const std::filesystem::path& fil
       misfits.push_back(name + " (" + to_string(shape) + "; " + whose + to_string(value.shape()) + ")");
     } else if (is_floating(value.dtype()) != is_floating(state.at(name).dtype())) {
       misfits.push_back(name + " (" + whose + name_of(value.dtype()) + ")");
-    } else if (is_floating(value.dtype()) && !all_finite(value)) {
-      throw DataError("the weights hold NaN or infinity: " + theirs.name, file.string(), "the file is damaged, or of a training that failed: use another");
-    } else if (!strict && !missing.empty()) {
+    } else if (check_finite(theirs.name, value, file.string()); !strict && !missing.empty()) {
       behind.push_back(name);
     } else {
       const Tensor shaped = reshape(value, shape);

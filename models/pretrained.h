@@ -21,6 +21,8 @@ std::string load_pretrained(Backbone& backbone, const std::filesystem::path& fil
 
 // The tensors of a file of weights (core/weights_file.h), without what wrappers put in front of every name ("module.", "model.").
 std::map<std::string, Tensor> read_network_weights(const std::filesystem::path& file);
+// Throws DataError, naming the tensor and its file, if a floating one holds NaN or infinity.
+void check_finite(const std::string& name, const Tensor& value, const std::string& file);
 // Whether a tensor of this name is a table that other libraries keep with the weights although it follows from the sizes.
 bool is_derived_table(const std::string& name);
 

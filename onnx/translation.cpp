@@ -73,8 +73,14 @@ void OnnxTranslation::check_image(const TracedOperation& operation) const {
   throw UsageError("the size of an image follows the batch", operation.op + " to " + to_string(shape(operation.output)), "export for one size of batch");
 }
 
+const TracedValue& OnnxTranslation::traced(int value) const {
+  if (value >= 0 && size_t(value) < trace_.values().size()) return trace_.values()[size_t(value)];
+  throw UsageError("a value that is exported did not come from the input through operators", "OnnxTranslation, value " + std::to_string(value),
+                   "compute it from the input with the operators of autograd/functional.h: clone(), to() and data() leave no trace");
+}
+
 const Tensor& OnnxTranslation::constant(int value) const {
-  const Tensor& tensor = trace_.values()[size_t(value)].constant;
+  const Tensor& tensor = traced(value).constant;
   if (!tensor.defined()) throw UsageError("a weight that is computed from the picture has no translation to ONNX", to_string(shape(value)), "make it a parameter");
   return tensor;
 }
@@ -85,12 +91,14 @@ bool OnnxTranslation::is_first(int value) const {
 }
 
 std::string OnnxTranslation::last(int value) {
+  traced(value);
   std::string& name = names_[value].last;
   if (name.empty()) name = made(value, false);
   return name;
 }
 
 std::string OnnxTranslation::first(int value) {
+  traced(value);
   std::string& name = names_[value].first;
   if (name.empty()) name = made(value, true);
   return name;
@@ -117,9 +125,10 @@ std::string OnnxTranslation::operand(int value, bool channels_first) {
 }
 
 std::vector<int64_t> OnnxTranslation::extents(int value) const {
+  const Shape traced_shape = shape(value);
   const std::vector<int64_t>& extents = extents_[size_t(value)];
   if (std::count(extents.begin(), extents.end(), kOpen) > 1) {
-    throw UsageError("several extents of a value follow the batch, which ONNX cannot say", to_string(shape(value)), "export for one size of batch");
+    throw UsageError("several extents of a value follow the batch, which ONNX cannot say", to_string(traced_shape), "export for one size of batch");
   }
   return extents;
 }

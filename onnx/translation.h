@@ -29,7 +29,8 @@ class OnnxTranslation {
   // All operators, in their order. Throws UsageError naming one that has no translation.
   void run();
 
-  // --- for the operators (onnx/operators_*.cpp) and for who continues the graph ---
+  // --- for the operators (onnx/operators_*.cpp) and for who continues the graph. All throw UsageError for -1, which Trace::find says of a value that did
+  // not come from the trace's inputs through operators.
   OnnxGraph& graph() { return graph_; }
   // What a value is called, channels last, as in memory; made from the other order if need be.
   std::string last(int value);
@@ -40,10 +41,10 @@ class OnnxTranslation {
   // Of `value` as an operand beside images whose channels come first; a constant that broadcasts becomes one that does so there.
   std::string operand(int value, bool channels_first);
 
-  bool is_constant(int value) const { return trace_.values()[size_t(value)].constant.defined(); }
+  bool is_constant(int value) const { return traced(value).constant.defined(); }
   const Tensor& constant(int value) const;  // throws UsageError if it is none
-  Shape shape(int value) const { return trace_.values()[size_t(value)].shape; }
-  DType dtype(int value) const { return trace_.values()[size_t(value)].dtype; }
+  Shape shape(int value) const { return traced(value).shape; }
+  DType dtype(int value) const { return traced(value).dtype; }
   // In memory order, with kAnyBatch for the extent that follows the batch. Throws UsageError where that are several.
   std::vector<int64_t> extents(int value) const;
   std::string extents_tensor(int value, const std::vector<int64_t>& extents);  // for Resize: the first extent may be open, and is then `value`'s
@@ -55,6 +56,7 @@ class OnnxTranslation {
   struct Names {
     std::string last, first;
   };
+  const TracedValue& traced(int value) const;
   std::string made(int value, bool channels_first);
   void check_image(const TracedOperation& operation) const;
 

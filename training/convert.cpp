@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "core/finite.h"
 #include "core/words.h"
 #include "datasets/dataset.h"
 #include "models/pretrained.h"
@@ -52,11 +51,7 @@ ConvertedModel convert_weights(Config config, const std::filesystem::path& weigh
   for (const auto& [name, value] : ours) {
     if (is_derived_table(name) || name.ends_with("num_batches_tracked")) state.try_emplace(name, value);
   }
-  for (const auto& [name, value] : state) {
-    if (is_floating(value.dtype()) && !all_finite(value)) {
-      throw DataError("the weights hold NaN or infinity: " + name, weights.string(), "the file is damaged, or of a training that failed: use another");
-    }
-  }
+  for (const auto& [name, value] : state) check_finite(name, value, weights.string());
   load_weights(*result.trained.model, state, weights.string());
   result.trained.model->eval();
   result.trained.card = {.config = to_json_text(config), .class_names = classes.names, .palette = classes.palette};

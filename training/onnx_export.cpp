@@ -7,7 +7,7 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/file.h"
-#include "core/random.h"
+#include "onnx/export.h"
 #include "onnx/translation.h"
 
 namespace eq {
@@ -21,25 +21,6 @@ void choose_size(const Config& config, OnnxExportOptions& options) {
   }
   if (options.batch < 0) throw UsageError("there is no batch of " + std::to_string(options.batch) + " pictures", "export", "give 1 or more, or 0 for any number");
 }
-
-// Pictures of noise: two of them differ wherever a value depends on them.
-Tensor noise(int64_t batch, const OnnxExportOptions& options, uint64_t seed, Device device) {
-  const Shape shape = {batch, options.height, options.width, 3};
-  std::vector<float> values(size_t(shape.numel()));
-  Random random(seed);
-  for (float& value : values) value = float(random.uniform());
-  return Tensor::from(values, shape).to(device);
-}
-
-struct TracedNetwork {
-  Trace trace;
-  int scores;
-  TracedNetwork(EncoderDecoder& model, const Tensor& images) : trace({images}) {
-    const Tensor scores_of_images = model.predict(images);
-    trace.end();
-    scores = trace.find(scores_of_images);
-  }
-};
 
 // From the file's input to the network's: a picture's pixels, normalised.
 void begin_graph(OnnxTranslation& to, const PipelineOptions& pipeline, const OnnxExportOptions& options, int64_t batch) {
@@ -91,20 +72,17 @@ OnnxExportReport export_onnx(TrainedModel& trained, const std::filesystem::path&
   EncoderDecoder& model = *trained.model;
   if (model.is_training()) throw UsageError("the network is in training mode", trained.source, "call model->eval() before it is exported");
   NoGradGuard no_grad;
-  const Device device = model.device();
-  const TracedNetwork network(model, noise(std::max<int64_t>(options.batch, 1), options, 1, device));
-  const TracedNetwork beside(model, noise(options.batch > 0 ? options.batch : 2, options, 2, device));
+  const auto traced = [&](int64_t batch, uint64_t seed) {
+    return TracedFunction([&](const Tensor& x) { return model.predict(x); }, trace_input({batch, options.height, options.width, 3}, seed, model.device()));
+  };
+  const TracedFunction network = traced(std::max<int64_t>(options.batch, 1), 1), beside = traced(options.batch > 0 ? options.batch : 2, 2);
 
-  std::map<uint64_t, std::string> names;
-  for (const auto& list : {model.named_parameters(), model.named_buffers()}) {
-    for (const Module::NamedTensor& entry : list) names[entry.tensor.memory_id()] = entry.name;
-  }
   OnnxGraph graph(trained.config.model.decode_head.type + "-" + backbone_name(trained.config.model.backbone));
-  OnnxTranslation to(graph, network.trace, beside.trace, std::move(names));
-  const int64_t batch = options.batch > 0 ? options.batch : OnnxGraph::kAnyBatch, classes = to.shape(network.scores)[3];
+  OnnxTranslation to(graph, network.trace, beside.trace, model.memory_names());
+  const int64_t batch = options.batch > 0 ? options.batch : OnnxGraph::kAnyBatch, classes = to.shape(network.result)[3];
   begin_graph(to, trained.config.pipeline, options, batch);
   to.run();
-  end_graph(to, network.scores, options, batch);
+  end_graph(to, network.result, options, batch);
   describe(graph, trained);
   const std::string bytes = graph.bytes();
   write_text_atomically(file, bytes);

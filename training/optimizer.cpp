@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <set>
 #include <utility>
 
 #include "core/errors.h"
@@ -57,6 +58,30 @@ double sum_of_squares(const OptimizerParameter& parameter, const Tensor& grad, i
   return total;
 }
 
+// Two entries for one value would be stepped at the same time, and two of one name would share their place in the state.
+void check_distinct(const std::vector<OptimizerParameter>& parameters) {
+  std::set<std::string> names;
+  struct Place {
+    const char *begin, *end;
+    const std::string* name;
+  };
+  std::vector<Place> places;
+  for (const OptimizerParameter& parameter : parameters) {
+    if (!names.insert(parameter.name).second) {
+      throw UsageError("two parameters of an optimizer have one name", parameter.name,
+                       "names are keys of its state: begin those of each model differently, or give each model an optimizer of its own");
+    }
+    const auto* begin = static_cast<const char*>(parameter.tensor.raw_data());
+    if (parameter.tensor.numel() > 0) places.push_back({begin, begin + parameter.tensor.bytes(), &parameter.name});
+  }
+  std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) { return std::less<>()(a.begin, b.begin); });
+  for (size_t i = 1; i < places.size(); ++i) {
+    if (!std::less<>()(places[i].begin, places[i - 1].end)) continue;
+    throw UsageError("two parameters of an optimizer share memory", *places[i - 1].name + " and " + *places[i].name,
+                     "name each once: optimizer_parameters(model) does where weights are tied");
+  }
+}
+
 }  // namespace
 
 void assign_groups(std::vector<OptimizerParameter>& parameters, const std::vector<ParameterGroup>& groups) {
@@ -81,6 +106,7 @@ void assign_groups(std::vector<OptimizerParameter>& parameters, const std::vecto
 
 Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<std::string> slots)
     : parameters_(std::move(parameters)), slot_names_(std::move(slots)), slots_(slot_names_.size()) {
+  check_distinct(parameters_);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const Tensor& tensor = parameters_[i].tensor;
     if (!is_floating(tensor.dtype())) {
@@ -95,6 +121,11 @@ Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<std
 }
 
 void Optimizer::step(double lr, double grad_scale) {
+  if (!(lr >= 0) || !std::isfinite(lr) || !std::isfinite(grad_scale)) {
+    throw UsageError("a step needs a learning rate of 0 or more and a finite scale of the gradients, not " + std::to_string(lr) + " and " +
+                         std::to_string(grad_scale),
+                     "Optimizer::step " + std::to_string(steps_ + 1), "check what the schedule and clipping give");
+  }
   std::vector<Tensor> grads(parameters_.size());
   for (size_t i = 0; i < parameters_.size(); ++i) {
     grads[i] = parameters_[i].tensor.grad();
@@ -197,8 +228,8 @@ std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parame
   need(!options.nesterov || options.momentum > 0, "nesterov", "false where the momentum is 0");
   need(options.betas[0] >= 0 && options.betas[0] < 1 && options.betas[1] >= 0 && options.betas[1] < 1, "betas",
        "at least 0 and below 1");
-  need(options.eps > 0, "eps", "above 0");
-  need(options.weight_decay >= 0, "weight_decay", "0 or more");
+  need(options.eps > 0 && std::isfinite(options.eps), "eps", "a number above 0");
+  need(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "a number of 0 or more");
   assign_groups(parameters, options.groups);
   std::vector<std::string> names;
   for (const NamedOptimizer& optimizer : kOptimizers) {

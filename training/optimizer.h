@@ -27,7 +27,7 @@ struct OptimizerParameter {
   int64_t groups = 1;
 };
 
-// Every parameter of `model` under its dotted name.
+// Every parameter of `model` under its dotted name; tied ones once, under the first.
 std::vector<OptimizerParameter> optimizer_parameters(Module& model);
 
 // Sets the multipliers; throws UsageError for a pattern that matches no parameter (a misspelt name would otherwise go unnoticed).
@@ -38,7 +38,7 @@ class Optimizer {
   virtual ~Optimizer() = default;
 
   // One update of every parameter that has a gradient, each gradient multiplied by grad_scale first (clipping).
-  // Throws ShapeError or DTypeError if a gradient does not fit its parameter.
+  // Throws ShapeError or DTypeError if a gradient does not fit its parameter, UsageError for a rate or scale that is no number, or a negative rate.
   void step(double lr, double grad_scale = 1);
 
   int64_t steps() const { return steps_; }
@@ -50,6 +50,7 @@ class Optimizer {
   void load_state(const std::map<std::string, Tensor>& state, const std::string& source);
 
  protected:
+  // Throws DTypeError, and UsageError for parameters that share a name or memory.
   Optimizer(std::vector<OptimizerParameter> parameters, std::vector<std::string> slots);
 
   // Constants of one step that depend on the parameter's multipliers.
@@ -78,7 +79,7 @@ class Optimizer {
   int64_t steps_ = 0;
 };
 
-// By options.type; throws UsageError for an unknown name or values out of range. Groups are assigned here.
+// By options.type; throws UsageError for an unknown name, values out of range, or parameters that share a name or memory. Groups are assigned here.
 std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parameters, const OptimizerOptions& options);
 
 // PyTorch's SGD: g += weight_decay * p; b = momentum * b + g; p -= lr * (nesterov ? g + momentum * b : b).

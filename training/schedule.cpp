@@ -17,6 +17,13 @@ Schedule::Schedule(const ScheduleOptions& options, double base_lr, int64_t itera
   if (!(base_lr >= 0) || !std::isfinite(base_lr)) {
     throw UsageError("the learning rate is not a number of 0 or more", "optimizer.lr", "give 0 or more");
   }
+  const auto need = [](bool ok, const char* key, const char* rule) {
+    if (!ok) throw UsageError(std::string("the value must be ") + rule, std::string("schedule.") + key, "change it");
+  };
+  need(options.power >= 0 && std::isfinite(options.power), "power", "a number of 0 or more");
+  need(options.min_lr >= 0 && std::isfinite(options.min_lr), "min_lr", "a number of 0 or more");
+  need(options.warmup_iterations >= 0, "warmup_iterations", "0 or more");
+  need(options.warmup_ratio >= 0 && options.warmup_ratio <= 1, "warmup_ratio", "from 0 to 1");
   if (options.type != "constant" && options.min_lr > base_lr) {
     throw UsageError("the learning rate would rise: schedule.min_lr " + std::to_string(options.min_lr) +
                          " is above optimizer.lr " + std::to_string(base_lr),

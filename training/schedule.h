@@ -14,7 +14,7 @@ namespace eq {
 // During warm-up the value is multiplied by 1 - (1 - iteration / warmup_iterations)(1 - warmup_ratio) (mmcv).
 class Schedule {
  public:
-  // Throws UsageError: unknown type, no iterations, a negative rate, min_lr above the base rate.
+  // Throws UsageError: unknown type, no iterations, a number out of its range, min_lr above the base rate.
   Schedule(const ScheduleOptions& options, double base_lr, int64_t iterations);
   double lr(int64_t iteration) const;  // past the end: the value at the end
 

@@ -252,7 +252,7 @@ void Run::save() {
   Checkpoint checkpoint{.card = card(), .seconds = seconds(), .interval = interval_, .model = model_->state_dict(), .optimizer = step_->optimizer().state()};
   if (step_->ema() != nullptr) {
     const EmaScope averaged(step_->ema());
-    for (const auto& [name, tensor] : model_->state_dict()) checkpoint.ema[name] = tensor.clone();
+    checkpoint.ema = model_->state_dict();
   }
   save_checkpoint(request_.out / "checkpoint", checkpoint);
   saved_at_ = iteration_;
@@ -333,7 +333,7 @@ TrainResult Run::try_out() {
 TrainResult train(const Config& config, const TrainRequest& request) {
   if (request.out.empty() && !request.dry_run) throw UsageError("a run needs a folder", "--out", "for example --out runs/first");
   if (request.threads != 0) set_num_threads(request.threads);
-  flush_denormals();
+  const FlushDenormals flush;
   const StopSignals signals(request.handle_signals);
   check_run_folder(request);
   const RunLock lock(request.dry_run ? fs::path() : request.out);

@@ -35,7 +35,7 @@ void check_arguments(const Tensor& x, const Tensor& gamma, const Tensor& beta, c
   for (const auto& [name, vector] : vectors) {
     if (vector.defined()) check::shape("batch_norm", {name, vector}, channels, "[C] = " + to_string(channels));
   }
-  const std::string place = options.layer[0] == '\0' ? "batch_norm" : options.layer;
+  const std::string place = options.layer == nullptr || options.layer[0] == '\0' ? "batch_norm" : options.layer;
   const bool running = running_mean.defined() && running_var.defined();
   if (!running && (!options.training || options.update_running)) {
     throw UsageError("batch_norm needs running statistics " + std::string(options.training ? "to update" : "in evaluation"),

@@ -49,6 +49,7 @@ constexpr int64_t kLargest = int64_t{1} << 30;
 
 Shape check::conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& o) {
   const char* op = "conv2d";
+  check::defined(op, {"weight", weight});
   check::alike(op, {{"x", x}, {"weight", weight}, {"bias", bias}});
   check::rank(op, {"x", x}, 4);
   if (weight.rank() != 4 || weight.numel() == 0) {

@@ -104,6 +104,11 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b) {
   return y;
 }
 
+Tensor binary(BinaryOp op, double a, const Tensor& b) {
+  check::floating(kept_by(op).name, {"b", b});
+  return binary(op, Tensor::full({}, a, b.dtype(), b.device()), b);
+}
+
 }  // namespace
 
 #define EQ_DEFINE_0(name, ...) \
@@ -118,5 +123,7 @@ EQ_UNARY_OPERATORS(EQ_DEFINE_0)
 EQ_UNARY_OPERATORS_1(EQ_DEFINE_1)
 EQ_UNARY_OPERATORS_2(EQ_DEFINE_2)
 EQ_BINARY_OPERATORS(EQ_DEFINE_BINARY)
+Tensor sub(double a, const Tensor& b) { return binary(BinaryOp::sub, a, b); }
+Tensor div(double a, const Tensor& b) { return binary(BinaryOp::div, a, b); }
 
 }  // namespace eq

@@ -26,7 +26,7 @@ struct BatchNormOptions {
   bool training = true;        // use batch statistics
   bool update_running = true;  // only in training; off while calibrating
   bool relu = false;           // fused activation
-  const char* layer = "";      // named in errors: a channel with a single value cannot be normalised in training
+  const char* layer = "";      // named in errors (null: no name): a channel with a single value cannot be normalised in training
   bool operator==(const BatchNormOptions&) const = default;
 };
 

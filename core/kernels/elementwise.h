@@ -54,6 +54,7 @@ enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both argument
 #define EQ_UNARY_OPERATORS_1(OP)                                                             \
   OP(add,        x + p,               T(1),                                        kNothing) \
   OP(mul,        x * p,               p,                                           kNothing) \
+  OP(div,        x / p,               1 / p,                                       kNothing) \
   OP(pow,        scalar::power(x, p), p == 0 ? T(0) : p * scalar::power(x, p - 1), kX)       \
   OP(leaky_relu, x > 0 ? x : p * x,   x > 0 ? T(1) : p,                            kX)
 

@@ -45,6 +45,12 @@ struct WrongShape final : Node {
   TensorList backward(const TensorList&) override { return {Tensor::zeros({3}, DType::kFloat64)}; }
 };
 
+// A node with two gradients for whatever inputs it has.
+struct WrongCount final : Node {
+  WrongCount() : Node("wrong_count") {}
+  TensorList backward(const TensorList& grads) override { return {grads[0], grads[0]}; }
+};
+
 // A node that fails.
 struct Failing final : Node {
   Failing() : Node("failing") {}
@@ -233,6 +239,11 @@ TEST_CASE("a node that gives a wrong gradient is named", "[engine]") {
   record<WrongShape>(y, {x});
   CHECK_THROWS_WITH(sum(y).backward(),
                     Catch::Contains("wrong_shape") && Catch::Contains("[3]") && Catch::Contains("[2]"));
+  Tensor z = x.clone(), sum_of_three = x.clone();
+  record<WrongCount>(z, {x});
+  CHECK_THROWS_WITH(sum(z).backward(), Catch::Contains("wrong_count") && Catch::Contains("2 gradients for 1 input"));
+  record<WrongCount>(sum_of_three, {x, x, Tensor()});
+  CHECK_THROWS_WITH(sum(sum_of_three).backward(), Catch::Contains("wrong_count") && Catch::Contains("2 gradients for 3 inputs"));
 }
 
 TEST_CASE("an error inside a node ends the walk and leaves the engine ready", "[engine]") {

@@ -1,5 +1,6 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "core/allocator.h"
 #include "support.h"
 
 using namespace eq;
@@ -42,6 +43,22 @@ TEST_CASE("a hook on a leaf sees all uses together, before they accumulate", "[h
   (x * 5.0).backward();
   CHECK(seen == std::vector<double>{7, 5});
   CHECK(grad_of(x) == std::vector<double>{12});
+}
+
+TEST_CASE("a hook that captures a detached tensor does not keep the graph", "[hooks]") {
+  const size_t before = allocator().stats().active_bytes;
+  {
+    Tensor x = leaf({2, 3});
+    const Tensor y = x * x;
+    double seen = 0;
+    register_hook(y, [values = y.detach(), &seen](const Tensor&) {
+      seen = values.value_at(1);
+      return Tensor();
+    });
+    sum(y).backward();
+    CHECK(seen == 9);
+  }
+  CHECK(allocator().stats().active_bytes == before);
 }
 
 TEST_CASE("what a hook returns flows on", "[hooks]") {

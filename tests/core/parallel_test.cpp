@@ -1,6 +1,7 @@
 #include "core/parallel.h"
 
 #include <atomic>
+#include <cstdlib>
 #include <limits>
 #include <mutex>
 #include <set>
@@ -119,6 +120,45 @@ TEST_CASE("denormal numbers are flushed in every worker", "[parallel]") {
   });
   CHECK(kept == 0);
 #endif
+}
+
+TEST_CASE("the caller's denormal numbers come back", "[parallel]") {
+#if defined(__SSE__)
+  const auto keeps = [] {
+    volatile float tiny = std::numeric_limits<float>::min();
+    return tiny * 0.25f != 0;
+  };
+  for (const int threads : {1, 2}) {
+    set_num_threads(threads);
+    parallel_for(64, 1, [](int64_t, int64_t) {});
+    CHECK(keeps());
+    CHECK_THROWS_AS(parallel_for(64, 1, [](int64_t, int64_t) { throw DataError("", "", ""); }), DataError);
+    CHECK(keeps());
+  }
+  {
+    const FlushDenormals flush;
+    parallel_for(64, 1, [](int64_t, int64_t) {});
+    CHECK_FALSE(keeps());
+  }
+  CHECK(keeps());
+  set_num_threads(2);
+#endif
+}
+
+TEST_CASE("OMP_NUM_THREADS is the default where it is a number of threads", "[parallel]") {
+  const char* set = std::getenv("OMP_NUM_THREADS");
+  const std::string before = set == nullptr ? "" : set;
+  const auto with = [](const char* text) {
+    setenv("OMP_NUM_THREADS", text, 1);
+    return default_threads();
+  };
+  unsetenv("OMP_NUM_THREADS");
+  const int cores = default_threads();
+  CHECK(cores >= 1);
+  CHECK(with("7") == 7);
+  CHECK(with("3,2") == 3);
+  for (const char* text : {"", "0", "-1", "1025", "4x", "many", "99999999999999999999"}) CHECK(with(text) == cores);
+  set == nullptr ? unsetenv("OMP_NUM_THREADS") : setenv("OMP_NUM_THREADS", before.c_str(), 1);
 }
 
 TEST_CASE("the number of threads is checked", "[parallel]") {

@@ -75,6 +75,45 @@ TEST_CASE("registering a name again replaces the child", "[module]") {
   CHECK(pair.named_parameters()[0].tensor.shape() == Shape{3, 1, 1, 2});
 }
 
+TEST_CASE("names that would make two tensors one are refused", "[module]") {
+  struct Names : Module {
+    void parameter(const std::string& name) { register_parameter(name, Tensor::zeros({1})); }
+    void buffer(const std::string& name) { register_buffer(name, Tensor::zeros({1})); }
+    void child(const std::string& name) { register_module<Linear>(name, 1, 1); }
+  } names;
+  names.parameter("scale");
+  names.buffer("mean");
+  names.child("layers.0");
+  CHECK_THROWS_WITH(names.buffer("scale"), Catch::Contains("buffer") && Catch::Contains("\"scale\"") && Catch::Contains("another kind"));
+  CHECK_THROWS_WITH(names.child("mean"), Catch::Contains("another kind"));
+  CHECK_THROWS_WITH(names.parameter("layers.0"), Catch::Contains("another kind"));
+  CHECK_THROWS_WITH(names.parameter("layers.0.weight"), Catch::Contains("\"layers.0\""));
+  CHECK_THROWS_WITH(names.child("layers"), Catch::Contains("\"layers.0\""));
+  for (const char* name : {"", ".a", "a.", "a..b"}) CHECK_THROWS_WITH(names.child(name), Catch::Contains("empty"));
+  names.parameter("scale");
+  names.child("layers.1");
+  CHECK(names.state_dict().size() == 2 + 2 * 2);
+}
+
+TEST_CASE("a sequence refuses a name that is taken, and stays as it was", "[module]") {
+  Sequential layers;
+  layers.append_as<Linear>("1", 2, 3);
+  CHECK_THROWS_WITH(layers.append_as<Linear>("1", 3, 4), Catch::Contains("there is a layer \"1\" already"));
+  CHECK_THROWS_WITH(layers.append<Linear>(3, 4), Catch::Contains("append_as"));  // would be "1"
+  CHECK(layers.size() == 1);
+  layers.append_as<Linear>("last", 3, 4);
+  layers.append<Linear>(4, 5);
+  CHECK(layers(Tensor::zeros({1, 2})).shape() == Shape{1, 5});
+  CHECK(names_of(layers.named_parameters())[4] == "2.weight");
+}
+
+TEST_CASE("a convolution's numbers are checked before it is applied", "[module]") {
+  const auto make = [](const Conv2dLayerOptions& options) { Conv2d conv(3, 4, options); };
+  CHECK_THROWS_WITH(make({.stride = 0, .same = true}), Catch::Contains("stride 0"));
+  CHECK_THROWS_WITH(make({.dilation = -1}), Catch::Contains("dilation -1"));
+  CHECK_THROWS_WITH(make({.kernel_size = 0}), Catch::Contains("kernel size 0"));
+}
+
 TEST_CASE("train and eval reach the whole tree", "[module]") {
   Pair pair;
   pair.eval();
@@ -94,6 +133,22 @@ TEST_CASE("the state dict speaks PyTorch's layout and loads back", "[module]") {
   const auto report = b.load_state_dict(state);
   CHECK(report.loaded.size() == 7);
   for (size_t i = 0; i < 4; ++i) CHECK(bit_equal(a.named_parameters()[i].tensor, b.named_parameters()[i].tensor));
+}
+
+TEST_CASE("a state dict is a snapshot: training on does not change it", "[module]") {
+  Pair pair;
+  const auto best = pair.state_dict();
+  std::map<std::string, Tensor> kept;
+  for (const auto& [name, value] : best) kept[name] = value.clone();
+  pair(random_tensor({2, 4, 4, 2}, 1, DType::kFloat32));  // statistics
+  {
+    const NoGradGuard no_grad;
+    for (Tensor parameter : pair.parameters()) parameter.add_(Tensor::full(parameter.shape(), 1));
+  }
+  for (const auto& [name, value] : best) CHECK(bit_equal(value, kept.at(name)));
+  for (const auto& [name, value] : pair.state_dict()) CHECK_FALSE(bit_equal(value, best.at(name)));
+  pair.load_state_dict(best);
+  for (const auto& [name, value] : pair.state_dict()) CHECK(bit_equal(value, best.at(name)));
 }
 
 TEST_CASE("loading is strict and changes nothing when it fails", "[module]") {
@@ -151,6 +206,32 @@ TEST_CASE("zeros for weights that are loaded next, and the same draws for what i
   CHECK(bit_equal(drawn.second, zeroed.second));
 }
 
+TEST_CASE("dropout draws a new mask at each call, another one in each layer, and the same ones again from the same seed", "[module]") {
+  const Tensor x = Tensor::full({1, 4, 4, 16}, 1);
+  for (const Dropout::Kind kind : {Dropout::Kind::kElement, Dropout::Kind::kChannel}) {
+    const auto masks = [&](uint64_t seed) {
+      const InitRandom random(seed);
+      Dropout first(0.5, kind), second(0.5, kind);
+      return std::vector<Tensor>{first(x), second(x), first(x), second(x), Linear(3, 3).weight()};
+    };
+    const std::vector<Tensor> once = masks(7), again = masks(7), other = masks(8);
+    for (size_t i = 0; i < 4; ++i) {
+      for (size_t j = i + 1; j < 4; ++j) CHECK_FALSE(bit_equal(once[i], once[j]));
+      CHECK(bit_equal(once[i], again[i]));
+      CHECK_FALSE(bit_equal(once[i], other[i]));
+    }
+    const InitRandom random(7);
+    CHECK(bit_equal(Linear(3, 3).weight(), once[4]));  // weights do not know of dropout
+  }
+  Dropout first(0.5), second(0.5);
+  CHECK_FALSE(bit_equal(first(x), second(x)));
+  first.set_stream(3, 4), second.set_stream(3, 4);
+  CHECK(bit_equal(first(x), dropout(x, 0.5, 3, 4)));
+  CHECK(bit_equal(first(x), second(x)));
+  first.eval();
+  CHECK(bit_equal(first(x), x));
+}
+
 TEST_CASE("He-normal initialisation has the fan-out's deviation", "[module]") {
   InitRandom random(3);
   Conv2d conv(64, 128, {.kernel_size = 3, .bias = false});
@@ -158,6 +239,20 @@ TEST_CASE("He-normal initialisation has the fan-out's deviation", "[module]") {
   const Tensor weight = conv.weight();
   for (int64_t i = 0; i < weight.numel(); ++i) squares += weight.value_at(i) * weight.value_at(i);
   CHECK(squares / double(weight.numel()) == Approx(2.0 / (9 * 128)).epsilon(0.02));
+}
+
+TEST_CASE("a layer that is given nothing is named", "[module]") {
+  Pair pair;
+  CHECK_THROWS_WITH(pair(Tensor()), Catch::Contains("no value") && Catch::Contains("Layer"));
+  pair.assign_paths("net");
+  CHECK_THROWS_WITH(pair(Tensor()), Catch::Contains("net (Layer)"));
+  for (const bool training : {true, false}) {
+    ConvModule module(2, 3, 3);
+    module.train(training);
+    CHECK_THROWS_WITH(module.conv()(Tensor()), Catch::Contains("Conv2d 2->3 3x3"));
+    CHECK_THROWS_WITH(module.forward(Tensor()), Catch::Contains("conv2d", Catch::CaseSensitive::No));
+  }
+  CHECK_THROWS_WITH(Linear(2, 3).forward(Tensor()), Catch::Contains("linear"));
 }
 
 TEST_CASE("observers see each layer in order", "[module]") {

@@ -64,6 +64,21 @@ TEST_CASE("onnx: what slipped past the operators is an error, not a constant", "
   CHECK_THROWS_WITH(translated(longer), Catch::Contains("differ in more than the batch"));
 }
 
+TEST_CASE("onnx: a result that did not come through operators is an error", "[onnx]") {
+  const Function untraced[] = {[](const Tensor& x) { return exp(x).clone(); }, [](const Tensor& x) { return x.to(DType::kFloat64).to(DType::kFloat32); },
+                               [](const Tensor& x) { return Tensor::zeros(x.shape()); }};
+  for (const Function& function : untraced) CHECK_THROWS_WITH(translated(function), Catch::Contains("did not come from the input through operators"));
+  NoGradGuard no_grad;
+  Trace trace({Tensor::zeros({1, 3})});
+  trace.end();
+  OnnxGraph graph("test");
+  OnnxTranslation to(graph, trace, trace, {});
+  CHECK_THROWS_AS(to.first(-1), UsageError);
+  CHECK_THROWS_AS(to.shape(-1), UsageError);
+  CHECK_THROWS_AS(to.extents(-1), UsageError);
+  CHECK_THROWS_AS(to.last(1), UsageError);
+}
+
 TEST_CASE("onnx: what ONNX cannot say of any batch can be said of one", "[onnx]") {
   const Function impossible[] = {
       [](const Tensor& x) { return slice(x, 0, 0, 1); },

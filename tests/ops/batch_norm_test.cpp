@@ -199,6 +199,9 @@ TEST_CASE("batch norm in training refuses a single value per channel, by the lay
     CHECK_THAT(error.try_this(), Catch::Contains("larger batch"));
   }
   CHECK_NOTHROW(a(options_of({"pooled", {1, 1, 1, 6}}, false)));
+  BatchNormOptions nameless;
+  nameless.layer = nullptr;
+  CHECK_THROWS_WITH(a(nameless), Catch::Contains("batch_norm, where x is"));
 }
 
 TEST_CASE("batch norm lets NaN through its ReLU", "[batch_norm]") {

@@ -179,6 +179,7 @@ TEST_CASE("conv2d names what is wrong with its arguments", "[conv2d]") {
   CHECK_THROWS_AS(conv2d(x, weight.to(DType::kFloat32), {}, same), DTypeError);
   CHECK_THROWS_AS(conv2d(Tensor::zeros({1, 5, 5, 4}, DType::kInt32), weight, {}, same), DTypeError);
   CHECK_THROWS_AS(conv2d({}, weight, {}, same), UsageError);
+  CHECK_THROWS_WITH(conv2d(x, {}, {}, same), Contains("conv2d: weight has no value"));
   CHECK_THROWS_WITH(conv2d(x, random_tensor({6, 3, 3, 5}, 2), {}, same),
                     Contains("[6, 3, 3, 5]") && Contains("[1, 5, 5, 4]"));
   CHECK_THROWS_WITH(conv2d(x, weight, bias.alias({5}), same), Contains("bias") && Contains("[6]"));

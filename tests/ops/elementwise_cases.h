@@ -56,6 +56,8 @@ inline const UnaryCase kUnaryCases[] = {
     {"sub number", [](const Tensor& x) { return x - 2.5; }, [](double x) { return x - 2.5; }, -3, 3},
     {"mul number", [](const Tensor& x) { return -2.0 * (x * 1.5); }, [](double x) { return x * -3; }, -3, 3},
     {"div number", [](const Tensor& x) { return x / 4; }, [](double x) { return x / 4; }, -3, 3},
+    {"number sub", [](const Tensor& x) { return 1 - x; }, [](double x) { return 1 - x; }, -3, 3},
+    {"number div", [](const Tensor& x) { return 1 / x; }, [](double x) { return 1 / x; }, 0.4, 4},
 };
 #undef EQ_UNARY_CASE
 

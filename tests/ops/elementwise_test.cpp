@@ -142,6 +142,18 @@ TEST_CASE("powers that are products are what std::pow gives, gradients too", "[e
   }
 }
 
+TEST_CASE("dividing by a number rounds once", "[elementwise]") {
+  std::vector<float> numbers;
+  for (int i = 0; i < 1000; ++i) numbers.push_back(float(i));
+  const Tensor x = Tensor::from(numbers, {1000});
+  int64_t wrong = 0;
+  for (const double divisor : {3.0, 10.0, 49.0, 1e-3}) {
+    const Tensor y = x / divisor;
+    for (int64_t i = 0; i < 1000; ++i) wrong += float(y.value_at(i)) != numbers[size_t(i)] / float(divisor);
+  }
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("gradients at kinks are the documented ones", "[elementwise]") {
   auto slope_at = [](Tensor (*op)(const Tensor&), double at) {
     Tensor x = Tensor::scalar(at, DType::kFloat64).set_requires_grad();
@@ -233,4 +245,6 @@ TEST_CASE("elementwise errors name the operator and both shapes", "[elementwise]
   CHECK_THROWS_WITH(exp(Tensor::zeros({2}, DType::kInt32)), Catch::Contains("exp") && Catch::Contains("int32"));
   CHECK_THROWS_AS(exp(Tensor()), UsageError);
   CHECK_THROWS_AS(a + Tensor(), UsageError);
+  CHECK_THROWS_WITH(1.0 - Tensor(), Catch::Contains("sub"));
+  CHECK_THROWS_WITH(1.0 / Tensor::zeros({2}, DType::kInt64), Catch::Contains("div") && Catch::Contains("int64"));
 }

@@ -5,6 +5,7 @@
 
 #include "core/errors.h"
 #include "core/parallel.h"
+#include "layers/module.h"
 #include "support.h"
 
 using namespace eq;
@@ -204,6 +205,55 @@ TEST_CASE("unknown optimizers and values out of range are refused", "[optimizer]
   options = {};
   options.momentum = 0, options.nesterov = true;
   CHECK_THROWS_WITH(make_optimizer({}, options), Catch::Contains("nesterov"));
+  for (const double bad : {-1.0, std::nan(""), double(INFINITY)}) {
+    options = {};
+    options.weight_decay = bad;
+    CHECK_THROWS_WITH(make_optimizer({}, options), Catch::Contains("optimizer.weight_decay"));
+  }
+}
+
+TEST_CASE("a step with a rate that is no number is refused before it changes anything", "[optimizer]") {
+  const auto parameters = two_parameters(DType::kFloat32);
+  const Tensor before = parameters[0].tensor.detach().clone();
+  auto optimizer = make_optimizer(parameters, {});
+  set_grads(parameters, 1);
+  for (const double bad : {-0.1, std::nan(""), double(INFINITY)}) CHECK_THROWS_WITH(optimizer->step(bad), Catch::Contains("learning rate"));
+  CHECK_THROWS_AS(optimizer->step(0.1, std::nan("")), UsageError);
+  CHECK(optimizer->steps() == 0);
+  CHECK(bit_equal(parameters[0].tensor, before));
+}
+
+TEST_CASE("tied weights are stepped and counted once", "[optimizer]") {
+  struct Tied : Module {
+    Tied() : a(register_parameter("a", Tensor::full({100000}, 1))) {
+      register_parameter("b", a);
+    }
+    Tensor a;
+  } tied;
+  CHECK(tied.parameter_count() == 100000);
+  CHECK(tied.state_dict().size() == 2);
+  const auto parameters = optimizer_parameters(tied);
+  REQUIRE(parameters.size() == 1);
+  tied.a.set_grad(Tensor::full({100000}, 1));
+  CHECK(gradient_norm(parameters).norm == Approx(std::sqrt(1e5)));
+  OptimizerOptions plain;
+  plain.momentum = plain.weight_decay = 0;
+  make_optimizer(parameters, plain)->step(0.25);
+  CHECK(bit_equal(tied.a.detach(), Tensor::full({100000}, 0.75)));
+
+  auto state = tied.state_dict();
+  state["a"] = state["b"] = Tensor::full({100000}, 5);
+  CHECK(tied.load_state_dict(state).loaded.size() == 2);
+  CHECK(tied.a.value_at(99999) == 5);
+}
+
+TEST_CASE("an optimizer refuses parameters that share a name or memory", "[optimizer]") {
+  const Tensor x = random_leaf({8, 3}, 1);
+  const auto make = [](std::vector<OptimizerParameter> parameters) { return make_optimizer(std::move(parameters), {}); };
+  CHECK_THROWS_WITH(make({{"w", x}, {"w", random_leaf({2}, 2)}}), Catch::Contains("one name") && Catch::Contains("w"));
+  CHECK_THROWS_WITH(make({{"a", x}, {"b", x}}), Catch::Contains("share memory") && Catch::Contains("a and b"));
+  CHECK_THROWS_WITH(make({{"a", x}, {"b", x.alias({3}, 21)}}), Catch::Contains("share memory"));
+  CHECK_NOTHROW(make({{"b", x.alias({4, 3}, 12)}, {"a", x.alias({4, 3})}, {"none", Tensor::zeros({0})}, {"no", Tensor::zeros({0})}}));
 }
 
 TEST_CASE("the gradient norm is a double sum, finds one bad value, and does not depend on threads", "[optimizer]") {

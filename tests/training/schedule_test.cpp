@@ -45,4 +45,10 @@ TEST_CASE("impossible schedules are refused", "[schedule]") {
   CHECK_THROWS_WITH(Schedule({.min_lr = 1}, 0.1, 10), Catch::Contains("schedule.min_lr"));
   CHECK_THROWS_AS(Schedule({}, -1, 10), UsageError);
   CHECK_THROWS_AS(Schedule({}, 0.1, 0), UsageError);
+  for (const double bad : {-1.0, std::nan(""), double(INFINITY)}) {
+    CHECK_THROWS_WITH(Schedule({.min_lr = bad}, 0.1, 10), Catch::Contains("schedule.min_lr"));
+    CHECK_THROWS_WITH(Schedule({.power = bad}, 0.1, 10), Catch::Contains("schedule.power"));
+    CHECK_THROWS_WITH(Schedule({.warmup_iterations = 3, .warmup_ratio = bad}, 0.1, 10), Catch::Contains("schedule.warmup_ratio"));
+  }
+  CHECK_THROWS_WITH(Schedule({.warmup_iterations = -3}, 0.1, 10), Catch::Contains("schedule.warmup_iterations"));
 }

@@ -1,0 +1,51 @@
+#include "onnx/export.h"
+
+#include <vector>
+
+#include "autograd/node.h"
+#include "core/errors.h"
+#include "core/file.h"
+#include "core/random.h"
+#include "onnx/translation.h"
+
+namespace eq {
+
+TracedFunction::TracedFunction(const TensorFunction& function, const Tensor& x) : trace({x}) {
+  const Tensor y = function(x);
+  trace.end();
+  if (y.defined()) result = trace.find(y);
+}
+
+Tensor trace_input(const Shape& shape, uint64_t seed, Device device) {
+  std::vector<float> values(size_t(shape.numel()));
+  Random random(seed);
+  for (float& value : values) value = float(random.uniform());
+  return Tensor::from(values, shape).to(device);
+}
+
+void export_onnx(const std::filesystem::path& file, const TensorFunction& function, const Shape& input, const OnnxFunctionOptions& options) {
+  if (options.any_batch && input.rank() == 0) {
+    throw UsageError("an input without axes has no batch to leave open", "export_onnx to " + file.string(), "set any_batch = false");
+  }
+  const NoGradGuard no_grad;
+  Shape other = input;
+  if (options.any_batch) other.set(0, input[0] + 1);
+  const TracedFunction traced(function, trace_input(input, 1, options.device).to(options.dtype));
+  const TracedFunction beside(function, trace_input(other, 2, options.device).to(options.dtype));
+
+  OnnxGraph graph(file.stem().string());
+  OnnxTranslation to(graph, traced.trace, beside.trace, options.names);
+  const auto first = [&](int value) { return options.channels_first && to.shape(value).rank() == 4; };
+  const auto extents = [&](int value) {
+    const std::vector<int64_t> e = to.extents(value);
+    return first(value) ? std::vector<int64_t>{e[0], e[3], e[1], e[2]} : e;
+  };
+  to.name(0, first(0), graph.input(options.input, to.dtype(0), extents(0)));
+  to.run();
+  const int y = traced.result;
+  const std::string output = graph.add("Identity", {first(y) ? to.first(y) : to.last(y)}, {}, options.output);
+  graph.output(output, to.dtype(y), extents(y));
+  write_text_atomically(file, graph.bytes());
+}
+
+}  // namespace eq
