@@ -113,6 +113,13 @@ TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
     overlays += info.mode == "RGB";
     CHECK((info.width == 70 || info.width == 64));
   }
+  CHECK(equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + tiny.run("slid") + " --slide --set evaluate.crop=[40,40] --set evaluate.stride=[20,20]").status == 0);
+  write_file(pictures / "notes.txt", "");
+  const CommandResult again = equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + tiny.run("predicted"));
+  CHECK(again.status == 0);
+  CHECK(again.output.find("left out, by their names no pictures: " + (pictures / "notes.txt").string()) != std::string::npos);
+  check_error(equiscale("predict " + tiny.run("run") + " " + (pictures / "notes.txt").string() + " --out " + tiny.run("predicted")), 3, "none of the pictures could be read");
+  check_error(equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + pictures.string()), 2, "another folder");
   CHECK(indexed == 2);
   CHECK(overlays == 2);
 }

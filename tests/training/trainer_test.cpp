@@ -300,7 +300,9 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   write_png(pictures / "deeper" / "a.png", Image{33, 20, std::vector<uint8_t>(33 * 20 * 3, 9)});
   write_file(pictures / "notes.txt", "no picture");
   TrainedModel trained = load_trained_model(out);
-  const auto listed = list_pictures({pictures, pictures / "deeper" / "a.png"});
+  const PictureList list = list_pictures({pictures, pictures / "deeper" / "a.png"});
+  CHECK(list.left_out == std::vector<fs::path>{pictures / "notes.txt"});
+  const std::vector<fs::path>& listed = list.pictures;
   REQUIRE(listed.size() == 2);
   const auto files = predict_files(trained, listed, folder.path() / "predicted");
   REQUIRE(files.size() == 2);
@@ -388,3 +390,12 @@ TEST_CASE("stop signals nest: a study's outlive those of its runs", "[trainer]")
   }
   CHECK(std::signal(SIGTERM, original) == static_cast<void (*)(int)>(mine));
 }
+  CHECK_NOTHROW(predict_files(trained, listed, folder.path() / "predicted"));  // an earlier prediction is replaced
+  fs::create_directory(folder.path() / "labels");
+  write_file(folder.path() / "labels" / "a.png", "a label map");  // no overlay is beside it
+  CHECK_THROWS_WITH(predict_files(trained, listed, folder.path() / "labels"), Contains("no earlier prediction") && Contains("labels/a.png"));
+  CHECK_THROWS_WITH(predict_file(trained, pictures / "a.png", folder.path() / "labels"), Contains("no earlier prediction"));
+  CHECK(read_file(folder.path() / "labels" / "a.png") == "a label map");
+  // What cannot be written is no fault of the pictures.
+  write_file(folder.path() / "file", "");
+  CHECK_THROWS_AS(predict_files(trained, listed, folder.path() / "file" / "below", [](const PredictedFiles&, const Error*) { FAIL_CHECK("called"); }), IoError);
