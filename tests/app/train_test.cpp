@@ -141,6 +141,9 @@ TEST_CASE("fold writes a file that predicts the same, and refuses what it cannot
   check_error(equiscale("fold " + tiny.run("folded.safetensors") + " --out " + tiny.run("x.safetensors")), 2, "nothing to fold");
   check_error(equiscale("fold " + tiny.run("none") + " --out " + tiny.run("x.safetensors")), 3, "none");
   check_error(equiscale("fold " + tiny.run("run") + " --out " + tiny.config), 2, "tiny.json");
+  for (const char* source : {"run", "run/model.safetensors"}) {
+    check_error(equiscale("fold " + tiny.run(source) + " --out " + tiny.run("run/model.safetensors")), 2, "would replace what it is made from");
+  }
   CHECK(read_file(tiny.config) == tiny_recipe());
 }
 
