@@ -119,6 +119,9 @@ void Run::start_or_restore() {
   log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {}, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
                         config_.data.type, config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), counted(num_threads(), "thread"), config_.seed));
   if constexpr (kBuiltWithCuda) {
+  for (const auto* set : {train_set_.get(), val_set_.get()}) {
+    for (const std::string& sentence : set->left_out()) log_->say(sentence);
+  }
     if (model_->device().is_cuda()) {
       log_->say(cuda::describe_device(model_->device().index) + "; convolutions by " + cuda::describe_convolution() + "; precision " + config_.train.precision);
     }
