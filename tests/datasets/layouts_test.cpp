@@ -165,6 +165,30 @@ TEST_CASE("what is wrong with a set of files is said by name", "[layouts]") {
   CHECK_THROWS_WITH(make(), Contains("camvit") && Contains("camvid, voc2012"));
 }
 
+TEST_CASE("a key that the data set does not read is refused", "[layouts]") {
+  TemporaryFolder root;
+  const auto refused = [&](DataOptions options, const std::string& key, const std::string& types) {
+    CHECK_THROWS_AS(make_dataset(options, "train"), UsageError);
+    CHECK_THROWS_WITH(make_dataset(options, "train"), Contains(options.type + " does not read " + key) && Contains(types));
+  };
+  refused(options_of("shapes", root.path()), "data.root", "folders, camvid, voc2012, ade20k, cityscapes");
+  DataOptions options = listed(root.path());
+  options.type = "camvid";
+  refused(options, "data.list", "folders");
+  options = options_of("camvid", root.path());
+  options.wrong_labels = "shift";
+  refused(options, "data.wrong_labels", "shapes");
+  options = options_of("ade20k", root.path());
+  options.augmented_list = true;
+  refused(options, "data.augmented_list", "voc2012");
+  options = options_of("voc2012", root.path());
+  options.image_suffix = {".png"};
+  refused(options, "data.folders", "folders");
+  options = listed(root.path());
+  options.size = 64;
+  refused(options, "data.size", "shapes");
+}
+
 TEST_CASE("folders pair suffixes in any case, and say what they leave out", "[layouts]") {
   TemporaryFolder root;
   write_pair(root.path() / "img/a.JPG", root.path() / "lab/a.png", {1});
