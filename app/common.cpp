@@ -40,6 +40,13 @@ void ViewOptions::apply(EvaluateOptions& options) const {
   options.flip = true;
 }
 
+void check_not_source(const std::filesystem::path& out, const std::filesystem::path& source) {
+  std::error_code ignored;  // a new file
+  const bool of_folder = std::filesystem::is_directory(source, ignored) && std::filesystem::equivalent(out.parent_path(), source, ignored);
+  if (!of_folder && !std::filesystem::equivalent(out, source, ignored)) return;
+  throw UsageError("the new file would replace what it is made from", out.string(), "give it a name or a folder of its own");
+}
+
 CLI::Range from_zero(int64_t most) { return CLI::Range(int64_t{0}, most); }
 
 size_t available_memory() {

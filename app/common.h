@@ -3,6 +3,7 @@
 // no logic of its own beyond reading options, calling the library and printing.
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -30,6 +31,9 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 // Bytes that the machine, or the container, can give now; 0 if it does not say.
 size_t available_memory();
+
+// A file made from another one does not replace it. Throws UsageError.
+void check_not_source(const std::filesystem::path& out, const std::filesystem::path& source);
 
 // Whole numbers from 0 on, for an option's check (CLI::NonNegativeNumber names its upper bound with 309 digits).
 CLI::Range from_zero(int64_t most = int64_t{1} << 40);

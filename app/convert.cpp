@@ -27,6 +27,7 @@ void add_convert(CLI::App& app) {
     if (std::filesystem::path(options->out).extension() != ".safetensors") {
       throw UsageError("the new file's name must end in .safetensors", options->out, "for example --out network.safetensors");
     }
+    check_not_source(options->out, options->weights);
     const ConvertedModel converted = convert_weights(load_config(options->config, options->settings), options->weights);
     const std::string sha256 = save_weights(options->out, *converted.trained.model, converted.trained.card);
     if (options->json) {

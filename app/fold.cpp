@@ -34,8 +34,9 @@ void add_fold(CLI::App& app) {
       throw UsageError("the new file's name must end in .safetensors", options->out, "for example --out folded.safetensors");
     }
     TrainedModel trained = load_trained_model(options->path, options->settings);
+    check_not_source(options->out, trained.source);
     const int64_t sites = fold_equalizers(trained);
-    std::optional<TrainedModel> before;  // read now: the new file may take its place
+    std::optional<TrainedModel> before;
     std::unique_ptr<Dataset> dataset;
     if (options->check > 0) {
       before = load_trained_model(options->path, options->settings);

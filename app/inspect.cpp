@@ -39,7 +39,7 @@ std::map<std::string, int64_t> sizes_of(const DataReport& report) {
   return sizes;
 }
 
-nlohmann::json to_json(const DataReport& report, const std::string& remark) {
+nlohmann::json to_json(const DataReport& report, const std::vector<std::string>& left_out, const std::string& remark) {
   nlohmann::json classes = nlohmann::json::array(), problems = nlohmann::json::array(), values = nlohmann::json::object();
   for (size_t c = 0; c < report.class_names.size(); ++c) {
     classes.push_back({{"index", c}, {"name", report.class_names[c]}, {"pixels", report.class_pixels[c]}, {"pictures", report.class_samples[c]}});
@@ -52,7 +52,7 @@ nlohmann::json to_json(const DataReport& report, const std::string& remark) {
   }
   return {{"inspected", report.inspected}, {"classes", classes}, {"ignored_share", report.ignored_share()}, {"file_values", values},
           {"image_modes", report.image_modes}, {"label_modes", report.label_modes}, {"sizes", sizes_of(report)},
-          {"problem_count", report.problem_count}, {"problems", problems}, {"remark", remark}};
+          {"problem_count", report.problem_count}, {"problems", problems}, {"left_out", left_out}, {"remark", remark}};
 }
 
 void print_counts(const char* title, const std::map<std::string, int64_t>& counts) {
@@ -61,8 +61,9 @@ void print_counts(const char* title, const std::map<std::string, int64_t>& count
   for (const auto& [name, count] : counts) fmt::print("  {:>8}  {}\n", count, name);
 }
 
-void print(const DataReport& report, const std::string& remark) {
+void print(const DataReport& report, const std::vector<std::string>& left_out, const std::string& remark) {
   fmt::print("{} inspected\n", counted(report.inspected, "picture"));
+  for (const std::string& sentence : left_out) fmt::print("{}\n", sentence);
   print_counts("pictures", report.image_modes);
   print_counts("label files", report.label_modes);
   print_counts("sizes", sizes_of(report));
@@ -102,9 +103,9 @@ void add_inspect_data(CLI::App& parent) {
     const DataReport report = inspect_dataset(*dataset, {.samples = *samples});
     const std::string remark = remark_on(report, *dataset, *split == "train" && config.data.checks);
     if (*json) {
-      print_json(to_json(report, remark));
+      print_json(to_json(report, dataset->left_out(), remark));
     } else {
-      print(report, remark);
+      print(report, dataset->left_out(), remark);
     }
     if (report.problem_count > 0) {
       throw DataError(fmt::format("{} problems in {} pictures, the first: {}", report.problem_count, report.inspected, report.problems[0].message),

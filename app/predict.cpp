@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "app/common.h"
+#include "core/words.h"
 #include "training/trained_model.h"
 
 namespace eq::app {
@@ -13,24 +14,36 @@ void add_predict(CLI::App& app) {
     MachineOptions machine;
     ViewOptions views;
     std::string path, out;
-    std::vector<std::string> pictures;
-    bool json = false;
+    std::vector<std::string> pictures, settings;
+    bool slide = false, json = false;
   };
   auto options = std::make_shared<Options>();
   command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
   command->add_option("pictures", options->pictures, "Pictures, or folders of pictures")->required();
-  command->add_option("--out", options->out, "Folder for <name>.png (class indices) and <name>_overlay.png")->required();
+  command->add_option("--out", options->out,
+                      "Folder for <name>.png (class indices) and <name>_overlay.png. Earlier predictions, which have both, are replaced; it must not be a picture's own folder, and "
+                      "where only one of the two files is there, nothing is written")
+      ->required();
   options->machine.add_to(command);
+  command->add_flag("--slide", options->slide, "Average over sliding windows (evaluate.crop, evaluate.stride) instead of whole pictures");
   options->views.add_to(command);
+  command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set evaluate.crop=[512,512]")->take_all()->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
     options->machine.apply();
-    TrainedModel trained = load_trained_model(options->path);
+    TrainedModel trained = load_trained_model(options->path, options->settings);
+    if (options->slide) trained.config.evaluate.mode = "slide";
     options->views.apply(trained.config.evaluate);
     const std::vector<std::filesystem::path> paths(options->pictures.begin(), options->pictures.end());
+    const PictureList list = list_pictures(paths);
+    if (!list.left_out.empty()) {
+      std::vector<std::string> names;
+      for (const std::filesystem::path& path : list.left_out) names.push_back(path.string());
+      fmt::print(stderr, "left out, by their names no pictures: {}\n", some_of(names));
+    }
     nlohmann::json written = nlohmann::json::array();
     int64_t unreadable = 0;
-    const auto all = predict_files(trained, list_pictures(paths), options->out, [&](const PredictedFiles& files, const Error* error) {
+    const auto all = predict_files(trained, list.pictures, options->out, [&](const PredictedFiles& files, const Error* error) {
       if (error) {
         ++unreadable;
         written.push_back({{"picture", files.picture.string()}, {"error", error->what_happened()}});
@@ -42,7 +55,9 @@ void add_predict(CLI::App& app) {
     });
     if (options->json) print_json(written);
     if (unreadable > 0) {
-      throw DataError(fmt::format("{} of {} pictures could not be read; the others are predicted", unreadable, all.size()), options->out,
+      const bool none = unreadable == int64_t(all.size());
+      throw DataError(none ? "none of the pictures could be read" : fmt::format("{} of {} pictures could not be read; the others are predicted", unreadable, all.size()),
+                      none ? all.front().picture.string() : options->out,
                       "replace those that are named above");
     }
   });

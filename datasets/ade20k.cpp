@@ -49,7 +49,7 @@ std::unique_ptr<Dataset> make_ade20k(const DataOptions& options, const std::stri
   defaults.palette.assign(colors.begin() + 1, colors.end());
   defaults.label_map.preset = "minus_one_zero_ignored";
   return std::make_unique<FileDataset>(
-      pairs_from_folders(root / "images" / folder, root / "annotations" / folder, ".jpg", ".png"), options, defaults);
+      pairs_from_folders(root / "images" / folder, root / "annotations" / folder, {".jpg"}, ".png"), options, defaults);
 }
 
 }  // namespace eq

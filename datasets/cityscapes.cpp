@@ -17,13 +17,13 @@ std::unique_ptr<Dataset> make_cityscapes(const DataOptions& options, const std::
   const fs::path root = data_root(options);
   const std::string training_ids = "_gtFine_labelTrainIds.png", ids = "_gtFine_labelIds.png";
   auto pairs = [&](const std::string& label_suffix) {
-    return pairs_from_folders(root / "leftImg8bit" / split, root / "gtFine" / split, "_leftImg8bit.png", label_suffix);
+    return pairs_from_folders(root / "leftImg8bit" / split, root / "gtFine" / split, {"_leftImg8bit.png"}, label_suffix);
   };
-  std::vector<SampleFiles> files = pairs(training_ids);
+  FilePairs files = pairs(training_ids);
   const LabelMapOptions& given = options.label_map;
   std::error_code ignored;  // FileDataset says what the matter is
   const bool decided = !given.preset.empty() || !given.entries.empty();
-  if (decided ? given.preset != "identity" : !fs::exists(files.front().labels, ignored)) {
+  if (decided ? given.preset != "identity" : !fs::exists(files.files.front().labels, ignored)) {
     files = pairs(ids);
     defaults.label_map.preset = "cityscapes_ids";
   } else {

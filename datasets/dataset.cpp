@@ -1,6 +1,8 @@
 #include "datasets/dataset.h"
 
 #include <array>
+#include <string_view>
+#include <utility>
 
 #include "core/errors.h"
 #include "datasets/ade20k.h"
@@ -17,13 +19,48 @@ struct Entry {
   const char* name;
   int64_t classes;  // 0: the options say it
   std::unique_ptr<Dataset> (*make)(const DataOptions&, const std::string& split);
+  std::string_view reads;  // of the keys that not all of them read
 };
 
 // Every data set has one line here.
 constexpr Entry kDatasets[] = {
-    {"shapes", 8, make_shapes},     {"folders", 0, make_folders},  {"camvid", 11, make_camvid},
-    {"voc2012", 21, make_voc2012}, {"ade20k", 150, make_ade20k}, {"cityscapes", 19, make_cityscapes},
+    {"shapes", 8, make_shapes, "size train_images val_images difficulty wrong_labels"},
+    {"folders", 0, make_folders, "root list folders label_colors"},
+    {"camvid", 11, make_camvid, "root label_colors"},
+    {"voc2012", 21, make_voc2012, "root label_colors augmented_list"},
+    {"ade20k", 150, make_ade20k, "root label_colors"},
+    {"cityscapes", 19, make_cityscapes, "root label_colors"},
 };
+
+bool reads(const Entry& entry, const std::string& key) {
+  return (" " + std::string(entry.reads) + " ").find(" " + key + " ") != std::string::npos;
+}
+
+// A value that the data set does not read would be taken for granted: pictures of one's own, say, and shapes are trained on.
+void refuse_unread(const Entry& entry, const DataOptions& o) {
+  const DataOptions d;
+  const bool hard = o.difficulty.noise != d.difficulty.noise || o.difficulty.contrast != d.difficulty.contrast || o.difficulty.blur != d.difficulty.blur;
+  const bool suffixes = o.image_suffix != d.image_suffix || o.label_suffix != d.label_suffix;
+  const std::pair<const char*, bool> changed[] = {{"root", o.root != d.root},
+                                                  {"list", !o.list.empty()},
+                                                  {"folders", !o.folders.empty() || suffixes},
+                                                  {"label_colors", o.label_colors},
+                                                  {"augmented_list", o.augmented_list},
+                                                  {"size", o.size != d.size},
+                                                  {"train_images", o.train_images != d.train_images},
+                                                  {"val_images", o.val_images != d.val_images},
+                                                  {"difficulty", hard},
+                                                  {"wrong_labels", o.wrong_labels != d.wrong_labels}};
+  for (const auto& [key, is_changed] : changed) {
+    if (!is_changed || reads(entry, key)) continue;
+    std::string types;
+    for (const Entry& other : kDatasets) {
+      if (reads(other, key)) types += (types.empty() ? "" : ", ") + std::string(other.name);
+    }
+    throw UsageError("the data set " + std::string(entry.name) + " does not read data." + key, std::string("data.") + key,
+                     "leave it out, or set data.type to what reads it: " + types);
+  }
+}
 
 }  // namespace
 
@@ -55,7 +92,10 @@ int64_t class_count(const DataOptions& options) {
 std::unique_ptr<Dataset> make_dataset(const DataOptions& options, const std::string& split) {
   std::string known;
   for (const Entry& entry : kDatasets) {
-    if (options.type == entry.name) return entry.make(options, split);
+    if (options.type == entry.name) {
+      refuse_unread(entry, options);
+      return entry.make(options, split);
+    }
     known += (known.empty() ? "" : ", ") + std::string(entry.name);
   }
   throw UsageError("unknown data set '" + options.type + "'", "data.type", "use one of " + known);

@@ -44,6 +44,9 @@ class Dataset {
   int64_t num_classes() const { return int64_t(class_names_.size()); }
   int ignore_index() const { return kIgnoreIndex; }
 
+  // What of its folders it does not use: a sentence each. For the log.
+  virtual std::vector<std::string> left_out() const { return {}; }
+
   // For inspection. nullptr when samples do not come from files.
   virtual const SampleFiles* files(int64_t /*index*/) const { return nullptr; }
   virtual const LabelMapper* mapper() const { return nullptr; }

@@ -1,15 +1,25 @@
 #include "datasets/folders.h"
 
 #include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
 #include <sstream>
 
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/limits.h"
+#include "core/words.h"
 
 namespace eq {
 namespace fs = std::filesystem;
 namespace {
+
+std::string joined(const std::vector<std::string>& words, const std::string& between) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : between) + word;
+  return text;
+}
 
 std::string size_text(int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); }
 
@@ -37,21 +47,29 @@ Palette chosen_palette(const DataOptions& options, const LayoutDefaults& default
   return palette;
 }
 
-void require_file(const fs::path& file, const std::string& hint) {
-  std::error_code error;
-  if (!fs::is_regular_file(file, error)) {
-    if (fs::is_directory(file, error)) throw IoError("this is a folder, not a file", file.string(), hint);
-    throw IoError(error && error != std::errc::no_such_file_or_directory ? "the file cannot be read: " + error.message()
-                                                                         : "the file does not exist",
-                  file.string(), hint);
-  }
+bool is_file(const fs::path& file) {
+  std::error_code ignored;
+  return fs::is_regular_file(file, ignored);
+}
+
+[[noreturn]] void refuse_file(const fs::path& file, const std::string& others, const std::string& hint) {
+  std::error_code error, ignored;
+  const bool folder = fs::is_directory(file, error), link = fs::is_symlink(file, ignored);
+  const bool strange = error && error != std::errc::no_such_file_or_directory;
+  throw IoError((folder    ? "this is a folder, not a file"
+                 : strange ? "the file cannot be read: " + error.message()
+                 : link    ? "this is a link to a file that does not exist"
+                           : "the file does not exist") +
+                    others,
+                file.string(), hint);
 }
 
 }  // namespace
 
-FileDataset::FileDataset(std::vector<SampleFiles> files, const DataOptions& options, const LayoutDefaults& defaults)
+FileDataset::FileDataset(FilePairs pairs, const DataOptions& options, const LayoutDefaults& defaults)
     : Dataset(chosen_classes(options, defaults), chosen_palette(options, defaults)),
-      files_(std::move(files)),
+      files_(std::move(pairs.files)),
+      left_out_(std::move(pairs.left_out)),
       mapper_(chosen_map(options, defaults), num_classes()) {
   if (options.label_colors) {
     if (options.palette.empty() && defaults.palette.empty()) {
@@ -59,10 +77,19 @@ FileDataset::FileDataset(std::vector<SampleFiles> files, const DataOptions& opti
     }
     file_colors_ = palette();
   }
+  std::vector<std::string> bad;
+  const SampleFiles* first = nullptr;
   for (const SampleFiles& pair : files_) {
-    require_file(pair.image, "check data.root and the list of images");
-    require_file(pair.labels, "every image needs a label file; this one belongs to " + pair.image.string());
+    for (const fs::path* file : {&pair.image, &pair.labels}) {
+      if (is_file(*file)) continue;
+      bad.push_back(file->filename().string());
+      if (first == nullptr) first = &pair;
+    }
   }
+  if (first == nullptr) return;
+  const std::string others = bad.size() == 1 ? "" : "; so it is with " + std::to_string(bad.size()) + " files of the set: " + some_of(bad);
+  if (!is_file(first->image)) refuse_file(first->image, others, "check data.root and the list of images");
+  refuse_file(first->labels, others, "every image needs a label file; this one belongs to " + first->image.string());
 }
 
 const SampleFiles* FileDataset::files(int64_t index) const {
@@ -120,7 +147,7 @@ std::vector<std::vector<std::string>> read_list(const fs::path& file, size_t lea
     const bool tabs = line.find('\t') != std::string::npos;
     for (std::string column; tabs ? bool(std::getline(columns, column, '\t')) : bool(columns >> column);) {
       while (!column.empty() && column.back() == ' ') column.pop_back();
-      column.erase(0, column.find_first_not_of(" /"));
+      column.erase(0, column.find_first_not_of(' '));
       if (!column.empty()) row.push_back(column);
     }
     if (row.empty()) continue;
@@ -135,32 +162,84 @@ std::vector<std::vector<std::string>> read_list(const fs::path& file, size_t lea
   return rows;
 }
 
-std::vector<SampleFiles> pairs_from_list(const fs::path& root, const fs::path& file) {
-  std::vector<SampleFiles> pairs;
-  for (const auto& row : read_list(file, 2, 2, "an image and its label file")) pairs.push_back({root / row[0], root / row[1]});
+fs::path listed_file(const fs::path& root, const std::string& name) {
+  const size_t begin = name.find_first_not_of('/');
+  return begin == 0 || begin == std::string::npos || is_file(name) ? root / name : root / name.substr(begin);  // root / "/x" is "/x"
+}
+
+FilePairs pairs_from_list(const fs::path& root, const fs::path& file) {
+  FilePairs pairs;
+  for (const auto& row : read_list(file, 2, 2, "an image and its label file")) pairs.files.push_back({listed_file(root, row[0]), listed_file(root, row[1])});
   return pairs;
 }
 
-std::vector<SampleFiles> pairs_from_folders(const fs::path& images, const fs::path& labels, const std::string& image_suffix,
-                                            const std::string& label_suffix) {
-  require_folder(images, "this is where the images should be");
-  require_folder(labels, "this is where the label files should be");
-  std::vector<SampleFiles> pairs;
+namespace {
+
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  return text;
+}
+
+// A path without the longest suffix that ends it, whatever the case; none if none does.
+std::optional<std::string> without_suffix(const std::string& path, const std::vector<std::string>& suffixes) {
+  std::optional<std::string> shortest;
+  for (const std::string& suffix : suffixes) {
+    if (lower(path).ends_with(lower(suffix)) && (!shortest || suffix.size() > path.size() - shortest->size())) shortest = path.substr(0, path.size() - suffix.size());
+  }
+  return shortest;
+}
+
+// The files below a folder by their relative paths, hidden ones apart.
+std::vector<fs::path> files_below(const fs::path& folder) {
+  std::vector<fs::path> files;
   try {
-    for (const auto& entry : fs::recursive_directory_iterator(images, fs::directory_options::follow_directory_symlink)) {
+    for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink)) {
       const std::string name = entry.path().filename().string();
-      if (!name.ends_with(image_suffix) || !entry.is_regular_file()) continue;
-      const fs::path below = entry.path().lexically_relative(images).parent_path();
-      pairs.push_back({entry.path(), labels / below / (name.substr(0, name.size() - image_suffix.size()) + label_suffix)});
+      if (!entry.is_directory() && !name.starts_with(".")) files.push_back(entry.path().lexically_relative(folder));
     }
   } catch (const fs::filesystem_error& error) {
-    throw IoError("the folder cannot be read: " + error.code().message(), images.string(), "check its permissions");
+    throw IoError("the folder cannot be read: " + error.code().message(), folder.string(), "check its permissions");
   }
-  if (pairs.empty()) {
-    throw DataError("the folder holds no file whose name ends in " + image_suffix, images.string(),
-                    "check the folder and data.folders.image_suffix");
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+}  // namespace
+
+FilePairs pairs_from_folders(const fs::path& images, const fs::path& labels, const std::vector<std::string>& image_suffixes,
+                             const std::string& label_suffix) {
+  require_folder(images, "this is where the images should be");
+  require_folder(labels, "this is where the label files should be");
+  std::map<std::string, fs::path> label_of;  // by what is left of it
+  for (const fs::path& file : files_below(labels)) {
+    const auto stem = without_suffix(file.string(), {label_suffix});
+    if (stem && (!label_of.contains(*stem) || file.string().ends_with(label_suffix))) label_of[*stem] = labels / file;
   }
-  std::sort(pairs.begin(), pairs.end(), [](const SampleFiles& a, const SampleFiles& b) { return a.image < b.image; });
+  FilePairs pairs;
+  std::set<fs::path> used;
+  std::vector<std::string> others, alone;
+  for (const fs::path& file : files_below(images)) {
+    const auto stem = without_suffix(file.string(), image_suffixes);
+    if (!stem) {
+      others.push_back(file.string());
+      continue;
+    }
+    const auto label = label_of.find(*stem);
+    pairs.files.push_back({images / file, label == label_of.end() ? labels / (*stem + label_suffix) : label->second});
+    used.insert({pairs.files.back().image.lexically_normal(), pairs.files.back().labels.lexically_normal()});
+  }
+  const std::string suffixes = joined(image_suffixes, " or ");
+  if (pairs.files.empty()) {
+    throw DataError("the folder holds no file whose name ends in " + suffixes, images.string(), "check the folder and data.folders.image_suffix");
+  }
+  for (const auto& [stem, file] : label_of) {  // before the others: pictures and labels may share a folder
+    if (used.insert(file.lexically_normal()).second) alone.push_back(file.lexically_relative(labels).string());
+  }
+  std::erase_if(others, [&](const std::string& file) { return used.contains((images / file).lexically_normal()); });
+  if (!others.empty()) {
+    pairs.left_out.push_back("left out of " + images.string() + ", not ending in " + suffixes + ": " + some_of(others));
+  }
+  if (!alone.empty()) pairs.left_out.push_back("label files without a picture in " + labels.string() + ": " + some_of(alone));
   return pairs;
 }
 
@@ -173,7 +252,7 @@ std::unique_ptr<Dataset> make_folders(const DataOptions& options, const std::str
     throw UsageError(std::string("the split '") + split + "' has " + (both ? "both a list and folders" : "neither a list nor folders"),
                      "data.list." + split + ", data.folders." + split, "give one of them");
   }
-  std::vector<SampleFiles> files =
+  FilePairs files =
       list != options.list.end() ? pairs_from_list(root, root / list->second)
                                  : pairs_from_folders(root / pair->second.images, root / pair->second.labels,
                                                       options.image_suffix, options.label_suffix);

@@ -18,19 +18,26 @@ struct LayoutDefaults {
   LabelMapOptions label_map;
 };
 
+struct FilePairs {
+  std::vector<SampleFiles> files;
+  std::vector<std::string> left_out;  // Dataset::left_out
+};
+
 class FileDataset final : public Dataset {
  public:
-  // Throws UsageError for options that make no sense and IoError for the first file that does not exist.
-  FileDataset(std::vector<SampleFiles> files, const DataOptions& options, const LayoutDefaults& defaults);
+  // Throws UsageError for options that make no sense and IoError for files that do not exist: the first one, and how many.
+  FileDataset(FilePairs pairs, const DataOptions& options, const LayoutDefaults& defaults);
   int64_t size() const override { return int64_t(files_.size()); }
   RawSample load(int64_t index) const override;
   std::string describe(int64_t index) const override;
   const SampleFiles* files(int64_t index) const override;
   const LabelMapper* mapper() const override { return &mapper_; }
   LabelMap load_file_labels(int64_t index) const override;
+  std::vector<std::string> left_out() const override { return left_out_; }
 
  private:
   std::vector<SampleFiles> files_;
+  std::vector<std::string> left_out_;
   LabelMapper mapper_;
   Palette file_colors_;  // of label_colors
 };
@@ -44,17 +51,17 @@ std::filesystem::path data_root(const DataOptions& options);
 // Throws IoError naming the folder unless it is there; `hint` says what the layout expects.
 void require_folder(const std::filesystem::path& folder, const std::string& hint);
 
-// The non-empty lines of a list, split at a tab if the line has one, else at blanks. A leading '/' of a column is
-// dropped, so that it is relative. Throws IoError (missing) and DataError (no line, more than `most` columns, fewer
-// than `least`), with the line's number.
+// The non-empty lines of a list, split at a tab if the line has one, else at blanks. Throws IoError (missing) and
+// DataError (no line, more than `most` columns, fewer than `least`), with the line's number.
 std::vector<std::vector<std::string>> read_list(const std::filesystem::path& file, size_t least, size_t most,
                                                 const std::string& expected);
-// Of lines "image label", relative to `root`.
-std::vector<SampleFiles> pairs_from_list(const std::filesystem::path& root, const std::filesystem::path& file);
-// Every file under `images` whose name ends in image_suffix, sorted by path, with the file of the same relative path
-// under `labels` whose suffix is label_suffix. Throws IoError (missing folder, image without label) and DataError (no
-// image).
-std::vector<SampleFiles> pairs_from_folders(const std::filesystem::path& images, const std::filesystem::path& labels,
-                                            const std::string& image_suffix, const std::string& label_suffix);
+// A name of a list: relative to `root`, with or without a '/' in front, or the absolute path of a file.
+std::filesystem::path listed_file(const std::filesystem::path& root, const std::string& name);
+// Of lines "image label".
+FilePairs pairs_from_list(const std::filesystem::path& root, const std::filesystem::path& file);
+// Every file under `images` whose name ends in one of image_suffixes, whatever their case, sorted by path, with the file of the same relative path
+// under `labels` whose suffix is label_suffix; the others are left out. Throws IoError (missing folder) and DataError (no image).
+FilePairs pairs_from_folders(const std::filesystem::path& images, const std::filesystem::path& labels,
+                             const std::vector<std::string>& image_suffixes, const std::string& label_suffix);
 
 }  // namespace eq

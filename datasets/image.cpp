@@ -39,7 +39,7 @@ std::vector<uint8_t> narrowed_labels(const std::vector<uint8_t>& big_endian, int
           "a label of this 16-bit picture does not fit in 8 bits: " +
               std::to_string(big_endian[2 * i] * 256 + big_endian[2 * i + 1]),
           name + ", row " + std::to_string(int64_t(i) / width) + ", column " + std::to_string(int64_t(i) % width),
-          "is this an instance map or a depth map? Labels are 0 to 255");
+          "an instance or depth map is of no use; if these are classes, number them 0 to 254 and save the picture in 8 bits");
     }
     labels[i] = big_endian[2 * i + 1];
   }
@@ -283,7 +283,7 @@ LabelMap decode_label_map(std::span<const uint8_t> bytes, const std::string& nam
     if (!has_indices && colors.empty()) {
       throw DataError(
           "this label map is stored as colours (" + info.format + ", " + info.mode + "), not as class indices", name,
-          "give the colour of each class (data.label_colors), or convert it to an 8-bit gray or palette PNG");
+          "set data.label_colors to true and name the colour of each class in data.palette, or convert it to an 8-bit gray or palette PNG");
     }
     if (!has_indices) return labels_from_colors(decode_image(bytes, name), name, colors);
     Samples samples = decode(bytes, name, Purpose::kLabels);

@@ -48,7 +48,8 @@ struct DataOptions {
   // folders: either a list file or a pair of folders for each split
   std::map<std::string, std::string> list;  // split -> file of lines "image label", relative to the root
   std::map<std::string, FolderPair> folders;
-  std::string image_suffix = ".jpg", label_suffix = ".png";  // of the folders' files; the rest of the name pairs them
+  std::vector<std::string> image_suffix = {".jpg"};  // of the folders' files, in any case; the rest of the name pairs them
+  std::string label_suffix = ".png";
 
   // Class names; their number is the number of classes. Empty: the data set's own (folders must give them).
   std::vector<std::string> classes;

@@ -30,12 +30,12 @@ std::unique_ptr<Dataset> make_voc2012(const DataOptions& options, const std::str
   const fs::path lists = root / "ImageSets" / "Segmentation";
   fs::path list = lists / (augmented ? "train_aug.txt" : split + ".txt");
   if (augmented && !fs::exists(list, ignored) && fs::exists(lists / "trainaug.txt", ignored)) list = lists / "trainaug.txt";
-  std::vector<SampleFiles> files;
+  FilePairs pairs;
   for (const auto& row : read_list(list, 1, augmented ? 2 : 1, "the name of an image without its suffix")) {
-    if (row.size() == 2) files.push_back({root / row[0], root / row[1]});
-    else files.push_back({root / "JPEGImages" / (row[0] + ".jpg"), labels / (row[0] + ".png")});
+    if (row.size() == 2) pairs.files.push_back({listed_file(root, row[0]), listed_file(root, row[1])});
+    else pairs.files.push_back({root / "JPEGImages" / (row[0] + ".jpg"), labels / (row[0] + ".png")});
   }
-  return std::make_unique<FileDataset>(std::move(files), options, kDefaults);
+  return std::make_unique<FileDataset>(std::move(pairs), options, kDefaults);
 }
 
 }  // namespace eq

@@ -34,10 +34,10 @@ std::unique_ptr<Backbone> make_backbone(const BackboneOptions& o) {
 const BackboneEntry kBackbones[] = {
     {"resnet", make_backbone<ResNet>, "output_stride"},
     {"mobilenet_v1", make_backbone<MobileNetV1>, "multiplier output_stride"},
-    {"hrnet", make_backbone<HRNet>, ""},
-    {"swin", make_backbone<SwinTransformer>, "multiplier drop_path"},
-    {"convnext", make_backbone<ConvNeXt>, "multiplier drop_path"},
-    {"twins", make_backbone<Twins>, "multiplier drop_path"},
+    {"hrnet", make_backbone<HRNet>, "variant"},
+    {"swin", make_backbone<SwinTransformer>, "multiplier variant drop_path"},
+    {"convnext", make_backbone<ConvNeXt>, "multiplier variant drop_path"},
+    {"twins", make_backbone<Twins>, "multiplier variant drop_path"},
 };
 
 struct HeadEntry {
@@ -71,6 +71,7 @@ const auto& find(const Table& table, const std::string& name, const char* key) {
 void refuse_unread(const BackboneEntry& entry, const BackboneOptions& o) {
   const BackboneOptions by_default;
   const std::pair<const char*, bool> changed[] = {{"multiplier", o.multiplier != by_default.multiplier},
+                                                  {"variant", o.variant != by_default.variant},
                                                   {"drop_path", o.drop_path != by_default.drop_path},
                                                   {"output_stride", o.output_stride != by_default.output_stride}};
   for (const auto& [key, is_changed] : changed) {

@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include "core/errors.h"
 #include "core/limits.h"
 #include "datasets/dataset.h"
 
@@ -99,7 +100,18 @@ void visit_data(Fields& f, DataOptions& o) {
       },
       [&] { return json(o.list).dump(); });
   f.object("folders", [&](Fields& folders) {
-    folders.text("image_suffix", o.image_suffix);
+    folders.any(
+        "image_suffix",
+        [&](const std::string& text) {
+          const json value = json::parse(text), all = value.is_array() ? value : json::array({value});
+          o.image_suffix.clear();
+          for (const json& suffix : all) {
+            if (!suffix.is_string()) break;
+            o.image_suffix.push_back(suffix.get<std::string>());
+          }
+          if (o.image_suffix.empty() || o.image_suffix.size() != all.size()) throw std::invalid_argument("a suffix such as \".jpg\", or a list of them");
+        },
+        [&] { return (o.image_suffix.size() == 1 ? json(o.image_suffix[0]) : json(o.image_suffix)).dump(); });
     folders.text("label_suffix", o.label_suffix);
     folders.other_objects(keys_of(o.folders), [&](Fields& split, const std::string& name) {
       FolderPair& pair = o.folders[name];
@@ -133,7 +145,7 @@ void visit_pipeline(Fields& f, PipelineOptions& o) {
   f.optional_object("resize", resize, [&](Fields& r) {
     if (!o.resize) o.resize.emplace();
     r.integers("scale", o.resize->scale, 1, limits::kPictureSide);
-    r.numbers("ratio_range", o.resize->ratio_range, 1e-3, 1e3);
+    r.numbers("ratio_range", o.resize->ratio_range, 1e-3, 64);
   });
   if (!resize) o.resize.reset();
   f.optional_pair("crop", o.crop, 1, limits::kPictureSide);
@@ -229,6 +241,10 @@ void visit_optimizer(Fields& f, OptimizerOptions& o) {
     group.number("lr_mult", o.groups[i].lr_mult, 0);
     group.number("decay_mult", o.groups[i].decay_mult, 0);
   });
+  for (size_t i = 0; i < o.groups.size(); ++i) {
+    if (!o.groups[i].pattern.empty()) continue;
+    throw UsageError("the pattern is missing", "optimizer.groups[" + std::to_string(i) + "]", "say which parameters: {\"pattern\": \"norm\", \"lr_mult\": 2}");
+  }
 }
 
 void visit_schedule(Fields& f, ScheduleOptions& o) {

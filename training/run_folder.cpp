@@ -13,6 +13,8 @@
 #include "core/json.h"
 #include "core/limits.h"
 #include "core/parallel.h"
+#include "core/sha256.h"
+#include "training/row_files.h"
 #include "training/run_log.h"
 
 namespace eq {
@@ -40,6 +42,21 @@ void check_same_run(const std::string& began, const std::string& where, const Co
                    "resume with the run's own config.json, or start a new run in another folder");
 }
 
+// A run without a checkpoint may begin again only if it was killed before its first one: whoever lost the folder keeps the rest.
+void check_never_saved(const fs::path& out) {
+  std::string sign;
+  for (const char* name : {"summary.json", "model.safetensors"}) {
+    if (fs::exists(out / name)) sign = std::string("it has a ") + name;
+  }
+  if (sign.empty() && fs::exists(out / "config.json")) {
+    const int64_t every = load_config(out / "config.json").train.checkpoint_every, rows = last_row(out, "metrics");
+    if (every > 0 && rows > every) sign = fmt::format("its metrics go to iteration {}, and it wrote one every {}", rows, every);
+  }
+  if (sign.empty()) return;
+  throw UsageError("the run's checkpoint is missing: " + sign, (out / "checkpoint" / "manifest.json").string(),
+                   "restore checkpoint/ from a copy, or train in another folder: starting over here would replace what the run has left");
+}
+
 }  // namespace
 
 bool holds_run(const fs::path& folder) { return fs::exists(folder / "config.json"); }
@@ -63,11 +80,24 @@ void check_run_folder(const TrainRequest& request) {
 std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request, const Config& config) {
   if (!request.resume) return std::nullopt;
   if (!has_checkpoint(request.out / "checkpoint")) {
+    check_never_saved(request.out);
     const fs::path began = request.out / "config.json";
     if (fs::exists(began)) check_same_run(read_text(began, limits::kJsonBytes), began.string(), config);
     return std::nullopt;
   }
   return load_checkpoint(request.out / "checkpoint");
+}
+
+SplitPrint print_of(const Dataset& dataset) {
+  SplitPrint print{.pictures = dataset.size(), .names = ""};
+  if (dataset.size() == 0 || dataset.size() == Dataset::kEndless || dataset.files(0) == nullptr) return print;
+  std::string names;  // without their folders, so that a set may move
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    const SampleFiles& files = *dataset.files(i);
+    names += files.image.filename().string() + '\0' + files.labels.filename().string() + '\0';
+  }
+  print.names = sha256_hex(names.data(), names.size());
+  return print;
 }
 
 void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const fs::path& folder) {
@@ -79,6 +109,13 @@ void check_continues(const Checkpoint& checkpoint, const Config& config, const D
                     where, "resume with the data that the run was started with, or start a new run");
   }
   check_same_run(checkpoint.card.config, where, config);
+  const auto had_data = checkpoint.data.find("train");
+  const SplitPrint print = print_of(dataset);
+  if (had_data != checkpoint.data.end() && had_data->second.names != print.names) {
+    throw DataError(fmt::format("the run was trained on other pictures: {} then, {} now{}", had_data->second.pictures, print.pictures,
+                                had_data->second.pictures == print.pictures ? ", but not of the same names or in the same order" : ""),
+                    config.data.root, "restore the data, or start a new run");
+  }
   if (checkpoint.card.iteration > config.train.iterations) {
     throw UsageError(fmt::format("the run has already made {} updates, more than train.iterations {}", checkpoint.card.iteration,
                                  config.train.iterations),
@@ -116,15 +153,23 @@ void write_calibration(const fs::path& path, const CalibrationReport& report) {
   write_text_atomically(path, ordered_json({{"batches", report.batches}, {"branches", branches}}).dump(1) + "\n");
 }
 
-void write_non_finite_report(const fs::path& path, const NonFiniteReport& report) {
+void write_non_finite_report(const fs::path& path, const NonFiniteReport& report, bool all_layers) {
   ordered_json layers = ordered_json::array();
   for (const auto& layer : report.layers) {
     layers.push_back({{"name", layer.name}, {"description", layer.description}, {"largest", layer.largest}, {"mean", layer.mean}, {"bad_values", layer.bad}});
   }
-  const ordered_json value = {{"iteration", report.iteration},     {"pictures", report.pictures},
-                              {"loss", number_or_null(report.loss)}, {"grad_norm", number_or_null(report.grad_norm)},
-                              {"first_bad", report.first_bad},     {"layers", layers}};
+  ordered_json value = {{"iteration", report.iteration},     {"pictures", report.pictures},
+                        {"loss", number_or_null(report.loss)}, {"grad_norm", number_or_null(report.grad_norm)},
+                        {"first_bad", report.first_bad}};
+  if (all_layers) value["layers"] = layers;
   write_text_atomically(path, value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+}
+
+void log_error(const fs::path& folder, const Error& error) {
+  try {
+    append_line(folder / "log.txt", fmt::format("{}: {}\n  where: {}\n  try:   {}", error.kind(), error.what_happened(), error.where(), error.try_this()));
+  } catch (const Error&) {  // the first error is the one to report
+  }
 }
 
 OverlayWriter::OverlayWriter(const Dataset& dataset, fs::path folder, int64_t count, Written written)

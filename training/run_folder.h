@@ -18,12 +18,14 @@ namespace eq {
 
 // Throws UsageError for a folder that holds a run when not resuming, and for one that does not exist when resuming.
 void check_run_folder(const TrainRequest& request);
-// The checkpoint to go on from, if there is one and the run is to be resumed. A run without one begins again: throws UsageError for a configuration
-// that is not its.
+// The checkpoint to go on from, if there is one and the run is to be resumed. A run that was killed before its first one begins again: throws UsageError for a
+// configuration that is not its, and where other files show that there was a checkpoint.
 std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request, const Config& config);
 
-// Throws unless `config` may continue `checkpoint`: DataError for another number of classes (naming both and the tensor), UsageError naming the
-// keys that differ and matter. Keys that only say how long to train, what to report or where files are may differ.
+SplitPrint print_of(const Dataset& dataset);
+
+// Throws unless `config` may continue `checkpoint`: DataError for another number of classes (naming both and the tensor) and for other pictures, UsageError
+// naming the keys that differ and matter. Keys that only say how long to train, what to report or where files are may differ.
 void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const std::filesystem::path& folder);
 
 // Keeps other processes out of a run's folder, which is made if missing, while alive: two of them would delete each other's checkpoints.
@@ -43,7 +45,11 @@ class RunLock {
 void retire_results(const std::filesystem::path& folder);
 
 void write_calibration(const std::filesystem::path& path, const CalibrationReport& report);
-void write_non_finite_report(const std::filesystem::path& path, const NonFiniteReport& report);
+// With the values of every layer, or the first bad one only.
+void write_non_finite_report(const std::filesystem::path& path, const NonFiniteReport& report, bool all_layers);
+
+// The three lines into log.txt, where that can be written: they are all that a failed run tells its folder.
+void log_error(const std::filesystem::path& folder, const Error& error);
 
 // Collects predictions during an evaluation and writes pictures input | label | prediction.
 class OverlayWriter {

@@ -17,6 +17,7 @@
 #include "training/evaluation_files.h"
 #include "training/evaluator.h"
 #include "training/probes.h"
+#include "training/row_files.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
 #include "training/signals.h"
@@ -66,10 +67,10 @@ class Run {
   std::unique_ptr<ProbeLog> probes_;
   std::unique_ptr<TensorBoardLog> tensorboard_;  // null unless asked for
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
+  int64_t lost_ = 0;  // rows of a run that was killed before its first checkpoint
   TrainResult result_;
-  // Since the run (or this part of it) began, without evaluation; and since the last progress line.
-  double step_seconds_ = 0, wait_seconds_ = 0;
-  LossInterval interval_;
+  StepTimes times_;        // over all resumptions
+  LossInterval interval_;  // since the last progress line
   StepReport last_;  // the latest
 };
 
@@ -120,6 +121,9 @@ ModelCard Run::card() const {
 void Run::start_or_restore() {
   log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {}, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
                         config_.data.type, config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), counted(num_threads(), "thread"), config_.seed));
+  for (const auto* set : {train_set_.get(), val_set_.get()}) {
+    for (const std::string& sentence : set->left_out()) log_->say(sentence);
+  }
   if constexpr (kBuiltWithCuda) {
     if (model_->device().is_cuda()) {
       log_->say(cuda::describe_device(model_->device().index) + "; convolutions by " + cuda::describe_convolution() + "; precision " + config_.train.precision);
@@ -127,7 +131,10 @@ void Run::start_or_restore() {
   }
   if (!checkpoint_) {
     say_what_was_loaded();
-    if (request_.resume) log_->say("no checkpoint in " + request_.out.string() + " yet: starting from the beginning");
+    if (request_.resume) {
+      log_->say("no checkpoint in " + request_.out.string() + " yet: starting from the beginning" +
+                (lost_ > 0 ? fmt::format("; what was recorded to iteration {} is thrown away", lost_) : ""));
+    }
     calibrate();
     return;
   }
@@ -140,8 +147,14 @@ void Run::start_or_restore() {
   step_->optimizer().load_state(checkpoint_->optimizer, source);
   iteration_ = first_iteration_ = saved_at_ = checkpoint_->card.iteration;
   seconds_before_ = checkpoint_->seconds;
+  times_ = checkpoint_->times;
   interval_ = checkpoint_->interval;
   log_->say(fmt::format("resuming after iteration {}", iteration_));
+  const auto evaluated = checkpoint_->data.find("val");
+  if (evaluated != checkpoint_->data.end() && evaluated->second.names != print_of(*val_set_).names) {
+    log_->say(fmt::format("WARNING: the pictures to evaluate on are others than before ({} then, {} now): earlier evaluations are not comparable",
+                          evaluated->second.pictures, val_set_->size()));
+  }
   checkpoint_.reset();  // its tensors
 }
 
@@ -166,7 +179,6 @@ void Run::calibrate() {
 void Run::report_progress(bool last_of_interval) {
   const double count = double(std::max<int64_t>(1, interval_.steps));
   const double images = count * double(config_.train.batch_size * config_.train.accumulate);
-  const int64_t done = iteration_ - first_iteration_;
   Progress progress{.iteration = iteration_,
                     .iterations = config_.train.iterations,
                     .loss = interval_.loss / count,
@@ -179,7 +191,7 @@ void Run::report_progress(bool last_of_interval) {
                     .data_wait = interval_.wait / std::max(1e-9, interval_.seconds),
                     .memory_bytes = allocator(model_->device()).stats().peak_bytes,
                     .seconds = seconds(),
-                    .eta_seconds = step_seconds_ / double(std::max<int64_t>(1, done)) * double(config_.train.iterations - iteration_)};
+                    .eta_seconds = times_.seconds / double(std::max<int64_t>(1, times_.steps)) * double(config_.train.iterations - iteration_)};
   if (!last_of_interval) return log_->glance(progress);
   log_->progress(progress);
   if (tensorboard_) tensorboard_->progress(progress);
@@ -203,8 +215,9 @@ void Run::loop() {
     }
     const double took = now_seconds() - begin, wait = loader_->data_wait_seconds() - waited;
     ++iteration_;
-    step_seconds_ += took;
-    wait_seconds_ += wait;
+    times_.steps += 1;
+    times_.seconds += took;
+    times_.wait += wait;
     interval_.steps += 1;
     interval_.loss += report.loss;
     interval_.main_loss += report.main_loss;
@@ -249,7 +262,8 @@ void Run::evaluate_now(bool last) {
 
 void Run::save() {
   if (saved_at_ == iteration_) return;
-  Checkpoint checkpoint{.card = card(), .seconds = seconds(), .interval = interval_, .model = model_->state_dict(), .optimizer = step_->optimizer().state()};
+  Checkpoint checkpoint{.card = card(), .seconds = seconds(), .times = times_, .interval = interval_, .data = {{"train", print_of(*train_set_)}, {"val", print_of(*val_set_)}},
+                        .model = model_->state_dict(), .optimizer = step_->optimizer().state(), .ema = {}};
   if (step_->ema() != nullptr) {
     const EmaScope averaged(step_->ema());
     checkpoint.ema = model_->state_dict();
@@ -260,8 +274,10 @@ void Run::save() {
 
 TrainResult Run::train_and_evaluate() {
   make_folder(request_.out);
+  fs::remove(request_.out / "nan_report.json");  // of an earlier part, which is made again
   write_text_atomically(request_.out / "config.json", to_json_text(config_));
   const int64_t resume_from = checkpoint_ ? checkpoint_->card.iteration : -1;
+  if (!checkpoint_) lost_ = last_row(request_.out, "metrics");
   log_ = std::make_unique<RunLog>(request_.out, request_.log, resume_from);
   probes_ = std::make_unique<ProbeLog>(config_.probes, request_.out, std::max<int64_t>(-1, resume_from - 1));  // the next record's number is resume_from
   if (config_.train.tensorboard) {
@@ -276,10 +292,9 @@ TrainResult Run::train_and_evaluate() {
     stopped = true;
   } catch (const NonFiniteError& error) {
     std::string good = saved_at_ >= 0 ? fmt::format("; the last good checkpoint is that of iteration {}", saved_at_) : "";
-    if (config_.train.on_nan == "dump") {
-      write_non_finite_report(request_.out / "nan_report.json", error.report());
-      good += "; the values of every layer are in " + (request_.out / "nan_report.json").string();
-    }
+    const bool dump = config_.train.on_nan == "dump";
+    write_non_finite_report(request_.out / "nan_report.json", error.report(), dump);
+    if (dump) good += "; the values of every layer are in " + (request_.out / "nan_report.json").string();
     throw NonFiniteError(error.report(), good);
   }
   stopped |= stopping();
@@ -290,9 +305,9 @@ TrainResult Run::train_and_evaluate() {
     stopped = stopping();
   }
   result_.iterations = iteration_;
-  const int64_t images = (iteration_ - first_iteration_) * config_.train.batch_size * config_.train.accumulate;
-  result_.images_per_second = double(images) / std::max(1e-9, step_seconds_);
-  result_.data_wait = wait_seconds_ / std::max(1e-9, step_seconds_);
+  const int64_t images = times_.steps * config_.train.batch_size * config_.train.accumulate;
+  result_.images_per_second = double(images) / std::max(1e-9, times_.seconds);
+  result_.data_wait = times_.wait / std::max(1e-9, times_.seconds);
   result_.seconds = seconds();
   if (stopped) {
     log_->say(fmt::format("stopped after iteration {} of {}; go on with --resume", iteration_, config_.train.iterations));
@@ -338,7 +353,13 @@ TrainResult train(const Config& config, const TrainRequest& request) {
   check_run_folder(request);
   const RunLock lock(request.dry_run ? fs::path() : request.out);
   Run run(config, request, load_run_checkpoint(request, config));
-  return request.dry_run ? run.try_out() : run.train_and_evaluate();
+  if (request.dry_run) return run.try_out();
+  try {
+    return run.train_and_evaluate();
+  } catch (const Error& error) {
+    log_error(request.out, error);
+    throw;
+  }
 }
 
 }  // namespace eq

@@ -15,7 +15,7 @@ namespace eq {
 
 struct TrainRequest {
   std::filesystem::path out;  // the run's folder; made if missing. May be empty in a dry run only
-  bool resume = false;        // go on from out/checkpoint (from the start if the run has not written one yet)
+  bool resume = false;        // go on from out/checkpoint (from the start if the run was killed before its first one)
   bool dry_run = false;       // check configuration, data, shapes and memory with one step and one picture; write nothing
   int threads = 0;            // set_num_threads; 0: as it is
   std::FILE* log = stdout;    // progress; null: quiet
@@ -27,7 +27,7 @@ struct TrainResult {
   bool finished = false;        // false: stopped by a signal (a checkpoint was written), or a dry run
   int64_t iterations = 0;       // updates made, over all resumptions
   double seconds = 0;           // over all resumptions
-  double images_per_second = 0; // of this part of the run, without evaluation
+  double images_per_second = 0; // of the steps, over all resumptions
   double data_wait = 0;         // share of the training time spent waiting for the loader
   size_t train_peak_bytes = 0, eval_peak_bytes = 0;  // of tensors
   SegmentationMetrics metrics;  // of the last evaluation

@@ -10,6 +10,7 @@ namespace {
 
 using namespace svg;
 
+constexpr size_t kMostRowsNarrow = 14;                   // of shares; more make a wide figure
 constexpr int kLevels = 24;                              // of colour, where cells are drawn together
 constexpr size_t kCellsWithWords = 900;                  // more cells than this have no numbers and no words of their own
 constexpr double kMostLabel = 112, kMostRowLabel = 150;  // the latter where rows and columns are different things
@@ -150,7 +151,8 @@ Markup heat_map(const HeatMap& map) {
 
   const double left = label_width(row_labels) + 8;
   const bool square = map.as_percent;
-  Grid grid{left, square ? 36.0 : 20.0, (kWidth - left - 2) / double(columns), 0};
+  const double whole = square && rows > kMostRowsNarrow ? kWideWidth : kWidth;
+  Grid grid{left, square ? 36.0 : 20.0, (whole - left - 2) / double(columns), 0};
   grid.width = std::min(grid.width, 30.0 + (square ? 0 : 300));
   grid.height = square ? grid.width : std::clamp(420.0 / double(rows), 3.0, 15.0);
   const double bottom = grid.top + grid.height * double(rows);
@@ -184,7 +186,7 @@ Markup heat_map(const HeatMap& map) {
   const std::string words =
       fmt::format("{} by {} and {}: {} rows, {} columns, values from {} to {}.", axis_title(map.value), axis_title(map.y),
                   axis_title(map.x), rows, columns, written(map, shade.low), written(map, shade.high));
-  return figure(map.title, map.caption, {}, {below + 48, content, words}, square && rows > 14);
+  return figure(map.title, map.caption, {}, {below + 48, content, words, whole});
 }
 
 }  // namespace eq::report

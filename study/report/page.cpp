@@ -43,11 +43,11 @@ figure { margin: 0; min-width: 0; }
 .gallery figure { display: grid; grid-template-rows: subgrid; grid-row: span 3; margin-bottom: 1.2rem; align-items: start; align-content: start; }
 .gallery .legend { grid-row: 2; }
 .gallery figure > svg { grid-row: 3; }
-figure.wide { max-width: 760px; margin: 0.8rem 0; }
+figure.wide { max-width: 760px; margin: 0.8rem 0; overflow-x: auto; }
 figcaption { font-size: 0.86rem; line-height: 1.4; color: var(--soft); margin-bottom: 0.25rem; }
 figcaption strong { display: block; font-size: 0.95rem; color: var(--ink); }
 figure > svg { display: block; width: 100%; height: auto; max-width: 480px; overflow: visible; }
-figure.wide > svg { max-width: 760px; }
+figure.wide > svg { max-width: 760px; min-width: 560px; }
 svg text { font: 11px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; fill: var(--ink); font-variant-numeric: tabular-nums; }
 svg .tick { fill: var(--soft); }
 svg .axis-name { fill: var(--soft); }
@@ -78,10 +78,6 @@ svg .stroke7 { stroke: var(--s7); } svg .fill7 { fill: var(--s7); }
 .beside > figure { flex: 1 1 330px; max-width: 760px; }
 .beside > figure.wide { flex-basis: min(100%, 560px); }
 .beside > div { flex: 0 1 auto; min-width: 0; max-width: 100%; }
-.columns { columns: 2 500px; column-gap: 2.5rem; }
-.columns > div { break-inside: avoid; }
-.columns .words { min-width: 10rem; }
-.columns > div:first-child h3 { margin-top: 0.4rem; }
 .scroll { overflow-x: auto; margin: 0.2rem 0 0.9rem; }
 table { border-collapse: collapse; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
 .caption { font-size: 0.86rem; color: var(--soft); margin: 0.9rem 0 0; }
@@ -110,6 +106,8 @@ code span { white-space: nowrap; }
   svg .fine { display: none; }
   h1 { font-size: 1.35rem; }
   thead th.number { min-width: 6rem; }
+  td.words { min-width: 10rem; overflow-wrap: anywhere; }
+  code span { white-space: normal; }
   .claims thead { display: none; }
   .claims tr { display: block; border-bottom: 1px solid var(--line); padding: 0.6rem 0; }
   .claims th, .claims td { display: block; border: 0; padding: 0.1rem 0; min-width: 0; }

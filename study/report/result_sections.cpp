@@ -29,8 +29,11 @@ Markup class_bars(const std::string& title, const std::string& caption, const st
   return bar_chart(chart);
 }
 
-// Highest first; absent classes last. Many classes in several charts.
+// Highest first; absent classes last, or only counted where there are many. Many classes in several charts.
 std::vector<Markup> class_figures(std::vector<ClassRow> classes) {
+  size_t absent = 0;
+  if (classes.size() > kBarsInAChart) absent = std::erase_if(classes, [](const ClassRow& c) { return std::isnan(c.iou); });
+  const std::string left_out = absent > 0 ? fmt::format(" {} classes that are neither labelled nor predicted are left out.", absent) : "";
   std::stable_sort(classes.begin(), classes.end(), [](const ClassRow& a, const ClassRow& b) {
     if (std::isnan(a.iou) || std::isnan(b.iou)) return !std::isnan(a.iou) && std::isnan(b.iou);
     return a.iou > b.iou;
@@ -40,7 +43,7 @@ std::vector<Markup> class_figures(std::vector<ClassRow> classes) {
     const size_t end = std::min(classes.size(), begin + kBarsInAChart);
     const std::vector<ClassRow> part(classes.begin() + std::ptrdiff_t(begin), classes.begin() + std::ptrdiff_t(end));
     const std::string places = classes.size() > kBarsInAChart ? fmt::format(", places {} to {}", begin + 1, end) : "";
-    figures.push_back(class_bars("IoU of each class" + places, "Intersection over union, the highest first.", "IoU", part, 0, "absent",
+    figures.push_back(class_bars("IoU of each class" + places, "Intersection over union, the highest first." + left_out, "IoU", part, 0, "absent",
                                  [](const ClassRow& c) { return 100 * c.iou; }));
     if (!places.empty()) continue;
     figures.push_back(class_bars("Found", "Of the pixels labelled so, how many are predicted so (recall).", "found", part, 2, "no labels",
@@ -67,6 +70,27 @@ struct Mistake {
   size_t label, prediction;
   double pixels, share;  // of the label's pixels
 };
+
+// Of many classes those that have labels, and one column more for all others.
+Confusion labelled_part(const Confusion& all) {
+  if (all.counts.size() <= kBarsInAChart) return all;
+  std::vector<size_t> kept;
+  for (size_t r = 0; r < all.counts.size(); ++r) {
+    if (std::any_of(all.counts[r].begin(), all.counts[r].end(), [](double count) { return count > 0; })) kept.push_back(r);
+  }
+  if (kept.size() == all.counts.size()) return all;
+  Confusion part;
+  for (const size_t r : kept) {
+    part.names.push_back(class_name(all.names, r));
+    std::vector<double>& row = part.counts.emplace_back();
+    double others = 0;
+    for (const double count : all.counts[r]) others += count;
+    for (const size_t c : kept) row.push_back(all.counts[r][c]), others -= all.counts[r][c];
+    row.push_back(std::max(0.0, others));
+  }
+  part.names.push_back("no labels");
+  return part;
+}
 
 Markup mistakes_table(const Confusion& confusion) {
   std::vector<Mistake> mistakes;
@@ -185,17 +209,19 @@ Section confusion_section(const RunFiles& run) {
     section.body = missing("eval/confusion.csv.", "The trainer writes it after the last evaluation.");
     return section;
   }
-  const Confusion& confusion = *run.confusion;
+  const Confusion shown = labelled_part(*run.confusion);
+  const size_t left_out = run.confusion->counts.size() - shown.counts.size();
   HeatMap map{.title = "Where the pixels of each class go",
               .caption =
-                  "Each row is a labelled class and adds up to 100 %; the diagonal is what was found. The colour follows the square root, "
-                  "so that small shares are seen.",
+                  std::string("Each row is a labelled class and adds up to 100 %; the diagonal is what was found. The colour follows the square root, "
+                  "so that small shares are seen.") +
+                  (left_out > 0 ? fmt::format(" {} classes without a label have no row; what is predicted as one of them is the last column.", left_out) : ""),
               .x = {.name = "predicted"},
               .y = {.name = "labelled"},
               .value = {.name = "of the label's pixels", .unit = "%", .low = 0, .high = 1},
-              .rows = confusion.names,
-              .columns = confusion.names,
-              .values = confusion.counts,
+              .rows = {shown.names.begin(), shown.names.begin() + std::ptrdiff_t(shown.counts.size())},
+              .columns = shown.names,
+              .values = shown.counts,
               .root = true,
               .as_percent = true};
   for (auto& row : map.values) {
@@ -203,7 +229,7 @@ Section confusion_section(const RunFiles& run) {
     for (const double count : row) sum += count;
     for (double& count : row) count = sum > 0 ? count / sum : kNone;
   }
-  section.body = element("div", {{"class", "beside"}}, heat_map(map) + mistakes_table(confusion));
+  section.body = element("div", {{"class", "beside"}}, heat_map(map) + mistakes_table(*run.confusion));
   return section;
 }
 

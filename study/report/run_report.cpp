@@ -1,6 +1,7 @@
 // report.html of a training run: the headline, and the order of its parts.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -43,12 +44,14 @@ Markup headline(const RunFiles& run, const Fields& config) {
   std::vector<Tile> all;
   if (!run.evaluations.empty()) {
     const EvaluationRow& last = run.evaluations.back();
-    all.push_back({"mIoU", percent(last.miou, 2), fmt::format("{} classes", last.classes.size())});
+    const auto in_mean = std::count_if(last.classes.begin(), last.classes.end(), [](const ClassRow& c) { return !std::isnan(c.iou); });
+    all.push_back({"mIoU", percent(last.miou, 2), (size_t(in_mean) < last.classes.size() ? fmt::format("over {} of ", in_mean) : "") + fmt::format("{} classes", last.classes.size())});
     all.push_back({"aAcc", percent(last.aacc, 2), "pixels that are right"});
     all.push_back({"mAcc", percent(last.macc, 2), "mean over classes"});
   }
   const double planned = config.object("train").number("iterations"), done = run.train.empty() ? 0 : run.train.back().iteration;
-  all.push_back({"Iterations", whole_number(done), done < planned ? fmt::format("of {:.0f}: not finished", planned) : ""});
+  const std::string state = run.diverged ? "diverged" : "not finished";
+  all.push_back({"Iterations", whole_number(done), done < planned ? fmt::format("of {:.0f}: {}", planned, state) : ""});
   if (!run.train.empty()) {
     const TrainRow& last = run.train.back();
     all.push_back({"Training time", duration(last.seconds), "h:mm:ss"});

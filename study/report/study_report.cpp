@@ -140,7 +140,6 @@ std::vector<Section> theory_sections(const Fields& study) {
     std::copy_if(checks.begin(), checks.end(), std::back_inserter(group), [&](const Check& c) { return c.name == name; });
     all.body += element("div", element("h3", text(name)) + check_table("", group));
   }
-  all.body = element("div", {{"class", "columns"}}, all.body);
   sections.push_back(std::move(all));
   return sections;
 }

@@ -216,8 +216,7 @@ Markup line_sample(int color, bool dashed, bool line, const Markup& mark) {
   return sample + mark;
 }
 
-Markup figure(const std::string& title, const std::string& caption, const std::vector<LegendEntry>& legend, const Drawing& drawing,
-              bool wide) {
+Markup figure(const std::string& title, const std::string& caption, const std::vector<LegendEntry>& legend, const Drawing& drawing) {
   Markup head = element("strong", text(title)) + text(caption);
   Markup body = element("figcaption", head);
   if (!legend.empty()) {
@@ -230,9 +229,9 @@ Markup figure(const std::string& title, const std::string& caption, const std::v
   const Markup words = element("title", text(title)) + element("desc", text(drawing.words));
   body += element(
       "svg",
-      {{"viewBox", "0 0 " + number(kWidth) + " " + number(drawing.height)}, {"role", "img"}, {"aria-label", title + ". " + drawing.words}},
+      {{"viewBox", "0 0 " + number(drawing.width) + " " + number(drawing.height)}, {"role", "img"}, {"aria-label", title + ". " + drawing.words}},
       words + drawing.content);
-  return Markup::literal("\n") + element("figure", {{"class", wide ? "chart wide" : "chart"}}, body);
+  return Markup::literal("\n") + element("figure", {{"class", drawing.width > kWidth ? "chart wide" : "chart"}}, body);
 }
 
 Markup nothing_to_show(const std::string& title) { return missing(title + ": no finite value was recorded.", ""); }

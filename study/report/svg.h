@@ -10,7 +10,7 @@
 
 namespace eq::report::svg {
 
-inline constexpr double kWidth = 360;  // of a drawing, in its own units
+inline constexpr double kWidth = 360, kWideWidth = 640;  // of a drawing, in its own units
 inline constexpr double kTextSize = 11;
 
 std::string number(double value);                                    // two decimals at the most
@@ -62,9 +62,9 @@ struct Drawing {
   double height = 0;
   Markup content;
   std::string words;  // the content in words
+  double width = kWidth;  // kWideWidth: over the page's width, and scrolled on a phone
 };
-Markup figure(const std::string& title, const std::string& caption, const std::vector<LegendEntry>& legend, const Drawing& drawing,
-              bool wide = false);
+Markup figure(const std::string& title, const std::string& caption, const std::vector<LegendEntry>& legend, const Drawing& drawing);
 Markup nothing_to_show(const std::string& title);
 
 }  // namespace eq::report::svg

@@ -56,5 +56,6 @@ TEST_CASE("convert takes over a file that does not say what it is of", "[app]") 
   const auto miou = [&](const std::string& path) { return nlohmann::json::parse(equiscale("eval " + path + " --json").output)["miou"]; };
   CHECK(miou(converted) == miou(run.out));
   check_error(equiscale(command + run.path("converted.pth")), 2, ".safetensors");
+  check_error(equiscale(command + foreign), 2, "would replace what it is made from");
   check_error(equiscale("convert " + run.config + " " + foreign + " --set equalizer.mode=off --out " + converted), 3, "unexpected");
 }

@@ -113,6 +113,13 @@ TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
     overlays += info.mode == "RGB";
     CHECK((info.width == 70 || info.width == 64));
   }
+  CHECK(equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + tiny.run("slid") + " --slide --set evaluate.crop=[40,40] --set evaluate.stride=[20,20]").status == 0);
+  write_file(pictures / "notes.txt", "");
+  const CommandResult again = equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + tiny.run("predicted"));
+  CHECK(again.status == 0);
+  CHECK(again.output.find("left out, by their names no pictures: " + (pictures / "notes.txt").string()) != std::string::npos);
+  check_error(equiscale("predict " + tiny.run("run") + " " + (pictures / "notes.txt").string() + " --out " + tiny.run("predicted")), 3, "none of the pictures could be read");
+  check_error(equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + pictures.string()), 2, "another folder");
   CHECK(indexed == 2);
   CHECK(overlays == 2);
 }
@@ -134,7 +141,19 @@ TEST_CASE("fold writes a file that predicts the same, and refuses what it cannot
   check_error(equiscale("fold " + tiny.run("folded.safetensors") + " --out " + tiny.run("x.safetensors")), 2, "nothing to fold");
   check_error(equiscale("fold " + tiny.run("none") + " --out " + tiny.run("x.safetensors")), 3, "none");
   check_error(equiscale("fold " + tiny.run("run") + " --out " + tiny.config), 2, "tiny.json");
+  for (const char* source : {"run", "run/model.safetensors"}) {
+    check_error(equiscale("fold " + tiny.run(source) + " --out " + tiny.run("run/model.safetensors")), 2, "would replace what it is made from");
+  }
   CHECK(read_file(tiny.config) == tiny_recipe());
+}
+
+TEST_CASE("a run that diverges says so in its folder", "[app]") {
+  Tiny tiny;
+  check_error(tiny.train("run", "--set optimizer.lr=1e30 --set schedule.min_lr=0"), 4, "is not finite at iteration");
+  const std::string log = read_file(tiny.run("run") + "/log.txt"), html = read_file(tiny.run("run") + "/report.html");
+  CHECK(log.find("\nnumerical error: the ") != std::string::npos);
+  CHECK(html.find("Diverged at iteration ") != std::string::npos);
+  CHECK(html.find("of 8: diverged") != std::string::npos);
 }
 
 TEST_CASE("a dry run checks everything and leaves nothing", "[app]") {

@@ -58,7 +58,7 @@ TEST_CASE("a list and a pair of folders describe the same set", "[layouts]") {
   DataOptions options = listed(root.path());
   options.list.clear();
   options.folders = {{"train", {"img", "lab"}}};
-  options.image_suffix = ".png";
+  options.image_suffix = {".png"};
   options.label_suffix = "_mask.png";
   options.palette = {{1, 2, 3}, {4, 5, 6}};
   const auto folders = make_dataset(options, "train");
@@ -102,7 +102,7 @@ TEST_CASE("label maps and label colours come from the options", "[layouts]") {
 
   // The same labels as an RGB picture; the third colour is one of no class.
   write_png(root.path() / "a_l.png", {2, 3, {9, 9, 9, 200, 0, 0, 0, 200, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9}});
-  CHECK_THROWS_WITH(make_dataset(options, "train")->load(0), Contains("a_l.png"));
+  CHECK_THROWS_WITH(make_dataset(options, "train")->load(0), Contains("a_l.png") && Contains("data.label_colors") && Contains("data.palette"));
   options.label_colors = true;
   CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("data.palette"));
   options.palette = {{200, 0, 0}, {0, 200, 0}, {9, 9, 9}};
@@ -145,10 +145,10 @@ TEST_CASE("what is wrong with a set of files is said by name", "[layouts]") {
   options.list.clear();
   CHECK_THROWS_WITH(make(), Contains("folder does not exist") && Contains("x"));
   options.folders = {{"train", {".", "."}}};
-  options.image_suffix = ".jpg";
+  options.image_suffix = {".jpg"};
   CHECK_THROWS_WITH(make(), Contains(".jpg") && Contains("image_suffix"));
   options.classes.clear();
-  options.image_suffix = ".png";
+  options.image_suffix = {".png"};
   options.label_suffix = ".png";
   CHECK_THROWS_WITH(make(), Contains("data.classes"));
   options.classes = {"a", "b"};
@@ -163,6 +163,78 @@ TEST_CASE("what is wrong with a set of files is said by name", "[layouts]") {
   CHECK_THROWS_AS(make(), UsageError);
   options.type = "camvit";
   CHECK_THROWS_WITH(make(), Contains("camvit") && Contains("camvid, voc2012"));
+}
+
+TEST_CASE("a key that the data set does not read is refused", "[layouts]") {
+  TemporaryFolder root;
+  const auto refused = [&](DataOptions options, const std::string& key, const std::string& types) {
+    CHECK_THROWS_AS(make_dataset(options, "train"), UsageError);
+    CHECK_THROWS_WITH(make_dataset(options, "train"), Contains(options.type + " does not read " + key) && Contains(types));
+  };
+  refused(options_of("shapes", root.path()), "data.root", "folders, camvid, voc2012, ade20k, cityscapes");
+  DataOptions options = listed(root.path());
+  options.type = "camvid";
+  refused(options, "data.list", "folders");
+  options = options_of("camvid", root.path());
+  options.wrong_labels = "shift";
+  refused(options, "data.wrong_labels", "shapes");
+  options = options_of("ade20k", root.path());
+  options.augmented_list = true;
+  refused(options, "data.augmented_list", "voc2012");
+  options = options_of("voc2012", root.path());
+  options.image_suffix = {".png"};
+  refused(options, "data.folders", "folders");
+  options = listed(root.path());
+  options.size = 64;
+  refused(options, "data.size", "shapes");
+}
+
+TEST_CASE("folders pair suffixes in any case, and say what they leave out", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "img/a.JPG", root.path() / "lab/a.png", {1});
+  write_pair(root.path() / "img/b.jpg", root.path() / "lab/b.PNG", {0});
+  write_pair(root.path() / "img/c.png", root.path() / "lab/c.png", {0});
+  write_pair(root.path() / "img/d.jpg", root.path() / "lab/d.png", {0});
+  DataOptions options = listed(root.path());
+  options.list.clear();
+  options.folders = {{"train", {"img", "lab"}}};
+  auto set = make_dataset(options, "train");
+  REQUIRE(set->size() == 3);
+  CHECK(labels_of(*set, 0)[0] == 1);
+  CHECK(set->files(1)->labels.filename() == "b.PNG");
+  REQUIRE(set->left_out().size() == 2);
+  CHECK_THAT(set->left_out()[0], Contains("img, not ending in .jpg: c.png"));
+  CHECK_THAT(set->left_out()[1], Contains("without a picture") && Contains("lab: c.png"));
+  options.image_suffix = {".jpg", ".png"};
+  CHECK(make_dataset(options, "train")->left_out().empty());
+  CHECK(make_dataset(options, "train")->size() == 4);
+
+  fs::create_symlink("gone.jpg", root.path() / "img/e.jpg");
+  CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("link to a file that does not exist") && Contains("e.jpg"));
+  fs::remove(root.path() / "img/e.jpg");
+  for (const char* name : {"a.png", "b.PNG", "c.png"}) fs::remove(root.path() / "lab" / name);
+  CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("lab/a.png") && Contains("3 files of the set: a.png, b.png, c.png"));
+}
+
+TEST_CASE("pictures and labels may share a folder", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "a.jpg", root.path() / "a.png", {1});
+  write_pair(root.path() / "b.jpg", root.path() / "b.png", {0});
+  fs::remove(root.path() / "b.jpg");
+  DataOptions options = listed(root.path());
+  options.list.clear();
+  options.folders = {{"train", {".", "."}}};
+  const auto set = make_dataset(options, "train");
+  CHECK(set->size() == 1);
+  REQUIRE(set->left_out().size() == 1);
+  CHECK_THAT(set->left_out()[0], Contains("without a picture") && Contains(": b.png"));
+}
+
+TEST_CASE("a list may hold absolute paths", "[layouts]") {
+  TemporaryFolder root, elsewhere;
+  write_pair(elsewhere.path() / "a.png", elsewhere.path() / "a_l.png", {1});
+  test::write_file(root.path() / "train.txt", (elsewhere.path() / "a.png").string() + " " + (elsewhere.path() / "a_l.png").string() + "\n");
+  CHECK(make_dataset(listed(root.path()), "train")->load(0).name == "a");
 }
 
 TEST_CASE("CamVid's layout: lists, and 11 is void", "[layouts]") {

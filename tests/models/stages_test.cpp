@@ -133,6 +133,8 @@ TEST_CASE("a key of several backbones that one does not read is refused unless i
   CHECK_THROWS_WITH(EncoderDecoder(options), Catch::Contains("swin has no output_stride"));
   options.backbone = {.depth = 18, .width = 8, .drop_path = 0.2};
   CHECK_THROWS_WITH(EncoderDecoder(options), Catch::Contains("resnet has no drop_path"));
+  options.backbone = {.type = "resnet", .variant = "tiny"};
+  CHECK_THROWS_WITH(EncoderDecoder(options), Catch::Contains("resnet has no variant"));
 }
 
 TEST_CASE("Swin and ConvNeXt refuse what they do not know", "[models]") {

@@ -77,6 +77,33 @@ TEST_CASE("a run's report has all its parts", "[report]") {
   CHECK_THAT(html, Contains(summary["weights_sha256"].get<std::string>()));
 }
 
+TEST_CASE("a mean over some of the classes says over how many", "[report]") {
+  TemporaryFolder folder;
+  const fs::path run = copy_of_run(folder);
+  CHECK_THAT(report_of(run), Contains("<small>8 classes</small>"));
+  const json row = {{"type", "evaluate"}, {"iteration", 6}, {"miou", 0.5}, {"per_class", {{{"name", "a"}, {"iou", 0.5}}, {{"name", "b"}, {"iou", nullptr}}}}};
+  write_file(run / "metrics.jsonl", row.dump() + "\n");
+  CHECK_THAT(report_of(run), Contains("over 1 of 2 classes"));
+}
+
+TEST_CASE("of many classes those are shown that occur, and how many do not is said", "[report]") {
+  TemporaryFolder folder;
+  const fs::path run = copy_of_run(folder);
+  json row = {{"type", "evaluate"}, {"iteration", 6}, {"miou", 0.5}, {"per_class", json::array()}};
+  std::string names, table;
+  for (int r = 0; r < 60; ++r) {
+    row["per_class"].push_back({{"name", "class " + std::to_string(r)}, {"iou", r < 20 ? json(0.5) : json(nullptr)}, {"acc", 0.5}, {"pixels", r < 20 ? 9 : 0}});
+    names += (r > 0 ? ",class " : "class ") + std::to_string(r);
+    for (int c = 0; c < 60; ++c) table += std::string(c > 0 ? "," : "") + (r < 20 && (c == r || c == 59) ? "8" : "0");
+    table += "\n";
+  }
+  write_file(run / "metrics.jsonl", row.dump() + "\n");
+  write_file(run / "eval" / "confusion.csv", names + "\n" + table);
+  const std::string html = report_of(run);
+  CHECK_THAT(html, Contains("40 classes that are neither labelled nor predicted are left out") && Contains("<strong>Found</strong>") && !Contains("places 1 to"));
+  CHECK_THAT(html, Contains("40 classes without a label have no row") && Contains("20 rows, 21 columns") && Contains("class 19 → no labels: 50.0"));
+}
+
 TEST_CASE("what is missing is said, with the key that would make it", "[report]") {
   TemporaryFolder folder;
   const fs::path run = copy_of_run(folder);

@@ -44,7 +44,7 @@ TEST_CASE("every section is read, comments allowed", "[config]") {
   CHECK(config.seed == 7);
   CHECK(config.data.list.at("val") == "v.txt");
   CHECK(config.data.folders.at("train").labels == "l");
-  CHECK(config.data.image_suffix == ".png");
+  CHECK(config.data.image_suffix == std::vector<std::string>{".png"});
   CHECK(config.data.palette[1][2] == 255);
   CHECK(config.data.label_map.entries.at(8) == LabelMapOptions::kIgnore);
   CHECK(config.data.label_map.other == "ignore");
@@ -172,4 +172,19 @@ TEST_CASE("the recipes that come with the project can be read", "[config]") {
     ++count;
   }
   CHECK(count >= 10);
+}
+
+TEST_CASE("the pictures' suffix is one, or several", "[config]") {
+  for (const std::string value : {R"(".png")", R"([".jpg",".png"])"}) {
+    const Config config = parse(R"({"data": {"folders": {"image_suffix": )" + value + "}}}");
+    CHECK(config.data.image_suffix.back() == ".png");
+    CHECK(to_json_text(parse(to_json_text(config))) == to_json_text(config));
+  }
+  for (const char* value : {"1", "[]", R"([".jpg", 1])"}) {
+    CHECK_THROWS_WITH(parse(R"({"data": {"folders": {"image_suffix": )" + std::string(value) + "}}}"), Catch::Contains("data.folders.image_suffix must be a suffix"));
+  }
+}
+
+TEST_CASE("a group of parameters without a pattern is refused for that", "[config]") {
+  CHECK_THROWS_WITH(parse(R"({"optimizer": {"groups": [{"lr_mult": 2}]}})"), Catch::Contains("the pattern is missing") && Catch::Contains("optimizer.groups[0]"));
 }

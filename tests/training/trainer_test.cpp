@@ -217,6 +217,75 @@ TEST_CASE("a run that was interrupted before its first checkpoint starts again",
   CHECK(resumed.weights_sha256 == train(tiny_config({"train.evaluate_every=2"}), quiet(folder.path() / "whole")).weights_sha256);
 }
 
+TEST_CASE("a run whose checkpoint is gone does not start again over what is left of it", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  train(tiny_config(), quiet(out));
+  const std::string metrics = read_file(out / "metrics.csv"), weights = read_file(out / "model.safetensors");
+  const auto refused = [&](const char* sign) {
+    CHECK_THROWS_WITH(train(tiny_config(), quiet(out, true)), Contains("checkpoint is missing") && Contains(sign) && Contains("manifest.json"));
+    CHECK(read_file(out / "metrics.csv") == metrics);
+  };
+  fs::remove(out / "checkpoint" / "manifest.json");
+  refused("model.safetensors");
+  CHECK(read_file(out / "model.safetensors") == weights);
+  fs::remove_all(out / "checkpoint");
+  fs::remove(out / "model.safetensors");
+  refused("summary.json");
+  fs::remove(out / "summary.json");
+  refused("go to iteration 6, and it wrote one every 3");
+}
+
+TEST_CASE("what a run without a checkpoint throws away is said", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  CHECK_THROWS_AS(train(tiny_config({"train.checkpoint_every=4"}), crash_after(out, 3)), Crash);
+  write_file(out / "metrics.csv", "");  // as a full disk leaves it
+  train(tiny_config(), quiet(out, true));
+  CHECK_THAT(read_file(out / "log.txt"), Contains("recorded to iteration 2 is thrown away"));
+  CHECK(read_file(out / "metrics.csv").starts_with("iteration,loss,"));
+}
+
+TEST_CASE("a run goes on with the pictures that it began with", "[trainer]") {
+  TemporaryFolder folder;
+  const auto add = [&](const std::string& split, const std::string& name) {
+    fs::create_directories(folder.path() / split);
+    write_png(folder.path() / split / (name + ".png"), Image{64, 64, std::vector<uint8_t>(64 * 64 * 3, 90)});
+    write_indexed_png(folder.path() / split / (name + "_l.gif"), {64, 64, std::vector<uint8_t>(64 * 64, 1)}, voc_palette());
+  };
+  for (const char* name : {"a", "b", "c"}) add("train", name), add("val", name);
+  const nlohmann::json data = {{"type", "folders"}, {"root", folder.path().string()}, {"classes", {"x", "y"}}, {"checks", false},
+                               {"folders", {{"image_suffix", ".png"}, {"label_suffix", "_l.gif"}, {"train", {{"images", "train"}, {"labels", "train"}}},
+                                            {"val", {{"images", "val"}, {"labels", "val"}}}}}};
+  const auto config = [&](const char* iterations) { return tiny_config({"data=" + data.dump(), std::string("train.iterations=") + iterations}); };
+  const fs::path out = folder.path() / "run";
+  train(config("1"), quiet(out));
+  add("val", "d");
+  CHECK(train(config("2"), quiet(out, true)).finished);
+  CHECK_THAT(read_file(out / "log.txt"), Contains("WARNING: the pictures to evaluate on are others than before (3 then, 4 now)"));
+  fs::rename(folder.path() / "train" / "c.png", folder.path() / "train" / "e.png");
+  fs::rename(folder.path() / "train" / "c_l.gif", folder.path() / "train" / "e_l.gif");
+  CHECK_THROWS_WITH(train(config("3"), quiet(out, true)), Contains("other pictures: 3 then, 3 now") && Contains("names"));
+  add("train", "c");
+  CHECK_THROWS_WITH(train(config("3"), quiet(out, true)), Contains("3 then, 4 now"));
+  auto manifest = nlohmann::json::parse(read_file(out / "checkpoint" / "manifest.json"));
+  manifest.erase("data");  // an older one
+  write_file(out / "checkpoint" / "manifest.json", manifest.dump());
+  CHECK(train(config("3"), quiet(out, true)).finished);
+}
+
+TEST_CASE("the speed of a resumed run is that of all its steps", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  const TrainResult whole = train(tiny_config(), quiet(out));
+  fs::remove(out / "model.safetensors");  // as if killed after its last step
+  fs::remove(out / "summary.json");
+  const TrainResult resumed = train(tiny_config(), quiet(out, true));
+  CHECK(whole.images_per_second > 0);
+  CHECK(resumed.images_per_second == Approx(whole.images_per_second));
+  CHECK(resumed.data_wait == Approx(whole.data_wait));
+}
+
 TEST_CASE("a signal ends a run with a checkpoint", "[trainer]") {
   TemporaryFolder folder;
   const Config config = tiny_config({"train.checkpoint_every=0"});
@@ -268,6 +337,7 @@ TEST_CASE("a loss that is not finite ends the run, with a report where asked for
   CHECK_FALSE(report["first_bad"].get<std::string>().empty());
   CHECK(has_checkpoint(out / "checkpoint"));
   CHECK_FALSE(fs::exists(out / "summary.json"));
+  CHECK_THAT(read_file(out / "log.txt"), Contains("\nnumerical error: the ") && Contains("\n  where: pictures ") && Contains("\n  try:   lower optimizer.lr"));
 }
 
 TEST_CASE("a dry run takes one step and writes nothing", "[trainer]") {
@@ -300,7 +370,9 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   write_png(pictures / "deeper" / "a.png", Image{33, 20, std::vector<uint8_t>(33 * 20 * 3, 9)});
   write_file(pictures / "notes.txt", "no picture");
   TrainedModel trained = load_trained_model(out);
-  const auto listed = list_pictures({pictures, pictures / "deeper" / "a.png"});
+  const PictureList list = list_pictures({pictures, pictures / "deeper" / "a.png"});
+  CHECK(list.left_out == std::vector<fs::path>{pictures / "notes.txt"});
+  const std::vector<fs::path>& listed = list.pictures;
   REQUIRE(listed.size() == 2);
   const auto files = predict_files(trained, listed, folder.path() / "predicted");
   REQUIRE(files.size() == 2);
@@ -318,6 +390,15 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
                     Contains("overwrite") && Contains("another folder"));
   CHECK_THROWS_AS(predict_file(trained, pictures / "a.png", pictures, ""), UsageError);
   CHECK_THROWS_AS(predict_files(trained, listed, ""), UsageError);
+  CHECK_NOTHROW(predict_files(trained, listed, folder.path() / "predicted"));  // an earlier prediction is replaced
+  fs::create_directory(folder.path() / "labels");
+  write_file(folder.path() / "labels" / "a.png", "a label map");  // no overlay is beside it
+  CHECK_THROWS_WITH(predict_files(trained, listed, folder.path() / "labels"), Contains("no earlier prediction") && Contains("labels/a.png"));
+  CHECK_THROWS_WITH(predict_file(trained, pictures / "a.png", folder.path() / "labels"), Contains("no earlier prediction"));
+  CHECK(read_file(folder.path() / "labels" / "a.png") == "a label map");
+  // What cannot be written is no fault of the pictures.
+  write_file(folder.path() / "file", "");
+  CHECK_THROWS_AS(predict_files(trained, listed, folder.path() / "file" / "below", [](const PredictedFiles&, const Error*) { FAIL_CHECK("called"); }), IoError);
   // A picture that cannot be read: the others are predicted where someone hears of it.
   write_file(pictures / "broken.png", read_file(pictures / "a.png").substr(0, 60));
   CHECK_THROWS_AS(predict_files(trained, {pictures / "broken.png", pictures / "a.png"}, folder.path() / "some"), DataError);
