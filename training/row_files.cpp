@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/file.h"
 #include "core/limits.h"
@@ -45,6 +46,17 @@ void keep_rows(const fs::path& path, const Keep& keep) {
 
 }  // namespace
 
+int64_t last_row(const fs::path& folder, const std::string& stem) {
+  const fs::path path = folder / (stem + ".jsonl");
+  int64_t last = 0;
+  if (!fs::exists(path)) return last;
+  std::istringstream rows(read_text(path, limits::kListFileBytes));
+  for (std::string line; std::getline(rows, line);) {
+    if (const int64_t iteration = json_iteration(line); iteration != kNever) last = std::max(last, iteration);
+  }
+  return last;
+}
+
 std::string csv_number(double value) { return std::isfinite(value) ? fmt::format("{:.6g}", value) : ""; }
 
 RowFiles::RowFiles(fs::path folder, std::string stem, std::string csv_header, int64_t resume_from)
@@ -53,7 +65,8 @@ RowFiles::RowFiles(fs::path folder, std::string stem, std::string csv_header, in
   const fs::path table = folder_ / (stem_ + ".csv");
   keep_rows(folder_ / (stem_ + ".jsonl"), [&](const std::string& line) { return json_iteration(line) <= resume_from; });
   keep_rows(table, [&](const std::string& line) { return line == csv_header || csv_iteration(line) <= resume_from; });
-  if (!fs::exists(table)) append_line(table, csv_header);
+  const std::string rows = fs::exists(table) ? read_text(table, limits::kListFileBytes) : "";
+  if (!rows.starts_with(csv_header + "\n")) write_text_atomically(table, csv_header + "\n" + rows);  // a kill, or a full disk, may have left it empty
 }
 
 void RowFiles::append(const std::string& json_row, const std::vector<std::string>& csv_rows) const {

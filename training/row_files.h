@@ -25,6 +25,9 @@ class RowFiles {
   std::string stem_;
 };
 
+// The largest iteration of the rows in <stem>.jsonl, 0 if there are none.
+int64_t last_row(const std::filesystem::path& folder, const std::string& stem);
+
 // A number as the table has it, with six digits; empty if it is not finite.
 std::string csv_number(double value);
 

@@ -13,6 +13,8 @@
 #include "core/json.h"
 #include "core/limits.h"
 #include "core/parallel.h"
+#include "core/sha256.h"
+#include "training/row_files.h"
 #include "training/run_log.h"
 
 namespace eq {
@@ -40,6 +42,21 @@ void check_same_run(const std::string& began, const std::string& where, const Co
                    "resume with the run's own config.json, or start a new run in another folder");
 }
 
+// A run without a checkpoint may begin again only if it was killed before its first one: whoever lost the folder keeps the rest.
+void check_never_saved(const fs::path& out) {
+  std::string sign;
+  for (const char* name : {"summary.json", "model.safetensors"}) {
+    if (fs::exists(out / name)) sign = std::string("it has a ") + name;
+  }
+  if (sign.empty() && fs::exists(out / "config.json")) {
+    const int64_t every = load_config(out / "config.json").train.checkpoint_every, rows = last_row(out, "metrics");
+    if (every > 0 && rows > every) sign = fmt::format("its metrics go to iteration {}, and it wrote one every {}", rows, every);
+  }
+  if (sign.empty()) return;
+  throw UsageError("the run's checkpoint is missing: " + sign, (out / "checkpoint" / "manifest.json").string(),
+                   "restore checkpoint/ from a copy, or train in another folder: starting over here would replace what the run has left");
+}
+
 }  // namespace
 
 bool holds_run(const fs::path& folder) { return fs::exists(folder / "config.json"); }
@@ -63,6 +80,7 @@ void check_run_folder(const TrainRequest& request) {
 std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request, const Config& config) {
   if (!request.resume) return std::nullopt;
   if (!has_checkpoint(request.out / "checkpoint")) {
+    check_never_saved(request.out);
     const fs::path began = request.out / "config.json";
     if (fs::exists(began)) check_same_run(read_text(began, limits::kJsonBytes), began.string(), config);
     return std::nullopt;

@@ -18,8 +18,8 @@ namespace eq {
 
 // Throws UsageError for a folder that holds a run when not resuming, and for one that does not exist when resuming.
 void check_run_folder(const TrainRequest& request);
-// The checkpoint to go on from, if there is one and the run is to be resumed. A run without one begins again: throws UsageError for a configuration
-// that is not its.
+// The checkpoint to go on from, if there is one and the run is to be resumed. A run that was killed before its first one begins again: throws UsageError for a
+// configuration that is not its, and where other files show that there was a checkpoint.
 std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request, const Config& config);
 
 // Throws unless `config` may continue `checkpoint`: DataError for another number of classes (naming both and the tensor), UsageError naming the

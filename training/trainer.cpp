@@ -17,6 +17,7 @@
 #include "training/evaluation_files.h"
 #include "training/evaluator.h"
 #include "training/probes.h"
+#include "training/row_files.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
 #include "training/signals.h"
@@ -66,6 +67,7 @@ class Run {
   std::unique_ptr<ProbeLog> probes_;
   std::unique_ptr<TensorBoardLog> tensorboard_;  // null unless asked for
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
+  int64_t lost_ = 0;  // rows of a run that was killed before its first checkpoint
   TrainResult result_;
   // Since the run (or this part of it) began, without evaluation; and since the last progress line.
   double step_seconds_ = 0, wait_seconds_ = 0;
@@ -128,7 +130,10 @@ void Run::start_or_restore() {
   }
   if (!checkpoint_) {
     say_what_was_loaded();
-    if (request_.resume) log_->say("no checkpoint in " + request_.out.string() + " yet: starting from the beginning");
+    if (request_.resume) {
+      log_->say("no checkpoint in " + request_.out.string() + " yet: starting from the beginning" +
+                (lost_ > 0 ? fmt::format("; what was recorded to iteration {} is thrown away", lost_) : ""));
+    }
     calibrate();
     return;
   }
@@ -270,6 +275,7 @@ TrainResult Run::train_and_evaluate() {
     tensorboard_ = std::make_unique<TensorBoardLog>(request_.out / "tensorboard", resume_from, keeps_evaluation);
   }
   bool stopped = false;
+  if (!checkpoint_) lost_ = last_row(request_.out, "metrics");
   try {
     start_or_restore();
     loop();

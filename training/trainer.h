@@ -15,7 +15,7 @@ namespace eq {
 
 struct TrainRequest {
   std::filesystem::path out;  // the run's folder; made if missing. May be empty in a dry run only
-  bool resume = false;        // go on from out/checkpoint (from the start if the run has not written one yet)
+  bool resume = false;        // go on from out/checkpoint (from the start if the run was killed before its first one)
   bool dry_run = false;       // check configuration, data, shapes and memory with one step and one picture; write nothing
   int threads = 0;            // set_num_threads; 0: as it is
   std::FILE* log = stdout;    // progress; null: quiet

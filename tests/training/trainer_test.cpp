@@ -217,6 +217,35 @@ TEST_CASE("a run that was interrupted before its first checkpoint starts again",
   CHECK(resumed.weights_sha256 == train(tiny_config({"train.evaluate_every=2"}), quiet(folder.path() / "whole")).weights_sha256);
 }
 
+TEST_CASE("a run whose checkpoint is gone does not start again over what is left of it", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  train(tiny_config(), quiet(out));
+  const std::string metrics = read_file(out / "metrics.csv"), weights = read_file(out / "model.safetensors");
+  const auto refused = [&](const char* sign) {
+    CHECK_THROWS_WITH(train(tiny_config(), quiet(out, true)), Contains("checkpoint is missing") && Contains(sign) && Contains("manifest.json"));
+    CHECK(read_file(out / "metrics.csv") == metrics);
+  };
+  fs::remove(out / "checkpoint" / "manifest.json");
+  refused("model.safetensors");
+  CHECK(read_file(out / "model.safetensors") == weights);
+  fs::remove_all(out / "checkpoint");
+  fs::remove(out / "model.safetensors");
+  refused("summary.json");
+  fs::remove(out / "summary.json");
+  refused("go to iteration 6, and it wrote one every 3");
+}
+
+TEST_CASE("what a run without a checkpoint throws away is said", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  CHECK_THROWS_AS(train(tiny_config({"train.checkpoint_every=4"}), crash_after(out, 3)), Crash);
+  write_file(out / "metrics.csv", "");  // as a full disk leaves it
+  train(tiny_config(), quiet(out, true));
+  CHECK_THAT(read_file(out / "log.txt"), Contains("recorded to iteration 2 is thrown away"));
+  CHECK(read_file(out / "metrics.csv").starts_with("iteration,loss,"));
+}
+
 TEST_CASE("a signal ends a run with a checkpoint", "[trainer]") {
   TemporaryFolder folder;
   const Config config = tiny_config({"train.checkpoint_every=0"});
@@ -320,6 +349,15 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
                     Contains("overwrite") && Contains("another folder"));
   CHECK_THROWS_AS(predict_file(trained, pictures / "a.png", pictures, ""), UsageError);
   CHECK_THROWS_AS(predict_files(trained, listed, ""), UsageError);
+  CHECK_NOTHROW(predict_files(trained, listed, folder.path() / "predicted"));  // an earlier prediction is replaced
+  fs::create_directory(folder.path() / "labels");
+  write_file(folder.path() / "labels" / "a.png", "a label map");  // no overlay is beside it
+  CHECK_THROWS_WITH(predict_files(trained, listed, folder.path() / "labels"), Contains("no earlier prediction") && Contains("labels/a.png"));
+  CHECK_THROWS_WITH(predict_file(trained, pictures / "a.png", folder.path() / "labels"), Contains("no earlier prediction"));
+  CHECK(read_file(folder.path() / "labels" / "a.png") == "a label map");
+  // What cannot be written is no fault of the pictures.
+  write_file(folder.path() / "file", "");
+  CHECK_THROWS_AS(predict_files(trained, listed, folder.path() / "file" / "below", [](const PredictedFiles&, const Error*) { FAIL_CHECK("called"); }), IoError);
   // A picture that cannot be read: the others are predicted where someone hears of it.
   write_file(pictures / "broken.png", read_file(pictures / "a.png").substr(0, 60));
   CHECK_THROWS_AS(predict_files(trained, {pictures / "broken.png", pictures / "a.png"}, folder.path() / "some"), DataError);
@@ -390,12 +428,3 @@ TEST_CASE("stop signals nest: a study's outlive those of its runs", "[trainer]")
   }
   CHECK(std::signal(SIGTERM, original) == static_cast<void (*)(int)>(mine));
 }
-  CHECK_NOTHROW(predict_files(trained, listed, folder.path() / "predicted"));  // an earlier prediction is replaced
-  fs::create_directory(folder.path() / "labels");
-  write_file(folder.path() / "labels" / "a.png", "a label map");  // no overlay is beside it
-  CHECK_THROWS_WITH(predict_files(trained, listed, folder.path() / "labels"), Contains("no earlier prediction") && Contains("labels/a.png"));
-  CHECK_THROWS_WITH(predict_file(trained, pictures / "a.png", folder.path() / "labels"), Contains("no earlier prediction"));
-  CHECK(read_file(folder.path() / "labels" / "a.png") == "a label map");
-  // What cannot be written is no fault of the pictures.
-  write_file(folder.path() / "file", "");
-  CHECK_THROWS_AS(predict_files(trained, listed, folder.path() / "file" / "below", [](const PredictedFiles&, const Error*) { FAIL_CHECK("called"); }), IoError);
