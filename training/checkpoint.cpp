@@ -189,6 +189,8 @@ void save_checkpoint(const fs::path& folder, const Checkpoint& checkpoint) {
   manifest["seconds"] = checkpoint.seconds;
   const LossInterval& interval = checkpoint.interval;
   manifest["interval"] = {interval.steps, interval.loss, interval.main_loss, interval.aux_loss, interval.seconds, interval.wait};
+  manifest["step_times"] = {checkpoint.times.steps, checkpoint.times.seconds, checkpoint.times.wait};
+  for (const auto& [split, print] : checkpoint.data) manifest["data"][split] = {{"pictures", print.pictures}, {"names", print.names}};
   manifest["files"] = json::object();
   std::set<std::string> names;
   const TensorMap* parts[] = {&checkpoint.model, &checkpoint.optimizer, &checkpoint.ema};
@@ -228,6 +230,17 @@ Checkpoint load_checkpoint(const fs::path& folder) {
     const auto sums = manifest.get<std::vector<double>>("interval");
     if (sums.size() != 6 || !(sums[0] >= 0 && sums[0] < 1e15)) manifest.fail("\"interval\" has the wrong form");
     checkpoint.interval = {int64_t(sums[0]), sums[1], sums[2], sums[3], sums[4], sums[5]};
+  }
+  if (manifest.has("step_times")) {
+    const auto times = manifest.get<std::vector<double>>("step_times");
+    if (times.size() != 3 || !(times[0] >= 0 && times[0] < 1e15)) manifest.fail("\"step_times\" has the wrong form");
+    checkpoint.times = {int64_t(times[0]), times[1], times[2]};
+  }
+  if (manifest.has("data")) {
+    for (const auto& [split, print] : manifest.get<std::map<std::string, json>>("data")) {
+      const Manifest part(print, manifest.source());
+      checkpoint.data[split] = {part.get<int64_t>("pictures"), part.get<std::string>("names")};
+    }
   }
   checkpoint.model = load_part(folder, manifest, "model");
   checkpoint.optimizer = load_part(folder, manifest, "optimizer");

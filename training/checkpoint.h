@@ -38,10 +38,24 @@ struct LossInterval {
   double loss = 0, main_loss = 0, aux_loss = 0, seconds = 0, wait = 0;
 };
 
+// Time of training steps: without checks, calibration, evaluation and writing.
+struct StepTimes {
+  int64_t steps = 0;
+  double seconds = 0, wait = 0;  // of these, for the loader
+};
+
+// Which pictures a split had; no names: they were generated.
+struct SplitPrint {
+  int64_t pictures = 0;
+  std::string names;  // a hash of the files' names, in the set's order
+};
+
 struct Checkpoint {
   ModelCard card;
-  double seconds = 0;  // of training so far
+  double seconds = 0;  // so far, evaluation and all else included
+  StepTimes times;
   LossInterval interval;
+  std::map<std::string, SplitPrint> data;  // "train", "val"; older checkpoints have none
   TensorMap model, optimizer;
   TensorMap ema;  // may be empty
 };

@@ -88,6 +88,18 @@ std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request, const
   return load_checkpoint(request.out / "checkpoint");
 }
 
+SplitPrint print_of(const Dataset& dataset) {
+  SplitPrint print{.pictures = dataset.size(), .names = ""};
+  if (dataset.size() == 0 || dataset.size() == Dataset::kEndless || dataset.files(0) == nullptr) return print;
+  std::string names;  // without their folders, so that a set may move
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    const SampleFiles& files = *dataset.files(i);
+    names += files.image.filename().string() + '\0' + files.labels.filename().string() + '\0';
+  }
+  print.names = sha256_hex(names.data(), names.size());
+  return print;
+}
+
 void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const fs::path& folder) {
   const std::string where = folder.string();
   const int64_t had = int64_t(checkpoint.card.class_names.size());
@@ -97,6 +109,13 @@ void check_continues(const Checkpoint& checkpoint, const Config& config, const D
                     where, "resume with the data that the run was started with, or start a new run");
   }
   check_same_run(checkpoint.card.config, where, config);
+  const auto had_data = checkpoint.data.find("train");
+  const SplitPrint print = print_of(dataset);
+  if (had_data != checkpoint.data.end() && had_data->second.names != print.names) {
+    throw DataError(fmt::format("the run was trained on other pictures: {} then, {} now{}", had_data->second.pictures, print.pictures,
+                                had_data->second.pictures == print.pictures ? ", but not of the same names or in the same order" : ""),
+                    config.data.root, "restore the data, or start a new run");
+  }
   if (checkpoint.card.iteration > config.train.iterations) {
     throw UsageError(fmt::format("the run has already made {} updates, more than train.iterations {}", checkpoint.card.iteration,
                                  config.train.iterations),

@@ -22,8 +22,10 @@ void check_run_folder(const TrainRequest& request);
 // configuration that is not its, and where other files show that there was a checkpoint.
 std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request, const Config& config);
 
-// Throws unless `config` may continue `checkpoint`: DataError for another number of classes (naming both and the tensor), UsageError naming the
-// keys that differ and matter. Keys that only say how long to train, what to report or where files are may differ.
+SplitPrint print_of(const Dataset& dataset);
+
+// Throws unless `config` may continue `checkpoint`: DataError for another number of classes (naming both and the tensor) and for other pictures, UsageError
+// naming the keys that differ and matter. Keys that only say how long to train, what to report or where files are may differ.
 void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const std::filesystem::path& folder);
 
 // Keeps other processes out of a run's folder, which is made if missing, while alive: two of them would delete each other's checkpoints.

@@ -69,9 +69,8 @@ class Run {
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
   int64_t lost_ = 0;  // rows of a run that was killed before its first checkpoint
   TrainResult result_;
-  // Since the run (or this part of it) began, without evaluation; and since the last progress line.
-  double step_seconds_ = 0, wait_seconds_ = 0;
-  LossInterval interval_;
+  StepTimes times_;        // over all resumptions
+  LossInterval interval_;  // since the last progress line
   StepReport last_;  // the latest
 };
 
@@ -146,8 +145,14 @@ void Run::start_or_restore() {
   step_->optimizer().load_state(checkpoint_->optimizer, source);
   iteration_ = first_iteration_ = saved_at_ = checkpoint_->card.iteration;
   seconds_before_ = checkpoint_->seconds;
+  times_ = checkpoint_->times;
   interval_ = checkpoint_->interval;
   log_->say(fmt::format("resuming after iteration {}", iteration_));
+  const auto evaluated = checkpoint_->data.find("val");
+  if (evaluated != checkpoint_->data.end() && evaluated->second.names != print_of(*val_set_).names) {
+    log_->say(fmt::format("WARNING: the pictures to evaluate on are others than before ({} then, {} now): earlier evaluations are not comparable",
+                          evaluated->second.pictures, val_set_->size()));
+  }
   checkpoint_.reset();  // its tensors
 }
 
@@ -172,7 +177,6 @@ void Run::calibrate() {
 void Run::report_progress(bool last_of_interval) {
   const double count = double(std::max<int64_t>(1, interval_.steps));
   const double images = count * double(config_.train.batch_size * config_.train.accumulate);
-  const int64_t done = iteration_ - first_iteration_;
   Progress progress{.iteration = iteration_,
                     .iterations = config_.train.iterations,
                     .loss = interval_.loss / count,
@@ -185,7 +189,7 @@ void Run::report_progress(bool last_of_interval) {
                     .data_wait = interval_.wait / std::max(1e-9, interval_.seconds),
                     .memory_bytes = allocator(model_->device()).stats().peak_bytes,
                     .seconds = seconds(),
-                    .eta_seconds = step_seconds_ / double(std::max<int64_t>(1, done)) * double(config_.train.iterations - iteration_)};
+                    .eta_seconds = times_.seconds / double(std::max<int64_t>(1, times_.steps)) * double(config_.train.iterations - iteration_)};
   if (!last_of_interval) return log_->glance(progress);
   log_->progress(progress);
   if (tensorboard_) tensorboard_->progress(progress);
@@ -209,8 +213,9 @@ void Run::loop() {
     }
     const double took = now_seconds() - begin, wait = loader_->data_wait_seconds() - waited;
     ++iteration_;
-    step_seconds_ += took;
-    wait_seconds_ += wait;
+    times_.steps += 1;
+    times_.seconds += took;
+    times_.wait += wait;
     interval_.steps += 1;
     interval_.loss += report.loss;
     interval_.main_loss += report.main_loss;
@@ -255,7 +260,8 @@ void Run::evaluate_now(bool last) {
 
 void Run::save() {
   if (saved_at_ == iteration_) return;
-  Checkpoint checkpoint{.card = card(), .seconds = seconds(), .interval = interval_, .model = model_->state_dict(), .optimizer = step_->optimizer().state()};
+  Checkpoint checkpoint{.card = card(), .seconds = seconds(), .times = times_, .interval = interval_, .data = {{"train", print_of(*train_set_)}, {"val", print_of(*val_set_)}},
+                        .model = model_->state_dict(), .optimizer = step_->optimizer().state(), .ema = {}};
   if (step_->ema() != nullptr) {
     const EmaScope averaged(step_->ema());
     for (const auto& [name, tensor] : model_->state_dict()) checkpoint.ema[name] = tensor.clone();
@@ -297,9 +303,9 @@ TrainResult Run::train_and_evaluate() {
     stopped = stopping();
   }
   result_.iterations = iteration_;
-  const int64_t images = (iteration_ - first_iteration_) * config_.train.batch_size * config_.train.accumulate;
-  result_.images_per_second = double(images) / std::max(1e-9, step_seconds_);
-  result_.data_wait = wait_seconds_ / std::max(1e-9, step_seconds_);
+  const int64_t images = times_.steps * config_.train.batch_size * config_.train.accumulate;
+  result_.images_per_second = double(images) / std::max(1e-9, times_.seconds);
+  result_.data_wait = times_.wait / std::max(1e-9, times_.seconds);
   result_.seconds = seconds();
   if (stopped) {
     log_->say(fmt::format("stopped after iteration {} of {}; go on with --resume", iteration_, config_.train.iterations));

@@ -27,7 +27,7 @@ struct TrainResult {
   bool finished = false;        // false: stopped by a signal (a checkpoint was written), or a dry run
   int64_t iterations = 0;       // updates made, over all resumptions
   double seconds = 0;           // over all resumptions
-  double images_per_second = 0; // of this part of the run, without evaluation
+  double images_per_second = 0; // of the steps, over all resumptions
   double data_wait = 0;         // share of the training time spent waiting for the loader
   size_t train_peak_bytes = 0, eval_peak_bytes = 0;  // of tensors
   SegmentationMetrics metrics;  // of the last evaluation

@@ -21,6 +21,8 @@ Checkpoint example(int64_t iteration, uint64_t seed) {
   Checkpoint checkpoint;
   checkpoint.card = {.config = R"({"seed": 1})", .class_names = {"sky", "road"}, .palette = {{1, 2, 3}, {4, 5, 6}}, .iteration = iteration};
   checkpoint.seconds = 12.5;
+  checkpoint.times = {.steps = 3, .seconds = 2.5, .wait = 0.5};
+  checkpoint.data = {{"train", {.pictures = 7, .names = "abc"}}};
   checkpoint.model = {{"a.weight", random_tensor({3, 4}, seed, DType::kFloat32)}, {"a.count", Tensor::from<int64_t>({iteration}, {})}};
   checkpoint.optimizer = {{"momentum.a.weight", random_tensor({3, 4}, seed + 100, DType::kFloat32)}};
   return checkpoint;
@@ -67,6 +69,10 @@ TEST_CASE("a checkpoint comes back bit for bit, and the new one replaces the old
   CHECK(loaded.card.class_names == std::vector<std::string>{"sky", "road"});
   CHECK(loaded.card.palette[1][2] == 6);
   CHECK(loaded.seconds == 12.5);
+  CHECK(loaded.times.steps == 3);
+  CHECK(loaded.times.wait == 0.5);
+  CHECK(loaded.data.at("train").pictures == 7);
+  CHECK(loaded.data.at("train").names == "abc");
   CHECK(nlohmann::json::parse(loaded.card.config)["seed"] == 1);
   CHECK_FALSE(loaded.card.library_version.empty());
 

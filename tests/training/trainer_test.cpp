@@ -246,6 +246,46 @@ TEST_CASE("what a run without a checkpoint throws away is said", "[trainer]") {
   CHECK(read_file(out / "metrics.csv").starts_with("iteration,loss,"));
 }
 
+TEST_CASE("a run goes on with the pictures that it began with", "[trainer]") {
+  TemporaryFolder folder;
+  const auto add = [&](const std::string& split, const std::string& name) {
+    fs::create_directories(folder.path() / split);
+    write_png(folder.path() / split / (name + ".png"), Image{64, 64, std::vector<uint8_t>(64 * 64 * 3, 90)});
+    write_indexed_png(folder.path() / split / (name + "_l.gif"), {64, 64, std::vector<uint8_t>(64 * 64, 1)}, voc_palette());
+  };
+  for (const char* name : {"a", "b", "c"}) add("train", name), add("val", name);
+  const nlohmann::json data = {{"type", "folders"}, {"root", folder.path().string()}, {"classes", {"x", "y"}}, {"checks", false},
+                               {"folders", {{"image_suffix", ".png"}, {"label_suffix", "_l.gif"}, {"train", {{"images", "train"}, {"labels", "train"}}},
+                                            {"val", {{"images", "val"}, {"labels", "val"}}}}}};
+  const auto config = [&](const char* iterations) { return tiny_config({"data=" + data.dump(), std::string("train.iterations=") + iterations}); };
+  const fs::path out = folder.path() / "run";
+  train(config("1"), quiet(out));
+  add("val", "d");
+  CHECK(train(config("2"), quiet(out, true)).finished);
+  CHECK_THAT(read_file(out / "log.txt"), Contains("WARNING: the pictures to evaluate on are others than before (3 then, 4 now)"));
+  fs::rename(folder.path() / "train" / "c.png", folder.path() / "train" / "e.png");
+  fs::rename(folder.path() / "train" / "c_l.gif", folder.path() / "train" / "e_l.gif");
+  CHECK_THROWS_WITH(train(config("3"), quiet(out, true)), Contains("other pictures: 3 then, 3 now") && Contains("names"));
+  add("train", "c");
+  CHECK_THROWS_WITH(train(config("3"), quiet(out, true)), Contains("3 then, 4 now"));
+  auto manifest = nlohmann::json::parse(read_file(out / "checkpoint" / "manifest.json"));
+  manifest.erase("data");  // an older one
+  write_file(out / "checkpoint" / "manifest.json", manifest.dump());
+  CHECK(train(config("3"), quiet(out, true)).finished);
+}
+
+TEST_CASE("the speed of a resumed run is that of all its steps", "[trainer]") {
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "run";
+  const TrainResult whole = train(tiny_config(), quiet(out));
+  fs::remove(out / "model.safetensors");  // as if killed after its last step
+  fs::remove(out / "summary.json");
+  const TrainResult resumed = train(tiny_config(), quiet(out, true));
+  CHECK(whole.images_per_second > 0);
+  CHECK(resumed.images_per_second == Approx(whole.images_per_second));
+  CHECK(resumed.data_wait == Approx(whole.data_wait));
+}
+
 TEST_CASE("a signal ends a run with a checkpoint", "[trainer]") {
   TemporaryFolder folder;
   const Config config = tiny_config({"train.checkpoint_every=0"});
