@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "app/common.h"
+#include "core/errors.h"
 #include "core/file.h"
 #include "core/parallel.h"
 #include "study/report/report.h"
@@ -39,7 +40,13 @@ void add_train(CLI::App& app) {
     request.resume = options->resume;
     request.dry_run = options->dry_run;
     request.log = options->json ? stderr : stdout;
-    const TrainResult result = train(config, request);
+    TrainResult result;
+    try {
+      result = train(config, request);
+    } catch (const NumericalError&) {
+      if (!options->dry_run) write_run_report(request.out);  // which shows where it diverged
+      throw;
+    }
     if (options->dry_run) return;
     if (!result.finished) throw CLI::RuntimeError(130);  // stopped by a signal, as shells report it
     fmt::print(request.log, "report: {}\n", write_run_report(request.out).string());

@@ -153,15 +153,23 @@ void write_calibration(const fs::path& path, const CalibrationReport& report) {
   write_text_atomically(path, ordered_json({{"batches", report.batches}, {"branches", branches}}).dump(1) + "\n");
 }
 
-void write_non_finite_report(const fs::path& path, const NonFiniteReport& report) {
+void write_non_finite_report(const fs::path& path, const NonFiniteReport& report, bool all_layers) {
   ordered_json layers = ordered_json::array();
   for (const auto& layer : report.layers) {
     layers.push_back({{"name", layer.name}, {"description", layer.description}, {"largest", layer.largest}, {"mean", layer.mean}, {"bad_values", layer.bad}});
   }
-  const ordered_json value = {{"iteration", report.iteration},     {"pictures", report.pictures},
-                              {"loss", number_or_null(report.loss)}, {"grad_norm", number_or_null(report.grad_norm)},
-                              {"first_bad", report.first_bad},     {"layers", layers}};
+  ordered_json value = {{"iteration", report.iteration},     {"pictures", report.pictures},
+                        {"loss", number_or_null(report.loss)}, {"grad_norm", number_or_null(report.grad_norm)},
+                        {"first_bad", report.first_bad}};
+  if (all_layers) value["layers"] = layers;
   write_text_atomically(path, value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+}
+
+void log_error(const fs::path& folder, const Error& error) {
+  try {
+    append_line(folder / "log.txt", fmt::format("{}: {}\n  where: {}\n  try:   {}", error.kind(), error.what_happened(), error.where(), error.try_this()));
+  } catch (const Error&) {  // the first error is the one to report
+  }
 }
 
 OverlayWriter::OverlayWriter(const Dataset& dataset, fs::path folder, int64_t count, Written written)

@@ -45,7 +45,11 @@ class RunLock {
 void retire_results(const std::filesystem::path& folder);
 
 void write_calibration(const std::filesystem::path& path, const CalibrationReport& report);
-void write_non_finite_report(const std::filesystem::path& path, const NonFiniteReport& report);
+// With the values of every layer, or the first bad one only.
+void write_non_finite_report(const std::filesystem::path& path, const NonFiniteReport& report, bool all_layers);
+
+// The three lines into log.txt, where that can be written: they are all that a failed run tells its folder.
+void log_error(const std::filesystem::path& folder, const Error& error);
 
 // Collects predictions during an evaluation and writes pictures input | label | prediction.
 class OverlayWriter {

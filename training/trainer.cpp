@@ -119,10 +119,10 @@ ModelCard Run::card() const {
 void Run::start_or_restore() {
   log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {}, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
                         config_.data.type, config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), counted(num_threads(), "thread"), config_.seed));
-  if constexpr (kBuiltWithCuda) {
   for (const auto* set : {train_set_.get(), val_set_.get()}) {
     for (const std::string& sentence : set->left_out()) log_->say(sentence);
   }
+  if constexpr (kBuiltWithCuda) {
     if (model_->device().is_cuda()) {
       log_->say(cuda::describe_device(model_->device().index) + "; convolutions by " + cuda::describe_convolution() + "; precision " + config_.train.precision);
     }
@@ -272,8 +272,10 @@ void Run::save() {
 
 TrainResult Run::train_and_evaluate() {
   make_folder(request_.out);
+  fs::remove(request_.out / "nan_report.json");  // of an earlier part, which is made again
   write_text_atomically(request_.out / "config.json", to_json_text(config_));
   const int64_t resume_from = checkpoint_ ? checkpoint_->card.iteration : -1;
+  if (!checkpoint_) lost_ = last_row(request_.out, "metrics");
   log_ = std::make_unique<RunLog>(request_.out, request_.log, resume_from);
   probes_ = std::make_unique<ProbeLog>(config_.probes, request_.out, std::max<int64_t>(-1, resume_from - 1));  // the next record's number is resume_from
   if (config_.train.tensorboard) {
@@ -281,7 +283,6 @@ TrainResult Run::train_and_evaluate() {
     tensorboard_ = std::make_unique<TensorBoardLog>(request_.out / "tensorboard", resume_from, keeps_evaluation);
   }
   bool stopped = false;
-  if (!checkpoint_) lost_ = last_row(request_.out, "metrics");
   try {
     start_or_restore();
     loop();
@@ -289,10 +290,9 @@ TrainResult Run::train_and_evaluate() {
     stopped = true;
   } catch (const NonFiniteError& error) {
     std::string good = saved_at_ >= 0 ? fmt::format("; the last good checkpoint is that of iteration {}", saved_at_) : "";
-    if (config_.train.on_nan == "dump") {
-      write_non_finite_report(request_.out / "nan_report.json", error.report());
-      good += "; the values of every layer are in " + (request_.out / "nan_report.json").string();
-    }
+    const bool dump = config_.train.on_nan == "dump";
+    write_non_finite_report(request_.out / "nan_report.json", error.report(), dump);
+    if (dump) good += "; the values of every layer are in " + (request_.out / "nan_report.json").string();
     throw NonFiniteError(error.report(), good);
   }
   stopped |= stopping();
@@ -351,7 +351,13 @@ TrainResult train(const Config& config, const TrainRequest& request) {
   check_run_folder(request);
   const RunLock lock(request.dry_run ? fs::path() : request.out);
   Run run(config, request, load_run_checkpoint(request, config));
-  return request.dry_run ? run.try_out() : run.train_and_evaluate();
+  if (request.dry_run) return run.try_out();
+  try {
+    return run.train_and_evaluate();
+  } catch (const Error& error) {
+    log_error(request.out, error);
+    throw;
+  }
 }
 
 }  // namespace eq

@@ -124,8 +124,13 @@ std::string train_with(const std::string& key, const std::string& value) { retur
 
 Section learning_section(const RunFiles& run) {
   Section section{"learning", "Learning", {}};
+  if (run.diverged) {
+    const Fields report(*run.diverged, (run.folder / "nan_report.json").string());
+    section.body = element("p", {{"class", "missing"}}, element("strong", text(fmt::format("Diverged at iteration {:.0f}: ", report.number("iteration")))) +
+                                                             text(report.words("first_bad") + ". Lower optimizer.lr, set train.clip_norm (10, say) or a warm-up, and train again."));
+  }
   if (run.train.empty()) {
-    section.body = missing("metrics.jsonl has no training record yet.", "The trainer writes one every train.log_every iterations.");
+    section.body += missing("metrics.jsonl has no training record yet.", "The trainer writes one every train.log_every iterations.");
     return section;
   }
   std::vector<Markup> figures = {loss_chart(run)};
@@ -150,7 +155,7 @@ Section learning_section(const RunFiles& run) {
                                 .x = kIterations,
                                 .y = {.name = "waiting", .unit = "%", .low = 0, .high = 1},
                                 .series = {series_of("", run.train, 0, [](const TrainRow& row) { return 100 * row.data_wait; })}}));
-  section.body = gallery(figures);
+  section.body += gallery(figures);
   if (run.evaluations.empty()) section.body += missing("no evaluation has been made yet.", "It follows the last iteration.");
   if (run.evaluations.size() == 1)
     section.body += missing("mIoU over time: this run was evaluated once, at its end.", train_with("train.evaluate_every", "200"));

@@ -148,6 +148,7 @@ RunFiles read_run(const fs::path& folder) {
   run.config = std::make_shared<const json>(read_json(folder / "config.json"));
   run.align_corners = Fields(*run.config, (folder / "config.json").string()).object("model").flag("align_corners");
   if (fs::exists(folder / "summary.json")) run.summary = std::make_shared<const json>(read_json(folder / "summary.json"));
+  if (fs::exists(folder / "nan_report.json")) run.diverged = std::make_shared<const json>(read_json(folder / "nan_report.json"));
   read_metrics(folder / "metrics.jsonl", run);
   read_probes(folder / "probes.jsonl", run);
   read_calibration(folder / "calibration.json", run);

@@ -40,7 +40,7 @@ struct ShownPicture {  // eval/best_1_0042.png
 
 struct RunFiles {
   std::filesystem::path folder;
-  std::shared_ptr<const nlohmann::json> config, summary;  // summary: null when missing
+  std::shared_ptr<const nlohmann::json> config, summary, diverged;  // null when missing: summary.json, nan_report.json
   bool align_corners = false;
   std::vector<TrainRow> train;
   std::vector<EvaluationRow> evaluations;

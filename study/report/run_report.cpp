@@ -50,7 +50,8 @@ Markup headline(const RunFiles& run, const Fields& config) {
     all.push_back({"mAcc", percent(last.macc, 2), "mean over classes"});
   }
   const double planned = config.object("train").number("iterations"), done = run.train.empty() ? 0 : run.train.back().iteration;
-  all.push_back({"Iterations", whole_number(done), done < planned ? fmt::format("of {:.0f}: not finished", planned) : ""});
+  const std::string state = run.diverged ? "diverged" : "not finished";
+  all.push_back({"Iterations", whole_number(done), done < planned ? fmt::format("of {:.0f}: {}", planned, state) : ""});
   if (!run.train.empty()) {
     const TrainRow& last = run.train.back();
     all.push_back({"Training time", duration(last.seconds), "h:mm:ss"});

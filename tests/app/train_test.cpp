@@ -147,6 +147,15 @@ TEST_CASE("fold writes a file that predicts the same, and refuses what it cannot
   CHECK(read_file(tiny.config) == tiny_recipe());
 }
 
+TEST_CASE("a run that diverges says so in its folder", "[app]") {
+  Tiny tiny;
+  check_error(tiny.train("run", "--set optimizer.lr=1e30 --set schedule.min_lr=0"), 4, "is not finite at iteration");
+  const std::string log = read_file(tiny.run("run") + "/log.txt"), html = read_file(tiny.run("run") + "/report.html");
+  CHECK(log.find("\nnumerical error: the ") != std::string::npos);
+  CHECK(html.find("Diverged at iteration ") != std::string::npos);
+  CHECK(html.find("of 8: diverged") != std::string::npos);
+}
+
 TEST_CASE("a dry run checks everything and leaves nothing", "[app]") {
   Tiny tiny;
   const CommandResult result = tiny.train("dry", "--dry-run");

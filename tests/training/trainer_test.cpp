@@ -337,6 +337,7 @@ TEST_CASE("a loss that is not finite ends the run, with a report where asked for
   CHECK_FALSE(report["first_bad"].get<std::string>().empty());
   CHECK(has_checkpoint(out / "checkpoint"));
   CHECK_FALSE(fs::exists(out / "summary.json"));
+  CHECK_THAT(read_file(out / "log.txt"), Contains("\nnumerical error: the ") && Contains("\n  where: pictures ") && Contains("\n  try:   lower optimizer.lr"));
 }
 
 TEST_CASE("a dry run takes one step and writes nothing", "[trainer]") {
