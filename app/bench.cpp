@@ -80,6 +80,7 @@ void add_bench(CLI::App& app) {
   command->add_flag("--no-inference", options->no_inference, "Time training only");
   command->add_option("--json", options->json, "Write the measurements to this file");
   command->callback([options] {
+    if (options->no_train && options->no_inference) throw UsageError("nothing is left to time", "--no-train --no-inference", "leave one of them out");
     options->machine.apply();
     Config config = options->config.load();
     const int64_t known = std::max(class_count(config.data), int64_t(config.train.class_weights.size()));

@@ -184,7 +184,7 @@ void add_snapshots(CLI::App& study, bool gradients) {
   command->add_option("--arms", options->arms, "Modes of the equalizer (docs/config.md), or name:key=value;...")->capture_default_str();
   command->add_option("--batches", options->request.batches, "Training batches to look at")->capture_default_str();
   command->add_option("--iterations", options->request.iterations, "Also train each so long and record on the way; needs --out")->capture_default_str()->check(from_zero());
-  command->add_option("--every", options->request.every, "Iterations between those records")->capture_default_str();
+  command->add_option("--every", options->request.every, "Iterations between those records")->capture_default_str()->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command->add_option("--out", options->out, "Folder for study.json and report.html");
   command->add_flag("--json", options->json, "Print study.json on standard output, the tables on standard error");
   command->callback([options, name] {

@@ -247,6 +247,12 @@ SafetensorsFile read_sequentially(const std::string& file, uint64_t size, const 
                     "weights of PyTorch's can start a backbone: model.backbone.pretrained");
   }
   if (header_bytes > limits::kSafetensorsHeader) {
+    const std::pair<std::string, const char*> others[] = {{"\x89PNG", "a PNG picture"}, {"\xFF\xD8\xFF", "a JPEG picture"}, {"\x89HDF", "an HDF5 file"},
+                                                          {"\x1F\x8B", "a gzip archive"}, {"{", "a JSON text"}};
+    for (const auto& [first_bytes, what] : others) {
+      if (std::memcmp(&header_bytes, first_bytes.data(), first_bytes.size()) != 0) continue;
+      throw DataError("this is " + std::string(what) + ", not a file of weights", file, "give a .safetensors file, or one of PyTorch's (.pth)");
+    }
     refuse(file, "the header would have " + std::to_string(header_bytes) + " bytes; at most " +
                      std::to_string(limits::kSafetensorsHeader) + " are read");
   }

@@ -60,7 +60,7 @@ std::vector<std::string> names_in_order(Backbone& backbone) {
 
 std::map<std::string, Tensor> read_network_weights(const std::filesystem::path& file) {
   State state = read_weights(file).tensors;
-  for (const char* wrapper : {"module.", "model."}) {
+  for (const char* wrapper : {"_orig_mod.", "module.", "_orig_mod.", "model."}) {  // torch.compile's is outside or inside the other
     State inner = without_prefix(state, wrapper);
     if (inner.size() == state.size()) state = std::move(inner);
   }

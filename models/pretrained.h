@@ -19,7 +19,7 @@ namespace eq {
 // (damaged; not finite; does not fit, naming what is missing or different) and UsageError (mode); then nothing is changed.
 std::string load_pretrained(Backbone& backbone, const std::filesystem::path& file, const std::string& mode);
 
-// The tensors of a file of weights (core/weights_file.h), without what wrappers put in front of every name ("module.", "model.").
+// The tensors of a file of weights (core/weights_file.h), without what wrappers put in front of every name ("module.", "model.", torch.compile's "_orig_mod.").
 std::map<std::string, Tensor> read_network_weights(const std::filesystem::path& file);
 // Whether a tensor of this name is a table that other libraries keep with the weights although it follows from the sizes.
 bool is_derived_table(const std::string& name);

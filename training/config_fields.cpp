@@ -145,7 +145,7 @@ void visit_pipeline(Fields& f, PipelineOptions& o) {
   f.optional_object("resize", resize, [&](Fields& r) {
     if (!o.resize) o.resize.emplace();
     r.integers("scale", o.resize->scale, 1, limits::kPictureSide);
-    r.numbers("ratio_range", o.resize->ratio_range, 1e-3, 1e3);
+    r.numbers("ratio_range", o.resize->ratio_range, 1e-3, 64);
   });
   if (!resize) o.resize.reset();
   f.optional_pair("crop", o.crop, 1, limits::kPictureSide);

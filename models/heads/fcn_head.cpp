@@ -33,6 +33,9 @@ FCNHead::FCNHead(const HeadOptions& options, const std::vector<int64_t>& level_c
     throw UsageError("a head without convolutions keeps its input's " + std::to_string(in_channels) + " channels, of one level", "fcn head",
                      "set num_convs to 1 or more, or channels to those of the level");
   }
+  if (options.kernel_size % 2 == 0) {
+    throw UsageError("an even kernel changes the size of its features: kernel_size " + std::to_string(options.kernel_size), "fcn head", "use 1, 3 or 5, say");
+  }
   for (int i = 0; i < options.num_convs; ++i) convs_.append(i == 0 ? in_channels : channels, channels, options.kernel_size);
   if (resizes(options)) input_fusion_ = &register_module<FusionSite>("input_fusion", branches, model.align_corners, model.equalizer, convs_[0]);
   if (options.concat_input) {

@@ -34,6 +34,10 @@ TEST_CASE("wrong usage is refused with status 2", "[app]") {
   check_error(equiscale("train --helpp"), 2, "there is no option '--helpp'");
   check_error(equiscale("study run --sedes 3"), 2, "did you mean '--seeds'");
   check_error(equiscale("study scales " + config + " --iterations -1"), 2, "equiscale study scales --help");
+  check_error(equiscale("study scales " + config + " --every -3"), 2, "--every");
+  check_error(equiscale("bench train " + config + " --no-train --no-inference"), 2, "nothing is left");
+  check_error(equiscale("eval " + config), 3, "a JSON text, not a file of weights");
+  check_error(equiscale("summary " + config + " --set model.auxiliary_head.kernel_size=2"), 2, "even kernel");
   CHECK(equiscale("summary " + config + " > /dev/full").status == 3);
   check_error(equiscale("summary " + config + " --device gpu"), 2, "'gpu'");
   check_error(equiscale("summary " + config + " --threads 0x"), 2, "threads");

@@ -41,7 +41,7 @@ TEST_CASE("a converted network is the one that was trained", "[convert]") {
   State state = run.state;
   std::erase_if(state, [](const auto& entry) { return entry.first.ends_with("num_batches_tracked"); });
   state["backbone.layer1.0.attn_mask"] = Tensor::zeros({2});
-  const ConvertedModel converted = convert_weights(run.config, run.foreign(state, "module."));
+  const ConvertedModel converted = convert_weights(run.config, run.foreign(state, GENERATE(std::string("module."), std::string("_orig_mod.module."))));
   CHECK(converted.left_out == "backbone.layer1.0.attn_mask");
   const State ours = converted.trained.model->state_dict();
   for (const auto& [name, tensor] : ours) {
