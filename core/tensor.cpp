@@ -155,6 +155,11 @@ Tensor& Tensor::fill_(double value) {
   check_in_place("fill_");
   EQ_RUN(device(), fill(*this, value));
   bump_version();
+void Tensor::swap_memory(Tensor& other) noexcept {
+  std::swap(impl_->storage, other.impl_->storage);
+  std::swap(impl_->offset, other.impl_->offset);
+}
+
   return *this;
 }
 

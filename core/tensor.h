@@ -101,6 +101,9 @@ class Tensor {
   Tensor& mul_(double factor);
   void bump_version() const { impl().storage->bump_version(); }  // for kernels that write through data()
   uint32_t version() const { return impl().storage->version(); }
+  // Exchanges the memory of two tensors of one shape, type and device, whoever holds handles to them; views made before stay
+  // where they are. Takes no memory and no time.
+  void swap_memory(Tensor& other) noexcept;
   uint64_t memory_id() const { return impl().storage->id(); }  // shared by all views of one memory; never given twice
 
   // --- autograd: defined in autograd/variable.cpp ---

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "core/allocator.h"
 #include "core/errors.h"
 #include "core/file.h"
 #include "support.h"
@@ -205,3 +206,11 @@ TEST_CASE("averaged weights follow their formula and change places with the mode
   CHECK(model.weight.value_at(3) == 3);
   CHECK_THROWS_AS(Ema(model, 1.0), UsageError);
 }
+  // Without memory, too: a scope ends while an error of any kind passes.
+  allocator().set_failure_hook([](size_t) { return true; });
+  ema.swap();
+  const float there = model.weight.data<float>()[3];
+  ema.swap();
+  allocator().set_failure_hook({});
+  CHECK(there == Approx(2.9));
+  CHECK(model.weight.value_at(3) == 3);
