@@ -1,9 +1,24 @@
 #include "models/heads/uper_head.h"
 
+#include <algorithm>
+#include <functional>
+
 namespace eq {
+namespace {
+
+std::vector<int> ascending_levels(const HeadOptions& options, size_t level_count) {
+  const std::vector<int> levels = resolve_levels(options.in_index, level_count, LevelsDefault::kAll);
+  if (std::adjacent_find(levels.begin(), levels.end(), std::greater_equal<>()) != levels.end()) {
+    throw UsageError("this head goes from each level to a finer one and reads none twice", "in_index of a head",
+                     "give the levels in ascending order, as [0, 1, 2, 3]");
+  }
+  return levels;
+}
+
+}  // namespace
 
 UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model)
-    : in_index_(resolve_levels(options.in_index, level_channels.size(), LevelsDefault::kAll)),
+    : in_index_(ascending_levels(options, level_channels.size())),
       align_corners_(model.align_corners),
       psp_modules_(register_module<PyramidPooling>("psp_modules", level_channels[in_index_.back()], options.channels, options.pool_scales)),
       lateral_convs_(register_module<ModuleList<ConvModule>>("lateral_convs")),

@@ -3,6 +3,7 @@
 #include "models/heads/aspp_head.h"
 #include "models/heads/fcn_head.h"
 #include "models/heads/psp_head.h"
+#include "models/heads/uper_head.h"
 #include "support.h"
 
 using namespace eq;
@@ -198,3 +199,6 @@ TEST_CASE("heads refuse options that do not fit them", "[models][heads]") {
   CHECK_THROWS_AS(FCNHead({.type = "fcn", .input_transform = "multiple_select"}, kW18, model), UsageError);
   CHECK_THROWS_AS(FCNHead({.type = "fcn", .channels = 270, .input_transform = "resize_concat", .num_convs = 0}, kW18, model), UsageError);
 }
+  CHECK_THROWS_WITH(UPerHead({.type = "uper", .channels = 8, .in_index = {3, 2, 1, 0}}, kW18, model), Catch::Contains("in_index"));
+  CHECK_THROWS_AS(UPerHead({.type = "uper", .channels = 8, .in_index = {0, 0, 0}}, kW18, model), UsageError);
+  CHECK_NOTHROW(UPerHead({.type = "uper", .channels = 8, .in_index = {0, -1}}, kW18, model));
