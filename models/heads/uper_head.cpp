@@ -33,12 +33,12 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
   for (size_t i = 0; i + 1 < in_index_.size(); ++i) {
     lateral_convs_.append(level_channels[in_index_[i]], channels, 1);
     fpn_convs_.append(channels, channels, 3);
-    levels.push_back({.name = level_name(in_index_[i]), .channels = channels, .upsampled = i > 0});
+    levels.push_back({.name = level_name(in_index_[i]), .channels = channels, .upsampled = is_coarser(in_index_[i], in_index_[0], model)});
   }
-  levels.push_back({.name = "pyramid", .channels = channels, .upsampled = true});
+  levels.push_back({.name = "pyramid", .channels = channels, .upsampled = is_coarser(in_index_.back(), in_index_[0], model)});
   for (size_t i = 0; i + 1 < levels.size(); ++i) {
     top_down_->append(std::vector<LevelSite::Branch>{{.name = levels[i].name, .channels = channels},
-                                                     {.name = levels[i + 1].name, .channels = channels, .upsampled = true}},
+                                                     {.name = levels[i + 1].name, .channels = channels, .upsampled = is_coarser(in_index_[i + 1], in_index_[i], model)}},
                       align_corners_);
   }
   auto& fpn_bottleneck = register_module<ConvModule>("fpn_bottleneck", int64_t(levels.size()) * channels, channels, 3);
