@@ -1,4 +1,4 @@
-// equiscale: the command. Exit codes: 0 ok, 1 internal error, 2 usage, 3 data, 4 numerical, 5 device or memory.
+// equiscale: the command. Exit codes: 0 ok, 1 internal error, 2 usage, 3 data, 4 numerical, 5 device or memory, 130 stopped by a signal.
 #include <unistd.h>
 
 #include <algorithm>

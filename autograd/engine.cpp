@@ -56,11 +56,11 @@ class Walk {
   void add(const Node::Edge& edge, Tensor grad, const char* from) {
     if (!grad.defined()) return;
     const Node::OutputInfo& info = edge.node->outputs()[edge.output];
-    if (!(grad.shape() == info.shape) || grad.dtype() != info.dtype) {
-      throw AutogradError("the gradient has the wrong shape or type",
+    if (!(grad.shape() == info.shape) || grad.dtype() != info.dtype || grad.device() != info.device) {
+      throw AutogradError("the gradient has the wrong shape, type or device",
                           std::string(from) + " gave " + describe(grad) + " for a value of " + name_of(info.dtype) +
-                              " " + to_string(info.shape),
-                          "the gradient of a value has the value's shape and type");
+                              " " + to_string(info.shape) + " on " + to_string(info.device),
+                          "the gradient of a value has the value's shape and type, and is where the value is");
     }
     Tensor& sum = pending_.at(edge.node.get()).grads[edge.output];
     if (!sum.defined()) {

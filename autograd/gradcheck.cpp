@@ -16,6 +16,22 @@ double weighted_sum(const Tensor& y, const Tensor& weights) {
   return total;
 }
 
+// An element of an input that is changed for a while: it comes back also where the function throws.
+class Nudged {
+ public:
+  Nudged(Tensor& input, int64_t index) : input_(input), x_(input.data<double>() + index), before_(*x_) {}
+  ~Nudged() { set(before_); }
+  void by(double step) { set(before_ + step); }
+
+ private:
+  void set(double value) {
+    *x_ = value;
+    input_.bump_version();  // layers may have kept what they made of it
+  }
+  Tensor& input_;
+  double *x_, before_;
+};
+
 }  // namespace
 
 GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& fn, std::vector<Tensor> inputs,
@@ -48,17 +64,11 @@ GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)
     double scale = 1;
     for (int64_t j = 0; j < count; ++j) {
       indices[j] = all ? j : random.uniform_int(0, input.numel());
-      double* const x = input.data<double>() + indices[j];
-      const double before = *x;
-      const auto set = [&](double value) {
-        *x = value;
-        input.bump_version();  // layers may have kept what they made of it
-      };
-      set(before + options.step);
+      Nudged x(input, indices[j]);
+      x.by(options.step);
       const double above = weighted_sum(fn(inputs), weights);
-      set(before - options.step);
+      x.by(-options.step);
       const double below = weighted_sum(fn(inputs), weights);
-      set(before);
       numeric[j] = (above - below) / (2 * options.step);
       scale = std::max(scale, std::abs(numeric[j]));
     }

@@ -74,7 +74,7 @@ void Node::release_saved() {
 SavedTensor& Node::save(const Tensor& tensor) { return saved_.emplace_back(tensor, name_); }
 
 int Node::add_output(const Tensor& output) {
-  outputs_.push_back({output.shape(), output.dtype(), {}});
+  outputs_.push_back({output.shape(), output.dtype(), output.device(), {}});
   return int(outputs_.size()) - 1;
 }
 

@@ -97,6 +97,7 @@ class Node {
   struct OutputInfo {
     Shape shape;
     DType dtype = DType::kFloat32;
+    Device device;
     HookList hooks;
   };
 

@@ -72,9 +72,9 @@ Tensor Tensor::grad() const {
 }
 
 void Tensor::set_grad(const Tensor& grad) {
-  if (grad.defined() && (!(grad.shape() == shape()) || grad.dtype() != dtype())) {
+  if (grad.defined() && (!(grad.shape() == shape()) || grad.dtype() != dtype() || grad.device() != device())) {
     throw ShapeError("the gradient " + describe(grad) + " does not belong to " + describe(*this), "set_grad",
-                     "shape and type must be equal");
+                     "shape, type and device must be equal");
   }
   make_variable(*this).grad = grad;
 }

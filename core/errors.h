@@ -21,7 +21,7 @@ class Error : public std::runtime_error {
   std::string what_happened_, where_, try_this_;
 };
 
-// Exit codes: 1 internal, 2 usage, 3 data, 4 numerical, 5 device or memory.
+// Exit codes: 1 internal, 2 usage, 3 data, 4 numerical, 5 device or memory; the command's 130, stopped by a signal, is no error.
 #define EQ_DECLARE_ERROR(Name, Base, text, code)                      \
   class Name : public Base {                                          \
    public:                                                            \

@@ -43,7 +43,7 @@ struct RandomAccess {
   std::function<void(uint64_t offset, void* data, size_t bytes)> read_at;
 };
 
-// An atomic replacement of one file. Nothing is visible under `path` until commit() returned; without commit() nothing
+// An atomic replacement of one file. Nothing is visible under `path` before commit(); without commit() nothing
 // remains. The permissions of the file that is replaced are kept; a symbolic link stays one, and its target is
 // replaced.
 class FileWriter {
@@ -53,7 +53,9 @@ class FileWriter {
   FileWriter(const FileWriter&) = delete;
   void write(const void* data, size_t bytes);       // throws IoError (disk full, ...)
   void write(const std::string& text) { write(text.data(), text.size()); }
-  void commit();                                    // flush, fsync, rename, fsync the folder; errors of close count
+  // Flush, fsync, rename, fsync the folder; errors of close count. Throws IoError, and the old file stands. If it is the folder's fsync that
+  // fails, the new file stands, but a machine that loses power may come back with the old one.
+  void commit();
 
  private:
   [[noreturn]] void fail(const char* what, int error);

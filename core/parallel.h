@@ -42,6 +42,7 @@ void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t
 // Sum-like reduction in a fixed order: partial(begin, end) per chunk, then combine(total, part) chunk by chunk.
 template <class T, class Partial, class Combine>
 T parallel_reduce(int64_t count, int64_t grain, T identity, Partial partial, Combine combine) {
+  grain = std::max<int64_t>(1, grain);  // as in parallel_for
   const int64_t chunks = (count + grain - 1) / grain;
   std::vector<T> parts(chunks, identity);
   parallel_for(count, grain, [&](int64_t begin, int64_t end) { parts[begin / grain] = partial(begin, end); });

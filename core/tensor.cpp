@@ -1,7 +1,11 @@
 #include "core/tensor.h"
 
+#include <fmt/format.h>
+
 #include <atomic>
+#include <cmath>
 #include <cstdio>
+#include <type_traits>
 
 #include "core/allocator.h"
 #include "core/cuda_device.h"
@@ -151,8 +155,20 @@ void Tensor::move_to(Device wanted) {
   if (autograd_slot() != nullptr) set_grad({});
 }
 
+void Tensor::swap_memory(Tensor& other) noexcept {
+  std::swap(impl_->storage, other.impl_->storage);
+  std::swap(impl_->offset, other.impl_->offset);
+}
+
 Tensor& Tensor::fill_(double value) {
   check_in_place("fill_");
+  dispatch_all(dtype(), [&]<typename T>() {
+    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+      if (double(converted<T>(value)) == std::trunc(value)) return;
+      throw DTypeError(fmt::format("{} has no value {:g}", name_of(dtype()), value), "fill_ or full of " + describe(*this),
+                       "use a value in the type's range, or another type");
+    }
+  });
   EQ_RUN(device(), fill(*this, value));
   bump_version();
   return *this;

@@ -88,17 +88,22 @@ class Tensor {
   // Another shape over the same memory, starting `offset` elements in. Throws ShapeError if it does not fit.
   Tensor alias(const Shape& shape, int64_t offset = 0) const;
   Tensor clone() const;             // a copy with memory of its own
-  Tensor to(DType dtype) const;     // converted copy (itself if nothing changes)
+  // A converted copy (itself if nothing changes). To whole numbers fractions are cut off; beyond the type's range it is its
+  // nearest value, of NaN 0.
+  Tensor to(DType dtype) const;
   Tensor to(Device device) const;   // copy on another device (itself if nothing changes)
   // Takes the values of every handle of this tensor to another device; its gradient is dropped. For parameters and buffers:
   // whoever holds a handle follows. Views made before stay where they are.
   void move_to(Device device);
   // In-place changes. They bump the version; on a leaf that requires gradients, and on the result of a recorded
   // operator, they throw AutogradError unless gradients are off (NoGradGuard).
-  Tensor& fill_(double value);
+  Tensor& fill_(double value);  // throws DTypeError for what is no value of an integer type: 300 in uint8, NaN; so do full and scalar
   Tensor& copy_(const Tensor& source);                  // same shape and dtype, any device; throws otherwise
   Tensor& add_(const Tensor& other, double scale = 1);  // this += scale * other, same shape and dtype
   Tensor& mul_(double factor);
+  // Exchanges the memory of two tensors of one shape, type and device, whoever holds handles to them; views made before stay
+  // where they are. Takes no memory and no time.
+  void swap_memory(Tensor& other) noexcept;
   void bump_version() const { impl().storage->bump_version(); }  // for kernels that write through data()
   uint32_t version() const { return impl().storage->version(); }
   uint64_t memory_id() const { return impl().storage->id(); }  // shared by all views of one memory; never given twice
@@ -107,7 +112,7 @@ class Tensor {
   bool requires_grad() const;                  // a leaf marked so, or computed from one while recording
   Tensor& set_requires_grad(bool on = true);   // leaves only (throws AutogradError), floating types only
   Tensor grad() const;                         // accumulated gradient of a leaf; undefined before backward
-  void set_grad(const Tensor& grad);           // same shape and dtype, or undefined to clear
+  void set_grad(const Tensor& grad);           // same shape, dtype and device, or undefined to clear
   Tensor detach() const;                       // the same memory, outside the graph
   // Adds d(this)/d(leaf) to the grad() of every leaf behind this tensor. `grad_output` defaults to 1 for one-element
   // tensors. The graph is freed unless retain_graph. Throws AutogradError when there is nothing to differentiate.

@@ -212,6 +212,7 @@ DataLoader::~DataLoader() { state_->stop(); }
 
 Batch DataLoader::next() {
   State& s = *state_;
+  if (s.threads.empty()) s.start(s.next_iteration);  // after a seek() that could start none
   std::unique_lock lock(s.mutex);
   State::Slot& slot = s.slots[size_t(s.next_iteration % s.options.prefetch)];
   const auto begin = std::chrono::steady_clock::now();
@@ -241,11 +242,5 @@ void DataLoader::seek(int64_t iteration) {
 int64_t DataLoader::iteration() const { return state_->next_iteration; }
 
 double DataLoader::data_wait_seconds() const { return state_->wait_seconds; }
-
-double DataLoader::epochs() const {
-  const State& s = *state_;
-  if (s.dataset.size() == Dataset::kEndless) return 0;
-  return double(s.next_iteration) * double(s.options.batch_size) / double(s.dataset.size());
-}
 
 }  // namespace eq

@@ -61,10 +61,9 @@ class DataLoader {
   // The next batch, in order. Rethrows what loading one of its samples threw (naming the file), and again at each later
   // call until seek() moves elsewhere. Call from one thread.
   Batch next();
-  void seek(int64_t iteration);
+  void seek(int64_t iteration);        // throws Error where no thread can be started; next() tries again
   int64_t iteration() const;           // of the batch that next() returns
   double data_wait_seconds() const;    // time next() has spent waiting so far
-  double epochs() const;               // passes over the data so far; 0 for endless sets
 
  private:
   struct State;

@@ -19,7 +19,7 @@ struct BackboneOptions {
                                       // twins: "svt_small" (if empty), "svt_base", "svt_large", "pcpvt_small", "pcpvt_base", "pcpvt_large"
   double drop_path = 0;               // swin, convnext, twins: probability that training leaves a block's path out, rising from 0 to this over the blocks
   int output_stride = 32;             // resnet, mobilenet_v1: 8, 16 or 32; below 32 the last stages are dilated
-  std::string pretrained;             // safetensors file with the backbone's weights; empty: random
+  std::string pretrained;             // safetensors file or .pth with the backbone's weights; empty: random
   std::string load_mode = "strict";   // "strict", "backbone" (models/pretrained.h)
 };
 

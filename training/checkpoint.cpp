@@ -95,7 +95,8 @@ ModelCard card_from(const Manifest& manifest) {
 
 Manifest read_manifest(const fs::path& folder) {
   const fs::path path = folder / kManifest;
-  if (!fs::exists(path)) {
+  std::error_code error;
+  if (!fs::exists(path, error) && !error) {  // of an error reading tells
     throw IoError("there is no checkpoint here", folder.string(), "give the folder of a run that has written one (its checkpoint/manifest.json)");
   }
   Manifest manifest(parse_json(read_text(path, limits::kJsonBytes), path.string(), false), path.string());
@@ -183,6 +184,11 @@ bool has_checkpoint(const fs::path& folder) {
 
 void save_checkpoint(const fs::path& folder, const Checkpoint& checkpoint) {
   make_folder(folder);
+  std::set<std::string> standing;
+  try {
+    standing = files_of_manifest(folder);
+  } catch (const std::exception&) {  // damaged: it needs nothing
+  }
   json manifest = card_to_json(checkpoint.card);
   manifest["format"] = kFormat;
   manifest["format_version"] = kFormatVersion;
@@ -211,9 +217,11 @@ void save_checkpoint(const fs::path& folder, const Checkpoint& checkpoint) {
     }
     write_text_atomically(folder / kManifest, text);
   } catch (...) {
-    // Room for the next attempt: the files that the standing manifest does not name.
+    // Room for the next attempt: the files that no manifest names, neither the one that is there nor the one before. They differ where the new one
+    // was put in its place and the folder could not be synced: then the machine's next start may bring the old one back.
     try {
-      delete_others(folder, files_of_manifest(folder));
+      standing.merge(files_of_manifest(folder));
+      delete_others(folder, standing);
     } catch (const std::exception&) {  // the first error is the one to report
     }
     throw;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "autograd/node.h"
 #include "core/errors.h"
 
 namespace eq {
@@ -27,13 +26,8 @@ void Ema::update(int64_t step) {
   }
 }
 
-void Ema::swap() {
-  NoGradGuard no_grad;
-  for (Entry& entry : entries_) {
-    const Tensor value = entry.value.clone();
-    entry.value.copy_(entry.average);
-    entry.average.copy_(value);
-  }
+void Ema::swap() noexcept {
+  for (Entry& entry : entries_) entry.value.swap_memory(entry.average);
 }
 
 void Ema::take_from_model() {

@@ -19,8 +19,9 @@ class Ema {
   // linger; `step` counts updates from 0. Floating buffers (running statistics) are averaged too, integers are copied.
   void update(int64_t step);
 
-  // Exchanges the averages with the model's values; calling it again restores both.
-  void swap();
+  // Exchanges the averages with the model's values; calling it again restores both. The model must be on the device that it was on
+  // when this began. It cannot fail: that a checkpoint or an evaluation ends in an error must not leave the averages in the model.
+  void swap() noexcept;
 
   // Overwrites the averages with the model's present values (which a loader has just put there).
   void take_from_model();

@@ -8,13 +8,12 @@
 #include "core/csv.h"
 #include "core/file.h"
 #include "training/metrics.h"
+#include "training/row_files.h"
 
 namespace eq {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string csv_number(double value) { return std::isfinite(value) ? fmt::format("{:.6f}", value) : ""; }
 
 // As RawSample::name, without decoding the picture.
 std::string name_of(const Dataset& dataset, int64_t index) {

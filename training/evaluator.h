@@ -20,7 +20,7 @@ struct EvalRequest {
   int64_t limit = 0;  // pictures from the start of the set; 0: all
   // After each picture: its index, labels and predicted classes, uint8 [h,w] of the label's own size.
   std::function<void(int64_t index, const Tensor& labels, const Tensor& predictions)> on_picture;
-  std::function<bool()> stop;  // asked before each batch; true ends the evaluation early
+  std::function<bool()> stop;  // asked before each picture; true ends the evaluation early
 };
 
 struct EvalResult {

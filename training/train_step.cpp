@@ -95,10 +95,12 @@ StepReport TrainStep::run(int64_t iteration, const std::function<Batch()>& next_
   StepReport report{.iteration = iteration, .lr = schedule_.lr(iteration)};
   const double share = 1.0 / double(options_.accumulate);
   Batch batch;
+  std::vector<std::string> pictures;  // of all passes
   PendingGradientNorm pending;
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     const int64_t pass = iteration * options_.accumulate + i;
     batch = next_batch();
+    pictures.insert(pictures.end(), batch.names.begin(), batch.names.end());
     if (observer && i == 0) observer->before_forward(batch);
     const Losses losses = forward(batch, pass);
     (options_.accumulate == 1 ? losses.total : losses.total * share).backward();
@@ -111,7 +113,10 @@ StepReport TrainStep::run(int64_t iteration, const std::function<Batch()>& next_
   }
   const GradientNorm gradient = pending.wait(report.loss);
   report.grad_norm = gradient.norm;
-  if (!gradient.finite) explain(batch, iteration, iteration * options_.accumulate + options_.accumulate - 1, report.loss, gradient.norm);
+  if (!gradient.finite) {
+    batch.names = std::move(pictures);  // any pass may have spoilt it
+    explain(batch, iteration, iteration * options_.accumulate + options_.accumulate - 1, report.loss, gradient.norm);
+  }
   if (observer) observer->after_backward();
   optimizer_->step(report.lr, clip_factor(gradient.norm, options_.clip_norm));
   if (observer) observer->after_update();

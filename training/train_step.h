@@ -33,7 +33,7 @@ struct NonFiniteReport {
     int64_t bad = 0;               // how many are NaN or infinite
   };
   int64_t iteration = 0;
-  std::vector<std::string> pictures;  // of the failed pass
+  std::vector<std::string> pictures;  // of the failed pass; of all passes where it is the gradient that is bad
   double loss = 0, grad_norm = 0;
   std::string first_bad;            // the layer, or the parameter whose gradient is bad, in words
   std::vector<LayerValues> layers;  // in the order of application

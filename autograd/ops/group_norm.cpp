@@ -33,6 +33,8 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& gamma, const Te
   check::that(groups > 0 && channels[0] > 0 && channels[0] % groups == 0, "group_norm",
               "the channels of x " + to_string(x.shape()) + " do not divide into " + std::to_string(groups) + " groups",
               "the number of groups must divide C");
+  check::that(x.size(0) == 0 || x.numel() > 0, "group_norm", "the pictures of x " + to_string(x.shape()) + " have no pixels",
+              "give pictures of at least one pixel");
   if (gamma.defined()) check::shape("group_norm", {"gamma", gamma}, channels, "[C] = " + to_string(channels));
   if (beta.defined()) check::shape("group_norm", {"beta", beta}, channels, "[C] = " + to_string(channels));
 

@@ -9,7 +9,7 @@ constexpr int64_t kChunk = 1 << 15;
 void fill(Tensor& x, double value) {
   dispatch_all(x.dtype(), [&]<typename T>() {
     T* out = x.data<T>();
-    parallel_for(x.numel(), kChunk, [&](int64_t begin, int64_t end) { std::fill(out + begin, out + end, T(value)); });
+    parallel_for(x.numel(), kChunk, [&](int64_t begin, int64_t end) { std::fill(out + begin, out + end, converted<T>(value)); });
   });
 }
 
@@ -19,7 +19,7 @@ void convert(const Tensor& x, Tensor& y) {
       const From* in = x.data<From>();
       To* out = y.data<To>();
       parallel_for(x.numel(), kChunk, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) out[i] = static_cast<To>(in[i]);
+        for (int64_t i = begin; i < end; ++i) out[i] = converted<To>(in[i]);
       });
     });
   });

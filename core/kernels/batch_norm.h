@@ -24,7 +24,7 @@ struct BatchNormOptions {
   double eps = 1e-5;
   double momentum = 0.1;       // weight of the new value
   bool training = true;        // use batch statistics
-  bool update_running = true;  // only in training; off while calibrating
+  bool update_running = true;  // only in training
   bool relu = false;           // fused activation
   const char* layer = "";      // named in errors (null: no name): a channel with a single value cannot be normalised in training
   bool operator==(const BatchNormOptions&) const = default;

@@ -14,7 +14,7 @@ struct Constant {
 template <class To>
 struct ConvertTo {
   template <class From>
-  EQ_HOST_DEVICE To operator()(From x) const { return static_cast<To>(x); }
+  EQ_HOST_DEVICE To operator()(From x) const { return converted<To>(x); }
 };
 
 template <class T>
@@ -32,7 +32,7 @@ struct ScaleBy {
 }  // namespace
 
 void fill(Tensor& x, double value) {
-  dispatch_all(x.dtype(), [&]<typename T>() { map(x.device(), "fill", x.numel(), Constant<T>{T(value)}, data<T>(x)); });
+  dispatch_all(x.dtype(), [&]<typename T>() { map(x.device(), "fill", x.numel(), Constant<T>{converted<T>(value)}, data<T>(x)); });
 }
 
 void convert(const Tensor& x, Tensor& y) {

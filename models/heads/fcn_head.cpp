@@ -24,7 +24,7 @@ FCNHead::FCNHead(const HeadOptions& options, const std::vector<int64_t>& level_c
     : in_index_(levels_of(options, level_channels.size())), convs_(register_module<ModuleList<ConvModule>>("convs")) {
   std::vector<FusionSite::Branch> branches;
   for (int level : in_index_) {
-    branches.push_back({.name = level_name(level), .channels = level_channels[level], .upsampled = level > in_index_[0]});
+    branches.push_back({.name = level_name(level), .channels = level_channels[level], .upsampled = is_coarser(level, in_index_[0], model)});
   }
   const int64_t channels = options.channels;
   const int64_t in_channels = std::accumulate(branches.begin(), branches.end(), int64_t{0},

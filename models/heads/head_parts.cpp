@@ -30,6 +30,11 @@ int resolve_level(const std::vector<int>& in_index, size_t level_count) {
   return resolve_levels(in_index, level_count, LevelsDefault::kLast)[0];
 }
 
+bool is_coarser(int level, int than, const ModelOptions& model) {
+  const auto stride = [&](int of) { return std::min(4 << of, model.backbone.output_stride); };
+  return stride(level) > stride(than);
+}
+
 std::string level_name(int level) { return "level " + std::to_string(level); }
 
 Classifier::Classifier(int64_t channels, int64_t num_classes) : Conv2d(channels, num_classes, {.kernel_size = 1}) {

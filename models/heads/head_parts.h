@@ -14,6 +14,9 @@ std::vector<int> resolve_levels(const std::vector<int>& in_index, size_t level_c
 // Of a head that reads a single level, the last by default. Throws UsageError for several.
 int resolve_level(const std::vector<int>& in_index, size_t level_count);
 
+// Whether a level is smaller than another one. Levels have strides 4, 8, 16, 32; in a dilated backbone none goes beyond its output stride.
+bool is_coarser(int level, int than, const ModelOptions& model);
+
 // How a fusion site names a backbone level: "level 2".
 std::string level_name(int level);
 

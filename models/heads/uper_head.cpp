@@ -1,9 +1,24 @@
 #include "models/heads/uper_head.h"
 
+#include <algorithm>
+#include <functional>
+
 namespace eq {
+namespace {
+
+std::vector<int> ascending_levels(const HeadOptions& options, size_t level_count) {
+  const std::vector<int> levels = resolve_levels(options.in_index, level_count, LevelsDefault::kAll);
+  if (std::adjacent_find(levels.begin(), levels.end(), std::greater_equal<>()) != levels.end()) {
+    throw UsageError("this head goes from each level to a finer one and reads none twice", "in_index of a head",
+                     "give the levels in ascending order, as [0, 1, 2, 3]");
+  }
+  return levels;
+}
+
+}  // namespace
 
 UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model)
-    : in_index_(resolve_levels(options.in_index, level_channels.size(), LevelsDefault::kAll)),
+    : in_index_(ascending_levels(options, level_channels.size())),
       align_corners_(model.align_corners),
       psp_modules_(register_module<PyramidPooling>("psp_modules", level_channels[in_index_.back()], options.channels, options.pool_scales)),
       lateral_convs_(register_module<ModuleList<ConvModule>>("lateral_convs")),
@@ -18,12 +33,12 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
   for (size_t i = 0; i + 1 < in_index_.size(); ++i) {
     lateral_convs_.append(level_channels[in_index_[i]], channels, 1);
     fpn_convs_.append(channels, channels, 3);
-    levels.push_back({.name = level_name(in_index_[i]), .channels = channels, .upsampled = i > 0});
+    levels.push_back({.name = level_name(in_index_[i]), .channels = channels, .upsampled = is_coarser(in_index_[i], in_index_[0], model)});
   }
-  levels.push_back({.name = "pyramid", .channels = channels, .upsampled = true});
+  levels.push_back({.name = "pyramid", .channels = channels, .upsampled = is_coarser(in_index_.back(), in_index_[0], model)});
   for (size_t i = 0; i + 1 < levels.size(); ++i) {
     top_down_->append(std::vector<LevelSite::Branch>{{.name = levels[i].name, .channels = channels},
-                                                     {.name = levels[i + 1].name, .channels = channels, .upsampled = true}},
+                                                     {.name = levels[i + 1].name, .channels = channels, .upsampled = is_coarser(in_index_[i + 1], in_index_[i], model)}},
                       align_corners_);
   }
   auto& fpn_bottleneck = register_module<ConvModule>("fpn_bottleneck", int64_t(levels.size()) * channels, channels, 3);

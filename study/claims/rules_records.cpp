@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kUnequal = 1.25;    // largest over smallest deviation from which scales count as unequal
 constexpr double kUnit = 0.02;       // how far from mean 0 and deviation 1 counts as unit scale
-constexpr double kMostPairs = 0.9;   // share of pairs that must be in order
+constexpr int64_t kMostSites = 75, kMostPairs = 90;  // in percent: of sites that must be unequal, of pairs that must be in order
 
 struct Found {
   std::vector<const SiteEvidence*> sites;
@@ -44,8 +44,10 @@ double scale_ratio(const SiteEvidence& site) {
   return high->resized_std / std::max(1e-30, low->resized_std);
 }
 
-Verdict by_share(double share, double most) {
-  return share >= most ? Verdict::kHolds : share <= 1 - most ? Verdict::kDoesNotHold : Verdict::kNotSettled;
+// In whole numbers: 1 - 0.9 is less than 1 / 10.
+Verdict by_count(int64_t agree, int64_t all, int64_t percent) {
+  if (100 * agree >= percent * all) return Verdict::kHolds;
+  return 100 * (all - agree) >= percent * all ? Verdict::kDoesNotHold : Verdict::kNotSettled;
 }
 
 Claim unequal_scales(const std::vector<RecordEvidence>& scales) {
@@ -56,7 +58,7 @@ Claim unequal_scales(const std::vector<RecordEvidence>& scales) {
   std::vector<double> ratios;
   for (const SiteEvidence* site : found.sites) ratios.push_back(scale_ratio(*site));
   const auto unequal = std::count_if(ratios.begin(), ratios.end(), [](double ratio) { return ratio >= kUnequal; });
-  claim.verdict = by_share(double(unequal) / double(ratios.size()), 0.75);
+  claim.verdict = by_count(unequal, int64_t(ratios.size()), kMostSites);
   claim.measurement = fmt::format("largest over smallest standard deviation {:.2f} to {:.2f}, median {:.2f}, over {} fusion sites; {} of them at {} or more",
                                   *std::min_element(ratios.begin(), ratios.end()), *std::max_element(ratios.begin(), ratios.end()), median(ratios),
                                   ratios.size(), unequal, kUnequal);
@@ -100,7 +102,7 @@ Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
     }
   }
   if (pairs == 0) return claim;
-  claim.verdict = by_share(double(ordered) / double(pairs), kMostPairs);
+  claim.verdict = by_count(ordered, pairs, kMostPairs);
   claim.measurement = fmt::format("{} of {} pairs of branches whose scales differ by {} or more have their gradients (per weight) in the same order", ordered,
                                   pairs, kUnequal);
   claim.evidence = joined(found.files);
@@ -125,7 +127,7 @@ Claim gradients_equalized(const std::vector<RecordEvidence>& gradients) {
   if (before.empty()) return claim;
   int64_t closer = 0;
   for (size_t i = 0; i < before.size(); ++i) closer += after[i] < before[i];
-  claim.verdict = by_share(double(closer) / double(before.size()), kMostPairs);
+  claim.verdict = by_count(closer, int64_t(before.size()), kMostPairs);
   claim.measurement = fmt::format("largest over smallest gradient norm of the branches, median over sites: {:.2f} without, {:.2f} with; smaller at {} of {} sites",
                                   median(before), median(after), closer, before.size());
   claim.evidence = joined(files);

@@ -44,6 +44,17 @@ TEST_CASE("gradcheck passes what is right", "[gradcheck]") {
   CHECK(result.message.empty());
 }
 
+TEST_CASE("gradcheck leaves the inputs as they were, also when the function throws", "[gradcheck]") {
+  const Tensor x = random_leaf({2}, 1), before = x.clone();
+  int calls = 0;
+  const auto fails = [&](const std::vector<Tensor>& in) {
+    if (++calls == 2) throw DataError("no more", "", "");
+    return in[0] * 2.0;
+  };
+  CHECK_THROWS_AS(gradcheck(fails, {x}), DataError);
+  CHECK(bit_equal(x, before));
+}
+
 TEST_CASE("gradcheck finds a planted wrong gradient and says where", "[gradcheck]") {
   const std::vector<Tensor> inputs = {random_leaf({3, 4}, 1), random_leaf({3, 4}, 2)};
   const GradcheckResult first = gradcheck(planted(1.001, 1), inputs);

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <functional>
 #include <limits>
 #include <mutex>
 #include <set>
@@ -59,6 +60,8 @@ TEST_CASE("a reduction adds the parts in order", "[parallel]") {
   CHECK(one == total());
   set_num_threads(7);
   CHECK(one == total());
+  const auto count = [](int64_t begin, int64_t end) { return end - begin; };
+  CHECK(parallel_reduce(int64_t{9}, 0, int64_t{0}, count, std::plus<>()) == 9);  // a grain of 0 is 1, as in parallel_for
   set_num_threads(2);
   CHECK(one == Approx(12.0901));
   CHECK(parallel_reduce(0, 8, 5, [](int64_t, int64_t) { return 1; }, [](int a, int b) { return a + b; }) == 5);

@@ -1,5 +1,8 @@
 #include "core/tensor.h"
 
+#include <cmath>
+#include <limits>
+
 #include "core/allocator.h"
 #include "support.h"
 
@@ -35,6 +38,40 @@ TEST_CASE("elements are converted between all types", "[tensor]") {
   CHECK(x.to(DType::kUInt8).to(DType::kFloat64).to_vector<double>() == std::vector<double>{0, 1, 2, 200});
   CHECK(x.to(DType::kFloat64).is_same(x));
   CHECK(x.to(Device::cpu()).is_same(x));
+}
+
+TEST_CASE("a value that a type does not have is refused, and in conversions becomes the nearest", "[tensor]") {
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinite = std::numeric_limits<double>::infinity();
+  CHECK_THROWS_WITH(Tensor::full({1}, 300, DType::kUInt8), Catch::Contains("uint8 has no value 300"));
+  for (const double value : {256., -1., 1e300, nan, infinite}) CHECK_THROWS_AS(Tensor::zeros({2}, DType::kUInt8).fill_(value), DTypeError);
+  CHECK_THROWS_AS(Tensor::scalar(2147483648., DType::kInt32), DTypeError);
+  CHECK_THROWS_AS(Tensor::scalar(1e19, DType::kInt64), DTypeError);
+  CHECK(Tensor::full({1}, -2147483648., DType::kInt32).item() == -2147483648.);
+  CHECK(Tensor::full({1}, 255.9, DType::kUInt8).item() == 255);
+  CHECK(std::isnan(Tensor::scalar(nan).item()));
+
+  const Tensor x = Tensor::from<double>({300, -1, nan, infinite, -infinite, 255.9, -0.9, 1e10}, {8});
+  const std::vector<uint8_t> bytes = {255, 0, 0, 255, 0, 255, 0, 255};
+  for (const DType type : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
+    INFO(name_of(type));
+    CHECK(x.to(type).to(DType::kUInt8).to_vector<uint8_t>() == bytes);
+    CHECK(x.to(type).to(DType::kInt32).to_vector<int32_t>()[7] == 2147483647);
+    CHECK(x.to(type).to(DType::kInt64).value_at(4) == -0x1p63);
+  }
+  const Tensor whole = Tensor::from<int64_t>({int64_t{1} << 40, -5, 44}, {3});
+  CHECK(whole.to(DType::kUInt8).to_vector<uint8_t>() == std::vector<uint8_t>{255, 0, 44});
+  CHECK(whole.to(DType::kInt32).to_vector<int32_t>() == std::vector<int32_t>{2147483647, -5, 44});
+  CHECK(Tensor::from<int32_t>({-1}, {1}).to(DType::kInt64).item() == -1);
+}
+
+TEST_CASE("two tensors exchange their memory", "[tensor]") {
+  Tensor a = Tensor::full({2}, 1), b = Tensor::full({4}, 2).alias({2}, 1);
+  const Tensor handle = a, view = a.alias({2});
+  a.swap_memory(b);
+  CHECK(handle.value_at(1) == 2);
+  CHECK(b.value_at(1) == 1);
+  CHECK(view.value_at(1) == 1);
+  CHECK(b.memory_id() == view.memory_id());
 }
 
 TEST_CASE("handles share, clones do not", "[tensor]") {

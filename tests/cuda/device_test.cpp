@@ -88,6 +88,19 @@ TEST_CASE("cuda: tensors on two devices in one operator are refused by name", "[
   CHECK_THAT(message([&] { linear(there, here); }), Contains("weight is on cpu") && Contains("x is on cuda:0"));
   CHECK_THAT(message([&] { there.clone().add_(here); }), Contains("cpu") && Contains("cuda:0"));
   CHECK_THAT(message([&] { there.data<float>(); }), Contains("cuda:0"));
+  Tensor leaf = there.clone().set_requires_grad();
+  CHECK_THROWS_WITH(leaf.set_grad(here), Contains("cpu") && Contains("cuda:0"));
+  CHECK_THROWS_AS(add(leaf, there).backward(here), AutogradError);
+}
+
+TEST_CASE("cuda: numbers that a type does not have become the nearest, as on the CPU", "[cuda][device]") {
+  EQ_NEED_CUDA();
+  const Tensor x = Tensor::from<float>({300, -1, NAN, INFINITY, -INFINITY, 255.9f, 1e10f}, {7});
+  for (const DType type : {DType::kUInt8, DType::kInt32, DType::kInt64, DType::kBool}) {
+    INFO(name_of(type));
+    CHECK(bit_equal(x.to(Device::cuda()).to(type).to(Device::cpu()), x.to(type)));
+  }
+  CHECK_THROWS_AS(Tensor::full({1}, 300, DType::kUInt8, Device::cuda()), DTypeError);
 }
 
 TEST_CASE("cuda: a tensor goes to another device, and operators there give the same bits", "[cuda][device]") {

@@ -3,6 +3,7 @@
 #include "models/heads/aspp_head.h"
 #include "models/heads/fcn_head.h"
 #include "models/heads/psp_head.h"
+#include "models/heads/uper_head.h"
 #include "support.h"
 
 using namespace eq;
@@ -189,12 +190,46 @@ TEST_CASE("a pooled branch that batch norm cannot normalise is named", "[models]
   }
 }
 
+TEST_CASE("a level is upsampled where it arrives smaller, not where its number is larger", "[models][heads]") {
+  const HeadOptions heads[] = {{.type = "uper", .channels = 8, .pool_scales = {1, 2}},
+                               {.type = "uper", .channels = 8, .in_index = {2, 3}, .pool_scales = {1, 2}},
+                               {.type = "sep_aspp", .channels = 8, .dilations = {1, 2}, .c1_level = 1},
+                               {.type = "fcn", .channels = 8, .in_index = {1, 2, 3}, .input_transform = "resize_concat"}};
+  NoGradGuard no_grad;
+  for (const int stride : {8, 16, 32}) {
+    for (const HeadOptions& head : heads) {
+      INFO(head.type << ", output stride " << stride);
+      ModelOptions options = classes(3);
+      options.backbone.width = 4;
+      options.backbone.output_stride = stride;
+      options.decode_head = head;
+      options.equalizer = {.mode = "explicit", .inputs = "upsampled"};
+      EncoderDecoder model(options);
+      int seen = 0;
+      for (LevelSite* site : modules_of<LevelSite>(model)) {
+        site->set_observer([&](const LevelSite::Visit& visit) {
+          ++seen;
+          for (size_t i = 0; i < visit.features.size(); ++i) {
+            INFO(visit.site.path() << ", " << visit.site.branches()[i].name);
+            CHECK(visit.site.branches()[i].upsampled == (visit.features[i].size(1) < visit.out_h));
+          }
+        });
+      }
+      model.forward(random_tensor({2, 128, 128, 3}, 1, DType::kFloat32));
+      CHECK(seen > 0);
+    }
+  }
+}
+
 TEST_CASE("heads refuse options that do not fit them", "[models][heads]") {
   const ModelOptions model = classes(3);
   CHECK_THROWS_AS(PSPHead({.type = "psp", .in_index = {0, 1}}, kW18, model), UsageError);
   CHECK_THROWS_AS(ASPPHead({.type = "aspp", .in_index = {4}}, kW18, model), UsageError);
   CHECK_THROWS_AS(DepthwiseSeparableASPPHead({.type = "sep_aspp", .c1_level = 4}, kW18, model), UsageError);
   CHECK_THROWS_AS(FCNHead({.type = "fcn", .in_index = {0, 1}}, kW18, model), UsageError);
+  CHECK_THROWS_WITH(UPerHead({.type = "uper", .channels = 8, .in_index = {3, 2, 1, 0}}, kW18, model), Catch::Contains("in_index"));
+  CHECK_THROWS_AS(UPerHead({.type = "uper", .channels = 8, .in_index = {0, 0, 0}}, kW18, model), UsageError);
+  CHECK_NOTHROW(UPerHead({.type = "uper", .channels = 8, .in_index = {0, -1}}, kW18, model));
   CHECK_THROWS_AS(FCNHead({.type = "fcn", .input_transform = "multiple_select"}, kW18, model), UsageError);
   CHECK_THROWS_AS(FCNHead({.type = "fcn", .channels = 270, .input_transform = "resize_concat", .num_convs = 0}, kW18, model), UsageError);
 }

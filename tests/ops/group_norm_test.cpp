@@ -48,6 +48,13 @@ TEST_CASE("group norm equals its definition, and its gradients", "[group_norm]")
   }
 }
 
+TEST_CASE("group norm has gradients of no picture, and refuses pictures without pixels", "[group_norm]") {
+  Tensor gamma = random_leaf({4}, 2), beta = random_leaf({4}, 3);
+  sum(group_norm(Tensor::zeros({0, 3, 2, 4}, DType::kFloat64), 2, gamma, beta, 1e-5)).backward();
+  CHECK(gamma.grad().to_vector<double>() == std::vector<double>(4, 0));
+  CHECK_THROWS_AS(group_norm(Tensor::zeros({2, 0, 2, 4}, DType::kFloat64), 2, gamma, beta, 1e-5), ShapeError);
+}
+
 TEST_CASE("group norm with one group over vectors is layer norm", "[group_norm]") {
   const Tensor x = random_tensor({9, 21}, 1), gamma = random_tensor({21}, 2), beta = random_tensor({21}, 3);
   check_close(group_norm(x, 1, gamma, beta, 1e-5), layer_norm(x, gamma, beta, 1e-5), 1e-13);

@@ -93,6 +93,24 @@ TEST_CASE("claims about real features", "[claims]") {
   CHECK(find(claims, "larger gradients").verdict == Verdict::kDoesNotHold);
 }
 
+TEST_CASE("the limits belong to the verdicts: 9 of 10 holds, 1 of 10 does not", "[claims]") {
+  TemporaryFolder folder;
+  // Five branches, ten pairs; without exceptions the gradients fall as the scales rise.
+  const auto judged = [&](const std::vector<double>& gradients) {
+    std::vector<std::array<double, 3>> branches;
+    for (size_t i = 0; i < gradients.size(); ++i) branches.push_back({double(1 << i), gradients[i], 1});
+    write_study(folder.path() / "gradients", records("gradients", branches));
+    const Claim claim = find(judge_claims(folder.path()), "larger gradients");
+    CHECK_THAT(claim.measurement, Contains("of 10 pairs"));
+    return claim.verdict;
+  };
+  CHECK(judged({5, 4, 3, 2, 1}) == Verdict::kDoesNotHold);
+  CHECK(judged({4, 5, 3, 2, 1}) == Verdict::kDoesNotHold);
+  CHECK(judged({4, 5, 3, 1, 2}) == Verdict::kNotSettled);
+  CHECK(judged({2, 1, 3, 5, 4}) == Verdict::kNotSettled);
+  CHECK(judged({2, 1, 3, 4, 5}) == Verdict::kHolds);
+}
+
 TEST_CASE("claims about training", "[claims]") {
   const std::vector<double> base = {0.60, 0.62, 0.61, 0.59};
   const std::vector<double> better = {0.604, 0.6242, 0.6138, 0.594}, mixed = {0.61, 0.60, 0.62, 0.58}, worse = {0.597, 0.6172, 0.607, 0.587};

@@ -60,7 +60,7 @@ TEST_CASE("an evaluation leaves its confusions and its extreme pictures", "[eval
   const auto pictures = lines_of(out / "pictures.csv");
   REQUIRE(pictures.size() == 6);
   CHECK(pictures[0] == "index,name,miou,accuracy");
-  CHECK(pictures[2] == "0,0,1.000000,1.000000");  // in the order in which they were seen
+  CHECK(pictures[2] == "0,0,1,1");  // in the order in which they were seen
   // Half of five: two of each, the best first; what was there before is gone, other files are not.
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(out)) names.push_back(entry.path().filename().string());

@@ -141,6 +141,29 @@ TEST_CASE("a gradient that goes bad on its way back is named", "[train_step]") {
   CHECK_NOTHROW(setup.run(1));
 }
 
+TEST_CASE("a gradient of several passes that is bad names the pictures of all of them", "[train_step]") {
+  StepSetup setup({"train.accumulate=2"});
+  std::vector<std::string> first;
+  {
+    StepSetup same;
+    first = same.loader->next().names;
+  }
+  const Tensor weight = named(*setup.model, "backbone.layer1.0.conv1.weight");
+  int passes = 0;
+  register_hook(weight, [&passes](const Tensor& grad) {
+    Tensor bad = grad.clone();
+    if (++passes == 1) bad.data<float>()[0] = std::numeric_limits<float>::infinity();
+    return bad;
+  });
+  try {
+    setup.run(0);
+    FAIL("no error");
+  } catch (const NonFiniteError& error) {
+    REQUIRE(error.report().pictures.size() == 4);
+    CHECK(std::equal(first.begin(), first.end(), error.report().pictures.begin()));
+  }
+}
+
 TEST_CASE("class weights must fit the classes", "[train_step]") {
   CHECK_THROWS_WITH(StepSetup({"train.class_weights=[1, 2]"}), Contains("train.class_weights") && Contains("8"));
   CHECK_THROWS_WITH(StepSetup({"train.class_weights=[0, 0, 0, 0, 0, 0, 0, 0]"}), Contains("nothing would be learned"));
