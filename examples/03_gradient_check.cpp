@@ -7,7 +7,8 @@
 //
 // A smaller h is better, until rounding takes over: f is known to about 1e-16 of its size in float64, and dividing by
 // 2 h magnifies that to 1e-16 / h. The first table shows both ends. With float64 the best h is near 1e-5 and ten
-// digits agree. With float32 it is near 1e-2 and only four do: that is why gradients are checked in float64.
+// digits agree. With float32 it is between 1e-2 and 1e-3 and not quite five do: that is why gradients are checked in
+// float64.
 //
 // An operator has many inputs and outputs. gradcheck() weighs the outputs with random numbers, so that there is one
 // number to differentiate, and nudges every input element in turn.

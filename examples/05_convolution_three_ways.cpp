@@ -11,10 +11,15 @@
 // 3. Direct: the library's own kernel walks the picture as the loops do, but keeps a strip of it in the processor's
 //    cache and a tile of outputs in its vector registers, so that each value loaded is used many times. No matrix is
 //    made.
-// 4. On a GPU, cuDNN picks one of a dozen algorithms for the shape. Built with CUDA, this program runs it as well.
 //
-// All do the same 9 C O multiply-adds a pixel; what differs is how often memory is touched. All give the same numbers
-// up to rounding, because they add in different orders (lesson 6 says more).
+// These three do the same 9 C O multiply-adds a pixel; what differs is how often memory is touched. For comparison:
+//
+// - Winograd's algorithm, which the library chooses where it is cheaper. In another basis, 4x4 outputs of a channel
+//   pair take 36 products instead of 144; changing the bases costs additions, which pay where channels are many. Its
+//   row counts the multiply-adds of the formula as well, although it does fewer.
+// - On a GPU, cuDNN picks one of a dozen algorithms for the shape. Built with both, this program runs it as well.
+//
+// All give the same numbers up to rounding, because they add in different orders (lesson 6 says more).
 //
 // What a convolution sees: two fixed 3x3 filters, the horizontal and the vertical difference of Sobel, find the edges
 // of a scene. A network learns such filters by itself, and some thousand others.
@@ -28,8 +33,10 @@
 #include <functional>
 
 #include "autograd/functional.h"
+#include "core/cuda_device.h"
 #include "core/errors.h"
 #include "core/file.h"
+#include "core/kernels/conv2d.h"
 #include "core/random.h"
 #include "datasets/shapes.h"
 
@@ -93,6 +100,23 @@ double compare(const char* name, const std::function<Tensor()>& way, const Tenso
   return worst;
 }
 
+// 0 where there is no GPU or no cuDNN.
+double compare_on_gpu(const Tensor& x, const Tensor& w, const Tensor& expected) {
+  if constexpr (kBuiltWithCuda) {
+    try {
+      cuda::set_convolution_backend(cuda::ConvolutionBackend::kCudnn);  // of itself the library uses its own in float32
+      const Device gpu = Device::parse("cuda");
+      auto on_gpu = [&] { return conv2d(x.to(gpu), w.to(gpu), {}, Conv2dOptions().padding(1)).to(Device::cpu()); };
+      return compare("cuDNN, with copies", on_gpu, expected);
+    } catch (const Error& error) {
+      std::printf("%-22s left out: %s\n", "cuDNN", error.what_happened().c_str());
+    }
+  } else {
+    std::printf("%-22s left out: this build has no CUDA backend\n", "cuDNN");
+  }
+  return 0;
+}
+
 void draw_edges(const std::string& path) {
   const Image picture = ShapesDataset(kShapesSeed, "val", 160, 1).load(0).image;
   const int64_t side = picture.height;
@@ -119,14 +143,12 @@ int main(int argc, char** argv) {
   const Tensor expected = by_loops(x, w);
   double worst = compare("loops", [&] { return by_loops(x, w); }, expected);
   worst = std::max(worst, compare("im2col and a product", [&] { return by_im2col(x, w); }, expected));
-  worst = std::max(worst, compare("direct kernel", [&] { return conv2d(x, w, {}, options); }, expected));
-  try {
-    const Device gpu = Device::parse("cuda");
-    auto on_gpu = [&] { return conv2d(x.to(gpu), w.to(gpu), {}, options).to(Device::cpu()); };
-    worst = std::max(worst, compare("cuDNN, with copies", on_gpu, expected));
-  } catch (const DeviceError& error) {
-    std::printf("%-22s left out: %s\n", "cuDNN", error.what_happened().c_str());
+  for (const bool winograd : {false, true}) {
+    cpu::allow_winograd(winograd);
+    const char* name = winograd ? "Winograd's algorithm" : "direct kernel";
+    worst = std::max(worst, compare(name, [&] { return conv2d(x, w, {}, options); }, expected));
   }
+  worst = std::max(worst, compare_on_gpu(x, w, expected));
   draw_edges(folder + "/05_edges.png");
   const bool ok = worst < 1e-3;  // sums of 144 products of size 1: rounding in float32 is some 1e-6 of them
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");

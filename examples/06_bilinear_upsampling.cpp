@@ -12,8 +12,8 @@
 // pass exactly.
 //
 // The scale. A mean of two independent numbers of variance 1 with weights 1-t, t has the variance (1-t)^2 + t^2 < 1.
-// So upsampling shrinks variance. Averaged over all positions the factor of one axis is g = mean of the squared
-// weights' sum, and of both axes f = g g. The authors of the scale-equalizer paper published an experiment: white
+// So upsampling shrinks variance. The factor of one axis, g, is the mean of (1-t)^2 + t^2 over the output positions,
+// and that of both axes is f = g g. The authors of the scale-equalizer paper published an experiment: white
 // noise of 128 x 128 keeps 0.3943, 0.4342, 0.4445 of its variance when enlarged 2, 4, 8 times. Here it is measured
 // again, and computed from the weights themselves. Note the order: the factor is smallest at ratio 2, and never goes
 // to zero (the limit is 4/9). The step from "not enlarged" (1) to "enlarged" (0.4) is what matters: lessons 11 and 12
@@ -50,7 +50,7 @@ Tensor noise(const Shape& shape, uint64_t seed, double mean, double variance, DT
 // The population variance of all values, as in the authors' script.
 double variance_of(const Tensor& x) { return var(x, {}, false).item(); }
 
-// g g: the mean over output cells of the squared weights that each gives to its source cells, for both axes.
+// g g.
 double factor_from_weights(int64_t in, int64_t out, bool align_corners) {
   double sum = 0;
   for (int64_t j = 0; j < out; ++j) {
@@ -135,7 +135,10 @@ int main(int argc, char** argv) {
   const Tensor coarse = noise({1, 8, 8, 1}, 7, 0, 1);
   const Tensor areas = resize_bilinear(coarse, 64, 64, false), points = resize_bilinear(coarse, 64, 64, true);
   write_png(folder + "/06_upsampling.png", side_by_side({squares(coarse, 256), squares(areas, 256), squares(points, 256)}));
-  const bool ok = both_alignments() & adjoint_identity() & paper_experiment() & order_matters();
+  bool ok = both_alignments();
+  ok &= adjoint_identity();
+  ok &= paper_experiment();
+  ok &= order_matters();
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
 }

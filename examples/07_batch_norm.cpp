@@ -115,7 +115,10 @@ bool three_terms() {
 
 int main() {
   const InitRandom in_float64(0, DType::kFloat64);
-  const bool ok = normalises_and_forgets_scale() & running_statistics_catch_up() & the_batch_matters() & three_terms();
+  bool ok = normalises_and_forgets_scale();
+  ok &= running_statistics_catch_up();
+  ok &= the_batch_matters();
+  ok &= three_terms();
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
 }

@@ -144,7 +144,9 @@ int main(int argc, char** argv) {
   const std::string folder = argc > 1 ? argv[1] : ".";
   make_folder(folder);
   const Tensor labels = all_labels();
-  const bool ok = imbalance(labels) & metrics_by_hand(labels) & wrong_labels(folder + "/09_wrong_labels.png");
+  bool ok = imbalance(labels);
+  ok &= metrics_by_hand(labels);
+  ok &= wrong_labels(folder + "/09_wrong_labels.png");
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
 }

@@ -140,7 +140,7 @@ int main(int argc, char** argv) {
     net.eval();
     right.push_back(accuracy(net, pipeline));
     fields.push_back(receptive_field(net, pipeline, extents.emplace_back()));
-    std::printf("%-8s %5d weights, receptive field %2d pixels, %.1f %% of disc and twin pixels right\n", kind.name,
+    std::printf("%-8s %5d weights, receptive field %2d pixels, mean accuracy of disc and twin %.1f %%\n", kind.name,
                 int(net.parameter_count()), int(extents.back()), 100 * right.back());
   }
   write_png(folder + "/10_receptive_field.png", side_by_side(fields));
