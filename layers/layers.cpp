@@ -127,14 +127,18 @@ BatchNorm2d::BatchNorm2d(int64_t num_features, const BatchNorm2dOptions& options
       num_batches_tracked_(register_buffer("num_batches_tracked", Tensor::zeros({}, DType::kInt64))) {}
 
 Tensor BatchNorm2d::forward(const Tensor& x) {
-  if (is_training()) ++*num_batches_tracked_.data<int64_t>();
   BatchNormOptions options;
   options.eps = options_.eps;
   options.momentum = options_.momentum;
   options.training = is_training();
   options.relu = options_.relu;
   options.layer = path().c_str();
-  return batch_norm(x, gamma_, beta_, running_mean_, running_var_, options);
+  const Tensor y = batch_norm(x, gamma_, beta_, running_mean_, running_var_, options);
+  if (is_training()) {  // a batch that was refused is none
+    ++*num_batches_tracked_.data<int64_t>();
+    num_batches_tracked_.bump_version();
+  }
+  return y;
 }
 
 InferenceNorm BatchNorm2d::inference() const {

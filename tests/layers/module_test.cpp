@@ -232,6 +232,13 @@ TEST_CASE("dropout draws a new mask at each call, another one in each layer, and
   CHECK(bit_equal(first(x), x));
 }
 
+TEST_CASE("a batch that batch norm refuses is not counted", "[module]") {
+  BatchNorm2d norm(2);
+  norm(random_tensor({2, 3, 3, 2}, 1, DType::kFloat32));
+  CHECK_THROWS(norm(random_tensor({1, 1, 1, 2}, 1, DType::kFloat32)));
+  CHECK(norm.named_buffers()[2].tensor.item() == 1);
+}
+
 TEST_CASE("He-normal initialisation has the fan-out's deviation", "[module]") {
   InitRandom random(3);
   Conv2d conv(64, 128, {.kernel_size = 3, .bias = false});
