@@ -20,10 +20,10 @@ EqualizerOptions with_mode(const char* mode) {
 }
 
 // Two sites of two branches each, the second one in a part that is only run when asked.
-class TwoSites : public Module {
+class HalfRun : public Module {
  public:
-  explicit TwoSites(const EqualizerOptions& options) : TwoSites(options, options) {}
-  TwoSites(const EqualizerOptions& options, const EqualizerOptions& second_options)
+  explicit HalfRun(const EqualizerOptions& options) : HalfRun(options, options) {}
+  HalfRun(const EqualizerOptions& options, const EqualizerOptions& second_options)
       : norm_(register_module<BatchNorm2d>("norm", 2)),
         conv_(register_module<Conv2d>("conv", 4, 2, Conv2dLayerOptions{.kernel_size = 3, .padding = 1})),
         site_(register_module<FusionSite>("site", branches(), false, options, conv_)),
@@ -45,7 +45,7 @@ class TwoSites : public Module {
   double poison_ = 0;
 };
 
-void calibrate(TwoSites& net) {
+void calibrate(HalfRun& net) {
   calibrate_equalizers(net, [&](int64_t i) { net.forward(i); });
 }
 
@@ -53,7 +53,7 @@ void calibrate(TwoSites& net) {
 
 TEST_CASE("a frozen part of a training network stays frozen while it is measured, and after", "[calibration]") {
   const InitRandom random(5, DType::kFloat64);
-  TwoSites net(with_mode("explicit"));
+  HalfRun net(with_mode("explicit"));
   net.norm_.eval();
   calibrate_equalizers(net, [&](int64_t i) {
     CHECK(net.is_training());
@@ -72,7 +72,7 @@ TEST_CASE("a frozen part of a training network stays frozen while it is measured
 
 TEST_CASE("observers of a site are back after its calibration", "[calibration]") {
   const InitRandom random(5, DType::kFloat64);
-  TwoSites net(with_mode("explicit"));
+  HalfRun net(with_mode("explicit"));
   int seen = 0;
   net.site_.set_observer([&](const LevelSite::Visit&) { ++seen; });
   calibrate(net);
@@ -84,21 +84,21 @@ TEST_CASE("observers of a site are back after its calibration", "[calibration]")
 TEST_CASE("a second calibration replaces the constants, or says that it cannot", "[calibration]") {
   const InitRandom random(5, DType::kFloat64);
   for (const char* mode : {"explicit", "learnable"}) {
-    TwoSites net(with_mode(mode));
+    HalfRun net(with_mode(mode));
     calibrate(net);
     const Tensor once = net.forward(7);
     calibrate(net);
     check_close(net.forward(7), once, 1e-12);
   }
   for (const char* mode : {"folded", "folded_normalised", "folded_lr"}) {
-    TwoSites net(with_mode(mode));
+    HalfRun net(with_mode(mode));
     calibrate(net);
     const Tensor once = net.forward(7);
     CHECK_THROWS_AS(calibrate(net), UsageError);
     CHECK_THROWS_AS(net.site_.reset(), UsageError);
     CHECK_THROWS_AS(net.site_.set_constants({{{0}, {1}}, {{0}, {1}}}), UsageError);
     CHECK(bit_equal(net.forward(7), once));
-    TwoSites loaded(with_mode(mode));  // the file says so, too
+    HalfRun loaded(with_mode(mode));  // the file says so, too
     loaded.load_state_dict(net.state_dict());
     CHECK_THROWS_AS(calibrate(loaded), UsageError);
   }
@@ -107,7 +107,7 @@ TEST_CASE("a second calibration replaces the constants, or says that it cannot",
 TEST_CASE("a calibration that fails leaves the constants that were there", "[calibration]") {
   const InitRandom random(5, DType::kFloat64);
   for (const char* mode : {"explicit", "learnable"}) {
-    TwoSites net(with_mode(mode));
+    HalfRun net(with_mode(mode));
     calibrate(net);
     const auto before = net.site_.constants(), second = net.second_.constants();
     const auto unchanged = [&] {
@@ -132,7 +132,7 @@ TEST_CASE("an unreached site is named, analytic constants or measured ones", "[c
   for (const char* constants : {"measured", "analytic"}) {
     EqualizerOptions options = with_mode("folded");
     options.constants = constants;
-    TwoSites net(options);
+    HalfRun net(options);
     const Tensor weight = net.conv_.weight().clone();
     try {
       calibrate_equalizers(net, [&](int64_t i) { net.forward(i, false); });
@@ -148,7 +148,7 @@ TEST_CASE("sites that are to be measured in different ways are refused", "[calib
   const InitRandom random(5, DType::kFloat64);
   EqualizerOptions other = with_mode("explicit");
   other.batches = 3;
-  TwoSites net(with_mode("explicit"), other);
+  HalfRun net(with_mode("explicit"), other);
   CHECK_THROWS_AS(calibrate(net), UsageError);
 }
 
@@ -159,7 +159,7 @@ TEST_CASE("constants that do not fit change nothing", "[calibration]") {
     for (const char* granularity : {"scalar", "channel"}) {
       EqualizerOptions options = with_mode(mode);
       options.granularity = granularity;
-      TwoSites net(options);
+      HalfRun net(options);
       const Tensor before = net.forward(3);
       const size_t n = options.granularity == "channel" ? 2 : 1;
       const BranchConstants good{std::vector<double>(n, 0.5), std::vector<double>(n, 2)};
@@ -181,7 +181,7 @@ TEST_CASE("constants of branches that are not equalized do not matter, explicit 
     const InitRandom random(5, DType::kFloat64);
     EqualizerOptions options = with_mode(mode);
     options.inputs = "upsampled";
-    TwoSites net(options);
+    HalfRun net(options);
     net.site_.set_constants({{{5}, {7}}, {{0.5}, {2}}});
     net.eval();
     results.push_back(net.forward(3, false));
@@ -193,8 +193,8 @@ TEST_CASE("a fusion site is made for the convolution that reads it", "[calibrati
   const InitRandom random(5, DType::kFloat64);
   Conv2d other(6, 2, Conv2dLayerOptions{.kernel_size = 1}), same(4, 2, Conv2dLayerOptions{.kernel_size = 3, .same = true}),
       grouped(4, 2, Conv2dLayerOptions{.kernel_size = 1, .groups = 2});
-  CHECK_THROWS_AS(FusionSite(TwoSites::branches(), false, with_mode("off"), other), ShapeError);
-  CHECK_NOTHROW(FusionSite(TwoSites::branches(), false, with_mode("folded"), grouped));
-  CHECK_NOTHROW(FusionSite(TwoSites::branches(), false, with_mode("explicit"), same));
-  CHECK_THROWS_AS(FusionSite(TwoSites::branches(), false, with_mode("folded"), same), UsageError);
+  CHECK_THROWS_AS(FusionSite(HalfRun::branches(), false, with_mode("off"), other), ShapeError);
+  CHECK_NOTHROW(FusionSite(HalfRun::branches(), false, with_mode("folded"), grouped));
+  CHECK_NOTHROW(FusionSite(HalfRun::branches(), false, with_mode("explicit"), same));
+  CHECK_THROWS_AS(FusionSite(HalfRun::branches(), false, with_mode("folded"), same), UsageError);
 }
