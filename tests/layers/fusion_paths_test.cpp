@@ -13,9 +13,9 @@ using namespace eq::test;
 namespace {
 
 // Three levels and one resized one, fused by a convolution with a norm, or with a bias.
-class Net : public Module {
+class PathNet : public Module {
  public:
-  Net(const EqualizerOptions& options, bool with_norm) {
+  PathNet(const EqualizerOptions& options, bool with_norm) {
     const std::vector<LevelSite::Branch> branches{{.name = "fine", .channels = 5},
                                                   {.name = "middle", .channels = 4, .upsampled = true},
                                                   {.name = "coarse", .channels = 3, .upsampled = true},
@@ -45,14 +45,14 @@ std::vector<Tensor> features(DType dtype, bool leaves = false) {
   return list;
 }
 
-std::unique_ptr<Net> make(const EqualizerOptions& options, bool with_norm, DType dtype) {
+std::unique_ptr<PathNet> make(const EqualizerOptions& options, bool with_norm, DType dtype) {
   InitRandom random(3, dtype);
-  auto net = std::make_unique<Net>(options, with_norm);
+  auto net = std::make_unique<PathNet>(options, with_norm);
   calibrate_equalizers(*net, [&](int64_t) { net->forward(features(dtype)); });
   return net;
 }
 
-Tensor apply(Net& net, const std::vector<Tensor>& inputs, bool plain) {
+Tensor apply(PathNet& net, const std::vector<Tensor>& inputs, bool plain) {
   if (!plain) return net.forward(inputs);
   const LayerObserver observer([](Layer&, const Tensor&, const Tensor&) {});
   return net.forward(inputs);
@@ -65,7 +65,7 @@ std::string convolution_of(const Tensor& y) {
 }
 
 // The value and the gradients of all features and parameters.
-std::vector<Tensor> run(Net& net, DType dtype, bool plain) {
+std::vector<Tensor> run(PathNet& net, DType dtype, bool plain) {
   net.zero_grad();
   std::vector<Tensor> inputs = features(dtype, true);
   const Tensor y = apply(net, inputs, plain);
