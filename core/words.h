@@ -1,7 +1,8 @@
 #pragma once
-// Words of messages.
+// Words of messages, and of names that are compared.
 
 #include <algorithm>
+#include <cctype>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,6 +12,12 @@ namespace eq {
 // "1 thread", "2 threads"; with the plural where it is not the noun and an s.
 inline std::string counted(int64_t count, const std::string& noun, const std::string& plural = "") {
   return std::to_string(count) + " " + (count == 1 ? noun : plural.empty() ? noun + "s" : plural);
+}
+
+// ASCII letters only.
+inline std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+  return text;
 }
 
 inline constexpr size_t kSomeNames = 6;

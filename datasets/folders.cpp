@@ -175,11 +175,6 @@ FilePairs pairs_from_list(const fs::path& root, const fs::path& file) {
 
 namespace {
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-  return text;
-}
-
 // A path without the longest suffix that ends it, whatever the case; none if none does.
 std::optional<std::string> without_suffix(const std::string& path, const std::vector<std::string>& suffixes) {
   std::optional<std::string> shortest;

@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/safetensors.h"
 #include "core/sha256.h"
+#include "core/words.h"
 #include "datasets/label_map.h"
 #include "datasets/transforms.h"
 #include "training/evaluator.h"
@@ -19,11 +20,6 @@ namespace fs = std::filesystem;
 
 constexpr const char* kCardKey = "equiscale";
 constexpr const char* kSuffixes[] = {".jpg", ".jpeg", ".png", ".bmp", ".tga", ".ppm", ".pgm", ".pnm"};
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-  return text;
-}
 
 bool looks_like_picture(const fs::path& path) {
   const std::string suffix = lower(path.extension().string());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <optional>
 
 #include "core/allocator.h"
@@ -67,6 +68,7 @@ class Run {
   std::unique_ptr<ProbeLog> probes_;
   std::unique_ptr<TensorBoardLog> tensorboard_;  // null unless asked for
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
+  std::map<std::string, SplitPrint> data_;  // which pictures; every checkpoint says so
   int64_t lost_ = 0;  // rows of a run that was killed before its first checkpoint
   TrainResult result_;
   StepTimes times_;        // over all resumptions
@@ -78,13 +80,14 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
     : config_(config), request_(request), checkpoint_(std::move(checkpoint)) {
   train_set_ = make_dataset(config_.data, "train");
   val_set_ = make_dataset(config_.data, "val");
+  data_ = {{"train", print_of(*train_set_)}, {"val", print_of(*val_set_)}};
   config_.model.num_classes = train_set_->num_classes();
   if (checkpoint_) check_continues(*checkpoint_, config_, *train_set_, request_.out / "checkpoint");
   check_evaluate(config_.evaluate);  // now, not after training
   {
     InitRandom random{uint64_t(config_.seed)};
     std::optional<InitZeros> zeros;
-    if (checkpoint_) zeros.emplace();  // restore() brings the weights
+    if (checkpoint_) zeros.emplace();  // start_or_restore() brings the weights
     model_ = std::make_unique<EncoderDecoder>(checkpoint_ ? without_pretrained(config_.model) : config_.model);
   }
   step_ = std::make_unique<TrainStep>(*model_, config_);
@@ -151,7 +154,7 @@ void Run::start_or_restore() {
   interval_ = checkpoint_->interval;
   log_->say(fmt::format("resuming after iteration {}", iteration_));
   const auto evaluated = checkpoint_->data.find("val");
-  if (evaluated != checkpoint_->data.end() && evaluated->second.names != print_of(*val_set_).names) {
+  if (evaluated != checkpoint_->data.end() && evaluated->second.names != data_.at("val").names) {
     log_->say(fmt::format("WARNING: the pictures to evaluate on are others than before ({} then, {} now): earlier evaluations are not comparable",
                           evaluated->second.pictures, val_set_->size()));
   }
@@ -262,7 +265,7 @@ void Run::evaluate_now(bool last) {
 
 void Run::save() {
   if (saved_at_ == iteration_) return;
-  Checkpoint checkpoint{.card = card(), .seconds = seconds(), .times = times_, .interval = interval_, .data = {{"train", print_of(*train_set_)}, {"val", print_of(*val_set_)}},
+  Checkpoint checkpoint{.card = card(), .seconds = seconds(), .times = times_, .interval = interval_, .data = data_,
                         .model = model_->state_dict(), .optimizer = step_->optimizer().state(), .ema = {}};
   if (step_->ema() != nullptr) {
     const EmaScope averaged(step_->ema());
