@@ -40,6 +40,11 @@ void ViewOptions::apply(EvaluateOptions& options) const {
   options.flip = true;
 }
 
+void check_weights_name(const std::filesystem::path& out) {
+  if (out.extension() == ".safetensors") return;
+  throw UsageError("the new file's name must end in .safetensors", out.string(), "for example --out " + (out.stem().empty() ? "network" : out.stem().string()) + ".safetensors");
+}
+
 void check_not_source(const std::filesystem::path& out, const std::filesystem::path& source) {
   std::error_code ignored;  // a new file
   const bool of_folder = std::filesystem::is_directory(source, ignored) && std::filesystem::equivalent(out.parent_path(), source, ignored);

@@ -18,6 +18,7 @@ void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_predict(CLI::App& app);
 void add_fold(CLI::App& app);
+void add_recalibrate_bn(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_export(CLI::App& app);
 void add_inspect(CLI::App& app);
@@ -31,6 +32,9 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 // Bytes that the machine, or the container, can give now; 0 if it does not say.
 size_t available_memory();
+
+// A new file of weights is a .safetensors. Throws UsageError.
+void check_weights_name(const std::filesystem::path& out);
 
 // A file made from another one does not replace it. Throws UsageError.
 void check_not_source(const std::filesystem::path& out, const std::filesystem::path& source);

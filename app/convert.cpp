@@ -24,9 +24,7 @@ void add_convert(CLI::App& app) {
   command->add_option("--set", options->settings, "Change a key, e.g. --set equalizer.mode=off (may be repeated)")->take_all()->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
-    if (std::filesystem::path(options->out).extension() != ".safetensors") {
-      throw UsageError("the new file's name must end in .safetensors", options->out, "for example --out network.safetensors");
-    }
+    check_weights_name(options->out);
     check_not_source(options->out, options->weights);
     const ConvertedModel converted = convert_weights(load_config(options->config, options->settings), options->weights);
     const std::string sha256 = save_weights(options->out, *converted.trained.model, converted.trained.card);

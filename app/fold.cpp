@@ -30,9 +30,7 @@ void add_fold(CLI::App& app) {
   options->machine.add_to(command);
   command->callback([options] {
     options->machine.apply();
-    if (std::filesystem::path(options->out).extension() != ".safetensors") {
-      throw UsageError("the new file's name must end in .safetensors", options->out, "for example --out folded.safetensors");
-    }
+    check_weights_name(options->out);
     TrainedModel trained = load_trained_model(options->path, options->settings);
     check_not_source(options->out, trained.source);
     const int64_t sites = fold_equalizers(trained);

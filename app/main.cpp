@@ -79,6 +79,7 @@ int main(int argc, char** argv) {
   eq::app::add_eval(app);
   eq::app::add_predict(app);
   eq::app::add_fold(app);
+  eq::app::add_recalibrate_bn(app);
   eq::app::add_convert(app);
   eq::app::add_export(app);
   eq::app::add_inspect(app);

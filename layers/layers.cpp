@@ -129,7 +129,7 @@ BatchNorm2d::BatchNorm2d(int64_t num_features, const BatchNorm2dOptions& options
 Tensor BatchNorm2d::forward(const Tensor& x) {
   BatchNormOptions options;
   options.eps = options_.eps;
-  options.momentum = options_.momentum;
+  options.momentum = options_.momentum ? *options_.momentum : 1 / double(batches_tracked() + 1);
   options.training = is_training();
   options.relu = options_.relu;
   options.layer = path().c_str();
@@ -139,6 +139,18 @@ Tensor BatchNorm2d::forward(const Tensor& x) {
     num_batches_tracked_.bump_version();
   }
   return y;
+}
+
+void BatchNorm2d::set_running_stats(const Tensor& mean, const Tensor& var, int64_t batches_tracked) {
+  running_mean_.copy_(mean);
+  running_var_.copy_(var);
+  num_batches_tracked_.fill_(double(batches_tracked));
+}
+
+void BatchNorm2d::reset_running_stats() {
+  running_mean_.fill_(0);
+  running_var_.fill_(1);
+  num_batches_tracked_.fill_(0);
 }
 
 InferenceNorm BatchNorm2d::inference() const {

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,8 +71,8 @@ class Linear : public Layer {
 
 struct BatchNorm2dOptions {
   double eps = 1e-5;
-  double momentum = 0.1;
-  bool relu = false;  // fused activation
+  std::optional<double> momentum = 0.1;  // weight of a new batch in the running statistics; none: they are the plain average of all batches since the reset
+  bool relu = false;                     // fused activation
 };
 
 // Buffers running_mean, running_var [C] and num_batches_tracked. In training it normalises by the batch's statistics.
@@ -82,6 +83,12 @@ class BatchNorm2d : public Layer {
   std::string description() const override;
   Tensor& gamma() { return gamma_; }
   Tensor& running_mean() { return running_mean_; }
+  Tensor& running_var() { return running_var_; }
+  int64_t batches_tracked() const { return num_batches_tracked_.data<int64_t>()[0]; }
+  std::optional<double> momentum() const { return options_.momentum; }
+  void set_momentum(std::optional<double> momentum) { options_.momentum = momentum; }
+  void set_running_stats(const Tensor& mean, const Tensor& var, int64_t batches_tracked);
+  void reset_running_stats();       // mean 0, variance 1, no batch tracked
   InferenceNorm inference() const;  // what it does in evaluation
 
  private:

@@ -43,6 +43,29 @@ TEST_CASE("export writes an ONNX model of a run, and says what it takes and give
   CHECK_FALSE(std::filesystem::exists(run.path("c.onnx")));
 }
 
+TEST_CASE("recalibrate-bn writes weights that differ in running statistics alone", "[app]") {
+  const Run run;
+  const std::string file = run.path("again.safetensors"), command = "recalibrate-bn " + run.out + " --batches 3 --out ";
+  const CommandResult result = equiscale(command + file);
+  INFO(result.output);
+  CHECK(result.status == 0);
+  CHECK(result.output.find("layer: the means that moved most") != std::string::npos);
+  CHECK(result.output.find("of 34 batch norms") != std::string::npos);
+  const auto before = read_safetensors(run.out + "/model.safetensors").tensors, after = read_safetensors(file).tensors;
+  REQUIRE(before.size() == after.size());
+  for (const auto& [name, tensor] : after) {
+    CAPTURE(name);
+    if (name.find("running") == std::string::npos && name.find("tracked") == std::string::npos) CHECK(bit_equal(tensor, before.at(name)));
+  }
+  const auto report = nlohmann::json::parse(equiscale(command + file + " --json --split val").output);
+  CHECK(report["layers"].size() > 10);
+  CHECK(report["layers"][0]["variance_ratio"].size() == 2);
+  CHECK(equiscale("eval " + file).status == 0);
+  check_error(equiscale(command + run.path("again.pth")), 2, "again.safetensors");
+  check_error(equiscale(command + run.out + "/model.safetensors"), 2, "would replace what it is made from");
+  check_error(equiscale(command + file + " --batches 0"), 2, "--batches");
+}
+
 TEST_CASE("convert takes over a file that does not say what it is of", "[app]") {
   const Run run;
   const std::string foreign = run.path("foreign.safetensors"), converted = run.path("converted.safetensors");
