@@ -3,7 +3,7 @@
 
 #include "app/common.h"
 #include "core/words.h"
-#include "training/trained_model.h"
+#include "training/prediction_files.h"
 
 namespace eq::app {
 
@@ -16,6 +16,7 @@ void add_predict(CLI::App& app) {
     std::string path, out;
     std::vector<std::string> pictures, settings;
     bool slide = false, json = false;
+    PredictionFileOptions files;
   };
   auto options = std::make_shared<Options>();
   command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
@@ -27,6 +28,9 @@ void add_predict(CLI::App& app) {
   options->machine.add_to(command);
   command->add_flag("--slide", options->slide, "Average over sliding windows (evaluate.crop, evaluate.stride) instead of whole pictures");
   options->views.add_to(command);
+  command->add_flag("--label-values", options->files.label_values,
+                    "Class indices become the values of the data set's label files, as benchmarks want them: data.label_map backwards (ADE20K: 1 to 150; Cityscapes: its ids)");
+  command->add_flag("--probabilities", options->files.probabilities, "Also write <name>_probabilities.safetensors: float32 \"probabilities\" [classes, height, width]");
   command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set evaluate.crop=[512,512]")->take_all()->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
@@ -43,7 +47,7 @@ void add_predict(CLI::App& app) {
     }
     nlohmann::json written = nlohmann::json::array();
     int64_t unreadable = 0;
-    const auto all = predict_files(trained, list.pictures, options->out, [&](const PredictedFiles& files, const Error* error) {
+    const auto all = predict_files(trained, list.pictures, options->out, options->files, [&](const PredictedFiles& files, const Error* error) {
       if (error) {
         ++unreadable;
         written.push_back({{"picture", files.picture.string()}, {"error", error->what_happened()}});
@@ -51,6 +55,7 @@ void add_predict(CLI::App& app) {
         return;
       }
       written.push_back({{"picture", files.picture.string()}, {"labels", files.labels.string()}, {"overlay", files.overlay.string()}});
+      if (!files.probabilities.empty()) written.back()["probabilities"] = files.probabilities.string();
       if (!options->json) fmt::print("{} -> {}\n", files.picture.string(), files.overlay.string());
     });
     if (options->json) print_json(written);

@@ -20,6 +20,7 @@ struct Entry {
   int64_t classes;  // 0: the options say it
   std::unique_ptr<Dataset> (*make)(const DataOptions&, const std::string& split);
   std::string_view reads;  // of the keys that not all of them read
+  const char* label_map = "identity";
 };
 
 // Every data set has one line here.
@@ -28,12 +29,14 @@ constexpr Entry kDatasets[] = {
     {"folders", 0, make_folders, "root list folders label_colors"},
     {"camvid", 11, make_camvid, "root label_colors"},
     {"voc2012", 21, make_voc2012, "root label_colors augmented_list"},
-    {"ade20k", 150, make_ade20k, "root label_colors"},
-    {"cityscapes", 19, make_cityscapes, "root label_colors"},
+    {"ade20k", 150, make_ade20k, "root label_colors", "minus_one_zero_ignored"},
+    {"cityscapes", 19, make_cityscapes, "root label_colors", "cityscapes_ids"},
 };
 
 bool reads(const Entry& entry, const std::string& key) {
-  return (" " + std::string(entry.reads) + " ").find(" " + key + " ") != std::string::npos;
+  std::string words = " ";
+  words.append(entry.reads).append(" ");
+  return words.find(" " + key + " ") != std::string::npos;
 }
 
 // A value that the data set does not read would be taken for granted: pictures of one's own, say, and shapes are trained on.
@@ -87,6 +90,15 @@ int64_t class_count(const DataOptions& options) {
     if (options.type == entry.name) return entry.classes;
   }
   return 0;
+}
+
+LabelMapOptions label_map_of(const DataOptions& options) {
+  if (!options.label_map.preset.empty() || !options.label_map.entries.empty()) return options.label_map;
+  LabelMapOptions map;
+  for (const Entry& entry : kDatasets) {
+    if (options.type == entry.name) map.preset = entry.label_map;
+  }
+  return map;
 }
 
 std::unique_ptr<Dataset> make_dataset(const DataOptions& options, const std::string& split) {

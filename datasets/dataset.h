@@ -69,6 +69,10 @@ std::vector<std::string> dataset_names();
 // Without a look at files; 0 if it needs one.
 int64_t class_count(const DataOptions& options);
 
+// How label files, and predictions that are submitted to a benchmark, write the classes: data.label_map, or what the set's own files have; without
+// a look at these.
+LabelMapOptions label_map_of(const DataOptions& options);
+
 // Throws UsageError (options that make no sense, unknown type or split) and IoError or DataError naming the file
 // (missing folder, empty or malformed list, image without label).
 std::unique_ptr<Dataset> make_dataset(const DataOptions& options, const std::string& split);

@@ -1,5 +1,7 @@
 #include "datasets/label_map.h"
 
+#include <algorithm>
+
 #include "core/errors.h"
 
 namespace eq {
@@ -11,7 +13,7 @@ constexpr int kCityscapesLastId = 33;
 
 }  // namespace
 
-LabelMapper::LabelMapper(const LabelMapOptions& options, int64_t num_classes) {
+LabelMapper::LabelMapper(const LabelMapOptions& options, int64_t num_classes) : num_classes_(num_classes) {
   if (num_classes < 1 || num_classes > kMaxClasses) {
     throw UsageError("a data set must have 1 to 255 classes, not " + std::to_string(num_classes), "data.classes",
                      num_classes < 1 ? "name the classes" : "labels are one byte, and 255 is the ignored one");
@@ -94,6 +96,20 @@ std::string LabelMapper::allowed() const {
     value = last;
   }
   return text;
+}
+
+std::vector<uint8_t> LabelMapper::values() const {
+  std::vector<uint8_t> values;
+  for (int64_t k = 0; k < num_classes_; ++k) {
+    const auto first = std::find(table_.begin(), table_.end(), k);
+    const bool none = first == table_.end();
+    if (none || std::find(first + 1, table_.end(), k) != table_.end()) {
+      throw UsageError(std::string(none ? "no value" : "more than one value") + " of label files means class " + std::to_string(k), "data.label_map",
+                       "give a map with one value for each class");
+    }
+    values.push_back(uint8_t(first - table_.begin()));
+  }
+  return values;
 }
 
 void throw_bad_pixel(const LabelMapper::BadPixel& pixel, const LabelMapper& mapper, const std::string& file) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "datasets/image.h"
 #include "datasets/options.h"
@@ -35,11 +36,14 @@ class LabelMapper {
 
   int operator[](int value) const { return table_[size_t(value)]; }  // class, kIgnoreIndex or kOutOfRange
   std::string allowed() const;                                       // "0-10, 255", for messages
+  // The way back: the value that files have for each class. Throws UsageError for a class with several values, or none.
+  std::vector<uint8_t> values() const;
 
   static constexpr int kOutOfRange = -1;
 
  private:
   std::array<int16_t, 256> table_;
+  int64_t num_classes_;
 };
 
 // Of a pixel out of range, with all that the user needs.

@@ -116,6 +116,25 @@ Tensor mirrored(const Tensor& images) {
   return result;
 }
 
+Tensor scores_at(EncoderDecoder& model, const Tensor& images, int64_t height, int64_t width, const EvaluateOptions& options) {
+  const Tensor scores = predict_scores(model, images, options);
+  return scores.size(1) == height && scores.size(2) == width ? scores : resize_bilinear(scores, height, width, model.align_corners());
+}
+
+// Over the views, and their mirror images with options.flip.
+Tensor summed_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width, const EvaluateOptions& options) {
+  Tensor sum;
+  const auto add_view = [&](const Tensor& scores) {
+    const Tensor probabilities = softmax(scores.to(Device::cpu()));
+    sum = sum.defined() ? add(sum, probabilities) : probabilities;
+  };
+  for (const Tensor& images : views) {
+    add_view(scores_at(model, images, height, width, options));
+    if (options.flip) add_view(mirrored(scores_at(model, mirrored(images), height, width, options).to(Device::cpu())));
+  }
+  return sum;
+}
+
 }  // namespace
 
 void check_evaluate(const EvaluateOptions& options) {
@@ -159,21 +178,13 @@ std::vector<Tensor> prepare_views(const Image& image, const PipelineOptions& pip
 
 Tensor predict_classes(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width, const EvaluateOptions& options) {
   NoGradGuard no_grad;
-  const auto scores_of = [&](const Tensor& images) {
-    const Tensor scores = predict_scores(model, images, options);
-    return scores.size(1) == height && scores.size(2) == width ? scores : resize_bilinear(scores, height, width, model.align_corners());
-  };
-  if (views.size() == 1 && !options.flip) return argmax_classes(scores_of(views[0]));
-  Tensor sum;
-  const auto add_view = [&](const Tensor& scores) {
-    const Tensor probabilities = softmax(scores.to(Device::cpu()));
-    sum = sum.defined() ? add(sum, probabilities) : probabilities;
-  };
-  for (const Tensor& images : views) {
-    add_view(scores_of(images));
-    if (options.flip) add_view(mirrored(scores_of(mirrored(images)).to(Device::cpu())));
-  }
-  return argmax_classes(sum);
+  if (views.size() == 1 && !options.flip) return argmax_classes(scores_at(model, views[0], height, width, options));
+  return argmax_classes(summed_probabilities(model, views, height, width, options));
+}
+
+Tensor predict_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width, const EvaluateOptions& options) {
+  NoGradGuard no_grad;
+  return summed_probabilities(model, views, height, width, options) / double(views.size() * (options.flip ? 2 : 1));
 }
 
 }  // namespace eq

@@ -27,6 +27,8 @@ std::vector<Tensor> prepare_views(const Image& image, const PipelineOptions& pip
 // The class of each pixel, uint8 [N,height,width], for views of N pictures [N,H,W,3]: of the scores, resized to that size. Of several views, or with
 // options.flip, the probabilities (softmax of the resized scores) are averaged (mmsegmentation's test-time augmentation).
 Tensor predict_classes(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width, const EvaluateOptions& options);
+// These probabilities, also of a single view: [N,height,width,K] on the CPU. predict_classes is their argmax.
+Tensor predict_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width, const EvaluateOptions& options);
 
 // fn(), which uses the network; a picture that is too small for it (ShapeError) becomes a DataError that says where: name().
 template <class Name, class Fn>

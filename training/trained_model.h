@@ -2,12 +2,10 @@
 // A trained network with all that is needed to use it: what `eval` and `predict` start from.
 
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "core/errors.h"
 #include "datasets/image.h"
 #include "models/segmentor.h"
 #include "training/checkpoint.h"
@@ -35,26 +33,5 @@ std::string save_weights(const std::filesystem::path& path, const Module& model,
 
 // Classes of a picture of any size, at its own size, by the configuration's pipeline and evaluation mode.
 LabelMap predict_labels(TrainedModel& trained, const Image& image);
-
-// The pictures that `paths` name: files as they are, folders by their pictures (by suffix, sorted, not deeper); the folders' other files are `left_out`,
-// hidden ones apart. Throws IoError for what does not exist and DataError for a folder without pictures.
-struct PictureList {
-  std::vector<std::filesystem::path> pictures, left_out;
-};
-PictureList list_pictures(const std::vector<std::filesystem::path>& paths);
-
-struct PredictedFiles {
-  std::filesystem::path picture, labels, overlay;
-};
-// Reads the picture and writes <stem>.png (class indices, with the palette) and <stem>_overlay.png into `folder`, which is made if missing.
-// `stem` empty: the picture's own. Throws UsageError where that would overwrite what no prediction wrote: the folder is the picture's own, or one of the two
-// files is there without the other.
-PredictedFiles predict_file(TrainedModel& trained, const std::filesystem::path& picture, const std::filesystem::path& folder, std::string stem = "");
-
-// predict_file for each of the pictures, under distinct stems; its UsageError comes before any work. `done`, if there is one, is called after each picture;
-// one that cannot be read, or is too small, is then no reason to stop: it comes with its error. What cannot be written always is.
-using OnPredicted = std::function<void(const PredictedFiles& files, const Error* error)>;
-std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<std::filesystem::path>& pictures,
-                                          const std::filesystem::path& folder, const OnPredicted& done = {});
 
 }  // namespace eq
