@@ -96,6 +96,7 @@ void add_summary(CLI::App& app) {
   command->callback([=] {
     machine->apply();
     Config config = config_options->load();
+    note_unread_keys(config);
     config.model.num_classes = class_count(config.data);
     if (config.model.num_classes == 0) config.model.num_classes = make_dataset(config.data, "train")->num_classes();
     const auto model = untrained_model(config.model);
