@@ -142,14 +142,6 @@ void write_prediction(const TrainedModel& trained, const Prediction& prediction,
 
 }  // namespace
 
-PredictedFiles predict_file(TrainedModel& trained, const fs::path& picture, const fs::path& folder, std::string stem) {
-  if (stem.empty()) stem = picture.stem().string();
-  PredictedFiles files = files_of(picture, folder, stem);
-  check_targets({files}, folder);
-  write_prediction(trained, predict_picture(trained, picture), files);
-  return files;
-}
-
 std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<fs::path>& pictures, const fs::path& folder,
                                           const OnPredicted& done) {
   if (folder.empty()) throw UsageError("predictions need a folder", "--out", "for example --out predicted");

@@ -46,13 +46,10 @@ PictureList list_pictures(const std::vector<std::filesystem::path>& paths);
 struct PredictedFiles {
   std::filesystem::path picture, labels, overlay;
 };
-// Reads the picture and writes <stem>.png (class indices, with the palette) and <stem>_overlay.png into `folder`, which is made if missing.
-// `stem` empty: the picture's own. Throws UsageError where that would overwrite what no prediction wrote: the folder is the picture's own, or one of the two
-// files is there without the other.
-PredictedFiles predict_file(TrainedModel& trained, const std::filesystem::path& picture, const std::filesystem::path& folder, std::string stem = "");
-
-// predict_file for each of the pictures, under distinct stems; its UsageError comes before any work. `done`, if there is one, is called after each picture;
-// one that cannot be read, or is too small, is then no reason to stop: it comes with its error. What cannot be written always is.
+// Reads each picture and writes <stem>.png (class indices, with the palette) and <stem>_overlay.png into `folder`, which is made if missing; stems are the
+// pictures' own, made distinct. Throws UsageError, before any work, where that would overwrite what no prediction wrote: the folder is a picture's own, or one of
+// the two files is there without the other. `done`, if there is one, is called after each picture; one that cannot be read, or is too small, is then
+// no reason to stop: it comes with its error. What cannot be written always is.
 using OnPredicted = std::function<void(const PredictedFiles& files, const Error* error)>;
 std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<std::filesystem::path>& pictures,
                                           const std::filesystem::path& folder, const OnPredicted& done = {});

@@ -388,13 +388,12 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   fs::create_directory_symlink(pictures, folder.path() / "link");
   CHECK_THROWS_WITH(predict_files(trained, {pictures / "deeper" / "a.png", pictures / "a.png"}, folder.path() / "link"),
                     Contains("overwrite") && Contains("another folder"));
-  CHECK_THROWS_AS(predict_file(trained, pictures / "a.png", pictures, ""), UsageError);
+  CHECK_THROWS_AS(predict_files(trained, {pictures / "a.png"}, pictures), UsageError);
   CHECK_THROWS_AS(predict_files(trained, listed, ""), UsageError);
   CHECK_NOTHROW(predict_files(trained, listed, folder.path() / "predicted"));  // an earlier prediction is replaced
   fs::create_directory(folder.path() / "labels");
   write_file(folder.path() / "labels" / "a.png", "a label map");  // no overlay is beside it
   CHECK_THROWS_WITH(predict_files(trained, listed, folder.path() / "labels"), Contains("no earlier prediction") && Contains("labels/a.png"));
-  CHECK_THROWS_WITH(predict_file(trained, pictures / "a.png", folder.path() / "labels"), Contains("no earlier prediction"));
   CHECK(read_file(folder.path() / "labels" / "a.png") == "a label map");
   // What cannot be written is no fault of the pictures.
   write_file(folder.path() / "file", "");
