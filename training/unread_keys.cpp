@@ -8,23 +8,23 @@ namespace eq {
 namespace {
 
 // Keys of a section that only this reads, and whether the configuration has it.
-struct Reader {
+struct KeyReader {
   std::string section;
   std::vector<std::string> keys;
   bool is_there;
   std::string name;
 };
 
-bool fuses(const HeadOptions& head) { return !head.type.empty() && (head.type != "fcn" || !head.input_transform.empty()); }
+bool fuses_inputs(const HeadOptions& head) { return !head.type.empty() && (head.type != "fcn" || !head.input_transform.empty()); }
 
-std::vector<Reader> readers_of(const Config& c) {
+std::vector<KeyReader> key_readers(const Config& c) {
   const EqualizerOptions& equalizer = c.model.equalizer;
   const std::string& schedule = c.schedule.type;
-  std::vector<Reader> readers = {
+  std::vector<KeyReader> readers = {
       {"pipeline", {"max_class_share"}, c.pipeline.crop.has_value(), "crops (pipeline.crop)"},
       {"model.backbone", {"depth", "stem", "width"}, c.model.backbone.type == "resnet", "a resnet"},
       {"model.backbone", {"load_mode"}, !c.model.backbone.pretrained.empty(), "a file of weights (model.backbone.pretrained)"},
-      {"equalizer", {"mode"}, fuses(c.model.decode_head) || fuses(c.model.auxiliary_head), "heads that fuse several inputs"},
+      {"equalizer", {"mode"}, fuses_inputs(c.model.decode_head) || fuses_inputs(c.model.auxiliary_head), "heads that fuse several inputs"},
       {"equalizer", {"inputs"}, equalizer.mode != "off", "an equalizer (equalizer.mode)"},
       {"equalizer", {"granularity", "constants", "measure", "batches", "floor"}, has_constants(equalizer), "an equalizer with constants (explicit, folded, learnable)"},
       {"equalizer", {"measure", "batches", "floor"}, equalizer.constants == "measured", "constants that are measured"},
@@ -51,10 +51,10 @@ std::vector<Reader> readers_of(const Config& c) {
 std::vector<std::string> unread_keys(const Config& config) {
   const bool auxiliary = !config.model.auxiliary_head.type.empty();
   const Config defaults = parse_config(auxiliary ? R"({"model": {"auxiliary_head": {}}})" : "{}", "the defaults");
-  const std::vector<Reader> readers = readers_of(config);
+  const std::vector<KeyReader> readers = key_readers(config);
   std::vector<std::string> sentences;
   for (const std::string& key : config_differences(config, defaults)) {
-    for (const Reader& reader : readers) {
+    for (const KeyReader& reader : readers) {
       const bool reads = std::any_of(reader.keys.begin(), reader.keys.end(), [&](const std::string& own) { return key == reader.section + "." + own; });
       if (!reads || reader.is_there) continue;
       sentences.push_back(key + " has no effect here: it is for " + reader.name);
