@@ -83,6 +83,7 @@ void add_bench(CLI::App& app) {
     if (options->no_train && options->no_inference) throw UsageError("nothing is left to time", "--no-train --no-inference", "leave one of them out");
     options->machine.apply();
     Config config = options->config.load();
+    note_unread_keys(config);
     const int64_t known = std::max(class_count(config.data), int64_t(config.train.class_weights.size()));
     const int64_t classes = options->classes > 0 ? options->classes : known > 0 ? known : 11;
     config.model.num_classes = classes;

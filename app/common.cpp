@@ -12,6 +12,7 @@
 #include "core/device.h"
 #include "core/kernels/conv2d.h"
 #include "core/parallel.h"
+#include "training/unread_keys.h"
 
 namespace eq::app {
 
@@ -96,6 +97,10 @@ std::vector<std::string> ConfigOptions::all_settings() const {
 }
 
 Config ConfigOptions::load() const { return load_config(path, all_settings()); }
+
+void note_unread_keys(const Config& config) {
+  for (const std::string& sentence : unread_keys(config)) fmt::print(stderr, "note: {}\n", sentence);
+}
 
 void print_json(const nlohmann::json& value) { std::printf("%s\n", value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str()); }
 

@@ -69,6 +69,9 @@ struct ConfigOptions {
   Config load() const;
 };
 
+// Says on standard error which keys have no effect (training/unread_keys.h).
+void note_unread_keys(const Config& config);
+
 // One line of JSON or indented text on standard output.
 void print_json(const nlohmann::json& value);
 

@@ -73,6 +73,7 @@ int main(int argc, char** argv) {
                "No Python, no PyTorch. Start with: equiscale demo", "equiscale");
   app.set_version_flag("--version", std::string("equiscale ") + EQ_VERSION);
   app.require_subcommand(1);
+  app.footer("A command's options and an example: equiscale COMMAND --help");
   eq::app::add_doctor(app);
   eq::app::add_demo(app);
   eq::app::add_train(app);

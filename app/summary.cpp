@@ -1,6 +1,9 @@
 // equiscale summary CONFIG: layers, shapes, parameters, multiply-adds, memory.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdio>
+
 #include "app/common.h"
 #include "autograd/functional.h"
 #include "autograd/node.h"
@@ -9,6 +12,7 @@
 #include "datasets/dataset.h"
 #include "models/segmentor.h"
 #include "training/train_step.h"
+#include "training/trained_model.h"
 
 namespace eq::app {
 namespace {
@@ -38,13 +42,31 @@ std::vector<Row> trace(EncoderDecoder& model, int64_t height, int64_t width) {
   return rows;
 }
 
-// Peak bytes of tensors in a training step of `batch` pictures, measured by running one.
-double measure_step(EncoderDecoder& model, TrainStep& step, int64_t batch, int64_t height, int64_t width) {
-  allocator(model.device()).reset_peak();
-  step.run(0, [&] {
-    return Batch{.images = Tensor::zeros({batch, height, width, 3}), .labels = Tensor::zeros({batch, height, width}, DType::kUInt8)};
-  });
-  return double(allocator(model.device()).stats().peak_bytes);
+// Bytes that tensors hold at most in a training step, and in one of `few` pictures, which were measured.
+struct StepMemory {
+  int64_t few = 0;
+  double bytes = 0, few_bytes = 0;
+};
+
+// Measured by running steps. What is more with more pictures is what they take, so of a large batch a few pictures and half of them are run.
+StepMemory measure_step(EncoderDecoder& model, Config config, int64_t height, int64_t width) {
+  config.train.accumulate = 1;
+  model.train();
+  TrainStep step(model, config);
+  const auto peak_of = [&](int64_t batch, int64_t h, int64_t w) {
+    allocator(model.device()).reset_peak();
+    step.run(0, [&] { return Batch{.images = Tensor::zeros({batch, h, w, 3}), .labels = Tensor::zeros({batch, h, w}, DType::kUInt8)}; });
+    return double(allocator(model.device()).stats().peak_bytes);
+  };
+  const int64_t batch = config.train.batch_size, quick = (int64_t{1} << 18) / (height * width);
+  const int64_t half = std::min(batch, std::clamp<int64_t>(quick, 2, std::max<int64_t>(2, batch / 2))), few = half == batch ? batch : 2 * half;
+  fmt::print(stderr, "measuring the memory of a training step on {} of {} x {} (--no-memory leaves it out)\n",
+             counted(half == batch ? batch : half + few, "picture"), width, height);
+  peak_of(half, std::min<int64_t>(height, 64), std::min<int64_t>(width, 64));  // the optimizer's state is there from the first step on, whatever the pictures
+  const double half_bytes = peak_of(half, height, width);
+  if (half == batch) return {batch, half_bytes, half_bytes};
+  const double few_bytes = peak_of(few, height, width);
+  return {few, half_bytes + (few_bytes - half_bytes) * double(batch - half) / double(few - half), few_bytes};
 }
 
 void print(const std::vector<Row>& rows, const EncoderDecoder& model, int64_t height, int64_t width) {
@@ -66,28 +88,20 @@ void add_summary(CLI::App& app) {
                                   "equiscale summary recipes/shapes_upernet_resnet18.json");
   auto config_options = std::make_shared<ConfigOptions>();
   auto machine = std::make_shared<MachineOptions>();
-  auto json = std::make_shared<bool>(false);
+  auto json = std::make_shared<bool>(false), no_memory = std::make_shared<bool>(false);
   config_options->add_to(command);
   machine->add_to(command);
+  command->add_flag("--no-memory", *no_memory, "Do not measure the memory of a training step: for large pictures that takes a minute, the rest a second");
   command->add_flag("--json", *json, "Print JSON");
   command->callback([=] {
     machine->apply();
     Config config = config_options->load();
+    note_unread_keys(config);
     config.model.num_classes = class_count(config.data);
     if (config.model.num_classes == 0) config.model.num_classes = make_dataset(config.data, "train")->num_classes();
-    InitRandom random(config.seed);
-    EncoderDecoder model(without_pretrained(config.model));
+    const auto model = untrained_model(config.model);
     const auto [height, width] = config.pipeline.crop.value_or(config.data.type == "shapes" ? std::array{config.data.size, config.data.size} : std::array<int64_t, 2>{512, 512});
-    const std::vector<Row> rows = trace(model, height, width);
-    // The optimizer's state is there from the first step on; what is more with more pictures is what they take.
-    const int64_t batch = config.train.batch_size, quick = (int64_t{1} << 18) / (height * width);
-    const int64_t measured = std::min(batch, std::clamp<int64_t>(quick, 2, std::max<int64_t>(2, batch / 2))), larger = 2 * measured;
-    config.train.accumulate = 1;
-    model.train();
-    TrainStep step(model, config);
-    measure_step(model, step, measured, height, width);
-    const double few = measure_step(model, step, measured, height, width), more = measure_step(model, step, larger, height, width);
-    const double whole_batch = few + (more - few) * double(batch - measured) / double(larger - measured);
+    const std::vector<Row> rows = trace(*model, height, width);
     if (*json) {
       nlohmann::json layers = nlohmann::json::array();
       int64_t macs = 0;
@@ -95,13 +109,17 @@ void add_summary(CLI::App& app) {
         macs += row.macs;
         layers.push_back({{"name", row.name}, {"what", row.description}, {"output", row.output}, {"parameters", row.parameters}, {"macs", row.macs}});
       }
-      print_json({{"layers", layers}, {"parameters", model.parameter_count()}, {"macs", macs}, {"height", height}, {"width", width},
-                  {"train_step_bytes", whole_batch}});
+      nlohmann::json all = {{"layers", layers}, {"parameters", model->parameter_count()}, {"macs", macs}, {"height", height}, {"width", width}};
+      if (!*no_memory) all["train_step_bytes"] = measure_step(*model, config, height, width).bytes;
+      print_json(all);
       return;
     }
-    print(rows, model, height, width);
-    fmt::print("a training step of {} holds about {} of tensors, the optimizer's state included{}\n", counted(batch, "picture"), human_bytes(whole_batch),
-               larger == batch ? "" : fmt::format(" (with {}: {})", larger, human_bytes(more)));
+    print(rows, *model, height, width);
+    if (*no_memory) return;
+    std::fflush(stdout);  // to be read while memory is measured
+    const StepMemory memory = measure_step(*model, config, height, width);
+    fmt::print("a training step of {} holds about {} of tensors, the optimizer's state included{}\n", counted(config.train.batch_size, "picture"),
+               human_bytes(memory.bytes), memory.few == config.train.batch_size ? "" : fmt::format(" (with {}: {})", memory.few, human_bytes(memory.few_bytes)));
   });
 }
 

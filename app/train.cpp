@@ -35,6 +35,7 @@ void add_train(CLI::App& app) {
     options->machine.apply();
     if (!options->load_mode.empty()) options->config.settings.push_back("model.backbone.load_mode=" + options->load_mode);
     const Config config = options->config.load();
+    note_unread_keys(config);
     TrainRequest request;
     request.out = options->out;
     request.resume = options->resume;

@@ -21,6 +21,12 @@
         break;                          \
       }                                 \
     }                                   \
+    EQ_RUN_ON_CPU(__VA_ARGS__);         \
+  } while (false)
+
+// For kernels that only the CPU has.
+#define EQ_RUN_ON_CPU(...)              \
+  do {                                  \
     const FlushDenormals flush;         \
     cpu::__VA_ARGS__;                   \
   } while (false)

@@ -68,6 +68,8 @@ std::vector<Module::NamedTensor> Module::named_buffers() const {
   return without_repetitions(out);
 }
 
+std::vector<Module::NamedTensor> Module::named_tensors() const { return without_repetitions(all_names()); }
+
 std::vector<Module::NamedTensor> Module::all_names() const {
   std::vector<NamedTensor> out;
   collect("", false, out);
@@ -106,10 +108,8 @@ int64_t Module::parameter_count() const {
 }
 
 void Module::to(Device device) {
-  for (const auto& list : {named_parameters(), named_buffers()}) {
-    for (const NamedTensor& entry : list) {
-      if (is_floating(entry.tensor.dtype())) Tensor(entry.tensor).move_to(device);
-    }
+  for (const NamedTensor& entry : named_tensors()) {
+    if (is_floating(entry.tensor.dtype())) Tensor(entry.tensor).move_to(device);
   }
 }
 

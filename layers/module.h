@@ -48,6 +48,7 @@ class Module {
   // Depth first, in registration order; a tensor that has several names (tied weights) once, under the first of them.
   std::vector<NamedTensor> named_parameters() const;
   std::vector<NamedTensor> named_buffers() const;
+  std::vector<NamedTensor> named_tensors() const;  // parameters, then buffers
   std::vector<NamedModule> named_modules();  // this one first, under the name ""
   std::vector<Tensor> parameters() const;
   std::map<uint64_t, std::string> memory_names() const;  // of parameters and buffers, by Tensor::memory_id(): for who meets one on its way

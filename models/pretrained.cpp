@@ -42,10 +42,8 @@ std::string first_part(const std::string& name) { return name.substr(0, name.fin
 std::vector<std::string> names_in_order(Backbone& backbone) {
   std::vector<std::string> names;
   for (const Module::NamedModule& entry : backbone.named_modules()) {
-    for (const auto& list : {entry.module->named_parameters(), entry.module->named_buffers()}) {
-      for (const Module::NamedTensor& own : list) {
-        if (own.name.find('.') == std::string::npos) names.push_back(entry.name.empty() ? own.name : entry.name + "." + own.name);
-      }
+    for (const Module::NamedTensor& own : entry.module->named_tensors()) {
+      if (own.name.find('.') == std::string::npos) names.push_back(entry.name.empty() ? own.name : entry.name + "." + own.name);
     }
   }
   const std::vector<std::string> order = backbone.order_of_use();

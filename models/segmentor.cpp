@@ -94,8 +94,12 @@ std::string backbone_name(const BackboneOptions& options) {
 }
 
 EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options) {
+  if (options.num_classes == 1) {
+    throw UsageError("with one class there is nothing to learn: every pixel is of it, whatever the network says", "model",
+                     "name two in data.classes, background and foreground, say, and bring the label files' values to 0 and 1 with data.label_map");
+  }
   if (options.num_classes < 1 || options.num_classes > 255) {
-    throw UsageError("the number of classes must be 1 to 255, not " + std::to_string(options.num_classes), "model", "check the data set's classes");
+    throw UsageError("the number of classes must be 2 to 255, not " + std::to_string(options.num_classes), "model", "check the data set's classes");
   }
   const BackboneEntry& entry = find(kBackbones, options.backbone.type, "model.backbone.type");
   refuse_unread(entry, options.backbone);

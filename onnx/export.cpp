@@ -17,10 +17,10 @@ TracedFunction::TracedFunction(const TensorFunction& function, const Tensor& x) 
 }
 
 Tensor trace_input(const Shape& shape, uint64_t seed, Device device) {
-  std::vector<float> values(size_t(shape.numel()));
+  Tensor values = Tensor::empty(shape);  // not a vector, whose memory nobody limits
   Random random(seed);
-  for (float& value : values) value = float(random.uniform());
-  return Tensor::from(values, shape).to(device);
+  for (int64_t i = 0; i < values.numel(); ++i) values.data<float>()[i] = float(random.uniform());
+  return values.to(device);
 }
 
 void export_onnx(const std::filesystem::path& file, const TensorFunction& function, const Shape& input, const OnnxFunctionOptions& options) {

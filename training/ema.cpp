@@ -10,9 +10,7 @@ Ema::Ema(Module& model, double decay) : decay_(decay) {
   if (!(decay > 0 && decay < 1)) {
     throw UsageError("the decay of averaged weights must be above 0 and below 1", "train.ema", "0.999 is usual; 0 turns them off");
   }
-  for (const auto& list : {model.named_parameters(), model.named_buffers()}) {
-    for (const Module::NamedTensor& named : list) entries_.push_back({named.tensor, named.tensor.clone()});
-  }
+  for (const Module::NamedTensor& named : model.named_tensors()) entries_.push_back({named.tensor, named.tensor.clone()});
 }
 
 void Ema::update(int64_t step) {

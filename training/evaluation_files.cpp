@@ -82,9 +82,11 @@ void EvaluationFiles::write() const {
   make_folder(folder_);
   if (fs::exists(folder_ / "confusion.csv")) remove_pictures(folder_);  // without an earlier evaluation's table they are someone else's
   const size_t classes = size_t(dataset_.num_classes());
-  std::string text = csv_line(dataset_.class_names()) + "\n";
+  std::vector<std::string> header = dataset_.class_names();
+  header.insert(header.begin(), kConfusionCorner);
+  std::string text = csv_line(header) + "\n";
   for (size_t label = 0; label < classes; ++label) {
-    std::vector<std::string> row;
+    std::vector<std::string> row{dataset_.class_names()[label]};
     for (size_t k = 0; k < classes; ++k) row.push_back(std::to_string(confusion_[label * classes + k]));
     text += csv_line(row) + "\n";
   }

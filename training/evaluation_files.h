@@ -1,5 +1,5 @@
 #pragma once
-// What the last evaluation leaves in a run's folder, for people and for the report: eval/confusion.csv (rows: labels, columns: predictions),
+// What the last evaluation leaves in a run's folder, for people and for the report: eval/confusion.csv (a row for each label, a column for each prediction),
 // eval/pictures.csv (mean IoU and accuracy of each picture) and eval/best_*.png, eval/worst_*.png (picture | label | prediction | errors).
 
 #include <cstdint>
@@ -10,6 +10,9 @@
 #include "datasets/dataset.h"
 
 namespace eq {
+
+// The first cell of confusion.csv: what its rows and columns are, and what it counts.
+inline constexpr const char* kConfusionCorner = "label \\ prediction (pixels)";
 
 class EvaluationFiles {
  public:

@@ -46,8 +46,7 @@ Tensor conv2d_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bi
   check_norm(kOp, x, shape, norm, residual);
   if (!values_only({x, weight, bias, residual}, norm)) return norm_and_activation(conv2d(x, weight, bias, conv), norm, residual);
   Tensor y = Tensor::empty(shape, x.dtype());
-  const FlushDenormals flush;
-  cpu::conv2d_batch_norm_forward(x, weight, bias, norm, residual, cache, y, conv);
+  EQ_RUN_ON_CPU(conv2d_batch_norm_forward(x, weight, bias, norm, residual, cache, y, conv));
   return y;
 }
 
@@ -62,8 +61,7 @@ Tensor fused_conv2d_batch_norm(const std::vector<Tensor>& branches, const Tensor
   if (!check::commutes(branches, weight, bias, levels, conv, shape)) return conv2d_batch_norm(fuse_levels(branches, levels), weight, bias, conv, norm);
   check_norm(kOp, weight, shape, norm, {});
   Tensor y = Tensor::empty(shape, weight.dtype());
-  const FlushDenormals flush;
-  cpu::fused_conv2d_batch_norm_forward(branches, weight, bias, norm, y, levels, conv);
+  EQ_RUN_ON_CPU(fused_conv2d_batch_norm_forward(branches, weight, bias, norm, y, levels, conv));
   return y;
 }
 

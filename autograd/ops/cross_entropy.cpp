@@ -15,8 +15,7 @@ struct CrossEntropyBackward final : Node {
     const Tensor &factor = grads[0], &grad_logits = grad_logits_.get();
     if (factor.item() == 1) return {grad_logits};
     Tensor scaled = Tensor::empty_like(grad_logits);
-    const FlushDenormals flush;
-    cpu::binary_forward(BinaryOp::mul, grad_logits, factor, scaled);
+    EQ_RUN_ON_CPU(binary_forward(BinaryOp::mul, grad_logits, factor, scaled));
     return {scaled};
   }
 

@@ -39,8 +39,7 @@ struct FusedConv2dBackward final : Node {
     }
     if (needs(count)) result.weight = Tensor::empty_like(weight);
     if (needs(count + 1)) result.bias = Tensor::empty({weight.size(0)}, weight.dtype());
-    const FlushDenormals flush;
-    cpu::fused_conv2d_backward(grads[0], branches, shapes_, weight, result, levels, conv_);
+    EQ_RUN_ON_CPU(fused_conv2d_backward(grads[0], branches, shapes_, weight, result, levels, conv_));
     TensorList list = result.branches;
     list.insert(list.end(), {result.weight, result.bias});
     return list;
@@ -84,8 +83,7 @@ Tensor fused_conv2d(const std::vector<Tensor>& branches, const Tensor& weight, c
   Shape shape;
   if (tracing() || !check::commutes(branches, weight, bias, levels, conv, shape)) return conv2d(fuse_levels(branches, levels), weight, bias, conv);
   Tensor y = Tensor::empty(shape, weight.dtype());
-  const FlushDenormals flush;
-  cpu::fused_conv2d_forward(branches, weight, bias, y, levels, conv);
+  EQ_RUN_ON_CPU(fused_conv2d_forward(branches, weight, bias, y, levels, conv));
   std::vector<Tensor> inputs = branches;
   inputs.insert(inputs.end(), {weight, bias});
   record<FusedConv2dBackward>(y, inputs, branches, weight, levels, conv);

@@ -101,7 +101,12 @@ Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
       }
     }
   }
-  if (pairs == 0) return claim;
+  if (pairs == 0) {
+    if (found.sites.empty()) return claim;
+    claim.measurement = fmt::format("in what was studied no two branches of a site differ in scale by {} or more", kUnequal);
+    claim.evidence = "equiscale study gradients CONFIG --heads uper,psp,aspp,sep_aspp,fcn --out DIR";
+    return claim;
+  }
   claim.verdict = by_count(ordered, pairs, kMostPairs);
   claim.measurement = fmt::format("{} of {} pairs of branches whose scales differ by {} or more have their gradients (per weight) in the same order", ordered,
                                   pairs, kUnequal);

@@ -10,6 +10,7 @@
 #include "core/limits.h"
 #include "study/report/chart.h"
 #include "training/checkpoint.h"
+#include "training/evaluation_files.h"
 
 namespace eq::report {
 namespace {
@@ -87,9 +88,13 @@ double csv_number(const std::string& field, const fs::path& path) {
   return value;
 }
 
+// Before its rows had names, the table had no corner either.
 std::optional<Confusion> read_confusion(const fs::path& path) {
-  const auto rows = read_csv(path);
+  auto rows = read_csv(path);
   if (rows.empty()) return std::nullopt;
+  if (!rows[0].empty() && rows[0][0] == kConfusionCorner) {
+    for (auto& row : rows) row.erase(row.begin());
+  }
   Confusion confusion{rows[0], {}};
   const size_t classes = rows[0].size();
   if (rows.size() != classes + 1 || classes > 256)

@@ -37,6 +37,7 @@ TEST_CASE("export writes an ONNX model of a run, and says what it takes and give
   CHECK(folded["operators"] < report("")["operators"]);
 
   check_error(equiscale("export " + run.out + " --out " + run.path("c.pb")), 2, ".onnx");
+  check_error(equiscale("export " + run.out + " --out " + run.path("c.onnx") + " --batch 1000000000"), 5, "no memory for");  // its tensors, which are counted
   check_error(equiscale("export " + run.out + " --out " + run.path("c.onnx") + " --size 64"), 2, "--size");
   check_error(equiscale("export " + run.path("none") + " --out " + run.path("c.onnx")), 3, "none");
   check_error(equiscale("export " + run.out + " --out " + run.path("none") + "/c.onnx"), 3, "none");

@@ -93,4 +93,11 @@ TEST_CASE("summary lists layers and totals", "[app]") {
   CHECK(result.status == 0);
   CHECK(result.output.find("decode_head.fpn_bottleneck.conv") != std::string::npos);
   CHECK(result.output.find("parameters ") != std::string::npos);
+  // The table is there before memory is measured, which takes long for large networks.
+  const size_t table = result.output.find("decode_head.conv_seg"), measuring = result.output.find("measuring the memory"), memory = result.output.find("a training step of 4 pictures holds");
+  CHECK((table < measuring && measuring < memory && memory != std::string::npos));
+  const CommandResult quick = equiscale("summary " + config + " --no-memory");
+  CHECK(quick.output.find("decode_head.conv_seg") != std::string::npos);
+  CHECK(quick.output.find("memory") == std::string::npos);
+  CHECK(quick.output.find("training step") == std::string::npos);
 }

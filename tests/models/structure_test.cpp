@@ -127,3 +127,8 @@ TEST_CASE("unknown names are refused with the nearest known one", "[models]") {
   options.backbone.depth = 19;
   CHECK_THROWS_AS(EncoderDecoder(options), UsageError);
 }
+
+TEST_CASE("one class is refused: softmax over it learns nothing", "[models]") {
+  CHECK_THROWS_WITH(EncoderDecoder(classes(1)), Catch::Matchers::Contains("one class"));
+  CHECK_THROWS_WITH(EncoderDecoder(classes(256)), Catch::Matchers::Contains("2 to 255"));
+}

@@ -91,6 +91,12 @@ TEST_CASE("claims about real features", "[claims]") {
   CHECK(find(claims, "differ in scale").verdict == Verdict::kDoesNotHold);
   CHECK(find(claims, "whatever the data").verdict == Verdict::kDoesNotHold);
   CHECK(find(claims, "larger gradients").verdict == Verdict::kDoesNotHold);
+  // A study is there, but nothing in it to judge by: not the command that was just run is what to try.
+  write_study(folder.path() / "b", records("gradients", {{0.9, 0.1, 1}, {0.85, 0.3, 1}}));
+  const Claim none = find(judge_claims(folder.path()), "larger gradients");
+  CHECK(none.verdict == Verdict::kNotMeasured);
+  CHECK_THAT(none.measurement, Contains("no two branches"));
+  CHECK_THAT(none.evidence, Contains("--heads uper,psp"));
 }
 
 TEST_CASE("the limits belong to the verdicts: 9 of 10 holds, 1 of 10 does not", "[claims]") {

@@ -154,6 +154,7 @@ TEST_CASE("damaged files are named, and a killed run's last line is passed over"
           "probes.jsonl");
   refuses("eval/confusion.csv", "a,b\n1,2\n", "confusion.csv");
   refuses("eval/confusion.csv", "a,b\n1,2\n1,x\n", "confusion.csv");
+  refuses("eval/confusion.csv", "label \\ prediction (pixels),a,b\na,1,2\nb,1\n", "confusion.csv");
   refuses("eval/pictures.csv", "index,name,miou,accuracy\n1,\"a\n", "pictures.csv");
   refuses("eval/best_1_0000.png", "not a picture", "best_1_0000.png");
   // Sizes that no map has cost nothing.

@@ -51,11 +51,14 @@ TEST_CASE("an evaluation leaves its confusions and its extreme pictures", "[eval
   files.write();
   const auto confusion = lines_of(out / "confusion.csv");
   REQUIRE(confusion.size() == 9);
-  CHECK(csv_fields(confusion[0], "") == dataset->class_names());
+  std::vector<std::string> header = dataset->class_names();
+  header.insert(header.begin(), "label \\ prediction (pixels)");
+  CHECK(csv_fields(confusion[0], "") == header);
   for (size_t row = 0; row < 8; ++row) {
     const auto fields = csv_fields(confusion[row + 1], "");
-    REQUIRE(fields.size() == 8);
-    for (size_t k = 0; k < 8; ++k) CHECK(fields[k] == std::to_string(expected[row * 8 + k]));
+    REQUIRE(fields.size() == 9);
+    CHECK(fields[0] == dataset->class_names()[row]);
+    for (size_t k = 0; k < 8; ++k) CHECK(fields[k + 1] == std::to_string(expected[row * 8 + k]));
   }
   const auto pictures = lines_of(out / "pictures.csv");
   REQUIRE(pictures.size() == 6);

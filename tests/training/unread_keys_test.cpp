@@ -1,0 +1,56 @@
+#include "training/unread_keys.h"
+
+#include <algorithm>
+
+#include "support.h"
+
+using namespace eq;
+
+namespace {
+
+std::vector<std::string> unread(const std::vector<std::string>& settings) { return unread_keys(parse_config("{}", "test", settings)); }
+
+}  // namespace
+
+TEST_CASE("a key that has no effect is named, with what it is for", "[config]") {
+  const std::vector<std::string> psp = unread({"model.decode_head.type=psp", "model.decode_head.input_transform=resize_concat"});
+  REQUIRE(psp.size() == 1);
+  CHECK(psp[0] == "model.decode_head.input_transform has no effect here: it is for an fcn head");
+  CHECK(unread({"model.decode_head.type=fcn", "model.decode_head.input_transform=resize_concat"}).empty());
+
+  const std::vector<std::vector<std::string>> cases = {
+      {"pipeline.max_class_share=0.5", "pipeline.crop=null"},
+      {"model.backbone.stem=v1", "model.backbone.type=swin"},
+      {"model.backbone.load_mode=backbone", "model.backbone.pretrained="},
+      {"equalizer.mode=explicit", "model.decode_head.type=fcn"},
+      {"equalizer.inputs=upsampled", "equalizer.mode=off"},
+      {"equalizer.granularity=channel", "equalizer.mode=l2_norm"},
+      {"equalizer.batches=4", "equalizer.mode=explicit", "equalizer.constants=analytic"},
+      {"train.aux_weight=0.5", "model.auxiliary_head=null"},
+      {"optimizer.nesterov=true", "optimizer.type=adamw"},
+      {"optimizer.eps=1e-6", "optimizer.type=sgd"},
+      {"schedule.power=1", "schedule.type=cosine"},
+      {"schedule.min_lr=0", "schedule.type=constant"},
+      {"schedule.warmup_ratio=0.1", "schedule.warmup_iterations=0"},
+      {"probes.layers=false", "probes.every=0"},
+      {"model.decode_head.pool_scales=[1]", "model.decode_head.type=aspp"},
+      {"model.decode_head.dilations=[1]", "model.decode_head.type=psp"},
+      {"model.decode_head.c1_channels=8", "model.decode_head.type=aspp"},
+      {"model.auxiliary_head.num_convs=3", "model.auxiliary_head.type=psp"},
+  };
+  for (const std::vector<std::string>& settings : cases) {
+    // The first setting is the one without effect.
+    const std::vector<std::string> sentences = unread(settings);
+    INFO(settings[0]);
+    REQUIRE(sentences.size() == 1);
+    CHECK(sentences[0].starts_with(settings[0].substr(0, settings[0].find('=')) + " has no effect"));
+  }
+}
+
+TEST_CASE("the recipes have no key without effect", "[config]") {
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(EQ_SOURCE_DIR) / "recipes")) {
+    if (entry.path().extension() != ".json") continue;
+    INFO(entry.path());
+    CHECK(unread_keys(load_config(entry.path())).empty());
+  }
+}

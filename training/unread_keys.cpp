@@ -1,0 +1,67 @@
+#include "training/unread_keys.h"
+
+#include <algorithm>
+
+#include "layers/scale_equalizer.h"
+
+namespace eq {
+namespace {
+
+// Keys of a section that only this reads, and whether the configuration has it.
+struct KeyReader {
+  std::string section;
+  std::vector<std::string> keys;
+  bool is_there;
+  std::string name;
+};
+
+bool fuses_inputs(const HeadOptions& head) { return !head.type.empty() && (head.type != "fcn" || !head.input_transform.empty()); }
+
+std::vector<KeyReader> key_readers(const Config& c) {
+  const EqualizerOptions& equalizer = c.model.equalizer;
+  const std::string& schedule = c.schedule.type;
+  std::vector<KeyReader> readers = {
+      {"pipeline", {"max_class_share"}, c.pipeline.crop.has_value(), "crops (pipeline.crop)"},
+      {"model.backbone", {"depth", "stem", "width"}, c.model.backbone.type == "resnet", "a resnet"},
+      {"model.backbone", {"load_mode"}, !c.model.backbone.pretrained.empty(), "a file of weights (model.backbone.pretrained)"},
+      {"equalizer", {"mode"}, fuses_inputs(c.model.decode_head) || fuses_inputs(c.model.auxiliary_head), "heads that fuse several inputs"},
+      {"equalizer", {"inputs"}, equalizer.mode != "off", "an equalizer (equalizer.mode)"},
+      {"equalizer", {"granularity", "constants", "measure", "batches", "floor"}, has_constants(equalizer), "an equalizer with constants (explicit, folded, learnable)"},
+      {"equalizer", {"measure", "batches", "floor"}, equalizer.constants == "measured", "constants that are measured"},
+      {"train", {"aux_weight"}, !c.model.auxiliary_head.type.empty(), "an auxiliary head"},
+      {"optimizer", {"momentum", "nesterov"}, c.optimizer.type == "sgd", "sgd"},
+      {"optimizer", {"betas", "eps"}, c.optimizer.type == "adamw", "adamw"},
+      {"schedule", {"power"}, schedule == "poly", "a poly schedule"},
+      {"schedule", {"min_lr"}, schedule != "constant", "a poly or cosine schedule"},
+      {"schedule", {"warmup_ratio"}, c.schedule.warmup_iterations > 0, "a warm-up (schedule.warmup_iterations)"},
+      {"probes", {"layers"}, c.probes.every > 0, "probes (probes.every)"},
+  };
+  for (const auto& [section, head] : {std::pair{"model.decode_head", &c.model.decode_head}, {"model.auxiliary_head", &c.model.auxiliary_head}}) {
+    const std::string& type = head->type;
+    readers.push_back({section, {"pool_scales"}, type == "uper" || type == "psp", "a uper or psp head"});
+    readers.push_back({section, {"dilations"}, type == "aspp" || type == "sep_aspp", "an aspp or sep_aspp head"});
+    readers.push_back({section, {"c1_level", "c1_channels"}, type == "sep_aspp", "a sep_aspp head"});
+    readers.push_back({section, {"input_transform", "num_convs", "kernel_size", "concat_input"}, type == "fcn", "an fcn head"});
+  }
+  return readers;
+}
+
+}  // namespace
+
+std::vector<std::string> unread_keys(const Config& config) {
+  const bool auxiliary = !config.model.auxiliary_head.type.empty();
+  const Config defaults = parse_config(auxiliary ? R"({"model": {"auxiliary_head": {}}})" : "{}", "the defaults");
+  const std::vector<KeyReader> readers = key_readers(config);
+  std::vector<std::string> sentences;
+  for (const std::string& key : config_differences(config, defaults)) {
+    for (const KeyReader& reader : readers) {
+      const bool reads = std::any_of(reader.keys.begin(), reader.keys.end(), [&](const std::string& own) { return key == reader.section + "." + own; });
+      if (!reads || reader.is_there) continue;
+      sentences.push_back(key + " has no effect here: it is for " + reader.name);
+      break;
+    }
+  }
+  return sentences;
+}
+
+}  // namespace eq
