@@ -180,26 +180,53 @@ StripInput<T> read_strip(const Correlation& c, const T* x, const Window& rows, c
   return in;
 }
 
+// The pixels of a strip and how they are cut into tiles.
+struct StripPixels {
+  std::vector<int64_t> x_at, y_at;  // elements from the strip's first
+  std::vector<int64_t> tiles;       // where each begins, and the end
+};
+
+template <class T>
+StripPixels list_pixels(const Correlation& c, const StripInput<T>& in, int64_t images, int64_t rows, int64_t cols) {
+  const int64_t count = images * rows * cols, run = kPointerPixels > 1 ? cols : count;  // that tiles do not cross
+  StripPixels pixels;
+  pixels.x_at.resize(size_t(count));
+  pixels.y_at.resize(size_t(count));
+  int64_t *x_at = pixels.x_at.data(), *y_at = pixels.y_at.data();
+  for (int64_t n = 0; n < images; ++n) {
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t q = 0; q < cols; ++q) {
+        *x_at++ = n * in.image + row * in.row + q * in.pixel;
+        *y_at++ = n * c.y_image + row * c.y_row + q * c.y_pixel;
+      }
+    }
+  }
+  const Split cut(run, kTileRows);
+  for (int64_t begin = 0; begin < count; begin += run) {
+    for (int64_t part = 0; part < cut.parts; ++part) pixels.tiles.push_back(begin + cut.begin(part));
+  }
+  pixels.tiles.push_back(count);
+  return pixels;
+}
+
 // All tiles of a strip for one block of output channels. `finish`: null while more chunks follow.
 template <class T>
-void run_block(const Correlation& c, const StripInput<T>& in, PixelTile<T> tile, int64_t channels, int64_t images,
-               int64_t rows, int64_t cols, bool ahead, const Finish<T>* finish, int64_t out_channel) {
+void run_block(const StripInput<T>& in, const StripPixels& pixels, PixelTile<T> tile, int64_t channels, int64_t cols, bool ahead,
+               const Finish<T>* finish, int64_t y_pixel, int64_t out_channel) {
   const bool narrow = channels <= kLanes<T>;
   const PixelTileTable<T>& table = narrow ? kPixelTiles<T, 1> : kPixelTiles<T, 2>;
   tile.last = narrow ? channels : channels - kLanes<T>;
-  const Split pixels(cols, kTileRows);
-  T* const y = tile.y;
-  for (int64_t n = 0; n < images; ++n) {
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t part = 0; part < pixels.parts; ++part) {
-        const int64_t q = pixels.begin(part), count = pixels.size(part);
-        tile.x = in.x + n * in.image + row * in.row + q * in.pixel;
-        tile.y = y + n * c.y_image + row * c.y_row + q * c.y_pixel;
-        tile.ahead = ahead ? tile.x + count * in.pixel : tile.weight;
-        tile.ahead_step = ahead ? count : 0;
-        table[size_t(count - 1)](tile);
-      }
-      if (finish) finish->apply(y + n * c.y_image + row * c.y_row, c.y_row, 1, c.y_pixel, cols, out_channel, channels);
+  int64_t finished = 0;
+  for (size_t part = 0; part + 1 < pixels.tiles.size(); ++part) {
+    const int64_t begin = pixels.tiles[part], end = pixels.tiles[part + 1];
+    tile.x_at = pixels.x_at.data() + begin;
+    tile.y_at = pixels.y_at.data() + begin;
+    tile.ahead = ahead ? in.x + (tile.x_at[end - begin - 1] + in.pixel) : tile.weight;
+    tile.ahead_step = ahead ? end - begin : 0;
+    table[size_t(end - begin - 1)](tile);
+    if (!finish) continue;
+    for (; finished + cols <= end; finished += cols) {
+      finish->apply(tile.y + pixels.y_at[size_t(finished)], 0, 1, y_pixel, cols, out_channel, channels);
     }
   }
 }
@@ -246,12 +273,14 @@ void run_task(const Job<T>& job, const T* x, const T* packed, const T* bias, con
     const int64_t channel = group * c.in_channels + job.packing.chunks.begin(chunk);
     const StripInput<T> in =
         read_strip(c, x, rows, cols, first_image, images, channel, job.packing.chunks.size(chunk), job.direct);
+    const StripPixels pixels = list_pixels(c, in, images, rows.count, cols.count);
     taps.resize(in.taps.size());
     for (int64_t block = first_block; block < plan.blocks.begin(share + 1); ++block) {
       const int64_t out_channel = group * c.out_channels + block * kBlock<T>;
       for (size_t i = 0; i < taps.size(); ++i)
         taps[i] = {in.taps[i].x, in.taps[i].weight * job.packing.block_width(block)};
       PixelTile<T> tile = {};
+      tile.x = in.x;
       tile.x_pixel = in.pixel;
       tile.depth = in.depth;
       tile.taps = taps.data();
@@ -260,9 +289,8 @@ void run_task(const Job<T>& job, const T* x, const T* packed, const T* bias, con
       tile.bias = bias ? bias + out_channel : nullptr;
       tile.accumulate = chunk > 0;
       tile.y = job.y + first_image * c.y_image + rows.begin * c.y_row + cols.begin * c.y_pixel + out_channel;
-      tile.y_pixel = c.y_pixel;
-      run_block(c, in, tile, job.packing.block_channels(block), images, rows.count, cols.count,
-                job.direct && block == first_block, finish && chunk + 1 == job.packing.chunks.parts ? &finish : nullptr, out_channel);
+      run_block(in, pixels, tile, job.packing.block_channels(block), cols.count, job.direct && block == first_block,
+                finish && chunk + 1 == job.packing.chunks.parts ? &finish : nullptr, c.y_pixel, out_channel);
     }
   }
 }

@@ -26,20 +26,26 @@ struct Tap {
   int64_t x, weight;  // where the tap's run starts, from PixelTile::x and ::weight
 };
 
+// With few registers a tile has few pixels, and takes them from several rows where rows are short: each has a pointer of its own.
+// More pixels would have more pointers than there are registers: there, one pointer serves three pixels of a row, since
+// base, base + step and base + 2 * step are addressing modes.
+inline constexpr int kPointerPixels = kTileRows > 6 ? 3 : 1;
+
 template <class T>
 struct PixelTile {
   const T* x;
-  int64_t x_pixel;  // elements from one pixel's run to the next pixel's
+  const int64_t* x_at;  // of each pixel, where its runs start, from x
+  int64_t x_pixel;      // where kPointerPixels > 1: x_at of neighbours in a tile differ by so much
   const Tap* taps;
   int64_t tap_count, depth;  // depth: elements of a run
   const T* weight;           // of each tap [depth][vectors * kLanes]
   const T* bias;             // null: none; ignored when accumulating
   bool accumulate;           // start from y, not from the bias
   T* y;
-  int64_t y_pixel;
-  int64_t last;        // channels in the last vector, 1 .. kLanes
-  const T* ahead;      // memory the next tiles will read: one line is prefetched per step of depth
-  int64_t ahead_step;  // elements
+  const int64_t* y_at;  // of each pixel, from y
+  int64_t last;         // channels in the last vector, 1 .. kLanes
+  const T* ahead;       // memory the next tiles will read: one line is prefetched per step of depth
+  int64_t ahead_step;   // elements
 };
 
 template <class T, int kPixels, int kVectors>
@@ -52,7 +58,7 @@ template <class T, int kPixels, int kVectors>
     const Vector<T> start = t.bias && !t.accumulate ? load_first(t.bias + v * kWidth, valid(v)) : Vector<T>{};
 #pragma GCC unroll 16
     for (int p = 0; p < kPixels; ++p) {
-      sum[p][v] = t.accumulate ? load_first(t.y + p * t.y_pixel + v * kWidth, valid(v)) : start;
+      sum[p][v] = t.accumulate ? load_first(t.y + t.y_at[p] + v * kWidth, valid(v)) : start;
     }
   }
   const int64_t step = t.x_pixel;
@@ -61,15 +67,14 @@ template <class T, int kPixels, int kVectors>
 #pragma GCC unroll 16
     for (int p = 0; p < kPixels; ++p) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(t.y + p * t.y_pixel + v * kWidth, 1);
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(t.y + t.y_at[p] + v * kWidth, 1);
     }
   }
   for (int64_t i = 0; i < t.tap_count; ++i) {
-    // One pointer for three pixels: base, base + step and base + 2 * step are addressing modes.
-    constexpr int kBases = (kPixels + 2) / 3;
-    const T* base[kBases];
+    constexpr int kPointers = (kPixels + kPointerPixels - 1) / kPointerPixels;
+    const T* base[kPointers];
 #pragma GCC unroll 8
-    for (int b = 0; b < kBases; ++b) base[b] = t.x + t.taps[i].x + 3 * b * step;
+    for (int b = 0; b < kPointers; ++b) base[b] = t.x + t.taps[i].x + t.x_at[b * kPointerPixels];
     const T* weight = t.weight + t.taps[i].weight;
     for (int64_t c = 0; c < t.depth; ++c, weight += kVectors * kWidth, ahead += t.ahead_step) {
       __builtin_prefetch(ahead, 0, 3);
@@ -78,7 +83,7 @@ template <class T, int kPixels, int kVectors>
       for (int v = 0; v < kVectors; ++v) w[v] = load(weight + v * kWidth);
 #pragma GCC unroll 16
       for (int p = 0; p < kPixels; ++p) {
-        const T value = base[p / 3][c + (p % 3) * step];
+        const T value = base[p / kPointerPixels][c + (p % kPointerPixels) * step];
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) sum[p][v] += w[v] * value;
       }
@@ -87,7 +92,7 @@ template <class T, int kPixels, int kVectors>
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 16
-    for (int p = 0; p < kPixels; ++p) store_first(t.y + p * t.y_pixel + v * kWidth, sum[p][v], valid(v));
+    for (int p = 0; p < kPixels; ++p) store_first(t.y + t.y_at[p] + v * kWidth, sum[p][v], valid(v));
   }
 }
 
