@@ -131,7 +131,7 @@ inline void add_run_any(const RowTask<T>& t, int64_t q, int64_t c, Vector<T> (&s
 
 // Fewer channels than lanes.
 template <class T>
-void forward_row_partial(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel, int64_t) {
+void forward_row_partial(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
   for (int64_t q = 0; q < t.w->out; ++q) {
     Vector<T> sum = bias ? load_first(bias, t.channels) : Vector<T>{};
     t.for_rows([&](const T* x, int64_t tap) {
@@ -146,7 +146,7 @@ void forward_row_partial(const RowTask<T>& t, const T* bias, T* y, int64_t y_pix
 }
 
 template <class T, int kTaps, int kStep, int kVectors>
-void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel, int64_t y_row) {
+void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
   constexpr int kPixels = kRun / kVectors;
   const auto [first, end] = interior(*t.w);
   const Pieces pieces{t.channels, kVectors * kLanes<T>};
@@ -205,7 +205,7 @@ void correlate(const Correlation& c, int64_t channels, const T* x, const T* pack
       const int64_t image = task / rows.parts, part = task % rows.parts;
       for (int64_t p = rows.begin(part); p < rows.begin(part + 1); ++p) {
         T* const to = y + image * c.y_image + p * c.y_row;
-        run_row({&c.h, &c.w, x + image * x_image, x_row, channels, packed, p}, bias, to, c.y_pixel, c.y_row);
+        run_row({&c.h, &c.w, x + image * x_image, x_row, channels, packed, p}, bias, to, c.y_pixel);
         if (finish) finish.apply(to, c.y_row, 1, c.y_pixel, c.w.out, 0, channels);
       }
     }

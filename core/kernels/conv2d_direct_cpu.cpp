@@ -111,25 +111,27 @@ void pack_backward(const Correlation& c, const Packing<T>& packing, const Tensor
 
 // The cut of a correlation into tasks: strips of images, rows and columns, and shares of the output blocks.
 struct Plan {
-  Split images, rows, cols, blocks;
-  int64_t strips() const { return images.parts * rows.parts * cols.parts; }
+  Split images;
+  Cut rows, cols;
+  Split blocks;
+  int64_t strips() const { return images.parts * rows.parts() * cols.parts(); }
 };
 
 template <class T>
 Plan make_plan(const Correlation& c, const Packing<T>& packing) {
   const int64_t pixel_bytes = (packing.chunks.largest() + 64 / int64_t(sizeof(T))) * int64_t(sizeof(T));
-  const Split cols(c.w.out, kStripColumns);
+  const Cut cols(c.w, kStripColumns);
   const int64_t row_bytes = c.w.positions(cols.largest()) * pixel_bytes;
   int64_t most_rows = std::max<int64_t>(1, kStripPixels / std::max<int64_t>(1, cols.largest()));
   while (most_rows > 1 && c.h.positions(most_rows) * row_bytes > kStripBytes) --most_rows;
-  const Split rows(c.h.out, most_rows);
+  const Cut rows(c.h, most_rows);
   int64_t most_images = 1;
-  if (rows.parts == 1 && cols.parts == 1) {
+  if (rows.parts() == 1 && cols.parts() == 1) {
     const int64_t image_bytes = std::max<int64_t>(1, c.h.positions(c.h.out) * row_bytes);
     most_images = std::max<int64_t>(1, std::min(kStripPixels / 2 / (c.h.out * c.w.out), kStripBytes / image_bytes));
   }
   const Split images(c.images, most_images);
-  const int64_t strips = images.parts * rows.parts * cols.parts * c.groups;
+  const int64_t strips = images.parts * rows.parts() * cols.parts() * c.groups;
   // More tasks by sharing out the blocks, as long as each is worth the start of a task and the copy of its strip.
   const int64_t blocks = packing.blocks();
   const double flops = 2.0 * double(images.largest() * rows.largest() * cols.largest()) *
@@ -259,11 +261,11 @@ void run_task(const Job<T>& job, const T* x, const T* packed, const T* bias, con
   const Correlation& c = job.c;
   const Plan& plan = job.plan;
   Digits digits{task};
-  const int64_t share = digits.take(plan.blocks.parts), col = digits.take(plan.cols.parts),
-                row = digits.take(plan.rows.parts);
+  const int64_t share = digits.take(plan.blocks.parts), col = digits.take(plan.cols.parts()),
+                row = digits.take(plan.rows.parts());
   const int64_t image = digits.take(plan.images.parts), group = digits.rest;
-  auto window = [&job](const Axis& axis, const Split& split, int64_t part) {
-    return (job.direct ? direct_window : copied_window)(axis, split.begin(part), split.size(part));
+  auto window = [&job](const Axis& axis, const Cut& cut, int64_t part) {
+    return (job.direct ? direct_window : copied_window)(axis, cut.begin(part), cut.size(part));
   };
   const Window rows = window(c.h, plan.rows, row), cols = window(c.w, plan.cols, col);
   const int64_t first_image = plan.images.begin(image), images = plan.images.size(image);

@@ -55,6 +55,8 @@ inline const Conv2dCase kConv2dSmall[] = {
     {"3x3 stride 2, dilation 2", 1, 11, 10, 3, 4, 3, 3, conv2d_options(2, 2, 2)},
     {"3x3 dilation 2", 1, 8, 9, 4, 3, 3, 3, conv2d_options(1, 2, 2)},
     {"3x3 dilation 4 beyond the image", 1, 5, 6, 3, 4, 3, 3, conv2d_options(1, 4, 4), true},
+    {"3x3 dilation 9, taps that only some outputs read", 1, 30, 28, 5, 6, 3, 3, conv2d_options(1, 9, 9), true},
+    {"3x3 dilation 12, stride 2", 1, 40, 37, 3, 9, 3, 3, conv2d_options(2, 12, 12)},
     {"3x3 padding wider than the filter", 1, 3, 4, 2, 3, 3, 3, conv2d_options(1, 4)},
     {"2x2 stride 2, patches", 2, 6, 8, 3, 5, 2, 2, conv2d_options(2, 0), true},
     {"4x4 stride 4, patches", 1, 8, 12, 3, 20, 4, 4, conv2d_options(4, 0), true},
