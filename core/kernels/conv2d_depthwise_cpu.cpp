@@ -1,5 +1,7 @@
 // Depthwise convolution: lanes are channels. The image is read in place; a run of outputs, or the gradients of a filter row,
-// stay in registers, and near the border a run leaves out the columns beyond it.
+// stay in registers, and near the border a run leaves out the columns beyond it. Groups narrower than a vector are done in the
+// same way, but for weight gradients: lanes are the output channels of several groups, and for each input channel of a group a
+// shuffle gives all lanes of the group its value.
 
 #include <algorithm>
 #include <utility>
@@ -23,16 +25,33 @@ struct Pieces {
   int64_t offset(int64_t piece) const { return std::max<int64_t>(0, std::min(piece * width, channels - width)); }
 };
 
-// weight [C,kh,kw,1] -> [tap][C], the taps of the axes in their order.
+// weight [C,kh,kw,G] -> [tap][G][C], the taps of the axes in their order: what output channel C of the correlation gets from the
+// G-th input channel of its group. `backward`: outputs are the convolution's inputs.
 template <class T>
-void pack_filters(const Correlation& c, const Tensor& weight, T* packed) {
-  const int64_t channels = weight.size(0), kernel_w = weight.size(2), filter = weight.size(1) * kernel_w;
-  const T* from = weight.data<T>();
+void pack_filters(const Correlation& c, const Tensor& weight, bool backward, T* packed) {
+  const int64_t channels = weight.size(0), kernel_w = weight.size(2), group = weight.size(3), filter = weight.size(1) * kernel_w * group;
   for (int64_t r : c.h.filter) {
     for (int64_t s : c.w.filter) {
-      for (int64_t k = 0; k < channels; ++k) *packed++ = from[k * filter + r * kernel_w + s];
+      const T* from = weight.data<T>() + (r * kernel_w + s) * group;
+      for (int64_t g = 0; g < group; ++g) {
+        for (int64_t k = 0; k < channels; ++k) {
+          *packed++ = backward ? from[(k / group * group + g) * filter + k % group] : from[k * filter + g];
+        }
+      }
     }
   }
+}
+
+// Of each group of kGroup lanes, lane kIndex in all of them.
+template <class T, int kGroup, int kIndex, int... kLane>
+inline Vector<T> spread(Vector<T> value, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector(value, value, (kLane / kGroup * kGroup + kIndex)...);
+}
+
+// sum += the products of groups: filter[i] has what each lane gets from the i-th of its group.
+template <class T, int kGroup, int... kIndex>
+inline void add_groups(Vector<T> value, const Vector<T> (&filter)[kGroup], Vector<T>& sum, std::integer_sequence<int, kIndex...>) {
+  ((sum += spread<T, kGroup, kIndex>(value, std::make_integer_sequence<int, kLanes<T>>()) * filter[kIndex]), ...);
 }
 
 // Outputs [begin, end) of an axis whose taps all lie inside.
@@ -113,17 +132,25 @@ inline void add_run(const RowTask<T>& t, int64_t q, int64_t c, Vector<T> (&sum)[
   });
 }
 
-// Any taps and step.
-template <class T, bool kInside>
+// Any taps and step, groups of kGroup channels.
+template <class T, int kGroup, bool kInside>
 inline void add_run_any(const RowTask<T>& t, int64_t q, int64_t c, Vector<T> (&sum)[kRun][1]) {
   t.for_rows([&](const T* x, int64_t tap) {
     for (size_t s = 0; s < t.w->taps.size(); ++s) {
-      const Vector<T> weight = load(t.weight + (tap + int64_t(s)) * t.channels + c);
+      Vector<T> filter[kGroup];
+#pragma GCC unroll 8
+      for (int g = 0; g < kGroup; ++g) filter[g] = load(t.weight + ((tap + int64_t(s)) * kGroup + g) * t.channels + c);
       const int64_t first = q * t.w->step + t.w->taps[s];
 #pragma GCC unroll 8
       for (int i = 0; i < kRun; ++i) {
         const int64_t column = first + i * t.w->step;
-        if (kInside || (column >= 0 && column < t.w->in)) sum[i][0] += load(x + column * t.channels + c) * weight;
+        if (!kInside && (column < 0 || column >= t.w->in)) continue;
+        const Vector<T> value = load(x + column * t.channels + c);
+        if constexpr (kGroup == 1) {
+          sum[i][0] += value * filter[0];
+        } else {
+          add_groups<T, kGroup>(value, filter, sum[i][0], std::make_integer_sequence<int, kGroup>());
+        }
       }
     }
   });
@@ -145,7 +172,7 @@ void forward_row_partial(const RowTask<T>& t, const T* bias, T* y, int64_t y_pix
   }
 }
 
-template <class T, int kTaps, int kStep, int kVectors>
+template <class T, int kTaps, int kStep, int kVectors, int kGroup = 1>
 void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
   constexpr int kPixels = kRun / kVectors;
   const auto [first, end] = interior(*t.w);
@@ -173,9 +200,9 @@ void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
       }
       if constexpr (kTaps == 0) {
         if (inside) {
-          add_run_any<T, true>(t, q, c, sum);
+          add_run_any<T, kGroup, true>(t, q, c, sum);
         } else {
-          add_run_any<T, false>(t, q, c, sum);
+          add_run_any<T, kGroup, false>(t, q, c, sum);
         }
       } else if (inside) {
         add_run<T, kTaps, kStep, kVectors, true>(t, q, c, sum);
@@ -193,13 +220,19 @@ void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
 }
 
 template <class T>
-void correlate(const Correlation& c, int64_t channels, const T* x, const T* packed, const T* bias, const Finish<T>& finish, T* y) {
+auto row_kernel(const Axis& w, int64_t channels, int64_t group) {
+  if (group == 2) return forward_row<T, 0, 0, 1, 2>;
+  if (group == 4) return forward_row<T, 0, 0, 1, 4>;
+  if (group == 8) return forward_row<T, 0, 0, 1, 8>;
+  if (channels < kLanes<T>) return forward_row_partial<T>;
+  return with_constants<T>(w, channels, []<int kTaps, int kStep, int kVectors>() { return forward_row<T, kTaps, kStep, kVectors>; });
+}
+
+template <class T>
+void correlate(const Correlation& c, int64_t channels, int64_t group, const T* x, const T* packed, const T* bias, const Finish<T>& finish, T* y) {
   const int64_t x_row = c.w.in * channels, x_image = c.h.in * x_row;
   const Split rows(c.h.out, grain_for(c.w.out * channels * int64_t(sizeof(T)), kTaskBytes));
-  const auto run_row = channels < kLanes<T> ? forward_row_partial<T>
-                                            : with_constants<T>(c.w, channels, []<int kTaps, int kStep, int kVectors>() {
-                                                return forward_row<T, kTaps, kStep, kVectors>;
-                                              });
+  const auto run_row = row_kernel<T>(c.w, channels, group);
   parallel_for(c.images * rows.parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / rows.parts, part = task % rows.parts;
@@ -351,15 +384,21 @@ void set_output(Correlation& c, int64_t height, int64_t width, int64_t channels,
 }  // namespace
 
 template <class T>
+bool narrow_groups(int64_t channels, int64_t in_channels, int64_t groups) {
+  const int64_t group = channels / groups;
+  return channels == in_channels && (group == 2 || group == 4 || group == 8) && group < kLanes<T> && channels % kLanes<T> == 0;
+}
+
+template <class T>
 void depthwise_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Finish<T>& finish, Tensor& y,
                        const Conv2dOptions& o) {
   const int64_t channels = y.size(3);
   Correlation c = axes(x.shape(), weight.shape(), y.shape(), o);
   set_output(c, c.h.out, c.w.out, channels, 1, 1);
   Buffer<T> packed(weight.numel());
-  pack_filters(c, weight, packed.data());
+  pack_filters(c, weight, false, packed.data());
   const Tensor wide = repeat_channels<T>(x, channels / x.size(3));
-  correlate(c, channels, wide.data<T>(), packed.data(), bias.defined() ? bias.data<T>() : nullptr, finish, y.data<T>());
+  correlate(c, channels, weight.size(3), wide.data<T>(), packed.data(), bias.defined() ? bias.data<T>() : nullptr, finish, y.data<T>());
 }
 
 template <class T>
@@ -376,8 +415,8 @@ void depthwise_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor
     for (const auto& [first_col, col_axis] : cols.axes) {
       c.h = row_axis;
       c.w = col_axis;
-      pack_filters(c, weight, packed.data());
-      correlate<T>(c, channels, grad_y.data<T>(), packed.data(), nullptr, {},
+      pack_filters(c, weight, true, packed.data());
+      correlate<T>(c, channels, weight.size(3), grad_y.data<T>(), packed.data(), nullptr, {},
                    wide.data<T>() + (first_row * w.in + first_col) * channels);
     }
   }
@@ -438,6 +477,8 @@ void depthwise_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& gr
   }
 }
 
+template bool narrow_groups<float>(int64_t, int64_t, int64_t);
+template bool narrow_groups<double>(int64_t, int64_t, int64_t);
 template void depthwise_forward<float>(const Tensor&, const Tensor&, const Tensor&, const Finish<float>&, Tensor&, const Conv2dOptions&);
 template void depthwise_forward<double>(const Tensor&, const Tensor&, const Tensor&, const Finish<double>&, Tensor&, const Conv2dOptions&);
 template void depthwise_backward_input<float>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
