@@ -219,11 +219,18 @@ void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
   }
 }
 
+// For groups of `group` channels: 1, or what narrow_groups() takes.
 template <class T>
-auto row_kernel(const Axis& w, int64_t channels, int64_t group) {
-  if (group == 2) return forward_row<T, 0, 0, 1, 2>;
-  if (group == 4) return forward_row<T, 0, 0, 1, 4>;
-  if (group == 8) return forward_row<T, 0, 0, 1, 8>;
+auto row_kernel(const Axis& w, int64_t channels, int64_t group) -> void (*)(const RowTask<T>&, const T*, T*, int64_t) {
+  if constexpr (kLanes<T> > 2) {
+    if (group == 2) return forward_row<T, 0, 0, 1, 2>;
+  }
+  if constexpr (kLanes<T> > 4) {
+    if (group == 4) return forward_row<T, 0, 0, 1, 4>;
+  }
+  if constexpr (kLanes<T> > 8) {
+    if (group == 8) return forward_row<T, 0, 0, 1, 8>;
+  }
   if (channels < kLanes<T>) return forward_row_partial<T>;
   return with_constants<T>(w, channels, []<int kTaps, int kStep, int kVectors>() { return forward_row<T, kTaps, kStep, kVectors>; });
 }
