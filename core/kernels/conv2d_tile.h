@@ -26,16 +26,16 @@ struct Tap {
   int64_t x, weight;  // where the tap's run starts, from PixelTile::x and ::weight
 };
 
-// With few registers a tile has few pixels, and takes them from several rows where rows are short: each has a pointer of its own.
-// More pixels would have more pointers than there are registers: there, one pointer serves three pixels of a row, since
-// base, base + step and base + 2 * step are addressing modes.
-inline constexpr int kPointerPixels = kTileRows > 6 ? 3 : 1;
+// kPointerPixels of a tile's pixels share a pointer: base, base + step and base + 2 * step are addressing modes. Where rows are short,
+// tiles of few pixels may take them from several rows, each by a pointer of its own; in larger ones there are no registers for that.
+inline constexpr int kPointerPixels = 3;
+inline constexpr bool kTilesAcrossRows = kTileRows <= 6;
 
 template <class T>
 struct PixelTile {
   const T* x;
   const int64_t* x_at;  // of each pixel, where its runs start, from x
-  int64_t x_pixel;      // where kPointerPixels > 1: x_at of neighbours in a tile differ by so much
+  int64_t x_pixel;      // those of neighbours differ by so much, unless each has its pointer
   const Tap* taps;
   int64_t tap_count, depth;  // depth: elements of a run
   const T* weight;           // of each tap [depth][vectors * kLanes]
@@ -48,7 +48,7 @@ struct PixelTile {
   int64_t ahead_step;   // elements
 };
 
-template <class T, int kPixels, int kVectors>
+template <class T, int kPixels, int kVectors, int kPerPointer>
 [[gnu::noinline]] void run_pixel_tile(const PixelTile<T>& t) {
   constexpr int kWidth = kLanes<T>;
   Vector<T> sum[kPixels][kVectors];
@@ -71,10 +71,10 @@ template <class T, int kPixels, int kVectors>
     }
   }
   for (int64_t i = 0; i < t.tap_count; ++i) {
-    constexpr int kPointers = (kPixels + kPointerPixels - 1) / kPointerPixels;
+    constexpr int kPointers = (kPixels + kPerPointer - 1) / kPerPointer;
     const T* base[kPointers];
 #pragma GCC unroll 8
-    for (int b = 0; b < kPointers; ++b) base[b] = t.x + t.taps[i].x + t.x_at[b * kPointerPixels];
+    for (int b = 0; b < kPointers; ++b) base[b] = t.x + t.taps[i].x + t.x_at[b * kPerPointer];
     const T* weight = t.weight + t.taps[i].weight;
     for (int64_t c = 0; c < t.depth; ++c, weight += kVectors * kWidth, ahead += t.ahead_step) {
       __builtin_prefetch(ahead, 0, 3);
@@ -83,7 +83,7 @@ template <class T, int kPixels, int kVectors>
       for (int v = 0; v < kVectors; ++v) w[v] = load(weight + v * kWidth);
 #pragma GCC unroll 16
       for (int p = 0; p < kPixels; ++p) {
-        const T value = base[p / kPointerPixels][c + (p % kPointerPixels) * step];
+        const T value = base[p / kPerPointer][c + (p % kPerPointer) * step];
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) sum[p][v] += w[v] * value;
       }
@@ -155,9 +155,9 @@ template <class T>
 using WeightTileTable = std::array<void (*)(const WeightTile<T>&), kTileRows>;
 
 namespace detail {
-template <class T, int kVectors, int... kRow>
+template <class T, int kVectors, int kPerPointer, int... kRow>
 constexpr PixelTileTable<T> pixel_tiles(std::integer_sequence<int, kRow...>) {
-  return {run_pixel_tile<T, kRow + 1, kVectors>...};
+  return {run_pixel_tile<T, kRow + 1, kVectors, kPerPointer>...};
 }
 template <class T, int kVectors, int... kRow>
 constexpr WeightTileTable<T> weight_tiles(std::integer_sequence<int, kRow...>) {
@@ -165,9 +165,9 @@ constexpr WeightTileTable<T> weight_tiles(std::integer_sequence<int, kRow...>) {
 }
 }  // namespace detail
 
-template <class T, int kVectors>
+template <class T, int kVectors, int kPerPointer = kPointerPixels>
 inline constexpr PixelTileTable<T> kPixelTiles =
-    detail::pixel_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
+    detail::pixel_tiles<T, kVectors, kPerPointer>(std::make_integer_sequence<int, kTileRows>());
 template <class T, int kVectors>
 inline constexpr WeightTileTable<T> kWeightTiles =
     detail::weight_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
