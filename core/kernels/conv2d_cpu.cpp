@@ -12,7 +12,7 @@
 namespace eq::cpu {
 namespace {
 
-enum class Algorithm { kDirect, kDepthwise, kWinograd2, kWinograd4 };
+enum class Algorithm { kDirect, kDepthwise, kNarrowGroups, kWinograd2, kWinograd4 };
 
 std::atomic<bool> winograd_allowed{true};
 
@@ -46,6 +46,8 @@ Algorithm choose_for_3x3(const Shape& x, const Shape& y, const Conv2dOptions& o)
 // The one place where shapes choose their algorithm, for all three directions. float64 is for exact comparisons: direct.
 Algorithm choose_algorithm(DType dtype, const Shape& x, const Shape& weight, const Shape& y, const Conv2dOptions& o) {
   if (weight[3] == 1 && o.groups > 1) return Algorithm::kDepthwise;
+  const bool narrow = dtype == DType::kFloat32 ? conv::narrow_groups<float>(weight[0], x[3], o.groups) : conv::narrow_groups<double>(weight[0], x[3], o.groups);
+  if (narrow) return Algorithm::kNarrowGroups;
   const bool winograd = dtype == DType::kFloat32 && weight[1] == 3 && weight[2] == 3 && o.stride_h == 1 && o.stride_w == 1 &&
                         o.groups == 1 && winograd_allowed;
   return winograd ? choose_for_3x3(x, y, o) : Algorithm::kDirect;
@@ -56,7 +58,8 @@ void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const co
              const Conv2dOptions& options) {
   switch (choose_algorithm(x.dtype(), x.shape(), weight.shape(), y.shape(), options)) {
     case Algorithm::kDirect: return conv::direct_forward<T>(x, weight, bias, finish, cache, y, options);
-    case Algorithm::kDepthwise: return conv::depthwise_forward<T>(x, weight, bias, finish, y, options);
+    case Algorithm::kDepthwise:
+    case Algorithm::kNarrowGroups: return conv::depthwise_forward<T>(x, weight, bias, finish, y, options);
     case Algorithm::kWinograd2: return conv::winograd_forward<T, 2>(x, weight, bias, finish, cache, y, options);
     case Algorithm::kWinograd4: return conv::winograd_forward<T, 4>(x, weight, bias, finish, cache, y, options);
   }
@@ -81,7 +84,8 @@ void conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& g
   dispatch_floating(grad_y.dtype(), "conv2d", [&]<typename T>() {
     switch (choose_algorithm(grad_y.dtype(), grad_x.shape(), weight.shape(), grad_y.shape(), options)) {
       case Algorithm::kDirect: return conv::direct_backward_input<T>(grad_y, weight, grad_x, options);
-      case Algorithm::kDepthwise: return conv::depthwise_backward_input<T>(grad_y, weight, grad_x, options);
+      case Algorithm::kDepthwise:
+      case Algorithm::kNarrowGroups: return conv::depthwise_backward_input<T>(grad_y, weight, grad_x, options);
       case Algorithm::kWinograd2: return conv::winograd_backward_input<T, 2>(grad_y, weight, grad_x, options);
       case Algorithm::kWinograd4: return conv::winograd_backward_input<T, 4>(grad_y, weight, grad_x, options);
     }
@@ -91,7 +95,8 @@ void conv2d_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& g
 void conv2d_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& options) {
   dispatch_floating(grad_y.dtype(), "conv2d", [&]<typename T>() {
     switch (choose_algorithm(grad_y.dtype(), x.shape(), grad_weight.shape(), grad_y.shape(), options)) {
-      case Algorithm::kDirect: return conv::direct_backward_weight<T>(grad_y, x, grad_weight, options);
+      case Algorithm::kDirect:
+      case Algorithm::kNarrowGroups: return conv::direct_backward_weight<T>(grad_y, x, grad_weight, options);
       case Algorithm::kDepthwise: return conv::depthwise_backward_weight<T>(grad_y, x, grad_weight, options);
       case Algorithm::kWinograd2: return conv::winograd_backward_weight<T, 2>(grad_y, x, grad_weight, options);
       case Algorithm::kWinograd4: return conv::winograd_backward_weight<T, 4>(grad_y, x, grad_weight, options);

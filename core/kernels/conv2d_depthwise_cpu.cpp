@@ -1,5 +1,7 @@
-// Depthwise convolution: lanes are channels. The image is read in place; pixels near the border take a path that checks
-// every tap, all others a path that keeps a run of outputs, or the gradients of a filter row, in registers.
+// Depthwise convolution: lanes are channels. The image is read in place; a run of outputs, or the gradients of a filter row,
+// stay in registers, and near the border a run leaves out the columns beyond it. Groups narrower than a vector are done in the
+// same way, but for weight gradients: lanes are the output channels of several groups, and for each input channel of a group a
+// shuffle gives all lanes of the group its value.
 
 #include <algorithm>
 #include <utility>
@@ -11,30 +13,45 @@
 namespace eq::cpu::conv {
 namespace {
 
-constexpr int kRun = 8;                    // neighbouring outputs computed together
+constexpr int kRun = 8;                    // vectors of neighbouring outputs computed together
 constexpr int64_t kTaskBytes = 128 << 10;  // of output per task
 constexpr int64_t kParts = 32;             // partial sums of a weight gradient
 
-// The vectors that cover `channels`: the last one overlaps its neighbour where it can, and is partial only when there
-// are fewer channels than lanes.
-template <class T>
-struct ChannelVectors {
-  int64_t channels;
-  int64_t count() const { return divide_up(channels, kLanes<T>); }
-  int64_t offset(int64_t v) const { return std::max<int64_t>(0, std::min(v * kLanes<T>, channels - kLanes<T>)); }
-  int64_t valid() const { return std::min<int64_t>(channels, kLanes<T>); }
+// The pieces of `width` channels that cover `channels`: the last one overlaps its neighbour where it can, and is partial only when
+// there are fewer channels than its width.
+struct Pieces {
+  int64_t channels, width;
+  int64_t count() const { return divide_up(channels, width); }
+  int64_t offset(int64_t piece) const { return std::max<int64_t>(0, std::min(piece * width, channels - width)); }
 };
 
-// weight [C,kh,kw,1] -> [tap][C], the taps of the axes in their order.
+// weight [C,kh,kw,G] -> [tap][G][C], the taps of the axes in their order: what output channel C of the correlation gets from the
+// G-th input channel of its group. `backward`: outputs are the convolution's inputs.
 template <class T>
-void pack_filters(const Correlation& c, const Tensor& weight, T* packed) {
-  const int64_t channels = weight.size(0), kernel_w = weight.size(2), filter = weight.size(1) * kernel_w;
-  const T* from = weight.data<T>();
+void pack_filters(const Correlation& c, const Tensor& weight, bool backward, T* packed) {
+  const int64_t channels = weight.size(0), kernel_w = weight.size(2), group = weight.size(3), filter = weight.size(1) * kernel_w * group;
   for (int64_t r : c.h.filter) {
     for (int64_t s : c.w.filter) {
-      for (int64_t k = 0; k < channels; ++k) *packed++ = from[k * filter + r * kernel_w + s];
+      const T* from = weight.data<T>() + (r * kernel_w + s) * group;
+      for (int64_t g = 0; g < group; ++g) {
+        for (int64_t k = 0; k < channels; ++k) {
+          *packed++ = backward ? from[(k / group * group + g) * filter + k % group] : from[k * filter + g];
+        }
+      }
     }
   }
+}
+
+// Of each group of kGroup lanes, lane kIndex in all of them.
+template <class T, int kGroup, int kIndex, int... kLane>
+inline Vector<T> spread(Vector<T> value, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector(value, value, (kLane / kGroup * kGroup + kIndex)...);
+}
+
+// sum += the products of groups: filter[i] has what each lane gets from the i-th of its group.
+template <class T, int kGroup, int... kIndex>
+inline void add_groups(Vector<T> value, const Vector<T> (&filter)[kGroup], Vector<T>& sum, std::integer_sequence<int, kIndex...>) {
+  ((sum += spread<T, kGroup, kIndex>(value, std::make_integer_sequence<int, kLanes<T>>()) * filter[kIndex]), ...);
 }
 
 // Outputs [begin, end) of an axis whose taps all lie inside.
@@ -50,18 +67,32 @@ bool neighbours(const Axis& axis) {
   for (size_t i = 1; i < axis.taps.size(); ++i) {
     if (axis.taps[i] != axis.taps[0] + int64_t(i)) return false;
   }
-  return axis.step == 1;
+  return true;
 }
 
-// One output row, one vector of channels.
+// fn.template operator()<taps, step, vectors>(), as constants. Taps and step where those of the axis have a kernel of their own,
+// otherwise 0, 0. Vectors of a piece: few taps leave registers for two, a whole cache line.
+template <class T, class Fn>
+auto with_constants(const Axis& axis, int64_t channels, const Fn& fn) {
+  const size_t taps = neighbours(axis) ? axis.taps.size() : 0;
+  const bool two = channels >= 2 * kLanes<T>;
+  if (axis.step == 1 && taps == 1) return two ? fn.template operator()<1, 1, 2>() : fn.template operator()<1, 1, 1>();
+  if (axis.step == 1 && taps == 2) return two ? fn.template operator()<2, 1, 2>() : fn.template operator()<2, 1, 1>();
+  if (axis.step == 1 && taps == 3) return two ? fn.template operator()<3, 1, 2>() : fn.template operator()<3, 1, 1>();
+  if (axis.step == 2 && taps == 3) return two ? fn.template operator()<3, 2, 2>() : fn.template operator()<3, 2, 1>();
+  if (axis.step == 1 && taps == 5) return fn.template operator()<5, 1, 1>();
+  if (axis.step == 1 && taps == 7) return fn.template operator()<7, 1, 1>();
+  return fn.template operator()<0, 0, 1>();
+}
+
+// One output row.
 template <class T>
 struct RowTask {
   const Axis *h, *w;
-  const T* x;  // of the image, at the vector's first channel
-  int64_t x_row, x_pixel;
-  const T* weight;  // [tap][x_pixel], at the vector's first channel
+  const T* x;  // of the image
+  int64_t x_row, channels;
+  const T* weight;  // [tap][channels]
   int64_t p;        // the output row
-  int64_t valid;    // lanes
 
   // fn(x's row, the row's taps) for each filter row inside the image.
   template <class Fn>
@@ -73,156 +104,234 @@ struct RowTask {
   }
 };
 
-// kTaps neighbouring taps, kRun outputs from q on: each input vector is loaded once.
-template <class T, int kTaps>
-inline void add_run(const RowTask<T>& t, int64_t q, Vector<T> (&sum)[kRun]) {
+// kTaps neighbouring taps, a run of outputs from q on, a piece of channels from c on: each input vector is loaded once. kInside: all
+// are in the image.
+template <class T, int kTaps, int kStep, int kVectors, bool kInside>
+inline void add_run(const RowTask<T>& t, int64_t q, int64_t c, Vector<T> (&sum)[kRun / kVectors][kVectors]) {
+  constexpr int kPixels = kRun / kVectors;
+  const int64_t first = q * kStep + t.w->taps[0];
   t.for_rows([&](const T* x, int64_t tap) {
-    Vector<T> weight[kTaps];
+    Vector<T> weight[kTaps][kVectors];
 #pragma GCC unroll 8
-    for (int s = 0; s < kTaps; ++s) weight[s] = load(t.weight + (tap + s) * t.x_pixel);
-    x += (q + t.w->taps[0]) * t.x_pixel;
-#pragma GCC unroll 16
-    for (int j = 0; j < kRun + kTaps - 1; ++j, x += t.x_pixel) {
-      const Vector<T> value = load(x);
+    for (int s = 0; s < kTaps; ++s) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) weight[s][v] = load(t.weight + (tap + s) * t.channels + c + v * kLanes<T>);
+    }
+#pragma GCC unroll 32
+    for (int j = 0; j < (kPixels - 1) * kStep + kTaps; ++j) {
+      if (!kInside && (first + j < 0 || first + j >= t.w->in)) continue;
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) {
+        const Vector<T> value = load(x + (first + j) * t.channels + c + v * kLanes<T>);
 #pragma GCC unroll 8
-      for (int s = 0; s < kTaps; ++s) {
-        if (j - s >= 0 && j - s < kRun) sum[j - s] += value * weight[s];
+        for (int s = 0; s < kTaps; ++s) {
+          if (j >= s && (j - s) % kStep == 0 && (j - s) / kStep < kPixels) sum[(j - s) / kStep][v] += value * weight[s][v];
+        }
       }
     }
   });
 }
 
-// Any taps and step.
-template <class T>
-inline void add_run_any(const RowTask<T>& t, int64_t q, Vector<T> (&sum)[kRun]) {
+// Any taps and step, groups of kGroup channels.
+template <class T, int kGroup, bool kInside>
+inline void add_run_any(const RowTask<T>& t, int64_t q, int64_t c, Vector<T> (&sum)[kRun][1]) {
   t.for_rows([&](const T* x, int64_t tap) {
     for (size_t s = 0; s < t.w->taps.size(); ++s) {
-      const Vector<T> weight = load(t.weight + (tap + int64_t(s)) * t.x_pixel);
-      const T* from = x + (q * t.w->step + t.w->taps[s]) * t.x_pixel;
+      Vector<T> filter[kGroup];
 #pragma GCC unroll 8
-      for (int i = 0; i < kRun; ++i) sum[i] += load(from + i * t.w->step * t.x_pixel) * weight;
-    }
-  });
-}
-
-// One output, its taps checked, any number of lanes.
-template <class T>
-inline void add_checked(const RowTask<T>& t, int64_t q, Vector<T>& sum) {
-  t.for_rows([&](const T* x, int64_t tap) {
-    for (size_t s = 0; s < t.w->taps.size(); ++s) {
-      const int64_t column = q * t.w->step + t.w->taps[s];
-      if (column < 0 || column >= t.w->in) continue;
-      sum +=
-          load_first(x + column * t.x_pixel, t.valid) * load_first(t.weight + (tap + int64_t(s)) * t.x_pixel, t.valid);
-    }
-  });
-}
-
-template <class T>
-void forward_row(const RowTask<T>& t, Vector<T> bias, T* y, int64_t y_pixel, int64_t y_row) {
-  auto [first, end] = interior(*t.w);
-  if (t.valid < kLanes<T>) end = first;  // whole vectors would read and write beyond the last pixel
-  const bool near = neighbours(*t.w);
-  const T* next_x = t.x + ((t.p + 1) * t.h->step + (t.h->taps.empty() ? 0 : t.h->taps.back())) * t.x_row;
-  for (int64_t q = 0; q < t.w->out;) {
-    if (q < first || q + kRun > end) {
-      if (q >= first && q < end && end - first >= kRun) {
-        q = end - kRun;  // once more over some outputs: the same values again
-      } else {
-        Vector<T> sum = bias;
-        add_checked(t, q, sum);
-        store_first(y + q++ * y_pixel, sum, t.valid);
-        continue;
+      for (int g = 0; g < kGroup; ++g) filter[g] = load(t.weight + ((tap + int64_t(s)) * kGroup + g) * t.channels + c);
+      const int64_t first = q * t.w->step + t.w->taps[s];
+#pragma GCC unroll 8
+      for (int i = 0; i < kRun; ++i) {
+        const int64_t column = first + i * t.w->step;
+        if (!kInside && (column < 0 || column >= t.w->in)) continue;
+        const Vector<T> value = load(x + column * t.channels + c);
+        if constexpr (kGroup == 1) {
+          sum[i][0] += value * filter[0];
+        } else {
+          add_groups<T, kGroup>(value, filter, sum[i][0], std::make_integer_sequence<int, kGroup>());
+        }
       }
     }
-    Vector<T> sum[kRun];
-#pragma GCC unroll 8
-    for (int i = 0; i < kRun; ++i) sum[i] = bias;
-      // The lines of the next row: walked in pieces of a vector, they are no stream the hardware would foresee.
-#pragma GCC unroll 8
-    for (int i = 0; i < kRun; ++i) {
-      __builtin_prefetch(next_x + (q + i) * t.w->step * t.x_pixel, 0);
-      __builtin_prefetch(y + y_row + (q + i) * y_pixel, 1);
-    }
-    if (near && t.w->taps.size() == 3) {
-      add_run<T, 3>(t, q, sum);
-    } else if (near && t.w->taps.size() == 5) {
-      add_run<T, 5>(t, q, sum);
-    } else if (near && t.w->taps.size() == 7) {
-      add_run<T, 7>(t, q, sum);
-    } else {
-      add_run_any(t, q, sum);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < kRun; ++i) store(y + (q + i) * y_pixel, sum[i]);
-    q += kRun;
+  });
+}
+
+// Fewer channels than lanes.
+template <class T>
+void forward_row_partial(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
+  for (int64_t q = 0; q < t.w->out; ++q) {
+    Vector<T> sum = bias ? load_first(bias, t.channels) : Vector<T>{};
+    t.for_rows([&](const T* x, int64_t tap) {
+      for (size_t s = 0; s < t.w->taps.size(); ++s) {
+        const int64_t column = q * t.w->step + t.w->taps[s];
+        if (column < 0 || column >= t.w->in) continue;
+        sum += load_first(x + column * t.channels, t.channels) * load_first(t.weight + (tap + int64_t(s)) * t.channels, t.channels);
+      }
+    });
+    store_first(y + q * y_pixel, sum, t.channels);
   }
 }
 
+template <class T, int kTaps, int kStep, int kVectors, int kGroup = 1>
+void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
+  constexpr int kPixels = kRun / kVectors;
+  const auto [first, end] = interior(*t.w);
+  const Pieces pieces{t.channels, kVectors * kLanes<T>};
+  const int64_t count = std::min<int64_t>(kPixels, t.w->out);
+  const T* next_x = t.x + ((t.p + 1) * t.h->step + (t.h->taps.empty() ? 0 : t.h->taps.back() - t.h->step + 1)) * t.x_row;
+  for (int64_t begin = 0; begin < t.w->out; begin += kPixels) {
+    const int64_t q = std::min(begin, t.w->out - count);  // the last run: once more over some outputs, the same values again
+    const bool inside = q >= first && q + kPixels <= end;
+    for (int64_t piece = 0; piece < pieces.count(); ++piece) {
+      const int64_t c = pieces.offset(piece);
+      Vector<T> sum[kPixels][kVectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) {
+        const Vector<T> start = bias ? load(bias + c + v * kLanes<T>) : Vector<T>{};
+#pragma GCC unroll 8
+        for (int i = 0; i < kPixels; ++i) sum[i][v] = start;
+      }
+      if constexpr (kStep > 1) {  // half of an image's rows are new to each row of outputs: more than the hardware fetches in time
+#pragma GCC unroll 2
+        for (int r = 0; r < kStep; ++r) {
+#pragma GCC unroll 16
+          for (int j = 0; j < kPixels * kStep; ++j) __builtin_prefetch(next_x + r * t.x_row + (q * kStep + j) * t.channels + c);
+        }
+      }
+      if constexpr (kTaps == 0) {
+        if (inside) {
+          add_run_any<T, kGroup, true>(t, q, c, sum);
+        } else {
+          add_run_any<T, kGroup, false>(t, q, c, sum);
+        }
+      } else if (inside) {
+        add_run<T, kTaps, kStep, kVectors, true>(t, q, c, sum);
+      } else {
+        add_run<T, kTaps, kStep, kVectors, false>(t, q, c, sum);
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kPixels; ++i) {
+        if (i >= count) break;
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) store(y + (q + i) * y_pixel + c + v * kLanes<T>, sum[i][v]);
+      }
+    }
+  }
+}
+
+// For groups of `group` channels: 1, or what narrow_groups() takes.
 template <class T>
-void correlate(const Correlation& c, int64_t channels, const T* x, const T* packed, const T* bias, const Finish<T>& finish, T* y) {
+auto row_kernel(const Axis& w, int64_t channels, int64_t group) -> void (*)(const RowTask<T>&, const T*, T*, int64_t) {
+  if constexpr (kLanes<T> > 2) {
+    if (group == 2) return forward_row<T, 0, 0, 1, 2>;
+  }
+  if constexpr (kLanes<T> > 4) {
+    if (group == 4) return forward_row<T, 0, 0, 1, 4>;
+  }
+  if constexpr (kLanes<T> > 8) {
+    if (group == 8) return forward_row<T, 0, 0, 1, 8>;
+  }
+  if (channels < kLanes<T>) return forward_row_partial<T>;
+  return with_constants<T>(w, channels, []<int kTaps, int kStep, int kVectors>() { return forward_row<T, kTaps, kStep, kVectors>; });
+}
+
+template <class T>
+void correlate(const Correlation& c, int64_t channels, int64_t group, const T* x, const T* packed, const T* bias, const Finish<T>& finish, T* y) {
   const int64_t x_row = c.w.in * channels, x_image = c.h.in * x_row;
-  const ChannelVectors<T> vectors{channels};
   const Split rows(c.h.out, grain_for(c.w.out * channels * int64_t(sizeof(T)), kTaskBytes));
+  const auto run_row = row_kernel<T>(c.w, channels, group);
   parallel_for(c.images * rows.parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / rows.parts, part = task % rows.parts;
       for (int64_t p = rows.begin(part); p < rows.begin(part + 1); ++p) {
-        for (int64_t v = 0; v < vectors.count(); ++v) {
-          const int64_t channel = vectors.offset(v);
-          const RowTask<T> row = {
-              &c.h, &c.w, x + image * x_image + channel, x_row, channels, packed + channel, p, vectors.valid()};
-          const Vector<T> start = bias ? load_first(bias + channel, vectors.valid()) : Vector<T>{};
-          forward_row(row, start, y + image * c.y_image + p * c.y_row + channel, c.y_pixel, c.y_row);
-        }
-        if (finish) finish.apply(y + image * c.y_image + p * c.y_row, c.y_row, 1, c.y_pixel, c.w.out, 0, channels);
+        T* const to = y + image * c.y_image + p * c.y_row;
+        run_row({&c.h, &c.w, x + image * x_image, x_row, channels, packed, p}, bias, to, c.y_pixel);
+        if (finish) finish.apply(to, c.y_row, 1, c.y_pixel, c.w.out, 0, channels);
       }
     }
   });
 }
 
-// --- the weight gradient: sums are [tap][kLanes], those of a filter row in registers along a row of outputs ---
+// --- the weight gradient: sums of a piece are [tap][width], those of a filter row in registers along a row of outputs ---
 
-template <class T, int kTaps>
-void weight_run(const T* x, const T* grad, int64_t pixel, int64_t count, T* sum, const T* next_x, const T* next_grad) {
-  Vector<T> total[kTaps];
+// total[tap] += the products of a run of outputs from q on.
+template <class T, int kTaps, int kStep, int kVectors, bool kInside>
+inline void weight_run(const RowTask<T>& t, const T* x, const T* grad, int64_t q, Vector<T> (&total)[kTaps][kVectors], const T* next_x,
+                       const T* next_grad) {
+  constexpr int kPixels = kRun / kVectors;
+  const int64_t first = q * kStep + t.w->taps[0], pixel = t.channels;
+  Vector<T> g[kPixels][kVectors];
 #pragma GCC unroll 8
-  for (int s = 0; s < kTaps; ++s) total[s] = load(sum + s * kLanes<T>);
-  int64_t q = 0;
-  for (; q + kRun <= count; q += kRun) {
-    Vector<T> g[kRun];
-#pragma GCC unroll 8
-    for (int i = 0; i < kRun; ++i) {
-      g[i] = load(grad + (q + i) * pixel);
-      __builtin_prefetch(next_grad + (q + i) * pixel);
-      __builtin_prefetch(next_x + (q + i) * pixel);
-    }
-    const T* from = x + q * pixel;
-#pragma GCC unroll 16
-    for (int j = 0; j < kRun + kTaps - 1; ++j, from += pixel) {
-      const Vector<T> value = load(from);
+  for (int i = 0; i < kPixels; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) g[i][v] = load(grad + (q + i) * pixel + v * kLanes<T>);
+    __builtin_prefetch(next_grad + (q + i) * pixel);
+  }
+#pragma GCC unroll 32
+  for (int j = 0; j < (kPixels - 1) * kStep + kTaps; ++j) {
+    if (!kInside && (first + j < 0 || first + j >= t.w->in)) continue;
+    if (j < kPixels * kStep) __builtin_prefetch(next_x + (first + j) * pixel);
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      const Vector<T> value = load(x + (first + j) * pixel + v * kLanes<T>);
 #pragma GCC unroll 8
       for (int s = 0; s < kTaps; ++s) {
-        if (j - s >= 0 && j - s < kRun) total[s] += value * g[j - s];
+        if (j >= s && (j - s) % kStep == 0 && (j - s) / kStep < kPixels) total[s][v] += value * g[(j - s) / kStep][v];
       }
     }
   }
-  for (; q < count; ++q) {
-    const Vector<T> g = load(grad + q * pixel);
-#pragma GCC unroll 8
-    for (int s = 0; s < kTaps; ++s) total[s] += load(x + (q + s) * pixel) * g;
-  }
-#pragma GCC unroll 8
-  for (int s = 0; s < kTaps; ++s) store(sum + s * kLanes<T>, total[s]);
 }
 
-// Adds the products of one row of grad_y.
+// Adds the products of one row of grad_y, a piece of channels from c on.
+template <class T, int kTaps, int kStep, int kVectors>
+void weight_row(const RowTask<T>& t, int64_t c, const T* grad, T* sum) {
+  constexpr int kPixels = kRun / kVectors, kWidth = kVectors * kLanes<T>;
+  const auto [first, end] = interior(*t.w);
+  grad += c;
+  t.for_rows([&](const T* x, int64_t tap) {
+    x += c;
+    T* const to = sum + tap * kWidth;
+    const bool bottom = tap + kTaps == kTaps * int64_t(t.h->taps.size());  // fetches the lines of the next row
+    const T *next_x = bottom ? x + t.h->step * t.x_row : x, *next_grad = bottom ? grad + t.w->out * t.channels : grad;
+    Vector<T> total[kTaps][kVectors];
+#pragma GCC unroll 8
+    for (int s = 0; s < kTaps; ++s) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) total[s][v] = load(to + s * kWidth + v * kLanes<T>);
+    }
+    int64_t q = 0;
+    for (; q + kPixels <= t.w->out; q += kPixels) {
+      if (q >= first && q + kPixels <= end) {
+        weight_run<T, kTaps, kStep, kVectors, true>(t, x, grad, q, total, next_x, next_grad);
+      } else {
+        weight_run<T, kTaps, kStep, kVectors, false>(t, x, grad, q, total, next_x, next_grad);
+      }
+    }
+    for (; q < t.w->out; ++q) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) {
+        const Vector<T> g = load(grad + q * t.channels + v * kLanes<T>);
+#pragma GCC unroll 8
+        for (int s = 0; s < kTaps; ++s) {
+          const int64_t column = q * kStep + t.w->taps[0] + s;
+          if (column >= 0 && column < t.w->in) total[s][v] += load(x + column * t.channels + v * kLanes<T>) * g;
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int s = 0; s < kTaps; ++s) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) store(to + s * kWidth + v * kLanes<T>, total[s][v]);
+    }
+  });
+}
+
+// The same for any taps, step and number of lanes.
 template <class T>
-void weight_row(const RowTask<T>& t, const T* grad, T* sum) {
+void weight_row_any(const RowTask<T>& t, int64_t c, const T* grad, T* sum) {
+  const int64_t taps = int64_t(t.w->taps.size()), step = t.w->step, valid = std::min<int64_t>(t.channels, kLanes<T>);
   auto [first, end] = interior(*t.w);
-  if (t.valid < kLanes<T>) first = end = t.w->out;
-  const int64_t taps = int64_t(t.w->taps.size()), step = t.w->step;
-  const bool near = neighbours(*t.w) && (taps == 3 || taps == 5 || taps == 7);
+  if (valid < kLanes<T>) first = end = t.w->out;  // whole vectors would read beyond the last pixel
   t.for_rows([&](const T* x, int64_t tap) {
     for (int64_t s = 0; s < taps; ++s) {
       T* to = sum + (tap + s) * kLanes<T>;
@@ -231,28 +340,24 @@ void weight_row(const RowTask<T>& t, const T* grad, T* sum) {
         for (; q < until; ++q) {
           const int64_t column = q * step + t.w->taps[size_t(s)];
           if (column < 0 || column >= t.w->in) continue;
-          total += load_first(x + column * t.x_pixel, t.valid) * load_first(grad + q * t.x_pixel, t.valid);
+          total += load_first(x + column * t.channels + c, valid) * load_first(grad + q * t.channels + c, valid);
         }
       };
       add_border(0, first);
-      if (!near) {
-        const T* from = x + t.w->taps[size_t(s)] * t.x_pixel;
-        for (int64_t q = first; q < end; ++q) total += load(from + q * step * t.x_pixel) * load(grad + q * t.x_pixel);
-      }
+      const T* from = x + t.w->taps[size_t(s)] * t.channels + c;
+      for (int64_t q = first; q < end; ++q) total += load(from + q * step * t.channels) * load(grad + q * t.channels + c);
       add_border(end, t.w->out);
       store(to, total);
     }
-    if (!near) return;
-    const T* from = x + (first + t.w->taps[0]) * t.x_pixel;
-    const T* g = grad + first * t.x_pixel;
-    T* to = sum + tap * kLanes<T>;
-    const bool bottom = tap + taps == taps * int64_t(t.h->taps.size());  // fetches the lines of the next row
-    const T *next_x = bottom ? from + t.x_row : from, *next_grad = bottom ? g + t.w->out * t.x_pixel : g;
-    if (taps == 3) weight_run<T, 3>(from, g, t.x_pixel, end - first, to, next_x, next_grad);
-    if (taps == 5) weight_run<T, 5>(from, g, t.x_pixel, end - first, to, next_x, next_grad);
-    if (taps == 7) weight_run<T, 7>(from, g, t.x_pixel, end - first, to, next_x, next_grad);
   });
 }
+
+// Of one output row, a piece of channels, to its sums; and the piece's width.
+template <class T>
+struct WeightRow {
+  void (*add)(const RowTask<T>& t, int64_t c, const T* grad, T* sum);
+  int64_t width;
+};
 
 // x with each channel repeated `multiplier` times in a row (x itself when that is 1).
 template <class T>
@@ -286,15 +391,21 @@ void set_output(Correlation& c, int64_t height, int64_t width, int64_t channels,
 }  // namespace
 
 template <class T>
+bool narrow_groups(int64_t channels, int64_t in_channels, int64_t groups) {
+  const int64_t group = channels / groups;
+  return channels == in_channels && (group == 2 || group == 4 || group == 8) && group < kLanes<T> && channels % kLanes<T> == 0;
+}
+
+template <class T>
 void depthwise_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Finish<T>& finish, Tensor& y,
                        const Conv2dOptions& o) {
   const int64_t channels = y.size(3);
   Correlation c = axes(x.shape(), weight.shape(), y.shape(), o);
   set_output(c, c.h.out, c.w.out, channels, 1, 1);
   Buffer<T> packed(weight.numel());
-  pack_filters(c, weight, packed.data());
+  pack_filters(c, weight, false, packed.data());
   const Tensor wide = repeat_channels<T>(x, channels / x.size(3));
-  correlate(c, channels, wide.data<T>(), packed.data(), bias.defined() ? bias.data<T>() : nullptr, finish, y.data<T>());
+  correlate(c, channels, weight.size(3), wide.data<T>(), packed.data(), bias.defined() ? bias.data<T>() : nullptr, finish, y.data<T>());
 }
 
 template <class T>
@@ -311,8 +422,8 @@ void depthwise_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor
     for (const auto& [first_col, col_axis] : cols.axes) {
       c.h = row_axis;
       c.w = col_axis;
-      pack_filters(c, weight, packed.data());
-      correlate<T>(c, channels, grad_y.data<T>(), packed.data(), nullptr, {},
+      pack_filters(c, weight, true, packed.data());
+      correlate<T>(c, channels, weight.size(3), grad_y.data<T>(), packed.data(), nullptr, {},
                    wide.data<T>() + (first_row * w.in + first_col) * channels);
     }
   }
@@ -334,10 +445,20 @@ void depthwise_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& gr
   const Tensor wide = repeat_channels<T>(x, channels / x.size(3));
   const int64_t x_row = c.w.in * channels, y_row = c.w.out * channels, rows = c.images * c.h.out;
   const Split chunks(rows, divide_up(rows, kParts));
-  const ChannelVectors<T> vectors{channels};
+  WeightRow<T> row_kernel = {weight_row_any<T>, kLanes<T>};
+  if (channels >= kLanes<T>) {
+    row_kernel = with_constants<T>(c.w, channels, []<int kTaps, int kStep, int kVectors>() -> WeightRow<T> {
+      if constexpr (kTaps == 0) {
+        return {weight_row_any<T>, kLanes<T>};
+      } else {
+        return {weight_row<T, kTaps, kStep, kVectors>, kVectors * kLanes<T>};
+      }
+    });
+  }
+  const Pieces pieces{channels, row_kernel.width};
   const T *xs = wide.data<T>(), *grads = grad_y.data<T>();
-  // A last vector that overlaps its neighbour would count channels twice: sums are kept by vector, [vector][tap][lane].
-  const int64_t part_size = vectors.count() * taps * kLanes<T>;
+  // A last piece that overlaps its neighbour would count channels twice: sums are kept by piece, [piece][tap][width].
+  const int64_t piece_size = taps * pieces.width, part_size = pieces.count() * piece_size;
   Buffer<T> parts(chunks.parts * part_size);
   parallel_for(chunks.parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t chunk = begin; chunk < end; ++chunk) {
@@ -345,11 +466,9 @@ void depthwise_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& gr
       std::fill_n(part, part_size, T(0));
       for (int64_t row = chunks.begin(chunk); row < chunks.begin(chunk + 1); ++row) {
         const int64_t image = row / c.h.out, p = row % c.h.out;
-        for (int64_t v = 0; v < vectors.count(); ++v) {
-          const int64_t channel = vectors.offset(v);
-          const RowTask<T> t = {&c.h, &c.w,           xs + image * c.h.in * x_row + channel, x_row, channels, nullptr,
-                                p,    vectors.valid()};
-          weight_row(t, grads + row * y_row + channel, part + v * taps * kLanes<T>);
+        const RowTask<T> t = {&c.h, &c.w, xs + image * c.h.in * x_row, x_row, channels, nullptr, p};
+        for (int64_t piece = 0; piece < pieces.count(); ++piece) {
+          row_kernel.add(t, pieces.offset(piece), grads + row * y_row, part + piece * piece_size);
         }
       }
     }
@@ -358,13 +477,15 @@ void depthwise_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& gr
   std::fill_n(out, size, T(0));
   for (int64_t chunk = 0; chunk < chunks.parts; ++chunk) {
     for (int64_t k = 0; k < channels; ++k) {
-      const int64_t v = k / kLanes<T>;
-      const T* part = parts.data() + chunk * part_size + v * taps * kLanes<T> + k - vectors.offset(v);
-      for (int64_t tap = 0; tap < taps; ++tap) out[k * taps + tap] += part[tap * kLanes<T>];
+      const int64_t piece = k / pieces.width;
+      const T* part = parts.data() + chunk * part_size + piece * piece_size + k - pieces.offset(piece);
+      for (int64_t tap = 0; tap < taps; ++tap) out[k * taps + tap] += part[tap * pieces.width];
     }
   }
 }
 
+template bool narrow_groups<float>(int64_t, int64_t, int64_t);
+template bool narrow_groups<double>(int64_t, int64_t, int64_t);
 template void depthwise_forward<float>(const Tensor&, const Tensor&, const Tensor&, const Finish<float>&, Tensor&, const Conv2dOptions&);
 template void depthwise_forward<double>(const Tensor&, const Tensor&, const Tensor&, const Finish<double>&, Tensor&, const Conv2dOptions&);
 template void depthwise_backward_input<float>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);

@@ -29,6 +29,11 @@ void direct_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& g
 template <class T>
 void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight, const Conv2dOptions& options);
 
+// Groups of as many output as input channels, 2, 4 or 8, that fill vectors but are narrower than one: forward and backward input
+// are the depthwise kernels' below.
+template <class T>
+bool narrow_groups(int64_t channels, int64_t in_channels, int64_t groups);
+
 // One filter per output channel (groups == I, any multiplier).
 template <class T>
 void depthwise_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Finish<T>& finish, Tensor& y,

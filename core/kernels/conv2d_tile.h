@@ -26,23 +26,29 @@ struct Tap {
   int64_t x, weight;  // where the tap's run starts, from PixelTile::x and ::weight
 };
 
+// kPointerPixels of a tile's pixels share a pointer: base, base + step and base + 2 * step are addressing modes. Where rows are short,
+// tiles of few pixels may take them from several rows, each by a pointer of its own; in larger ones there are no registers for that.
+inline constexpr int kPointerPixels = 3;
+inline constexpr bool kTilesAcrossRows = kTileRows <= 6;
+
 template <class T>
 struct PixelTile {
   const T* x;
-  int64_t x_pixel;  // elements from one pixel's run to the next pixel's
+  const int64_t* x_at;  // of each pixel, where its runs start, from x
+  int64_t x_pixel;      // those of neighbours differ by so much, unless each has its pointer
   const Tap* taps;
   int64_t tap_count, depth;  // depth: elements of a run
   const T* weight;           // of each tap [depth][vectors * kLanes]
   const T* bias;             // null: none; ignored when accumulating
   bool accumulate;           // start from y, not from the bias
   T* y;
-  int64_t y_pixel;
-  int64_t last;        // channels in the last vector, 1 .. kLanes
-  const T* ahead;      // memory the next tiles will read: one line is prefetched per step of depth
-  int64_t ahead_step;  // elements
+  const int64_t* y_at;  // of each pixel, from y
+  int64_t last;         // channels in the last vector, 1 .. kLanes
+  const T* ahead;       // memory the next tiles will read: one line is prefetched per step of depth
+  int64_t ahead_step;   // elements
 };
 
-template <class T, int kPixels, int kVectors>
+template <class T, int kPixels, int kVectors, int kPerPointer>
 [[gnu::noinline]] void run_pixel_tile(const PixelTile<T>& t) {
   constexpr int kWidth = kLanes<T>;
   Vector<T> sum[kPixels][kVectors];
@@ -52,7 +58,7 @@ template <class T, int kPixels, int kVectors>
     const Vector<T> start = t.bias && !t.accumulate ? load_first(t.bias + v * kWidth, valid(v)) : Vector<T>{};
 #pragma GCC unroll 16
     for (int p = 0; p < kPixels; ++p) {
-      sum[p][v] = t.accumulate ? load_first(t.y + p * t.y_pixel + v * kWidth, valid(v)) : start;
+      sum[p][v] = t.accumulate ? load_first(t.y + t.y_at[p] + v * kWidth, valid(v)) : start;
     }
   }
   const int64_t step = t.x_pixel;
@@ -61,15 +67,14 @@ template <class T, int kPixels, int kVectors>
 #pragma GCC unroll 16
     for (int p = 0; p < kPixels; ++p) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(t.y + p * t.y_pixel + v * kWidth, 1);
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(t.y + t.y_at[p] + v * kWidth, 1);
     }
   }
   for (int64_t i = 0; i < t.tap_count; ++i) {
-    // One pointer for three pixels: base, base + step and base + 2 * step are addressing modes.
-    constexpr int kBases = (kPixels + 2) / 3;
-    const T* base[kBases];
+    constexpr int kPointers = (kPixels + kPerPointer - 1) / kPerPointer;
+    const T* base[kPointers];
 #pragma GCC unroll 8
-    for (int b = 0; b < kBases; ++b) base[b] = t.x + t.taps[i].x + 3 * b * step;
+    for (int b = 0; b < kPointers; ++b) base[b] = t.x + t.taps[i].x + t.x_at[b * kPerPointer];
     const T* weight = t.weight + t.taps[i].weight;
     for (int64_t c = 0; c < t.depth; ++c, weight += kVectors * kWidth, ahead += t.ahead_step) {
       __builtin_prefetch(ahead, 0, 3);
@@ -78,7 +83,7 @@ template <class T, int kPixels, int kVectors>
       for (int v = 0; v < kVectors; ++v) w[v] = load(weight + v * kWidth);
 #pragma GCC unroll 16
       for (int p = 0; p < kPixels; ++p) {
-        const T value = base[p / 3][c + (p % 3) * step];
+        const T value = base[p / kPerPointer][c + (p % kPerPointer) * step];
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) sum[p][v] += w[v] * value;
       }
@@ -87,7 +92,7 @@ template <class T, int kPixels, int kVectors>
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 16
-    for (int p = 0; p < kPixels; ++p) store_first(t.y + p * t.y_pixel + v * kWidth, sum[p][v], valid(v));
+    for (int p = 0; p < kPixels; ++p) store_first(t.y + t.y_at[p] + v * kWidth, sum[p][v], valid(v));
   }
 }
 
@@ -150,9 +155,9 @@ template <class T>
 using WeightTileTable = std::array<void (*)(const WeightTile<T>&), kTileRows>;
 
 namespace detail {
-template <class T, int kVectors, int... kRow>
+template <class T, int kVectors, int kPerPointer, int... kRow>
 constexpr PixelTileTable<T> pixel_tiles(std::integer_sequence<int, kRow...>) {
-  return {run_pixel_tile<T, kRow + 1, kVectors>...};
+  return {run_pixel_tile<T, kRow + 1, kVectors, kPerPointer>...};
 }
 template <class T, int kVectors, int... kRow>
 constexpr WeightTileTable<T> weight_tiles(std::integer_sequence<int, kRow...>) {
@@ -160,9 +165,9 @@ constexpr WeightTileTable<T> weight_tiles(std::integer_sequence<int, kRow...>) {
 }
 }  // namespace detail
 
-template <class T, int kVectors>
+template <class T, int kVectors, int kPerPointer = kPointerPixels>
 inline constexpr PixelTileTable<T> kPixelTiles =
-    detail::pixel_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
+    detail::pixel_tiles<T, kVectors, kPerPointer>(std::make_integer_sequence<int, kTileRows>());
 template <class T, int kVectors>
 inline constexpr WeightTileTable<T> kWeightTiles =
     detail::weight_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());

@@ -40,6 +40,22 @@ struct Axis {
   }
 };
 
+// An axis's outputs in parts of at most `largest_part`: where one tap begins or ceases to read the input a part begins, too, unless
+// one would have less than kLeastPart. So parts near the border leave out taps that read padding only, which for filters of large
+// dilation are most of them.
+class Cut {
+ public:
+  static constexpr int64_t kLeastPart = 8;
+  Cut(const Axis& axis, int64_t largest_part);
+  int64_t parts() const { return int64_t(begins_.size()) - 1; }
+  int64_t begin(int64_t part) const { return begins_[size_t(part)]; }
+  int64_t size(int64_t part) const { return begin(part + 1) - begin(part); }
+  int64_t largest() const;
+
+ private:
+  std::vector<int64_t> begins_;  // and the end
+};
+
 // The axes of the forward convolution (also used by the weight gradient): step = stride, taps = r * dilation - padding.
 Axis forward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding);
 // Backward input along an axis, by phases: the inputs i, i + stride, ... read grad_y with step 1, through the taps with

@@ -2,6 +2,31 @@
 
 namespace eq::cpu::conv {
 
+Cut::Cut(const Axis& axis, int64_t largest_part) {
+  std::vector<int64_t> changes;
+  for (int64_t tap : axis.taps) {
+    for (int64_t position : {-tap, axis.in - tap}) changes.push_back(position <= 0 ? 0 : divide_up(position, axis.step));
+  }
+  std::sort(changes.begin(), changes.end());
+  changes.push_back(axis.out);
+  int64_t from = 0;
+  for (int64_t to : changes) {
+    const bool last = to == axis.out;
+    if (!last && (to - from < kLeastPart || axis.out - to < kLeastPart)) continue;
+    const Split parts(to - from, largest_part);
+    for (int64_t part = 0; part < parts.parts; ++part) begins_.push_back(from + parts.begin(part));
+    from = to;
+    if (last) break;
+  }
+  begins_.push_back(axis.out);
+}
+
+int64_t Cut::largest() const {
+  int64_t result = 0;
+  for (int64_t part = 0; part < parts(); ++part) result = std::max(result, size(part));
+  return result;
+}
+
 Axis forward_axis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t dilation, int64_t padding) {
   Axis axis{in, out, stride, {}, {}};
   for (int64_t r = 0; r < kernel; ++r) {

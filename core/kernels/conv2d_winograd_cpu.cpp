@@ -163,13 +163,19 @@ void multiply(const Split& tiles, const T* inputs, int64_t input_plane, int64_t 
               int64_t depth, int64_t width, bool accumulate, int frequencies, T* sums, int64_t plane) {
   const PixelTileTable<T>& table = width > kLanes<T> ? kPixelTiles<T, 2> : kPixelTiles<T, 1>;
   const Tap tap = {0, 0};
+  int64_t x_at[kTileRows], y_at[kTileRows];
+  for (int i = 0; i < kTileRows; ++i) {
+    x_at[i] = i * row;
+    y_at[i] = i * width;
+  }
   PixelTile<T> job = {};
+  job.x_at = x_at;
   job.x_pixel = row;
   job.taps = &tap;
   job.tap_count = 1;
   job.depth = depth;
   job.accumulate = accumulate;
-  job.y_pixel = width;
+  job.y_at = y_at;
   job.last = kLanes<T>;
   job.ahead_step = kLanes<T>;
   for (int f = 0; f < frequencies; ++f) {
