@@ -8,6 +8,9 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+#if defined(__AVX512F__) || defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 #include "core/kernels/registers.h"
 
@@ -56,6 +59,22 @@ inline Lanes<T> load(const T* from) {
   Lanes<T> value;
   for (int p = 0; p < Lanes<T>::kParts; ++p) std::memcpy(&value.part[p], from + p * Lanes<T>::kInPart, kRegisterBytes);
   return value;
+}
+
+// As many values as a vector has doubles. (GCC 12 converts a vector in two halves.)
+inline Lanes<double> load_as_double(const double* from) { return load(from); }
+inline Lanes<double> load_as_double(const float* from) {
+  Lanes<double> result;
+  for (int p = 0; p < Lanes<double>::kParts; ++p, from += Lanes<double>::kInPart) {
+#if defined(__AVX512F__)
+    result.part[p] = Lanes<double>::Register(_mm512_cvtps_pd(_mm256_loadu_ps(from)));
+#elif defined(__AVX__)
+    result.part[p] = Lanes<double>::Register(_mm256_cvtps_pd(_mm_loadu_ps(from)));
+#else
+    for (int lane = 0; lane < Lanes<double>::kInPart; ++lane) result.part[p][lane] = from[lane];
+#endif
+  }
+  return result;
 }
 
 template <class T>
