@@ -111,6 +111,13 @@ inline Lanes<BitsOf<T>> first_lanes(int64_t count) {
   return load(mask);
 }
 
+template <class T>
+inline Lanes<BitsOf<T>> lane_numbers() {
+  alignas(64) BitsOf<T> numbers[kLanes<T>];
+  for (int64_t i = 0; i < kLanes<T>; ++i) numbers[i] = BitsOf<T>(i);
+  return load(numbers);
+}
+
 // How to walk rows of `width` values, shorter or longer than a vector, vector by vector. Full vectors may reach past a row's
 // end as long as they stay below `limit`: what they read there is replaced by `fill`; what they write there must belong to
 // a row that the same task writes later.

@@ -12,7 +12,6 @@ namespace {
 
 constexpr int64_t kChunk = 1 << 15;  // elements a task adds up
 constexpr int64_t kBlock = 1024;     // columns a task adds up side by side: their totals stay in L1
-constexpr int kMaxLanes = 16;        // of a row's largest value
 
 // x seen as [outer, count, inner], the middle axis reduced.
 struct Extents {
@@ -193,37 +192,40 @@ void reduce(const T* x, const Extents& e, const double* centres, double factor, 
   });
 }
 
-// The first place of the largest value of a row. Two passes, both without a branch on the data that would stop the
-// compiler from vectorising the first.
+// The first place of the largest value of a row, or of a NaN. Vectors over the row, first for the value, then for its place; behind the row they may
+// read as far as `limit`.
 template <class T>
-int64_t place_of_max(const T* row, int64_t count) {
-  T lanes[kMaxLanes];
-  bool nan = false;
-  std::fill(lanes, lanes + kMaxLanes, row[0]);
-  int64_t i = 0;
-  for (; i + kMaxLanes <= count; i += kMaxLanes) {
-    for (int lane = 0; lane < kMaxLanes; ++lane) {
-      const T value = row[i + lane];
-      nan |= value != value;
-      lanes[lane] = value > lanes[lane] ? value : lanes[lane];
+int64_t place_of_max(const LaneRow<T>& walk, const T* row, const T* limit) {
+  using Bits = BitsOf<T>;
+  Lanes<T> largest = walk.load(row, 0, limit, row[0]), strange{};  // strange: NaN as soon as there is one
+  strange += largest - largest;
+  for (int64_t v = 1; v < walk.vectors; ++v) {
+    const Lanes<T> values = walk.load(row, v, limit, row[0]);
+    strange += values - values;
+    largest = max_of(values, largest);
+  }
+  const T sum = sum_lanes<T>(strange);
+  if (sum != sum) {  // an infinity is strange, too, but only a NaN is not itself
+    for (int64_t place = 0; place < (walk.vectors - 1) * kLanes<T> + walk.last; ++place) {
+      if (row[place] != row[place]) return place;
     }
   }
-  T largest = lanes[0];
-  for (int lane = 1; lane < kMaxLanes; ++lane) largest = lanes[lane] > largest ? lanes[lane] : largest;
-  for (; i < count; ++i) {
-    nan |= row[i] != row[i];
-    largest = row[i] > largest ? row[i] : largest;
+  const T most = max_lanes<T>(largest);
+  const Lanes<Bits> lane = lane_numbers<T>();
+  for (int64_t v = 0;; ++v) {
+    const Lanes<T> values = walk.load(row, v, limit, row[0]);
+    const Lanes<Bits> places = each<Bits>([most](auto x, auto lane) { return x == most ? lane : decltype(lane){} + Bits(kLanes<T>); }, values, lane);
+    const Bits place = fold_lanes<Bits>(places, [](auto a, auto b) { return a < b ? a : b; });
+    if (place < kLanes<T>) return v * kLanes<T> + place;
   }
-  int64_t place = 0;
-  while (nan ? row[place] == row[place] : row[place] != largest) ++place;
-  return place;
 }
 
 template <class T>
 void max_of_rows(const T* x, const Extents& e, T* values, int64_t* places) {
-  parallel_for(e.outer, grain_for(e.count), [=](int64_t begin, int64_t end) {
+  const LaneRow<T> walk(e.count);
+  parallel_for(e.outer, grain_for(e.count), [=, &walk](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      places[row] = place_of_max(x + row * e.count, e.count);
+      places[row] = place_of_max(walk, x + row * e.count, x + e.outer * e.count);
       if (values != nullptr) values[row] = x[row * e.count + places[row]];
     }
   });

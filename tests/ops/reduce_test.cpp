@@ -1,10 +1,12 @@
 #include "reduce_cases.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "autograd/functional.h"
 #include "core/parallel.h"
+#include "core/random.h"
 #include "support.h"
 
 using namespace eq;
@@ -182,6 +184,30 @@ TEST_CASE("max and argmax", "[reduce]") {
     set_num_threads(2);
     CHECK(bit_equal(one, max(x.to(DType::kFloat32), axis)));
   }
+}
+
+TEST_CASE("the place of a row's maximum, with equals, infinities and NaN anywhere in rows of every length", "[reduce]") {
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  const double values[] = {0, 1, 2, inf, -inf, nan};
+  Random random(8);
+  int64_t wrong = 0;
+  for (int64_t width = 1; width <= 40; ++width) {
+    for (int64_t kinds = 1; kinds <= 6; ++kinds) {
+      const int64_t rows = 20;
+      std::vector<double> x;
+      for (int64_t i = 0; i < rows * width; ++i) x.push_back(kinds == 6 && random.uniform() < 0.9 ? 2 : values[random.uniform_int(kinds == 5 ? 4 : 0, kinds == 5 ? 5 : kinds)]);
+      for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+        const Tensor index = argmax(Tensor::from<double>(x, {rows, width}).to(dtype), 1);
+        for (int64_t r = 0; r < rows; ++r) {
+          const auto row = x.begin() + r * width;
+          auto place = std::find_if(row, row + width, [](double v) { return std::isnan(v); });
+          if (place == row + width) place = std::max_element(row, row + width);
+          wrong += int64_t(index.value_at(r)) != place - row;
+        }
+      }
+    }
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("max takes the first of equals, and NaN over everything", "[reduce]") {
