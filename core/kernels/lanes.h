@@ -67,7 +67,7 @@ inline Lanes<double> load_as_double(const float* from) {
   Lanes<double> result;
   for (int p = 0; p < Lanes<double>::kParts; ++p, from += Lanes<double>::kInPart) {
 #if defined(__AVX512F__)
-    result.part[p] = Lanes<double>::Register(_mm512_cvtps_pd(_mm256_loadu_ps(from)));
+    result.part[p] = Lanes<double>::Register(_mm512_maskz_cvtps_pd(0xFF, _mm256_loadu_ps(from)));  // the plain one warns in GCC 12
 #elif defined(__AVX__)
     result.part[p] = Lanes<double>::Register(_mm256_cvtps_pd(_mm_loadu_ps(from)));
 #else
