@@ -42,6 +42,14 @@ struct CosModerate {
   static float slope(float x, float, float, float) { return -scalar::sin_moderate(x); }
 };
 
+// Any power of a float; its derivative's exponent is one less.
+struct GeneralPower {
+  explicit GeneralPower(float p) : kind(scalar::kind_of(p)), kind_less(scalar::kind_of(p - 1)) {}
+  float f(float x, float p, float) const { return scalar::general_power(x, p, kind); }
+  float slope(float x, float, float p, float) const { return p * scalar::general_power(x, p - 1, kind_less); }
+  scalar::Exponent kind, kind_less;
+};
+
 bool all_moderate(const float* x, int64_t count) {
   int large = 0;
   for (int64_t i = 0; i < count; ++i) large |= std::abs(x[i]) > scalar::kModerateAngle;
@@ -68,7 +76,12 @@ void for_each_loop(const T* x, T p, int64_t begin, int64_t end, const Loop& loop
     }
   } else if constexpr (std::is_same_v<Formula, UnaryFormula<UnaryOp::pow_number>>) {
     if (!loop_of_known_power<2., 3., 4., 1., 0., -1., -2., 0.5, -0.5, 1.5>(p, [&](T known) __attribute__((always_inline)) { loop(Formula(), known, begin, end); })) {
-      loop(Formula(), p, begin, end);
+      bool done = false;
+      if constexpr (std::is_same_v<T, float>) {
+        done = std::isfinite(p);
+        if (done) loop(GeneralPower(p), p, begin, end);
+      }
+      if (!done) loop(Formula(), p, begin, end);
     }
   } else {
     loop(Formula(), p, begin, end);

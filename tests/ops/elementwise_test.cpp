@@ -184,6 +184,38 @@ TEST_CASE("powers that are products are what std::pow gives, gradients too", "[e
   }
 }
 
+TEST_CASE("any power of float32 is accurate, and what std::pow gives at its ends", "[elementwise]") {
+  Random random(7);
+  std::vector<float> arguments;
+  for (int i = 0; i < 5000; ++i) arguments.push_back(float(std::exp(random.uniform(-40, 40))));
+  for (int i = 0; i < 2000; ++i) arguments.push_back(float(random.uniform(0.9, 1.1)));
+  for (int i = 0; i < 2000; ++i) arguments.push_back(float(random.uniform(-3, 0)));
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float end : {0.f, 1.f, infinity, 0x1p-126f, 0x1.fffffep127f}) arguments.insert(arguments.end(), {end, -end});
+  arguments.push_back(float(kNaN));
+  const Tensor x = Tensor::from<float>(arguments, {int64_t(arguments.size())});
+  for (const double p : {-7.0, -2.5, -1.5, -1.0 / 3, 0.1, 1.0 / 3, 2.2, 2.5, 5.0, 6.0, 17.25, -30.0, 101.0}) {
+    CAPTURE(p);
+    const float exponent = float(p);
+    Tensor leaf = x.clone().set_requires_grad();
+    const Tensor y = pow(leaf, p);
+    y.backward(Tensor::full(x.shape(), 1));
+    int64_t wrong = 0;
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      auto agrees = [](double value, double exact) {
+        if (std::isnan(exact)) return std::isnan(value);
+        if (std::abs(exact) > 3.4e38) return value == std::copysign(double(std::numeric_limits<float>::infinity()), exact);
+        if (std::abs(exact) < 1.2e-38) return std::abs(value) < 1.2e-38;
+        return std::abs(value - exact) <= 1.3e-7 * std::abs(exact);
+      };
+      const double slope = double(exponent) * std::pow(double(arguments[i]), double(exponent - 1));
+      wrong += !agrees(y.data<float>()[i], std::pow(double(arguments[i]), double(exponent)));
+      wrong += std::abs(slope) < 1e38 && std::abs(slope) > 2e-38 * std::abs(p) && !(std::abs(leaf.grad().data<float>()[i] - slope) <= 2e-7 * std::abs(slope));
+    }
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("dividing by a number rounds once", "[elementwise]") {
   std::vector<float> numbers;
   for (int i = 0; i < 1000; ++i) numbers.push_back(float(i));
