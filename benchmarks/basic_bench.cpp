@@ -28,10 +28,20 @@ std::string axes_text(const std::vector<int>& axes) {
 
 const bool kRegistered = [] {
   for (const cases::UnaryCase& unary : cases::kUnaryCases) {
-    benchmark::RegisterBenchmark(("unary/" + std::string(unary.name)).c_str(), [&unary](benchmark::State& state) {
+    benchmark::RegisterBenchmark(("unary/forward/" + std::string(unary.name)).c_str(), [&unary](benchmark::State& state) {
       const Tensor x = filled({8, 64, 64, 64}, unary.low, unary.high);
       for (auto _ : state) benchmark::DoNotOptimize(unary.op(x).raw_data());
       state.SetBytesProcessed(state.iterations() * int64_t(2 * x.bytes()));
+    })->UseRealTime()->Unit(benchmark::kMicrosecond);
+    benchmark::RegisterBenchmark(("unary/backward/" + std::string(unary.name)).c_str(), [&unary](benchmark::State& state) {
+      Tensor x = filled({8, 64, 64, 64}, unary.low, unary.high).set_requires_grad();
+      const Tensor grad = filled(x.shape());
+      const Tensor y = unary.op(x);
+      for (auto _ : state) {
+        x.set_grad({});
+        y.backward(grad, true);
+      }
+      state.SetBytesProcessed(state.iterations() * int64_t(3 * x.bytes()));
     })->UseRealTime()->Unit(benchmark::kMicrosecond);
   }
   for (const cases::ReduceCase& reduce : cases::kLargeReduceCases) {

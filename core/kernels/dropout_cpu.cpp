@@ -3,6 +3,8 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
+#include <vector>
 
 #include "core/parallel.h"
 #include "core/random.h"
@@ -44,6 +46,15 @@ inline void mask(const T* __restrict from, const uint32_t* __restrict numbers, u
   for (int64_t i = 0; i < count; ++i) to[i] = (numbers[i] >> 8) >= threshold ? from[i] * scale : T(0);
 }
 
+// As wide as a value: a vector of words masks a vector of values.
+template <class T>
+using Word = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+
+template <class T>
+inline void mask_bits(const T* __restrict from, const Word<T>* __restrict bits, T scale, int64_t count, T* __restrict to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = std::bit_cast<T>(std::bit_cast<Word<T>>(from[i] * scale) & bits[i]);
+}
+
 }  // namespace
 
 void dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream, Tensor& y) {
@@ -70,16 +81,13 @@ void channel_dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream, 
     const int64_t images = x.size(0), channels = x.size(-1);
     if (x.numel() == 0) return;
     const int64_t rows = x.numel() / (images * channels);
-    std::vector<uint8_t> kept(size_t(images * channels));
-    for (size_t k = 0; k < kept.size(); ++k) kept[k] = double(uniform_at(seed, stream, k)) >= p;
+    std::vector<Word<T>> bits(size_t(images * channels));
+    for (size_t k = 0; k < bits.size(); ++k) bits[k] = double(uniform_at(seed, stream, k)) >= p ? ~Word<T>(0) : 0;
     const T *in = x.data<T>(), scale = T(1 / (1 - p));
     T* out = y.data<T>();
     parallel_for(images * rows, grain_for(channels), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        const uint8_t* keep = kept.data() + r / rows * channels;
-        const T* from = in + r * channels;
-        T* to = out + r * channels;
-        for (int64_t c = 0; c < channels; ++c) to[c] = keep[c] ? from[c] * scale : T(0);
+        mask_bits(in + r * channels, bits.data() + r / rows * channels, scale, channels, out + r * channels);
       }
     });
   });

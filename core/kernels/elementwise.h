@@ -39,8 +39,8 @@ enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both argument
   OP(square,     x * x,                           2 * x,                                                 kX)       \
   OP(reciprocal, 1 / x,                           -y * y,                                                kY)       \
   OP(abs,        std::abs(x),                     T(x > 0) - T(x < 0),                                   kX)       \
-  OP(sin,        std::sin(x),                     std::cos(x),                                           kX)       \
-  OP(cos,        std::cos(x),                     -std::sin(x),                                          kX)       \
+  OP(sin,        scalar::sin(x),                  scalar::cos(x),                                        kX)       \
+  OP(cos,        scalar::cos(x),                  -scalar::sin(x),                                       kX)       \
   OP(tanh,       scalar::tanh(x),                 1 - y * y,                                             kY)       \
   OP(sigmoid,    scalar::sigmoid(x),              y * (1 - y),                                           kY)       \
   OP(softplus,   scalar::softplus(x),             scalar::sigmoid(x),                                    kX)       \

@@ -1,5 +1,8 @@
 #include "core/kernels/elementwise.h"
 
+#include <cmath>
+#include <type_traits>
+
 #include "core/parallel.h"
 
 namespace eq::cpu {
@@ -29,6 +32,62 @@ void for_each_pair(const Tensor& a, const Tensor& b, const Shape& out, Fn&& fn) 
   });
 }
 
+// Sine and cosine without the branch on the argument's size.
+struct SinModerate {
+  static float f(float x, float, float) { return scalar::sin_moderate(x); }
+  static float slope(float x, float, float, float) { return scalar::cos_moderate(x); }
+};
+struct CosModerate {
+  static float f(float x, float, float) { return scalar::cos_moderate(x); }
+  static float slope(float x, float, float, float) { return -scalar::sin_moderate(x); }
+};
+
+// Any power of a float; its derivative's exponent is one less.
+struct GeneralPower {
+  explicit GeneralPower(float p) : kind(scalar::kind_of(p)), kind_less(scalar::kind_of(p - 1)) {}
+  float f(float x, float p, float) const { return scalar::general_power(x, p, kind); }
+  float slope(float x, float, float p, float) const { return p * scalar::general_power(x, p - 1, kind_less); }
+  scalar::Exponent kind, kind_less;
+};
+
+bool all_moderate(const float* x, int64_t count) {
+  int large = 0;
+  for (int64_t i = 0; i < count; ++i) large |= std::abs(x[i]) > scalar::kModerateAngle;
+  return large == 0;
+}
+
+// Calls loop(p) with a constant if p is one of `kKnown`, and says whether it is.
+template <double... kKnown, class T, class Loop>
+bool loop_of_known_power(T p, const Loop& loop) {
+  return ((p == T(kKnown) && (loop(T(kKnown)), true)) || ...);
+}
+
+// Calls loop(formula, p, begin, end) for parts of [begin, end). A branch inside a formula keeps its loop from being vectorised, so what it asks is asked
+// here: how large the angles of a block are; which power it is, which the loop then knows as a constant.
+template <class Formula, class T, class Loop>
+void for_each_loop(const T* x, T p, int64_t begin, int64_t end, const Loop& loop) {
+  constexpr bool kSin = std::is_same_v<Formula, UnaryFormula<UnaryOp::sin>>, kCos = std::is_same_v<Formula, UnaryFormula<UnaryOp::cos>>;
+  if constexpr ((kSin || kCos) && std::is_same_v<T, float>) {
+    constexpr int64_t kBlock = 512;  // read twice, the second time from the first cache
+    for (; begin < end; begin += kBlock) {
+      const int64_t block_end = std::min(end, begin + kBlock);
+      if (all_moderate(x + begin, block_end - begin)) loop(std::conditional_t<kSin, SinModerate, CosModerate>(), p, begin, block_end);
+      else loop(Formula(), p, begin, block_end);
+    }
+  } else if constexpr (std::is_same_v<Formula, UnaryFormula<UnaryOp::pow_number>>) {
+    if (!loop_of_known_power<2., 3., 4., 1., 0., -1., -2., 0.5, -0.5, 1.5>(p, [&](T known) __attribute__((always_inline)) { loop(Formula(), known, begin, end); })) {
+      bool done = false;
+      if constexpr (std::is_same_v<T, float>) {
+        done = std::isfinite(p);
+        if (done) loop(GeneralPower(p), p, begin, end);
+      }
+      if (!done) loop(Formula(), p, begin, end);
+    }
+  } else {
+    loop(Formula(), p, begin, end);
+  }
+}
+
 }  // namespace
 
 void unary_forward(UnaryOp op, const Tensor& x, double p, double q, Tensor& y) {
@@ -38,7 +97,9 @@ void unary_forward(UnaryOp op, const Tensor& x, double p, double q, Tensor& y) {
       T* out = y.data<T>();
       const T tp = T(p), tq = T(q);
       parallel_for(x.numel(), kGrain, [=](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) out[i] = Formula::f(in[i], tp, tq);
+        for_each_loop<Formula>(in, tp, begin, end, [=](auto formula, T number, int64_t first, int64_t last) __attribute__((always_inline)) {
+          for (int64_t i = first; i < last; ++i) out[i] = formula.f(in[i], number, tq);
+        });
       });
     });
   });
@@ -55,10 +116,12 @@ void unary_backward(UnaryOp op, const Tensor& grad_y, const Tensor& x, const Ten
       T* out = grad_x.data<T>();
       const T tp = T(p), tq = T(q);
       parallel_for(grad_y.numel(), kGrain, [=](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const T value_x = kReads == Reads::kX ? kept[i] : kUnread, value_y = kReads == Reads::kY ? kept[i] : kUnread;
-          out[i] = g[i] * Formula::slope(value_x, value_y, tp, tq);
-        }
+        for_each_loop<Formula>(kept, tp, begin, end, [=](auto formula, T number, int64_t first, int64_t last) __attribute__((always_inline)) {
+          for (int64_t i = first; i < last; ++i) {
+            const T value_x = kReads == Reads::kX ? kept[i] : kUnread, value_y = kReads == Reads::kY ? kept[i] : kUnread;
+            out[i] = g[i] * formula.slope(value_x, value_y, number, tq);
+          }
+        });
       });
     });
   });

@@ -8,6 +8,9 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+#if defined(__AVX512F__) || defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 #include "core/kernels/registers.h"
 
@@ -58,6 +61,22 @@ inline Lanes<T> load(const T* from) {
   return value;
 }
 
+// As many values as a vector has doubles. (GCC 12 converts a vector in two halves.)
+inline Lanes<double> load_as_double(const double* from) { return load(from); }
+inline Lanes<double> load_as_double(const float* from) {
+  Lanes<double> result;
+  for (int p = 0; p < Lanes<double>::kParts; ++p, from += Lanes<double>::kInPart) {
+#if defined(__AVX512F__)
+    result.part[p] = Lanes<double>::Register(_mm512_maskz_cvtps_pd(0xFF, _mm256_loadu_ps(from)));  // the plain one warns in GCC 12
+#elif defined(__AVX__)
+    result.part[p] = Lanes<double>::Register(_mm256_cvtps_pd(_mm_loadu_ps(from)));
+#else
+    for (int lane = 0; lane < Lanes<double>::kInPart; ++lane) result.part[p][lane] = from[lane];
+#endif
+  }
+  return result;
+}
+
 template <class T>
 inline void store(T* to, const Lanes<T>& value) {
   for (int p = 0; p < Lanes<T>::kParts; ++p) std::memcpy(to + p * Lanes<T>::kInPart, &value.part[p], kRegisterBytes);
@@ -90,6 +109,13 @@ inline Lanes<BitsOf<T>> first_lanes(int64_t count) {
   alignas(64) BitsOf<T> mask[kLanes<T>];
   for (int64_t i = 0; i < kLanes<T>; ++i) mask[i] = i < count ? -1 : 0;
   return load(mask);
+}
+
+template <class T>
+inline Lanes<BitsOf<T>> lane_numbers() {
+  alignas(64) BitsOf<T> numbers[kLanes<T>];
+  for (int64_t i = 0; i < kLanes<T>; ++i) numbers[i] = BitsOf<T>(i);
+  return load(numbers);
 }
 
 // How to walk rows of `width` values, shorter or longer than a vector, vector by vector. Full vectors may reach past a row's

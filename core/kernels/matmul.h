@@ -7,8 +7,8 @@
 //   linear: y[m, o] = bias[o] + sum_i x[m, i] * weight[o, i]  grad_x = grad_y * weight, grad_weight = grad_y^T * x
 //
 // Accuracy: float32 sums of K terms, about 1e-7 * sqrt(K) of the result's rms.
-// Determinism: tiles of the result, and chunks of a long K added in order, follow from the shapes alone; the blocking
-// inside a tile from fixed cache sizes. Same bits for any thread count.
+// Determinism: tiles of the result, and chunks of a long K added in order, follow from the shapes alone, and so does who multiplies a tile: the
+// convolutions' register tiles (matmul_tile.h) or Eigen, whose blocking follows from fixed cache sizes. Same bits for any thread count.
 
 #include "core/backend.h"
 #include "core/kernels/weight_cache.h"

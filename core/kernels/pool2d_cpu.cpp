@@ -138,17 +138,27 @@ void average_forward(const Tensor& x, Tensor& y, const Windows& rows, const Wind
       for (int64_t q = 0; q < out_w; ++q) {
         const Window column = columns.of_output[size_t(q)];
         const T count = T(row.count * column.count);
-        for_channels<T>(channels, [&]<class V>(int64_t c) {
+        auto average = [&]<class V, int kVectors>(int64_t c) {
+          constexpr int64_t kStep = sizeof(V) / sizeof(T);
           // Row by row: large bins then lose no more than their sides' worth of roundings.
-          V total{};
+          V total[kVectors] = {};
           for (int64_t r = row.begin; r < row.end; ++r) {
-            V sum{};
+            V sum[kVectors] = {};
             const T* from = image + r * w * channels + c;
-            for (int64_t s = column.begin; s < column.end; ++s) sum += load_pack<V>(from + s * channels);
-            total += sum;
+            for (int64_t s = column.begin; s < column.end; ++s) {
+#pragma GCC unroll 4
+              for (int v = 0; v < kVectors; ++v) sum[v] += load_pack<V>(from + s * channels + v * kStep);
+            }
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v) total[v] += sum[v];
           }
-          store_pack(out + (i * out_w + q) * channels + c, V(total / count));
-        });
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) store_pack(out + (i * out_w + q) * channels + c + v * kStep, V(total[v] / count));
+        };
+        // Four vectors of a pixel at a time: whole lines of the cache.
+        int64_t first = 0;
+        for (; first + 4 * kWidePack<T> <= channels; first += 4 * kWidePack<T>) average.template operator()<Pack<T, kWidePack<T>>, 4>(first);
+        for_channels<T>(channels - first, [&]<class V>(int64_t c) { average.template operator()<V, 1>(first + c); });
       }
     }
   });

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/kernels/elementwise.h"
+#include "core/kernels/lanes.h"
 #include "core/kernels/permute.h"
 #include "core/parallel.h"
 
@@ -11,7 +12,6 @@ namespace {
 
 constexpr int64_t kChunk = 1 << 15;  // elements a task adds up
 constexpr int64_t kBlock = 1024;     // columns a task adds up side by side: their totals stay in L1
-constexpr int kLanes = 16;
 
 // x seen as [outer, count, inner], the middle axis reduced.
 struct Extents {
@@ -22,18 +22,26 @@ Extents extents_around(const Shape& shape, int axis) {
   return {shape.product(0, axis), shape[axis], shape.product(axis + 1, shape.rank())};
 }
 
-// False if the reduced axes are not neighbours (axes of one element do not matter).
-bool find_extents(const Shape& shape, AxisMask mask, Extents& extents) {
-  extents = {};
-  int stage = 0;  // before, in, behind the reduced axes
-  for (int axis = 0; axis < shape.rank(); ++axis) {
-    if (shape[axis] == 1) continue;
-    const bool reduced = (mask >> axis & 1) != 0;
-    if (reduced && stage == 2) return false;
-    stage = reduced ? 1 : stage == 1 ? 2 : stage;
-    (stage == 0 ? extents.outer : stage == 1 ? extents.count : extents.inner) *= shape[axis];
+// The last run of reduced axes that are neighbours (axes of one element do not matter), with what is before and behind it. Takes it out of `shape`
+// and `mask`; what is left in the mask are other runs.
+Extents take_last_run(Shape& shape, AxisMask& mask) {
+  Extents extents;
+  int stage = 0;  // behind, in, before the run
+  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
+    const AxisMask bit = AxisMask{1} << axis;
+    const bool reduced = (mask & bit) != 0;
+    if (shape[axis] == 1) {
+      mask &= ~bit;
+      continue;
+    }
+    stage = reduced && stage == 0 ? 1 : !reduced && stage == 1 ? 2 : stage;
+    (stage == 0 ? extents.inner : stage == 1 ? extents.count : extents.outer) *= shape[axis];
+    if (stage == 1) {
+      shape.set(axis, 1);
+      mask &= ~bit;
+    }
   }
-  return true;
+  return extents;
 }
 
 // A copy with the reduced axes moved to the end.
@@ -52,33 +60,74 @@ Tensor reduced_last(const Tensor& x, AxisMask mask, Extents& extents) {
 
 // What is added up: the values, or the squares of their distances from a centre.
 struct Value {
-  static double of(double x, double) { return x; }
+  static constexpr bool kCentred = false;
+  template <class V, class Centre>
+  static V of(V x, Centre) { return x; }
 };
 struct SquaredDistance {
-  static double of(double x, double centre) { return (x - centre) * (x - centre); }
+  static constexpr bool kCentred = true;
+  template <class V, class Centre>
+  static V of(V x, Centre centre) { return (x - centre) * (x - centre); }
 };
 
+// The total of a row of `count` values, in 16 lanes that are then added in halves. Behind a row full vectors may be read as far as `limit`.
 template <class Term, class T>
-double row_total(const T* x, int64_t count, double centre) {
-  double lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += Term::of(double(x[i + lane]), centre);
+struct RowTotal {
+  static constexpr int64_t kHalf = kLanes<double>;
+  RowTotal(int64_t row_length, const T* end) : count(row_length), limit(end), mask(first_lanes<double>(row_length % kHalf)) {}
+
+  double operator()(const T* x, double centre) const {
+    auto terms = [centre](const T* from) { return each<double>([centre](auto v) { return Term::of(v, centre); }, load_as_double(from)); };
+    Lanes<double> low{}, high{};
+    int64_t i = 0;
+    for (; i + 2 * kHalf <= count; i += 2 * kHalf) {
+      low += terms(x + i);
+      high += terms(x + i + kHalf);
+    }
+    const bool ends_in_high = i + kHalf <= count;
+    if (ends_in_high) {
+      low += terms(x + i);
+      i += kHalf;
+    }
+    if (i < count) {
+      T rest[kHalf] = {};
+      const bool inside = x + i + kHalf <= limit;
+      if (!inside) std::copy(x + i, x + count, rest);
+      const Lanes<double> last = each<double>([](auto m, auto v) { return m ? v : decltype(v){}; }, mask, terms(inside ? x + i : rest));
+      if (ends_in_high) high += last;
+      else low += last;
+    }
+    return sum_lanes<double>(low + high);
   }
-  for (int lane = 0; i + lane < count; ++lane) lanes[lane] += Term::of(double(x[i + lane]), centre);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+
+  int64_t count;
+  const T* limit;
+  Lanes<int64_t> mask;  // of the values in the last vector, if it is not full
+};
+
+// totals[c] += the column sums of `kRows` rows of `width` values, `stride` apart.
+template <class Term, int kRows, class T>
+void add_rows(const T* x, int64_t stride, int64_t width, const double* centre, double* totals) {
+  int64_t c = 0;
+  for (; c + kLanes<double> <= width; c += kLanes<double>) {
+    Lanes<double> total = load(totals + c);
+    const Lanes<double> middle = Term::kCentred ? load(centre + c) : Lanes<double>{};
+#pragma GCC unroll 4
+    for (int row = 0; row < kRows; ++row) {
+      total += each<double>([](auto v, auto m) { return Term::of(v, m); }, load_as_double(x + row * stride + c), middle);
+    }
+    store(totals + c, total);
   }
-  return lanes[0];
+  for (; c < width; ++c) {
+    for (int row = 0; row < kRows; ++row) totals[c] += Term::of(double(x[row * stride + c]), Term::kCentred ? centre[c] : 0);
+  }
 }
 
-// totals[c] += the column sums of `rows` rows of `width` values, `stride` apart.
 template <class Term, class T>
 void column_totals(const T* x, int64_t rows, int64_t stride, int64_t width, const double* centre, double* totals) {
-  for (int64_t row = 0; row < rows; ++row) {
-    const T* values = x + row * stride;
-    for (int64_t c = 0; c < width; ++c) totals[c] += Term::of(double(values[c]), centre == nullptr ? 0 : centre[c]);
-  }
+  int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) add_rows<Term, 4>(x + row * stride, stride, width, centre, totals);
+  for (; row < rows; ++row) add_rows<Term, 1>(x + row * stride, stride, width, centre, totals);
 }
 
 // The same for rows that follow each other and are too narrow to fill vectors: several rows are added side by side,
@@ -87,87 +136,96 @@ template <class Term, class T>
 void narrow_column_totals(const T* x, int64_t rows, int64_t width, const double* centre, double* totals) {
   constexpr int64_t kWide = 64;
   const int64_t together = kWide / width;
-  double wide[kWide] = {}, wide_centre[kWide] = {};
-  for (int64_t c = 0; centre != nullptr && c < together * width; ++c) wide_centre[c] = centre[c % width];
+  double wide[kWide] = {}, wide_centre[kWide];
+  for (int64_t c = 0; Term::kCentred && c < together * width; ++c) wide_centre[c] = centre[c % width];
   const int64_t whole = rows / together;
   column_totals<Term>(x, whole, together * width, together * width, wide_centre, wide);
   column_totals<Term>(x + whole * together * width, 1, 0, (rows - whole * together) * width, wide_centre, wide);
-  for (int64_t c = 0; c < together * width; ++c) totals[c % width] += wide[c];
+  for (const double* row = wide; row < wide + together * width; row += width) {
+    for (int64_t c = 0; c < width; ++c) totals[c] += row[c];
+  }
 }
 
-// The total of each output, [outer * inner], in double; centres likewise or null.
-template <class Term, class T>
-std::vector<double> reduce_totals(const T* x, const Extents& e, const double* centres) {
+// out = factor * the total of each output, [outer * inner]; centres likewise or null.
+template <class Term, class T, class Out>
+void reduce(const T* x, const Extents& e, const double* centres, double factor, Out* out) {
   const int64_t outputs = e.outer * e.inner;
   const int64_t blocks = (e.inner + kBlock - 1) / kBlock;
   const int64_t rows = std::max<int64_t>(1, kChunk / std::min(e.inner, kBlock));  // rows per chunk
   const int64_t chunks = std::max<int64_t>(1, (e.count + rows - 1) / rows);
-  std::vector<double> parts(size_t(chunks * outputs), 0.0);
   const int64_t work = std::min(rows, e.count) * std::min(e.inner, kBlock);
+  const T* limit = x + e.outer * e.count * e.inner;
+  if (e.inner == 1 && chunks == 1) {
+    const RowTotal<Term, T> row_total(e.count, limit);
+    parallel_for(e.outer, grain_for(work, kChunk), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) out[row] = Out(factor * row_total(x + row * e.count, Term::kCentred ? centres[row] : 0));
+    });
+    return;
+  }
+  std::vector<double> parts(chunks == 1 ? 0 : size_t(chunks * outputs));
   parallel_for(e.outer * chunks * blocks, grain_for(work, kChunk), [&](int64_t begin, int64_t end) {
+    double totals[kBlock];
     for (int64_t task = begin; task < end; ++task) {
       const int64_t block = task % blocks, chunk = task / blocks % chunks, outer = task / blocks / chunks;
-      const int64_t row_begin = chunk * rows, row_end = std::min(e.count, row_begin + rows);
-      const int64_t column = block * kBlock, width = std::min(kBlock, e.inner - column);
+      const int64_t row_begin = chunk * rows, row_count = std::min(e.count, row_begin + rows) - row_begin;
+      const int64_t column = block * kBlock, width = std::min(kBlock, e.inner - column), at = outer * e.inner + column;
       const T* values = x + (outer * e.count + row_begin) * e.inner + column;
-      const double* centre = centres == nullptr ? nullptr : centres + outer * e.inner + column;
-      double* part = parts.data() + chunk * outputs + outer * e.inner + column;
+      const double* centre = Term::kCentred ? centres + at : nullptr;
+      std::fill(totals, totals + width, 0.0);
       if (e.inner == 1) {
-        *part = row_total<Term>(values, row_end - row_begin, centre == nullptr ? 0 : *centre);
+        totals[0] = RowTotal<Term, T>(row_count, limit)(values, Term::kCentred ? *centre : 0);
       } else if (e.inner <= 32) {
-        narrow_column_totals<Term>(values, row_end - row_begin, e.inner, centre, part);
+        narrow_column_totals<Term>(values, row_count, e.inner, centre, totals);
       } else {
-        column_totals<Term>(values, row_end - row_begin, e.inner, width, centre, part);
+        column_totals<Term>(values, row_count, e.inner, width, centre, totals);
       }
+      if (chunks > 1) std::copy(totals, totals + width, parts.data() + chunk * outputs + at);
+      else for (int64_t c = 0; c < width; ++c) out[at + c] = Out(factor * totals[c]);
     }
   });
-  if (chunks > 1) {
-    parallel_for(outputs, grain_for(chunks), [&](int64_t begin, int64_t end) {
-      for (int64_t chunk = 1; chunk < chunks; ++chunk) {
-        for (int64_t i = begin; i < end; ++i) parts[i] += parts[chunk * outputs + i];
-      }
-    });
-    parts.resize(size_t(outputs));
+  if (chunks == 1) return;
+  parallel_for(outputs, grain_for(chunks), [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = 1; chunk < chunks; ++chunk) {
+      for (int64_t i = begin; i < end; ++i) parts[i] += parts[chunk * outputs + i];
+    }
+    for (int64_t i = begin; i < end; ++i) out[i] = Out(factor * parts[i]);
+  });
+}
+
+// The first place of the largest value of a row, or of a NaN. Vectors over the row, first for the value, then for its place; behind the row they may
+// read as far as `limit`.
+template <class T>
+int64_t place_of_max(const LaneRow<T>& walk, const T* row, const T* limit) {
+  using Bits = BitsOf<T>;
+  Lanes<T> largest = walk.load(row, 0, limit, row[0]), strange{};  // strange: NaN as soon as there is one
+  strange += largest - largest;
+  for (int64_t v = 1; v < walk.vectors; ++v) {
+    const Lanes<T> values = walk.load(row, v, limit, row[0]);
+    strange += values - values;
+    largest = max_of(values, largest);
   }
-  return parts;
-}
-
-template <class T>
-void store_scaled(const std::vector<double>& totals, double factor, T* out) {
-  for (size_t i = 0; i < totals.size(); ++i) out[i] = T(totals[i] * factor);
-}
-
-// The first place of the largest value of a row. Two passes, both without a branch on the data that would stop the
-// compiler from vectorising the first.
-template <class T>
-int64_t place_of_max(const T* row, int64_t count) {
-  T lanes[kLanes];
-  bool nan = false;
-  std::fill(lanes, lanes + kLanes, row[0]);
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const T value = row[i + lane];
-      nan |= value != value;
-      lanes[lane] = value > lanes[lane] ? value : lanes[lane];
+  const T sum = sum_lanes<T>(strange);
+  if (sum != sum) {  // an infinity is strange, too, but only a NaN is not itself
+    for (int64_t place = 0; place < (walk.vectors - 1) * kLanes<T> + walk.last; ++place) {
+      if (row[place] != row[place]) return place;
     }
   }
-  T largest = lanes[0];
-  for (int lane = 1; lane < kLanes; ++lane) largest = lanes[lane] > largest ? lanes[lane] : largest;
-  for (; i < count; ++i) {
-    nan |= row[i] != row[i];
-    largest = row[i] > largest ? row[i] : largest;
+  const T most = max_lanes<T>(largest);
+  const Lanes<Bits> lane = lane_numbers<T>();
+  for (int64_t v = 0;; ++v) {
+    const Lanes<T> values = walk.load(row, v, limit, row[0]);
+    const Lanes<Bits> places = each<Bits>([most](auto x, auto lane) { return x == most ? lane : decltype(lane){} + Bits(kLanes<T>); }, values, lane);
+    const Bits place = fold_lanes<Bits>(places, [](auto a, auto b) { return a < b ? a : b; });
+    if (place < kLanes<T>) return v * kLanes<T> + place;
   }
-  int64_t place = 0;
-  while (nan ? row[place] == row[place] : row[place] != largest) ++place;
-  return place;
 }
 
 template <class T>
 void max_of_rows(const T* x, const Extents& e, T* values, int64_t* places) {
-  parallel_for(e.outer, grain_for(e.count), [=](int64_t begin, int64_t end) {
+  const LaneRow<T> walk(e.count);
+  parallel_for(e.outer, grain_for(e.count), [=, &walk](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      places[row] = place_of_max(x + row * e.count, e.count);
+      places[row] = place_of_max(walk, x + row * e.count, x + e.outer * e.count);
       if (values != nullptr) values[row] = x[row * e.count + places[row]];
     }
   });
@@ -208,21 +266,31 @@ void sum(const Tensor& x, AxisMask axes, double factor, Tensor& y) {
     y.fill_(0);
     return;
   }
-  Extents extents;
-  const Tensor source = find_extents(x.shape(), axes, extents) ? x : reduced_last(x, axes, extents);
   dispatch_floating(x.dtype(), "sum", [&]<typename T>() {
-    store_scaled(reduce_totals<Value>(source.data<T>(), extents, nullptr), factor, y.data<T>());
+    Shape shape = x.shape();
+    Extents run = take_last_run(shape, axes);
+    if (axes == 0) return reduce<Value>(x.data<T>(), run, nullptr, factor, y.data<T>());
+    std::vector<double> totals(size_t(run.outer * run.inner)), next;  // of the runs so far
+    reduce<Value>(x.data<T>(), run, nullptr, 1, totals.data());
+    while (run = take_last_run(shape, axes), axes != 0) {
+      next.resize(size_t(run.outer * run.inner));
+      reduce<Value>(totals.data(), run, nullptr, 1, next.data());
+      totals.swap(next);
+    }
+    reduce<Value>(totals.data(), run, nullptr, factor, y.data<T>());
   });
 }
 
 void variance(const Tensor& x, AxisMask axes, double divisor, Tensor& y, Tensor& mean) {
   if (x.numel() == 0) return;
-  Extents extents;
-  const Tensor source = find_extents(x.shape(), axes, extents) ? x : reduced_last(x, axes, extents);
+  Shape shape = x.shape();
+  AxisMask left = axes;
+  Extents extents = take_last_run(shape, left);
+  const Tensor source = left == 0 ? x : reduced_last(x, axes, extents);
   dispatch_floating(x.dtype(), "var", [&]<typename T>() {
     double* centres = mean.data<double>();
-    store_scaled(reduce_totals<Value>(source.data<T>(), extents, nullptr), 1 / double(extents.count), centres);
-    store_scaled(reduce_totals<SquaredDistance>(source.data<T>(), extents, centres), 1 / divisor, y.data<T>());
+    reduce<Value>(source.data<T>(), extents, nullptr, 1 / double(extents.count), centres);
+    reduce<SquaredDistance>(source.data<T>(), extents, centres, 1 / divisor, y.data<T>());
   });
 }
 

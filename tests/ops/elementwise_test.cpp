@@ -127,9 +127,51 @@ TEST_CASE("the logarithm of float32 is accurate from the least to the largest nu
   CHECK(std::isnan(ends.value_at(5)));
 }
 
+TEST_CASE("sine and cosine of float32 are within 2 units in the last place for every size of angle", "[elementwise]") {
+  std::vector<float> angles;
+  Random random(5);
+  for (int i = 0; i < 40000; ++i) angles.push_back(std::bit_cast<float>(int32_t(random.uniform_int(0x00800000, 0x7f800000))));
+  for (int i = 0; i < 40000; ++i) angles.push_back(float(random.uniform(-1e5, 1e5)));
+  // Nearest to multiples of pi / 2, where almost all digits of the angle cancel; and on both sides of what counts as moderate.
+  for (int i = 0; i < 20000; ++i) angles.push_back(float(double(i < 1000 ? i : random.uniform_int(1000, 70000)) * 1.5707963267948966));
+  for (const float angle : {16367173.f * 0x1p72f, 1e5f, std::nextafter(1e5f, 2e5f), 0x1.fffffep127f, 0x1p-126f}) angles.insert(angles.end(), {angle, -angle});
+  const Tensor x = Tensor::from<float>(angles, {int64_t(angles.size())}), sines = sin(x), cosines = cos(x);
+  auto units = [](float value, double exact) {  // of the exact value's last place
+    int exponent;
+    std::frexp(exact, &exponent);
+    return std::abs(double(value) - exact) / std::ldexp(1.0, std::max(exponent, -125) - 24);
+  };
+  double worst = 0;
+  for (size_t i = 0; i < angles.size(); ++i) {
+    worst = std::max({worst, units(sines.data<float>()[i], std::sin(double(angles[i]))), units(cosines.data<float>()[i], std::cos(double(angles[i])))});
+  }
+  CHECK(worst < 2);
+}
+
+TEST_CASE("sine and cosine of float32 at zeros, infinities and NaN, alone and among moderate angles", "[elementwise]") {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float other : {1.f, 1e30f}) {
+    const Tensor x = Tensor::from<float>({0.f, -0.f, infinity, -infinity, float(kNaN), other}, {6}), s = sin(x), c = cos(x);
+    CHECK((s.value_at(0) == 0 && !std::signbit(s.value_at(0))));
+    CHECK((s.value_at(1) == 0 && std::signbit(s.value_at(1))));
+    CHECK((c.value_at(0) == 1 && c.value_at(1) == 1));
+    for (int64_t i : {2, 3, 4}) CHECK((std::isnan(s.value_at(i)) && std::isnan(c.value_at(i))));
+    CHECK(s.value_at(5) == Approx(std::sin(double(other))));
+    CHECK(c.value_at(5) == Approx(std::cos(double(other))));
+  }
+}
+
+TEST_CASE("float32 functions that are odd keep the sign of zero", "[elementwise]") {
+  for (Tensor (*op)(const Tensor&) : {&eq::sin, &eq::tanh}) CHECK(std::signbit(op(Tensor::from<float>({-0.f}, {1})).item()));
+}
+
 TEST_CASE("powers that are products are what std::pow gives, gradients too", "[elementwise]") {
-  for (const double p : {-2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0}) {
+  for (const double p : {-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0}) {
     CAPTURE(p);
+    const Tensor many = uniform_tensor({1001}, 0.1, 3, 12).to(DType::kFloat32);
+    Tensor exact = Tensor::empty_like(many);
+    for (int64_t i = 0; i < many.numel(); ++i) exact.data<float>()[i] = float(std::pow(many.value_at(i), p));
+    check_close(pow(many, p), exact, 3e-7);
     for (const double at : {-1.7, -0.0, 0.0, 0.3, 2.5}) {
       CAPTURE(at);
       const Tensor x = Tensor::full({1}, at, DType::kFloat64).set_requires_grad();
@@ -139,6 +181,38 @@ TEST_CASE("powers that are products are what std::pow gives, gradients too", "[e
       CHECK((std::isnan(value) ? std::isnan(y.item()) : y.item() == Approx(value).epsilon(1e-15)));
       CHECK((std::isnan(slope) ? std::isnan(x.grad().item()) : x.grad().item() == Approx(slope).epsilon(1e-15)));
     }
+  }
+}
+
+TEST_CASE("any power of float32 is accurate, and what std::pow gives at its ends", "[elementwise]") {
+  Random random(7);
+  std::vector<float> arguments;
+  for (int i = 0; i < 5000; ++i) arguments.push_back(float(std::exp(random.uniform(-40, 40))));
+  for (int i = 0; i < 2000; ++i) arguments.push_back(float(random.uniform(0.9, 1.1)));
+  for (int i = 0; i < 2000; ++i) arguments.push_back(float(random.uniform(-3, 0)));
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float end : {0.f, 1.f, infinity, 0x1p-126f, 0x1.fffffep127f}) arguments.insert(arguments.end(), {end, -end});
+  arguments.push_back(float(kNaN));
+  const Tensor x = Tensor::from<float>(arguments, {int64_t(arguments.size())});
+  for (const double p : {-7.0, -2.5, -1.5, -1.0 / 3, 0.1, 1.0 / 3, 2.2, 2.5, 5.0, 6.0, 17.25, -30.0, 101.0}) {
+    CAPTURE(p);
+    const float exponent = float(p);
+    Tensor leaf = x.clone().set_requires_grad();
+    const Tensor y = pow(leaf, p);
+    y.backward(Tensor::full(x.shape(), 1));
+    int64_t wrong = 0;
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      auto agrees = [](double value, double exact) {
+        if (std::isnan(exact)) return std::isnan(value);
+        if (std::abs(exact) > 3.4e38) return value == std::copysign(double(std::numeric_limits<float>::infinity()), exact);
+        if (std::abs(exact) < 1.2e-38) return std::abs(value) < 1.2e-38;
+        return std::abs(value - exact) <= 1.3e-7 * std::abs(exact);
+      };
+      const double slope = double(exponent) * std::pow(double(arguments[i]), double(exponent - 1));
+      wrong += !agrees(y.data<float>()[i], std::pow(double(arguments[i]), double(exponent)));
+      wrong += std::abs(slope) < 1e38 && std::abs(slope) > 2e-38 * std::abs(p) && !(std::abs(leaf.grad().data<float>()[i] - slope) <= 2e-7 * std::abs(slope));
+    }
+    CHECK(wrong == 0);
   }
 }
 

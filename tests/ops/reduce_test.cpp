@@ -1,10 +1,12 @@
 #include "reduce_cases.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "autograd/functional.h"
 #include "core/parallel.h"
+#include "core/random.h"
 #include "support.h"
 
 using namespace eq;
@@ -122,6 +124,46 @@ TEST_CASE("large reductions: accuracy and threads", "[reduce]") {
   }
 }
 
+TEST_CASE("sums lose no digits, whatever the values do", "[reduce]") {
+  // Of every layout: one row, many rows longer and shorter than vectors, wide and narrow columns, runs of axes apart.
+  struct Layout {
+    Shape shape;
+    std::vector<int> axes;
+  };
+  const Layout layouts[] = {{{3000000}, {}},         {{500, 2003}, {1}}, {{20000, 21}, {1}},      {{20000, 5}, {1}},
+                            {{700, 1100}, {0}},      {{9000, 40}, {0}},  {{30000, 7}, {0}},       {{90, 3, 50, 11}, {0, 2}}};
+  for (const Layout& layout : layouts) {
+    for (const char* data : {"alternating", "one huge", "huge and back", "all alike"}) {
+      DYNAMIC_SECTION(to_string(layout.shape) << " " << data) {
+        const std::string kind = data;
+        Tensor x = add(random_tensor(layout.shape, 6, DType::kFloat32), 2);
+        const int64_t last = x.numel() - 1;
+        for (int64_t i = 0; i <= last; ++i) {
+          float& value = x.data<float>()[i];
+          if (kind == "alternating" && i % 2 == 1) value = -value;
+          if (kind == "all alike") value = 0.1f;
+        }
+        if (kind != "alternating" && kind != "all alike") x.data<float>()[0] = 1e9f;
+        if (kind == "huge and back") x.data<float>()[last] = -1e9f;
+        const Tensor y = sum(x, layout.axes), expected = per_group(x, layout.axes, y.shape(), plain_sum);
+        std::vector<double> sizes;  // of each output's terms together
+        for (const auto& group : groups_of(x, layout.axes)) {
+          double size = 0;
+          for (const double value : group) size += std::abs(value);
+          sizes.push_back(size);
+        }
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < y.numel(); ++i) {
+          // Rounded once to float32, after additions in double.
+          const double bound = 0x1p-24 * std::abs(expected.value_at(i)) + 1e-12 * sizes[size_t(i)];
+          wrong += !(std::abs(y.value_at(i) - expected.value_at(i)) <= bound);
+        }
+        CHECK(wrong == 0);
+      }
+    }
+  }
+}
+
 TEST_CASE("max and argmax", "[reduce]") {
   for (const int axis : {0, 1, 2, -1}) {
     Tensor x = distinct_tensor({3, 5, 300}, 4).set_requires_grad();
@@ -142,6 +184,30 @@ TEST_CASE("max and argmax", "[reduce]") {
     set_num_threads(2);
     CHECK(bit_equal(one, max(x.to(DType::kFloat32), axis)));
   }
+}
+
+TEST_CASE("the place of a row's maximum, with equals, infinities and NaN anywhere in rows of every length", "[reduce]") {
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  const double values[] = {0, 1, 2, inf, -inf, nan};
+  Random random(8);
+  int64_t wrong = 0;
+  for (int64_t width = 1; width <= 40; ++width) {
+    for (int64_t kinds = 1; kinds <= 6; ++kinds) {
+      const int64_t rows = 20;
+      std::vector<double> x;
+      for (int64_t i = 0; i < rows * width; ++i) x.push_back(kinds == 6 && random.uniform() < 0.9 ? 2 : values[random.uniform_int(kinds == 5 ? 4 : 0, kinds == 5 ? 5 : kinds)]);
+      for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+        const Tensor index = argmax(Tensor::from<double>(x, {rows, width}).to(dtype), 1);
+        for (int64_t r = 0; r < rows; ++r) {
+          const auto row = x.begin() + r * width;
+          auto place = std::find_if(row, row + width, [](double v) { return std::isnan(v); });
+          if (place == row + width) place = std::max_element(row, row + width);
+          wrong += int64_t(index.value_at(r)) != place - row;
+        }
+      }
+    }
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("max takes the first of equals, and NaN over everything", "[reduce]") {
