@@ -2,8 +2,8 @@
 
     python3 benchmarks/operators.py --bench build/bench_ops --filter '^(unary|binary|sum)' --rounds 5 --out result.json
 
-Each round runs bench_ops once for the filter, then PyTorch for the same cases, each for its shorter while, so that slow minutes of the machine hit
-both. Compared are medians of processor time, which other processes of the machine disturb less than the clock's. Everything is float32 and on
+Each round takes case after case, bench_ops and at once PyTorch, so that slow minutes of the machine hit both; compared is processor time, which other
+processes disturb less than the clock's (but caches and memory are shared: what only moves memory is certain on an idle machine alone). Everything is float32 and on
 one thread; images are channels_last in PyTorch. Cases without a counterpart are named at the end. Of benchmarks that measure several threads (/all),
 fusion sites in pieces and whatever PyTorch has no operator for, nothing is compared.
 """
@@ -241,14 +241,19 @@ def measure_torch(function, seconds):
     return statistics.median(times)
 
 
-def measure_equiscale(arguments):
-    """Names and seconds of a call, of each case that the filter takes."""
-    command = [arguments.bench, f"--benchmark_filter={arguments.filter}", "--benchmark_format=json", f"--benchmark_min_time={arguments.seconds}"]
+def run_bench(arguments, *options):
+    command = [arguments.bench, *options]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if result.returncode != 0 or not result.stdout:
         sys.exit(f"{' '.join(command)} failed with status {result.returncode}:\n{result.stderr}")
-    return {entry["name"].removesuffix("/real_time"): entry["cpu_time"] * SECONDS[entry["time_unit"]]
-            for entry in json.loads(result.stdout)["benchmarks"]}
+    return result.stdout
+
+
+def measure_equiscale(arguments, name):
+    exactly = "^" + re.sub(r"([\[().+*?^$|{\\])", r"\\\1", name) + "$"
+    output = run_bench(arguments, f"--benchmark_filter={exactly}", "--benchmark_format=json", f"--benchmark_min_time={arguments.seconds}")
+    entry = json.loads(output)["benchmarks"][0]
+    return entry["cpu_time"] * SECONDS[entry["time_unit"]]
 
 
 def main():
@@ -263,14 +268,16 @@ def main():
         parser.error(f"there is no program {arguments.bench}: build the project with -DEQ_BUILD_BENCHMARKS=ON first")
 
     ours, theirs, missing = {}, {}, []
+    titles = run_bench(arguments, "--benchmark_list_tests", f"--benchmark_filter={arguments.filter}").splitlines()
     for round_index in range(arguments.rounds):
-        for name, seconds in measure_equiscale(arguments).items():
+        for title in titles:
+            name = title.removesuffix("/real_time")
             function = counterpart(name)
             if function is None:
                 if round_index == 0:
                     missing.append(name)
                 continue
-            ours.setdefault(name, []).append(seconds)
+            ours.setdefault(name, []).append(measure_equiscale(arguments, title))
             theirs.setdefault(name, []).append(measure_torch(function, arguments.seconds))
         print(f"round {round_index + 1}/{arguments.rounds}", file=sys.stderr)
 

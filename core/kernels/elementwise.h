@@ -11,6 +11,8 @@
 // A line says what its derivative reads, because that is all that is kept for backward: prefer kY, which the next
 // operator usually keeps as well. What a line does not read arrives as NaN, so that a wrong entry fails its test.
 //
+// An && or || is a branch, and keeps its loop from being vectorised: & and | are not.
+//
 // Accuracy: float32 results within a few units in the last place (scalar.h). Determinism: elements are independent.
 
 #include <cmath>
@@ -45,7 +47,7 @@ enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both argument
   OP(sigmoid,    scalar::sigmoid(x),              y * (1 - y),                                           kY)       \
   OP(softplus,   scalar::softplus(x),             scalar::sigmoid(x),                                    kX)       \
   OP(relu,       x < 0 ? T(0) : x,                T(y > 0),                                              kY)       \
-  OP(relu6,      x < 0 ? T(0) : x > 6 ? T(6) : x, T(y > 0 && y < 6),                                     kY)       \
+  OP(relu6,      x < 0 ? T(0) : x > 6 ? T(6) : x, T((y > 0) & (y < 6)),                                  kY)       \
   OP(gelu,       x * scalar::normal_cdf(x),       scalar::normal_cdf(x) + x * scalar::normal_density(x), kX)       \
   OP(silu,       x * scalar::sigmoid(x),          scalar::silu_slope(x, scalar::sigmoid(x)),             kX)       \
   OP(hardswish,  x < -3 ? T(0) : x > 3 ? x : x * (x + 3) / 6, x < -3 ? T(0) : x > 3 ? T(1) : x / 3 + T(0.5), kX)
@@ -60,7 +62,7 @@ enum class Reads { kNothing, kX, kY, kArguments };  // kArguments: both argument
 
 // The same with two numbers p and q.
 #define EQ_UNARY_OPERATORS_2(OP)                                \
-  OP(clamp, x < p ? p : x > q ? q : x, T(x >= p && x <= q), kX)
+  OP(clamp, x < p ? p : x > q ? q : x, T((x >= p) & (x <= q)), kX)
 
 // OP(name, f(a, b), df/da, df/db, what both read)
 #define EQ_BINARY_OPERATORS(OP)                                                                                      \
