@@ -35,7 +35,7 @@ nlohmann::json at(const nlohmann::json& root, const std::string& dotted) {
 
 TEST_CASE("every configuration key is in docs/config.md", "[config]") {
   const std::string text = test::read_file(std::filesystem::path(EQ_SOURCE_DIR) / "docs" / "config.md");
-  const Config config = parse_config(R"({"model": {"auxiliary_head": {}}, "optimizer": {"groups": [{"pattern": "x"}]}})", "test");
+  const Config config = parse_config(R"({"model": {"auxiliary_head": {}}, "train": {"ohem": {}}, "optimizer": {"groups": [{"pattern": "x"}]}})", "test");
   check_keys(nlohmann::json::parse(to_json_text(config)), text);
 }
 
