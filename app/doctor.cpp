@@ -64,6 +64,7 @@ std::vector<SelfTest> self_tests() {
        }, {x(9), random_leaf({2, 2, 3, 3}, 10)}},
       {"linear", [](const auto& in) { return linear(in[0], in[1]); }, {x(11), random_leaf({3, 4}, 12)}},
       {"cross_entropy", [labels](const auto& in) { return cross_entropy(in[0], labels); }, {random_leaf({6, 4}, 13)}},
+      {"dice_loss", [labels](const auto& in) { return dice_loss(in[0], labels); }, {random_leaf({6, 4}, 15)}},
       {"gelu", [](const auto& in) { return gelu(in[0]); }, {x(14)}},
   };
 }

@@ -10,8 +10,10 @@
 #include "core/kernels/conv2d.h"
 #include "core/kernels/conv2d_batch_norm.h"
 #include "core/kernels/cross_entropy.h"
+#include "core/kernels/dice_loss.h"
 #include "core/kernels/fuse_levels.h"
 #include "core/kernels/fused_conv2d.h"
+#include "core/kernels/hard_examples.h"
 #include "core/kernels/pool2d.h"
 #include "core/tensor.h"
 
@@ -133,6 +135,9 @@ Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& gamma, const Te
 Tensor softmax(const Tensor& x);      // over the last axis
 Tensor log_softmax(const Tensor& x);
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options = {});
+Tensor dice_loss(const Tensor& logits, const Tensor& labels, const DiceLossOptions& options = {});
+// The labels with those that are answered well enough replaced by the ignore index; not differentiable.
+Tensor hard_examples(const Tensor& logits, const Tensor& labels, const HardExamplesOptions& options = {});
 
 // --- regularisation: a pure function of (seed, stream), so a resumed run draws the same; p = probability of a zero ---
 Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream);

@@ -254,6 +254,20 @@ void measure_losses(Rates& rates, const Sizes& sizes, DType type) {
       cuda::cross_entropy(x, labels, {}, loss, grad);
     };
   });
+  row.kernel = "Dice loss and gradient";
+  row.bytes = 3 * once + 2 * double(positions);
+  rates.measure(row, [=] {
+    return [=, x = values(shape, type), grad = like(shape, type), loss = like({}, type), slopes = like({2, kClasses}, DType::kFloat64),
+            one = Tensor::full({}, 1, type, Device::cuda())]() mutable {
+      cuda::dice_loss(x, labels, {}, loss, slopes);
+      cuda::dice_loss_backward(x, labels, {}, slopes, one, grad);
+    };
+  });
+  row.kernel = "hard examples";
+  row.bytes = once + 3 * double(positions);
+  rates.measure(row, [=] {
+    return [=, x = values(shape, type), hard = Tensor::empty_like(labels)]() mutable { cuda::hard_examples(x, labels, {}, hard); };
+  });
 }
 
 void measure_pooling_and_sums(Rates& rates, const Sizes& sizes, DType type) {

@@ -12,7 +12,9 @@
 #include "core/random.h"
 #include "ops/batch_norm_cases.h"
 #include "ops/cross_entropy_cases.h"
+#include "ops/dice_loss_cases.h"
 #include "ops/group_norm_cases.h"
+#include "ops/hard_examples_cases.h"
 
 namespace {
 
@@ -104,16 +106,38 @@ void softmax_forward(benchmark::State& state, Shape shape, bool logarithm) {
   set_rate(state, x, 2);
 }
 
-void cross_entropy_bench(benchmark::State& state, cases::CrossEntropyCase c, bool gradient) {
-  const int64_t classes = c.logits.at(-1);
-  const Tensor logits = random_values(c.logits, 1);
+Tensor labels_for(const Shape& logits, double ignored) {
+  const int64_t classes = logits.at(-1);
   Tensor labels = Tensor::empty({logits.numel() / classes}, DType::kUInt8);
   for (int64_t i = 0; i < labels.numel(); ++i) {
-    labels.data<uint8_t>()[i] = uniform_at(5, 0, uint64_t(i)) < c.ignored ? 255 : uint8_t(i * 7 % classes);
+    labels.data<uint8_t>()[i] = uniform_at(5, 0, uint64_t(i)) < ignored ? 255 : uint8_t(i * 7 % classes);
   }
+  return labels;
+}
+
+void cross_entropy_bench(benchmark::State& state, cases::CrossEntropyCase c, bool gradient) {
+  const Tensor logits = random_values(c.logits, 1), labels = labels_for(c.logits, c.ignored);
   Tensor loss = Tensor::empty({}), grad_logits = gradient ? Tensor::empty_like(logits) : Tensor();
   for (auto _ : state) cpu::cross_entropy(logits, labels, {}, loss, grad_logits);
   set_rate(state, logits, gradient ? 2 : 1);
+}
+
+void dice_loss_bench(benchmark::State& state, cases::DiceLossCase c, bool gradient) {
+  const Tensor logits = random_values(c.logits, 1), labels = labels_for(c.logits, c.ignored), one = Tensor::scalar(1);
+  Tensor loss = Tensor::empty({}), slopes = Tensor::empty({2, c.logits.at(-1)}, DType::kFloat64);
+  Tensor grad_logits = gradient ? Tensor::empty_like(logits) : Tensor();
+  for (auto _ : state) {
+    cpu::dice_loss(logits, labels, c.options, loss, slopes);
+    if (gradient) cpu::dice_loss_backward(logits, labels, c.options, slopes, one, grad_logits);
+  }
+  set_rate(state, logits, gradient ? 3 : 1);
+}
+
+void hard_examples_bench(benchmark::State& state, cases::HardExamplesCase c) {
+  const Tensor logits = random_values(c.logits, 1), labels = labels_for(c.logits, c.ignored);
+  Tensor hard = Tensor::empty_like(labels);
+  for (auto _ : state) cpu::hard_examples(logits, labels, c.options, hard);
+  set_rate(state, logits, 1);
 }
 
 void dropout_bench(benchmark::State& state, bool channels) {
@@ -152,6 +176,14 @@ const bool kRegistered = [] {
     const std::string name = std::string(c.name) + " " + to_string(c.logits);
     add("cross_entropy/loss/" + name, cross_entropy_bench, c, false);
     add("cross_entropy/loss+gradient/" + name, cross_entropy_bench, c, true);
+  }
+  for (const auto& c : cases::kDiceLossNetworkCases) {
+    const std::string name = std::string(c.name) + " " + to_string(c.logits);
+    add("dice_loss/loss/" + name, dice_loss_bench, c, false);
+    add("dice_loss/loss+gradient/" + name, dice_loss_bench, c, true);
+  }
+  for (const auto& c : cases::kHardExamplesNetworkCases) {
+    add("hard_examples/" + (std::string(c.name) + " ") + to_string(c.logits), hard_examples_bench, c);
   }
   add("dropout/elements", dropout_bench, false);
   add("dropout/channels", dropout_bench, true);

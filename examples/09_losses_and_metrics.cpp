@@ -7,8 +7,11 @@
 // pixels, so its gradient is mostly about background. Three cures, tried on an answer that is the same everywhere and
 // has begun to notice which classes are common (their probabilities go with the square root of their shares):
 //   class weights   multiply each pixel's loss by a weight of its class, such as 1 / share
-//   OHEM            online hard example mining: pixels answered well enough (here: more than 0.3) are labelled 255
+//   OHEM            online hard example mining: the network's own answer says which pixels it has learnt (here: those with
+//                   0.3 of their class's probability or more), and these are labelled 255
 //   Dice            1 - 2 sum(p y) / (sum p + sum y) for each class: an overlap, so a small class counts as much
+//
+// In a configuration: train.class_weights, train.ohem, train.dice_weight.
 //
 // Metrics. Count a confusion matrix: rows truth, columns prediction. Then for each class
 //   accuracy = diagonal / row             IoU = diagonal / (row + column - diagonal)
@@ -59,34 +62,15 @@ std::vector<double> gradient_shares(const Loss& loss, const Tensor& labels, cons
   return result;
 }
 
-// The network's own answer says which pixels it has learnt: those leave the lesson.
-Tensor ohem(const Tensor& scores, const Tensor& labels) {
-  const Tensor p = softmax(scores.detach()), kept = labels.clone();
-  for (int64_t i = 0; i < labels.numel(); ++i) {
-    uint8_t& label = kept.data<uint8_t>()[i];
-    if (label != kIgnoreIndex && p.value_at(i * kClasses + label) > 0.3) label = kIgnoreIndex;
-  }
-  return cross_entropy(scores, kept);
-}
-
-Tensor dice(const Tensor& scores, const Tensor& labels) {
-  Tensor truth = Tensor::zeros(scores.shape()), counts = Tensor::zeros({scores.size(0), 1});
-  for (int64_t i = 0; i < labels.numel(); ++i) {
-    const int64_t label = int64_t(labels.value_at(i));
-    if (label == kIgnoreIndex) continue;
-    truth.data<float>()[i * kClasses + label] = counts.data<float>()[i] = 1;
-  }
-  const Tensor p = softmax(scores) * counts;
-  return 1.0 + -2.0 * mean(sum(p * truth, {0}) / (sum(p, {0}) + sum(truth, {0})));
-}
-
 bool imbalance(const Tensor& labels) {
   const std::vector<int64_t> pixels = inspect_dataset(kScenes).class_pixels;
   const auto counts = Tensor::from(std::vector<float>(pixels.begin(), pixels.end()), {kClasses});
   const Tensor shares = counts / sum(counts);
   const CrossEntropyOptions weighted{.class_weights = reciprocal(shares)};
   const Loss losses[] = {[](const auto& z, const auto& y) { return cross_entropy(z, y); },
-                         [&](const auto& z, const auto& y) { return cross_entropy(z, y, weighted); }, ohem, dice};
+                         [&](const auto& z, const auto& y) { return cross_entropy(z, y, weighted); },
+                         [](const auto& z, const auto& y) { return cross_entropy(z, hard_examples(z, y, {.threshold = 0.3, .min_kept = 0})); },
+                         [](const auto& z, const auto& y) { return dice_loss(z, y); }};
   std::vector<std::vector<double>> columns;
   for (const Loss& loss : losses) columns.push_back(gradient_shares(loss, labels, shares));
   std::printf("share in %%:    pixels   gradient of: plain  weighted   OHEM    Dice\n");

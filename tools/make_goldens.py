@@ -447,9 +447,63 @@ def cross_entropy(file):
         file.add(case, run, {"logits": logits}, {"ignore_index": ignore, "reduction": reduction}, constants)
 
 
+def dice_loss(file):
+    """As segmentation_models_pytorch's DiceLoss("multiclass", from_logits=True, ignore_index=...) computes it."""
+    cases = {  # logits, labels' type, share ignored, ignore_index, classes that labels name, smooth
+        "plain": ((2, 4, 5, 7), torch.int32, 0.3, 255, 7, 0),
+        "bytes": ((2, 3, 5, 19), torch.uint8, 0.2, 255, 19, 0),
+        "absent": ((2, 4, 5, 9), torch.int32, 0.2, 255, 4, 0),
+        "smooth": ((2, 4, 3, 6), torch.uint8, 0.2, 255, 4, 1.5),
+        "nothing_ignored": ((9, 11), torch.int32, 0, 255, 11, 0),
+        "everything_ignored": ((2, 3, 3, 4), torch.int32, 1, 255, 4, 0),
+        "ignore_negative": ((2, 3, 4, 5), torch.int32, 0.3, -1, 5, 1),
+        "confident": ((2, 3, 4, 5), torch.int32, 0.1, 255, 5, 0),
+    }
+    for case, (shape_, dtype, share, ignore, named, smooth) in cases.items():
+        file.seed(case)
+        labels = file.integers(0, named, *shape_[:-1], dtype=torch.int64)
+        labels[file.uniform(0, 1, *shape_[:-1]) < share] = ignore
+        logits = file.normal(*shape_) * (40 if case == "confident" else 2)
+
+        def run(logits):
+            valid = (labels != ignore).reshape(-1, 1)
+            answer = torch.log_softmax(logits, -1).exp().reshape(-1, shape_[-1]) * valid
+            truth = F.one_hot(labels.reshape(-1) * valid[:, 0], shape_[-1]) * valid
+            overlap, whole = (answer * truth).sum(0), (answer + truth).sum(0)
+            losses = 1 - (2 * overlap + smooth) / (whole + smooth).clamp_min(1e-7)
+            return (losses * (truth.sum(0) > 0)).mean()
+
+        file.add(case, run, {"logits": logits}, {"ignore_index": ignore, "smooth": smooth}, {"labels": labels.to(dtype)})
+
+
+def hard_examples(file):
+    """As mmsegmentation's OHEMPixelSampler(thresh, min_kept) selects; min_kept is that of a picture."""
+    cases = {  # logits, labels' type, share ignored, ignore_index, threshold, min_kept
+        "by_threshold": ((2, 4, 5, 7), torch.int32, 0.2, 255, 0.3, 2),
+        "by_number": ((2, 4, 5, 7), torch.uint8, 0.2, 255, 0.01, 9),
+        "more_than_there_are": ((2, 4, 5, 7), torch.int32, 0.2, 255, 0.1, 1000),
+        "ignore_negative": ((2, 3, 4, 5), torch.int32, 0.3, -1, 0.2, 3),
+        "everything_ignored": ((2, 3, 3, 4), torch.int32, 1, 255, 0.7, 2),
+    }
+    for case, (shape_, dtype, share, ignore, threshold, min_kept) in cases.items():
+        file.seed(case)
+        labels = file.integers(0, shape_[-1], *shape_[:-1], dtype=torch.int64)
+        labels[file.uniform(0, 1, *shape_[:-1]) < share] = ignore
+
+        def run(logits):
+            valid = labels != ignore
+            of_label = torch.softmax(logits.float(), -1).gather(-1, (labels * valid)[..., None])[..., 0]
+            ordered = of_label[valid].sort().values
+            least = ordered[min(min_kept * len(labels), len(ordered) - 1)].item() if len(ordered) else 0.0
+            return torch.where(valid & (of_label < max(least, threshold)), labels, ignore).to(dtype)
+
+        file.add(case, run, {"logits": file.normal(*shape_) * 2},
+                 {"ignore_index": ignore, "threshold": threshold, "min_kept": min_kept}, {"labels": labels.to(dtype)}, False)
+
+
 OPERATORS = {function.__name__: function for function in (
     binary, unary, reduce, shape, matmul, linear, conv2d, conv2d_grouped, pool2d, resize, fuse_levels, batch_norm,
-    layer_and_group_norm, softmax, cross_entropy)}
+    layer_and_group_norm, softmax, cross_entropy, dice_loss, hard_examples)}
 
 
 def main():

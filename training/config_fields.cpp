@@ -219,6 +219,14 @@ void visit_train(Fields& f, TrainOptions& o) {
   f.numbers("class_weights", o.class_weights, 0, Fields::kInfinity);
   f.text("precision", o.precision, {"float32", "bf16"});
   f.text("reduction", o.reduction, {"mean_all", "mean_valid"});
+  bool ohem = o.ohem.has_value();
+  f.optional_object("ohem", ohem, [&](Fields& h) {
+    if (!o.ohem) o.ohem.emplace();
+    h.number("threshold", o.ohem->threshold, 1e-30, 1);
+    h.integer("min_kept", o.ohem->min_kept, 0);
+  });
+  if (!ohem) o.ohem.reset();
+  f.number("dice_weight", o.dice_weight, 0);
   f.integer("log_every", o.log_every, 1);
   f.integer("evaluate_every", o.evaluate_every, 0);
   f.integer("checkpoint_every", o.checkpoint_every, 0);

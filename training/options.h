@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,13 @@ struct ScheduleOptions {
   double warmup_ratio = 1e-6;  // the share of the scheduled rate at iteration 0 of the warm-up
 };
 
+// Online hard example mining: pixels answered with at least `threshold` leave the cross entropy, but min_kept of each picture
+// (on average over the batch) stay (core/kernels/hard_examples.h).
+struct OhemOptions {
+  double threshold = 0.7;
+  int64_t min_kept = 100000;
+};
+
 struct TrainOptions {
   int64_t iterations = 1000;
   int64_t batch_size = 8;     // pictures per forward pass
@@ -45,6 +53,8 @@ struct TrainOptions {
   std::vector<double> class_weights;      // one per class; empty: all 1
   std::string precision = "float32";      // of features in training: "float32", "bf16" (EncoderDecoder::set_precision)
   std::string reduction = "mean_all";     // "mean_all", "mean_valid" (core/kernels/cross_entropy.h)
+  std::optional<OhemOptions> ohem;        // of each head's own answer
+  double dice_weight = 0;                 // a head's loss is cross entropy + dice_weight * Dice loss (core/kernels/dice_loss.h)
   int64_t log_every = 10;         // iterations between progress lines
   int64_t evaluate_every = 0;     // 0: only at the end
   int64_t checkpoint_every = 500; // 0: only at the end and when stopped

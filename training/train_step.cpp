@@ -74,16 +74,26 @@ TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
   if (options_.ema > 0) ema_ = std::make_unique<Ema>(model, options_.ema);
 }
 
+Tensor TrainStep::loss_of(const Tensor& logits, const Tensor& labels) const {
+  const Tensor scores = resize_bilinear(logits, labels.size(1), labels.size(2), model_.align_corners());
+  Tensor hard = labels;
+  if (const auto& ohem = options_.ohem) {
+    hard = hard_examples(scores, labels, {.threshold = ohem->threshold, .min_kept = ohem->min_kept * labels.size(0)});
+  }
+  const Tensor loss = cross_entropy(scores, hard, cross_entropy_);
+  // An overlap is one of all pixels, the easy ones too.
+  return options_.dice_weight > 0 ? loss + options_.dice_weight * dice_loss(scores, labels) : loss;
+}
+
 TrainStep::Losses TrainStep::forward(const Batch& batch, int64_t pass) {
   model_.set_step(seed_, uint64_t(pass));
   const SegmentorOutput output = model_.forward(batch.images);
   const Tensor labels = batch.labels.to(output.logits.device());
-  const int64_t height = labels.size(1), width = labels.size(2);
   Losses losses;
-  losses.main = cross_entropy(resize_bilinear(output.logits, height, width, model_.align_corners()), labels, cross_entropy_);
+  losses.main = loss_of(output.logits, labels);
   losses.total = losses.main;
   if (output.aux_logits.defined()) {
-    losses.aux = cross_entropy(resize_bilinear(output.aux_logits, height, width, model_.align_corners()), labels, cross_entropy_);
+    losses.aux = loss_of(output.aux_logits, labels);
     losses.total = losses.main + options_.aux_weight * losses.aux;
   }
   return losses;

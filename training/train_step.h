@@ -19,7 +19,7 @@ namespace eq {
 struct StepReport {
   int64_t iteration = 0;  // from 0
   double loss = 0;        // main + aux_weight * aux, mean over the accumulated passes
-  double main_loss = 0;
+  double main_loss = 0;   // of the head: cross entropy and, where asked for, the Dice loss
   double aux_loss = 0;    // 0 without an auxiliary head
   double lr = 0;          // before the groups' multipliers
   double grad_norm = 0;   // before clipping
@@ -76,6 +76,7 @@ class TrainStep {
     Tensor main, aux, total;
   };
   Losses forward(const Batch& batch, int64_t pass);
+  Tensor loss_of(const Tensor& logits, const Tensor& labels) const;  // of a head, at the labels' size
   [[noreturn]] void explain(const Batch& batch, int64_t iteration, int64_t pass, double loss, double grad_norm);
 
   EncoderDecoder& model_;

@@ -1,6 +1,6 @@
-#include "autograd/checks.h"
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "autograd/ops/class_labels_checks.h"
 #include "core/kernels/elementwise.h"
 
 namespace eq {
@@ -49,28 +49,11 @@ struct CrossEntropyCudaBackward final : Node {
 };
 
 void check_arguments(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options) {
+  check_class_labels("cross_entropy", logits, labels);
+  if (!options.class_weights.defined()) return;
   check::parameters("cross_entropy", {"logits", logits}, {{"class_weights", options.class_weights}});
-  check::rank_at_least("cross_entropy", {"logits", logits}, 1);
-  check::that(logits.size(-1) > 0, "cross_entropy", "logits have no classes", "logits are [..., C] with C at least 1");
   const Shape classes = {logits.size(-1)};
-  if (!labels.defined()) throw UsageError("cross_entropy: labels have no value", "cross_entropy", "pass a defined tensor");
-  if (labels.dtype() != DType::kUInt8 && labels.dtype() != DType::kInt32 && labels.dtype() != DType::kInt64) {
-    throw DTypeError("cross_entropy: labels must be uint8, int32 or int64, they are " + describe(labels), "cross_entropy",
-                     "labels are class indices, one per position: convert them with labels.to(DType::kInt32)");
-  }
-  if (!(labels.device() == logits.device())) {
-    throw DeviceError("cross_entropy: labels are on " + to_string(labels.device()) + ", logits on " + to_string(logits.device()),
-                      "cross_entropy", "move one of them: x.to(Device)");
-  }
-  const Shape positions(std::span(logits.shape().begin(), size_t(logits.rank() - 1)));
-  if (!(labels.shape() == positions)) {
-    throw ShapeError("cross_entropy: labels must have the shape of logits without the class axis, " + to_string(positions) +
-                         ", they are " + describe(labels),
-                     "cross_entropy, logits " + describe(logits), "resize logits to the labels' size first");
-  }
-  if (options.class_weights.defined()) {
-    check::shape("cross_entropy", {"class_weights", options.class_weights}, classes, "[C] = " + to_string(classes));
-  }
+  check::shape("cross_entropy", {"class_weights", options.class_weights}, classes, "[C] = " + to_string(classes));
 }
 
 }  // namespace

@@ -14,7 +14,7 @@
 // position at all is 0. Sums in double over fixed chunks in order: the same bits for any thread count.
 
 #include "core/backend.h"
-#include "core/tensor.h"
+#include "core/kernels/class_labels.h"
 
 namespace eq {
 
@@ -24,14 +24,6 @@ struct CrossEntropyOptions {
   Tensor class_weights;
   Reduction reduction = Reduction::kMeanAll;
 };
-
-// What both backends say about a label that is no class.
-[[noreturn]] inline void refuse_label(int64_t label, int64_t position, int64_t classes, int64_t ignore_index, const Shape& labels) {
-  throw DataError("the label " + std::to_string(label) + " is neither a class (0 to " + std::to_string(classes - 1) +
-                      ") nor the ignore index " + std::to_string(ignore_index),
-                  "cross_entropy, labels " + to_string(labels) + " at flat position " + std::to_string(position),
-                  "check the data set's label map and its number of classes");
-}
 
 EQ_KERNELS(
 // Writes the loss (scalar, logits' type) and, if grad_logits is defined, d loss / d logits.

@@ -91,7 +91,7 @@ void cross_entropy_of(const Tensor& logits, const Tensor& labels, const CrossEnt
   const T* weights = options.class_weights.defined() ? options.class_weights.data<T>() : nullptr;
   const LabelScan scan = scan_labels(labels.data<Label>(), count, classes, options.ignore_index, weights);
   if (scan.bad >= 0) {
-    refuse_label(int64_t(labels.data<Label>()[scan.bad]), scan.bad, classes, options.ignore_index, labels.shape());
+    refuse_label("cross_entropy", int64_t(labels.data<Label>()[scan.bad]), scan.bad, classes, options.ignore_index, labels.shape());
   }
   double denominator = 1;
   if (options.reduction == Reduction::kMeanAll) denominator = double(count);
@@ -110,14 +110,9 @@ void cross_entropy_of(const Tensor& logits, const Tensor& labels, const CrossEnt
 void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options, Tensor& loss,
                    Tensor& grad_logits) {
   dispatch_floating(logits.dtype(), "cross_entropy", [&]<typename T>() {
-    switch (labels.dtype()) {
-      case DType::kUInt8: return cross_entropy_of<T, uint8_t>(logits, labels, options, loss, grad_logits);
-      case DType::kInt32: return cross_entropy_of<T, int32_t>(logits, labels, options, loss, grad_logits);
-      case DType::kInt64: return cross_entropy_of<T, int64_t>(logits, labels, options, loss, grad_logits);
-      default: break;
-    }
-    throw DTypeError("cross_entropy: labels must be uint8, int32 or int64, they are " + describe(labels), "cross_entropy",
-                     "labels are class indices, one per position");
+    dispatch_labels(labels, "cross_entropy", [&]<typename Label>() {
+      cross_entropy_of<T, Label>(logits, labels, options, loss, grad_logits);
+    });
   });
 }
 

@@ -4,7 +4,7 @@
 
 #include "core/kernels/cross_entropy.h"
 
-#include "cuda/class_rows.h"
+#include "cuda/class_labels.h"
 
 namespace eq::cuda {
 namespace {
@@ -12,33 +12,10 @@ namespace {
 using Reduction = CrossEntropyOptions::Reduction;
 
 constexpr int64_t kMostBlocks = 4096;  // partial sums that the last block adds up
-constexpr int kLastThreads = 1024;     // of that block
-constexpr int kIgnored = -1, kBad = -2;
-constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-
-struct Smaller {
-  template <class T>
-  __device__ T operator()(T a, T b) const {
-    return a < b ? a : b;
-  }
-};
-
-struct Labels {
-  const void* values;
-  DType dtype;
-  int64_t count, classes, ignore;
-
-  __device__ int64_t at(int64_t i) const {
-    if (dtype == DType::kUInt8) return static_cast<const uint8_t*>(values)[i];
-    if (dtype == DType::kInt32) return static_cast<const int32_t*>(values)[i];
-    return static_cast<const int64_t*>(values)[i];
-  }
-  __device__ bool is_class(int64_t label) const { return uint64_t(label) < uint64_t(classes); }
-};
 
 // Each block: the sum of the weights of the valid positions in its chunk.
 template <class W>
-__global__ void label_weights(Labels labels, const W* weights, int64_t chunk, double* parts) {
+__global__ void label_weights(ClassLabels labels, const W* weights, int64_t chunk, double* parts) {
   const int64_t begin = int64_t(blockIdx.x) * chunk, limit = begin + chunk < labels.count ? begin + chunk : labels.count;
   double sum = 0;
   EQ_UNROLL(4)
@@ -65,7 +42,7 @@ __global__ void invert_weights(const double* parts, int count, double* scale) {
 template <class T>
 struct Problem {
   const T* logits;
-  Labels labels;
+  ClassLabels labels;
   const Wide<T>* weights;  // or null
   double scale;            // 1 / denominator
   const double* scale_at;  // or null: it is `scale`
@@ -84,7 +61,7 @@ __global__ void __launch_bounds__(Kind::kLong ? kThreads : kTileThreads)
     cross_entropy_kernel(RowTile tile, Problem<T> problem, double* losses, int64_t* first_bad) {
   using W = Wide<T>;
   constexpr bool kLong = Kind::kLong;
-  const Labels& labels = problem.labels;
+  const ClassLabels& labels = problem.labels;
   const W scale = problem.gradient_scale();
   const RowPart<Kind> part(tile);
   // Two tiles of each warp: one is computed while the next comes.
@@ -94,15 +71,13 @@ __global__ void __launch_bounds__(Kind::kLong ? kThreads : kTileThreads)
   const auto rows_of = [&](int round) { return TileRows(tile, first_tile + unsigned(round) * stride, labels.count); };
   // A class, or what is none.
   const auto label_of = [&](const TileRows& rows) {
-    if (part.row >= rows.rows) return kIgnored;
-    const int64_t label = labels.at(rows.first_row + part.row);
-    return label == labels.ignore ? kIgnored : labels.is_class(label) ? int(label) : kBad;
+    return part.row < rows.rows ? labels.class_at(rows.first_row + part.row) : ClassLabels::kIgnored;
   };
   TileRows next = rows_of(0);
   int next_label = label_of(next);
   if constexpr (!kLong) load_tile<Kind>(tile, problem.logits + next.first, next.count, buffers);
   double loss = 0;
-  int64_t bad = kNone;
+  int64_t bad = kNoPosition;
   EQ_UNROLL(1)
   for (int round = 0; next.rows > 0; ++round) {
     const TileRows rows = next;
@@ -115,7 +90,7 @@ __global__ void __launch_bounds__(Kind::kLong ? kThreads : kTileThreads)
     }
     next_label = label_of(next);
     const bool valid = label >= 0;
-    if (label == kBad) bad = Smaller()(bad, rows.first_row + part.row);
+    if (label == ClassLabels::kBad) bad = Smaller()(bad, rows.first_row + part.row);
     const W weight = !valid ? W(0) : problem.weights == nullptr ? W(1) : problem.weights[label];
     if constexpr (!kLong) {
       wait_for_copies<1>();
@@ -146,7 +121,7 @@ __global__ void __launch_bounds__(Kind::kLong ? kThreads : kTileThreads)
   __shared__ double warp_losses[kWarps];
   __shared__ int64_t warp_bad[kWarps];
   loss = warp_reduce(loss, Add());
-  if (__ballot_sync(0xffffffffu, bad != kNone) != 0) bad = warp_reduce(bad, Smaller());
+  if (__ballot_sync(0xffffffffu, bad != kNoPosition) != 0) bad = warp_reduce(bad, Smaller());
   if (threadIdx.x % kWarp == 0) warp_losses[threadIdx.x / kWarp] = loss, warp_bad[threadIdx.x / kWarp] = bad;
   __syncthreads();
   if (threadIdx.x != 0) return;
@@ -157,23 +132,18 @@ __global__ void __launch_bounds__(Kind::kLong ? kThreads : kTileThreads)
   losses[blockIdx.x] = loss, first_bad[blockIdx.x] = bad;
 }
 
-// The loss, and the position and value of the first bad label (position -1: none).
+// The loss, and what is wrong with the labels.
 template <class L>
 __global__ void finish(const double* losses, const int64_t* first_bad, int count, double scale, const double* scale_at,
-                       Labels labels, L* loss, int64_t* found) {
+                       ClassLabels labels, L* loss, int64_t* found) {
   const double sum = sum_of(losses, count);
-  int64_t bad = kNone;
-  for (int i = int(threadIdx.x); i < count; i += kLastThreads) bad = Smaller()(bad, first_bad[i]);
-  bad = block_reduce(bad, kNone, Smaller());
-  if (threadIdx.x != 0) return;
-  *loss = L(sum * (scale_at == nullptr ? scale : *scale_at));
-  found[0] = bad == kNone ? -1 : bad;
-  found[1] = bad == kNone ? 0 : labels.at(bad);
+  if (threadIdx.x == 0) *loss = L(sum * (scale_at == nullptr ? scale : *scale_at));
+  labels.report(first_bad, count, found);
 }
 
 // 1 / sum of weights over the valid positions, or 0; on the device.
 template <class W>
-Tensor inverse_weight(const Labels& labels, const W* weights, Device device) {
+Tensor inverse_weight(const ClassLabels& labels, const W* weights, Device device) {
   const int64_t chunk = std::max<int64_t>(16 * kThreads, (labels.count + kMostBlocks - 1) / kMostBlocks);
   const unsigned blocks = blocks_for(labels.count, chunk);
   const Tensor parts = Tensor::empty({int64_t(blocks)}, DType::kFloat64, device),
@@ -185,7 +155,7 @@ Tensor inverse_weight(const Labels& labels, const W* weights, Device device) {
 
 // What the loss and its gradient have in common. `scale_at` must live until the launch.
 template <class T>
-Problem<T> problem_of(const Tensor& logits, const Labels& labels, const CrossEntropyOptions& options, Tensor& scale_at) {
+Problem<T> problem_of(const Tensor& logits, const ClassLabels& labels, const CrossEntropyOptions& options, Tensor& scale_at) {
   const Wide<T>* weights = data<Wide<T>>(options.class_weights);
   if (options.reduction == Reduction::kMeanValid) scale_at = inverse_weight(labels, weights, logits.device());
   const double scale = options.reduction == Reduction::kMeanAll ? 1 / double(labels.count) : 1;
@@ -196,8 +166,7 @@ Problem<T> problem_of(const Tensor& logits, const Labels& labels, const CrossEnt
 template <class T>
 unsigned plan(const Problem<T>& problem, RowTile& tile) {
   tile = row_tile<T>(problem.labels.classes, problem.logits, problem.gradient);
-  const int64_t rows = tile.rows_of_block(), tiles = (problem.labels.count + rows - 1) / rows;
-  return blocks_for(tiles, (tiles + kMostBlocks - 1) / kMostBlocks);
+  return blocks_of(tile, problem.labels.count, kMostBlocks);
 }
 
 // losses, first_bad: of each block, or null.
@@ -207,10 +176,6 @@ void run(Device device, const RowTile& tile, unsigned blocks, const Problem<T>& 
     launch(device, "cross_entropy", Grid{blocks, tile.threads(), 2 * tile.shared_bytes<T>()}, cross_entropy_kernel<T, Kind>, tile,
            problem, losses, first_bad);
   });
-}
-
-Labels labels_of(const Tensor& labels, const Tensor& logits, const CrossEntropyOptions& options) {
-  return {labels.raw_data(), labels.dtype(), labels.numel(), logits.size(-1), options.ignore_index};
 }
 
 }  // namespace
@@ -223,7 +188,7 @@ void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntrop
   }
   const Device device = logits.device();
   int64_t* const found = report_cell(device);
-  const Labels view = labels_of(labels, logits, options);
+  const ClassLabels view(labels, logits, options.ignore_index);
   dispatch(logits.dtype(), "cross_entropy", [&]<typename T>() {
     Tensor scale_at;
     Problem<T> problem = problem_of<T>(logits, view, options, scale_at);
@@ -238,16 +203,13 @@ void cross_entropy(const Tensor& logits, const Tensor& labels, const CrossEntrop
              problem.scale, problem.scale_at, view, data<L>(loss), found);
     });
   });
-  report_later(device, found,
-               [classes = view.classes, ignore = view.ignore, shape = labels.shape()](int64_t position, int64_t label) {
-                 refuse_label(label, position, classes, ignore, shape);
-               });
+  report_bad_label("cross_entropy", device, found, view, labels.shape());
 }
 
 void cross_entropy_backward(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options,
                             const Tensor& grad_loss, Tensor& grad_logits) {
   if (labels.numel() == 0) return;
-  const Labels view = labels_of(labels, logits, options);
+  const ClassLabels view(labels, logits, options.ignore_index);
   dispatch(logits.dtype(), "cross_entropy", [&]<typename T>() {
     Tensor scale_at;
     Problem<T> problem = problem_of<T>(logits, view, options, scale_at);

@@ -2,9 +2,9 @@
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
-#include "core/random.h"
 #include "cuda/parity.h"
 #include "ops/cross_entropy_cases.h"
+#include "ops/random_labels.h"
 
 using namespace eq;
 using namespace eq::test;
@@ -15,19 +15,9 @@ namespace {
 // bfloat16: values are rounded once; gradients are computed from the rounded value and rounded again.
 const Accuracy kTwice{.bfloat16 = 1e-2};
 
-Tensor labels_of(const Shape& positions, int64_t classes, double ignored, DType dtype) {
-  Tensor values = Tensor::empty(positions, DType::kInt64);
-  Random random(7);
-  for (int64_t i = 0; i < values.numel(); ++i) {
-    values.data<int64_t>()[i] = random.bernoulli(ignored) ? 255 : random.uniform_int(0, classes);
-  }
-  return values.to(dtype);
-}
-
 void check_cross_entropy(const cases::CrossEntropyCase& c) {
   const int64_t classes = c.logits.at(-1);
-  const Shape positions(std::span(c.logits.begin(), size_t(c.logits.rank() - 1)));
-  const Tensor labels = labels_of(positions, classes, c.ignored, c.labels);
+  const Tensor labels = random_labels(positions_of(c.logits), classes, c.ignored, c.labels);
   Tensor weights;
   if (c.weighted) {
     weights = Tensor::empty({classes}, DType::kFloat64);
@@ -64,7 +54,7 @@ TEST_CASE("cuda: softmax and log_softmax", "[cuda][softmax]") {
 TEST_CASE("cuda: softmax and cross-entropy of arrays that do not begin on 16 bytes", "[cuda][softmax][cross_entropy]") {
   EQ_NEED_CUDA();
   const auto behind_first = [](const Tensor& x) { return x.alias({x.size(0) - 1, x.size(1)}, x.size(1)); };
-  const Tensor labels = labels_of({150}, 5, 0.1, DType::kUInt8).to(Device::cuda());
+  const Tensor labels = random_labels({150}, 5, 0.1, DType::kUInt8).to(Device::cuda());
   for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
     const Tensor whole = random_tensor({151, 5}, 1).to(dtype).to(Device::cuda()), aligned = behind_first(whole).clone();
     Tensor moved = behind_first(whole);
@@ -106,7 +96,7 @@ TEST_CASE("cuda: cross-entropy over several blocks and long rows", "[cuda][cross
   };
   for (const auto& c : large) check_cross_entropy(c);
   // So many rows that a block goes through several tiles of them.
-  const Tensor labels = labels_of({530000}, 2, 0.1, DType::kInt32);
+  const Tensor labels = random_labels({530000}, 2, 0.1, DType::kInt32);
   Tensor on_cpu = random_tensor({530000, 2}, 2, DType::kFloat32).set_requires_grad();
   Tensor on_gpu = on_cpu.detach().to(Device::cuda()).set_requires_grad();
   CrossEntropyOptions sum;
@@ -120,7 +110,7 @@ TEST_CASE("cuda: cross-entropy over several blocks and long rows", "[cuda][cross
 
 TEST_CASE("cuda: cross-entropy's gradient is scaled, and survives a second backward", "[cuda][cross_entropy]") {
   EQ_NEED_CUDA();
-  const Tensor labels = labels_of({40}, 7, 0.1, DType::kUInt8).to(Device::cuda());
+  const Tensor labels = random_labels({40}, 7, 0.1, DType::kUInt8).to(Device::cuda());
   Tensor once = random_tensor({40, 7}, 4, DType::kFloat32).to(Device::cuda()).set_requires_grad();
   Tensor twice = once.detach().clone().set_requires_grad();
   (cross_entropy(once, labels) * 3).backward();

@@ -133,6 +133,15 @@ TEST_CASE("cuda: in bfloat16 a network takes nearly the same steps, with float32
   CHECK_THAT(message_of([] { StepSetup refused({"train.precision=bf16"}); }), Contains("bfloat16") && Contains("--device cuda"));
 }
 
+TEST_CASE("cuda: with hard examples and the Dice loss a network takes the same steps as on the CPU", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  const std::vector<std::string> settings{"train.ohem.threshold=0.1", "train.ohem.min_kept=1000", "train.dice_weight=0.5"};
+  const std::vector<double> here = losses_of(settings, 2);
+  const OnCuda scope;
+  const std::vector<double> there = losses_of(settings, 2);
+  for (size_t i = 0; i < here.size(); ++i) CHECK(there[i] == Approx(here[i]).epsilon(2e-3));
+}
+
 TEST_CASE("cuda: transformers and ConvNeXt train as on the CPU, and in bfloat16", "[cuda][training]") {
   EQ_NEED_CUDA();
   for (const char* type : {"swin", "twins", "convnext"}) {

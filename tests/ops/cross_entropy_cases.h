@@ -29,11 +29,11 @@ inline const CrossEntropyCase kCrossEntropyCases[] = {
     {"everything ignored", {3, 3, 6}, DType::kUInt8, CrossEntropyOptions::Reduction::kMeanValid, false, 1},
 };
 
-// Logits at full resolution: 256 x 256 pictures, batch 8.
+// Logits at full resolution.
 inline const CrossEntropyCase kCrossEntropyNetworkCases[] = {
     {"CamVid", {8, 256, 256, 11}},
     {"Cityscapes", {8, 256, 256, 19}},
-    {"ADE20K", {2, 256, 256, 150}},
+    {"ADE20K", {2, 512, 512, 150}},
 };
 
 }  // namespace eq::cases

@@ -2,8 +2,8 @@
 
 #include "autograd/node.h"
 #include "core/parallel.h"
-#include "core/random.h"
 #include "ops/cross_entropy_cases.h"
+#include "ops/random_labels.h"
 #include "support.h"
 
 namespace {
@@ -17,13 +17,7 @@ struct Arguments {
   CrossEntropyOptions options;
   explicit Arguments(const cases::CrossEntropyCase& c, DType dtype = DType::kFloat64) : logits(random_leaf(c.logits, 1, dtype)) {
     const int64_t classes = c.logits.at(-1);
-    const Shape positions(std::span(c.logits.begin(), size_t(c.logits.rank() - 1)));
-    Tensor values = Tensor::empty(positions, DType::kInt64);
-    Random random(7);
-    for (int64_t i = 0; i < values.numel(); ++i) {
-      values.data<int64_t>()[i] = random.bernoulli(c.ignored) ? 255 : random.uniform_int(0, classes);
-    }
-    labels = values.to(c.labels);
+    labels = random_labels(positions_of(c.logits), classes, c.ignored, c.labels);
     options.reduction = c.reduction;
     if (!c.weighted) return;
     options.class_weights = Tensor::empty({classes}, DType::kFloat64);

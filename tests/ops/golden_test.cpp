@@ -291,6 +291,22 @@ TEST_CASE("golden: cross_entropy", "[golden]") {
   });
 }
 
+TEST_CASE("golden: dice_loss", "[golden]") {
+  check_golden("dice_loss", [](Case& c) {
+    DiceLossOptions options{.ignore_index = c.options["ignore_index"], .mean = DiceLossOptions::Mean::kAll, .smooth = c.options["smooth"]};
+    return dice_loss(c("logits"), c("labels"), options);
+  });
+}
+
+TEST_CASE("golden: hard_examples", "[golden]") {
+  check_golden("hard_examples", [](Case& c) {
+    const Tensor logits = c("logits");
+    const int64_t min_kept = c.options["min_kept"];
+    return hard_examples(logits, c("labels"),
+                         {.threshold = c.options["threshold"], .min_kept = min_kept * logits.size(0), .ignore_index = c.options["ignore_index"]});
+  });
+}
+
 TEST_CASE("golden: every case of every operator's file is one that a test runs", "[golden]") {
   // The tests above select cases by "op": a case with a name that no test asks for would silently go unchecked.
   const std::map<std::string, std::set<std::string>> known = {

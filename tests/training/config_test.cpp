@@ -19,6 +19,7 @@ TEST_CASE("an empty configuration is the defaults, and written out it reads back
   CHECK(config.model.decode_head.type == "uper");
   CHECK(config.model.auxiliary_head.type.empty());
   CHECK_FALSE(config.pipeline.resize.has_value());
+  CHECK_FALSE(config.train.ohem.has_value());
   const std::string text = to_json_text(config);
   CHECK(to_json_text(parse(text)) == text);
 }
@@ -36,7 +37,8 @@ TEST_CASE("every section is read, comments allowed", "[config]") {
     "model": {"backbone": {"depth": 50, "output_stride": 8, "width": 32}, "decode_head": {"channels": 64, "in_index": [0, 3]},
               "auxiliary_head": {"channels": 16}, "align_corners": true},
     "equalizer": {"mode": "explicit", "inputs": "upsampled", "granularity": "channel", "batches": 4, "floor": 1e-3},
-    "train": {"iterations": 1e4, "class_weights": [1, 0.5], "reduction": "mean_valid"},
+    "train": {"iterations": 1e4, "class_weights": [1, 0.5], "reduction": "mean_valid",
+              "ohem": {"threshold": 0.9}, "dice_weight": 0.5},
     "optimizer": {"type": "adamw", "betas": [0.8, 0.95], "groups": [{"pattern": "norm", "decay_mult": 0}, {"pattern": "head", "lr_mult": 10}]},
     "schedule": {"type": "cosine", "warmup_iterations": 5},
     "evaluate": {"mode": "slide", "crop": [64, 96], "stride": [32, 48], "scales": [0.5, 1], "flip": true}
@@ -59,6 +61,9 @@ TEST_CASE("every section is read, comments allowed", "[config]") {
   CHECK(config.model.equalizer.granularity == "channel");
   CHECK(config.train.iterations == 10000);
   CHECK(config.train.class_weights == std::vector<double>{1, 0.5});
+  CHECK(config.train.ohem->threshold == 0.9);
+  CHECK(config.train.ohem->min_kept == 100000);
+  CHECK(config.train.dice_weight == 0.5);
   CHECK(config.optimizer.groups[1].lr_mult == 10);
   CHECK(config.optimizer.groups[0].decay_mult == 0);
   CHECK(config.evaluate.stride[1] == 48);
@@ -93,6 +98,11 @@ TEST_CASE("types and ranges are checked with the key's path", "[config]") {
   refuses(R"({"train": {"iterations": "10"}})", "train.iterations");
   refuses(R"({"train": {"ema": 1}})", "train.ema");
   refuses(R"({"train": {"class_weights": [1, -1]}})", "train.class_weights[1]");
+  refuses(R"({"train": {"ohem": {"threshold": 0}}})", "train.ohem.threshold");
+  refuses(R"({"train": {"ohem": {"threshold": 1.5}}})", "train.ohem.threshold");
+  refuses(R"({"train": {"ohem": {"min_kept": -1}}})", "train.ohem.min_kept");
+  refuses(R"({"train": {"ohem": 0.7}})", "train.ohem");
+  refuses(R"({"train": {"dice_weight": -1}})", "train.dice_weight");
   refuses(R"({"optimizer": {"lr": -0.1}})", "optimizer.lr");
   refuses(R"({"optimizer": {"betas": [0.9]}})", "optimizer.betas must be a list of 2 numbers");
   refuses(R"({"optimizer": {"type": "adamm"}})", "did you mean 'adamw'");

@@ -59,6 +59,42 @@ TEST_CASE("a step's loss is the sum of its parts and its update is the optimizer
   }
 }
 
+TEST_CASE("hard examples and the Dice loss join the loss of each head", "[train_step]") {
+  StepSetup setup({"train.ohem.threshold=0.1", "train.ohem.min_kept=1000", "train.dice_weight=0.5"});
+  setup.model->train();
+  const Batch batch = setup.loader->next();
+  setup.loader->seek(0);
+  setup.model->set_step(uint64_t(setup.config.seed), 0);
+  const SegmentorOutput output = setup.model->forward(batch.images);
+  const auto by_hand = [&](const Tensor& logits) {
+    const Tensor scores = resize_bilinear(logits, 64, 64, false);
+    const Tensor hard = hard_examples(scores, batch.labels, {.threshold = 0.1, .min_kept = 2000});
+    CHECK_FALSE(bit_equal(hard, batch.labels));
+    return cross_entropy(scores, hard) + 0.5 * dice_loss(scores, batch.labels);
+  };
+  const Tensor main = by_hand(output.logits), aux = by_hand(output.aux_logits);
+  const StepReport report = setup.run(0);
+  CHECK(report.main_loss == main.item());
+  CHECK(report.aux_loss == aux.item());
+}
+
+TEST_CASE("hard examples that are all kept are plain cross entropy, bit for bit", "[train_step]") {
+  StepSetup plain, ohem({"train.ohem.threshold=1"}), dice({"train.dice_weight=0.5"});
+  for (int i = 0; i < 2; ++i) {
+    const double loss = plain.run(i).loss;
+    CHECK(ohem.run(i).loss == loss);
+    CHECK(dice.run(i).loss > loss);
+  }
+  const auto weights = ohem.model->state_dict();
+  bool dice_differs = false;
+  for (const auto& [name, tensor] : plain.model->state_dict()) {
+    CAPTURE(name);
+    CHECK(bit_equal(tensor, weights.at(name)));
+    dice_differs |= !bit_equal(tensor, dice.model->state_dict().at(name));
+  }
+  CHECK(dice_differs);
+}
+
 TEST_CASE("the auxiliary head learns and its weight counts", "[train_step]") {
   StepSetup with({"train.aux_weight=0.4"}), without({"train.aux_weight=0"});
   const Tensor a = named(*with.model, "auxiliary_head.conv_seg.weight"), b = named(*without.model, "auxiliary_head.conv_seg.weight");

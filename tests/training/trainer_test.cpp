@@ -87,6 +87,20 @@ TEST_CASE("averaged weights begin with the calibrated equalizers", "[trainer]") 
   }
 }
 
+TEST_CASE("with hard examples and the Dice loss a run trains, and resumes to the same bits", "[trainer]") {
+  const auto settings = GENERATE(std::vector<std::string>{"train.ohem.threshold=0.1", "train.ohem.min_kept=500"},
+                                 std::vector<std::string>{"train.dice_weight=1"});
+  const Config config = tiny_config(settings);
+  TemporaryFolder folder;
+  const TrainResult whole = train(config, quiet(folder.path() / "whole"));
+  CHECK(whole.finished);
+  const fs::path out = folder.path() / "crashed";
+  CHECK_THROWS_AS(train(config, crash_after(out, 5)), Crash);
+  CHECK(train(config, quiet(out, true)).weights_sha256 == whole.weights_sha256);
+  CHECK_THROWS_WITH(train(tiny_config(), quiet(out, true)), Contains("not the one the run was started with"));
+  CHECK(train(tiny_config(), quiet(folder.path() / "plain")).weights_sha256 != whole.weights_sha256);
+}
+
 TEST_CASE("an interrupted run resumes to the same bits", "[trainer]") {
   const std::string optimizer = GENERATE("sgd", "adamw");
   const Config config = tiny_config({"optimizer.type=" + optimizer, "train.ema=0.9", "train.accumulate=2", "train.clip_norm=1"});

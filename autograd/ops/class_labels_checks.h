@@ -1,0 +1,28 @@
+#pragma once
+// What the losses over labels ask of their arguments (core/kernels/class_labels.h).
+
+#include "autograd/checks.h"
+#include "core/kernels/class_labels.h"
+
+namespace eq {
+
+inline void check_class_labels(const char* op, const Tensor& logits, const Tensor& labels) {
+  check::defined(op, {"logits", logits});
+  check::floating(op, {"logits", logits});
+  check::rank_at_least(op, {"logits", logits}, 1);
+  check::that(logits.size(-1) > 0, op, "logits have no classes", "logits are [..., C] with C at least 1");
+  check::defined(op, {"labels", labels});
+  dispatch_labels(labels, op, []<typename>() {});
+  if (!(labels.device() == logits.device())) {
+    throw DeviceError(std::string(op) + ": labels are on " + to_string(labels.device()) + ", logits on " + to_string(logits.device()), op,
+                      "move one of them: x.to(Device)");
+  }
+  const Shape positions(std::span(logits.shape().begin(), size_t(logits.rank() - 1)));
+  if (!(labels.shape() == positions)) {
+    throw ShapeError(std::string(op) + ": labels must have the shape of logits without the class axis, " + to_string(positions) +
+                         ", they are " + describe(labels),
+                     std::string(op) + ", logits " + describe(logits), "resize logits to the labels' size first");
+  }
+}
+
+}  // namespace eq
