@@ -17,8 +17,7 @@ using SiteMoments = std::vector<std::vector<Moments>>;  // [branch][channel]
 // Puts a network into training mode, and back: modes, buffers and observers are then what they were.
 class Training {
  public:
-  explicit Training(Module& model) {
-    for (const Module::NamedModule& entry : model.named_modules()) modes_.emplace_back(entry.module, entry.module->is_training());
+  explicit Training(Module& model) : modes_(model) {
     for (const Module::NamedTensor& buffer : model.named_buffers()) buffers_.emplace_back(buffer.tensor, buffer.tensor.clone());
     for (LevelSite* site : modules_of<LevelSite>(model)) observers_.emplace_back(site, site->set_observer({}));
     if (!model.is_training()) model.train();
@@ -26,12 +25,11 @@ class Training {
   ~Training() {
     for (auto& [site, observer] : observers_) site->set_observer(std::move(observer));
     for (auto& [buffer, value] : buffers_) buffer.copy_(value);
-    for (const auto& [module, training] : modes_) module->train(training);  // parents first
   }
   Training(const Training&) = delete;
 
  private:
-  std::vector<std::pair<Module*, bool>> modes_;
+  ModeScope modes_;
   std::vector<std::pair<Tensor, Tensor>> buffers_;
   std::vector<std::pair<LevelSite*, LevelSite::Observer>> observers_;
 };

@@ -122,6 +122,14 @@ void Module::train(bool on) {
   for (const NamedModule& entry : named_modules()) entry.module->training_ = on;
 }
 
+ModeScope::ModeScope(Module& root) {
+  for (const Module::NamedModule& entry : root.named_modules()) modes_.emplace_back(entry.module, entry.module->is_training());
+}
+
+ModeScope::~ModeScope() {
+  for (const auto& [module, training] : modes_) module->train(training);
+}
+
 void Module::zero_grad() {
   for (Tensor& parameter : parameters()) parameter.set_grad({});
 }

@@ -108,6 +108,18 @@ class Module {
   bool training_ = true;
 };
 
+// Remembers whether each module of a tree is in training mode, and gives all of them their modes back when it ends: a part may be in evaluation mode
+// (frozen) while the whole trains. The tree must be the same then.
+class ModeScope {
+ public:
+  explicit ModeScope(Module& root);
+  ~ModeScope();
+  ModeScope(const ModeScope&) = delete;
+
+ private:
+  std::vector<std::pair<Module*, bool>> modes_;  // parents first
+};
+
 // The modules of type M in `root`, in registration order, which is the order of use where a class keeps to it.
 template <class M>
 std::vector<M*> modules_of(Module& root) {

@@ -15,17 +15,6 @@
 namespace eq {
 namespace {
 
-class EvalMode {
- public:
-  explicit EvalMode(Module& module) : module_(module), was_training_(module.is_training()) { module_.eval(); }
-  ~EvalMode() { module_.train(was_training_); }
-  EvalMode(const EvalMode&) = delete;
-
- private:
-  Module& module_;
-  bool was_training_;
-};
-
 // A picture of the set, once for each scale, and its labels.
 struct Loaded {
   std::vector<Tensor> views;
@@ -60,7 +49,8 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
                     "evaluate on the data that the network was trained for, or map its labels with data.label_map");
   }
   const auto start = std::chrono::steady_clock::now();
-  EvalMode mode(model);
+  const ModeScope modes(model);
+  model.eval();
   NoGradGuard no_grad;
   allocator(model.device()).reset_peak();
   ConfusionMatrix matrix(dataset.num_classes(), dataset.ignore_index());

@@ -14,12 +14,11 @@
 namespace eq {
 namespace {
 
-// What a norm had before. It is put back unless keep_new() is called; mode and momentum always are.
+// A norm that begins to average, and what it had before. That is put back unless keep_new() is called; the momentum always is.
 class Before {
  public:
   explicit Before(BatchNorm2d& norm)
-      : norm_(norm), mean_(norm.running_mean().clone()), var_(norm.running_var().clone()), tracked_(norm.batches_tracked()), momentum_(norm.momentum()),
-        training_(norm.is_training()) {
+      : norm_(norm), mean_(norm.running_mean().clone()), var_(norm.running_var().clone()), tracked_(norm.batches_tracked()), momentum_(norm.momentum()) {
     norm.reset_running_stats();
     norm.set_momentum(std::nullopt);
     norm.train();
@@ -27,7 +26,6 @@ class Before {
   ~Before() {
     if (!keep_new_) norm_.set_running_stats(mean_, var_, tracked_);
     norm_.set_momentum(momentum_);
-    norm_.train(training_);
   }
   Before(const Before&) = delete;
 
@@ -56,23 +54,7 @@ class Before {
   Tensor mean_, var_;
   int64_t tracked_;
   std::optional<double> momentum_;
-  bool training_, keep_new_ = false;
-};
-
-// Puts a whole network into evaluation, and back.
-class Evaluation {
- public:
-  explicit Evaluation(Module& model) {
-    for (const Module::NamedModule& entry : model.named_modules()) modes_.emplace_back(entry.module, entry.module->is_training());
-    model.eval();
-  }
-  ~Evaluation() {
-    for (const auto& [module, training] : modes_) module->train(training);  // parents first
-  }
-  Evaluation(const Evaluation&) = delete;
-
- private:
-  std::vector<std::pair<Module*, bool>> modes_;
+  bool keep_new_ = false;
 };
 
 }  // namespace
@@ -80,7 +62,8 @@ class Evaluation {
 std::vector<NormShift> recalibrate_batch_norm(Module& model, int64_t batches, const std::function<void(int64_t)>& run_forward) {
   if (batches < 1) throw UsageError("no batches to measure statistics on", "recalibrate_batch_norm", "take some tens of them");
   NoGradGuard no_grad;
-  const Evaluation evaluation(model);
+  const ModeScope modes(model);
+  model.eval();
   std::vector<std::unique_ptr<Before>> all;
   for (BatchNorm2d* norm : modules_of<BatchNorm2d>(model)) all.push_back(std::make_unique<Before>(*norm));
   for (int64_t i = 0; i < batches; ++i) run_forward(i);

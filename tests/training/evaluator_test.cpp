@@ -7,6 +7,7 @@
 #include "core/errors.h"
 #include "core/parallel.h"
 #include "core/random.h"
+#include "layers/layers.h"
 #include "support.h"
 #include "training/tiny.h"
 
@@ -177,6 +178,18 @@ TEST_CASE("evaluation counts every picture once, whatever the batch", "[evaluate
   CHECK_THROWS_WITH(evaluate(*tiny_model(5), *dataset, request), Contains("5") && Contains("8"));
   const auto endless = make_dataset(config.data, "train");
   CHECK_THROWS_AS(evaluate(*model, *endless, {.pipeline = config.pipeline}), UsageError);
+}
+
+TEST_CASE("an evaluation leaves each module in the mode that it was in", "[evaluate]") {
+  const auto model = tiny_model();
+  model->train();
+  const std::vector<BatchNorm2d*> norms = modules_of<BatchNorm2d>(*model);
+  norms.front()->eval();  // frozen
+  const Config config = tiny_config();
+  evaluate(*model, *make_dataset(config.data, "val"), {.options = config.evaluate, .pipeline = config.pipeline, .limit = 1});
+  CHECK(model->is_training());
+  CHECK_FALSE(norms.front()->is_training());
+  CHECK(norms.back()->is_training());
 }
 
 TEST_CASE("predictions have the label's size when the picture was resized", "[evaluate]") {
