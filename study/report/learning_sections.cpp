@@ -26,8 +26,13 @@ Series series_of(const std::string& name, const std::vector<Row>& rows, int colo
 }
 
 Markup loss_chart(const RunFiles& run) {
-  LineChart chart{
-      .title = "Loss", .caption = "Mean cross-entropy between records.", .x = kIterations, .y = {.name = "loss", .unit = "nats", .low = 0}};
+  const Fields train = Fields(*run.config, (run.folder / "config.json").string()).object("train");
+  const double dice = train.has("dice_weight") ? train.number("dice_weight") : 0;
+  LineChart chart{.title = "Loss",
+                  .caption = fmt::format("Mean cross-entropy{}{} between records.", train.has("ohem") ? " of the hard pixels" : "",
+                                         dice > 0 ? fmt::format(" plus {:g} times the Dice loss", dice) : ""),
+                  .x = kIterations,
+                  .y = {.name = "loss", .unit = dice > 0 ? "" : "nats", .low = 0}};
   const bool auxiliary =
       std::any_of(run.train.begin(), run.train.end(), [](const TrainRow& row) { return row.aux_loss != 0 && std::isfinite(row.aux_loss); });
   chart.series.push_back(series_of("total", run.train, 4, [](const TrainRow& row) { return row.loss; }));

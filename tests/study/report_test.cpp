@@ -68,6 +68,7 @@ TEST_CASE("a run's report has all its parts", "[report]") {
     CHECK_THAT(html, Contains("<strong>" + std::string(title) + "</strong>"));
   }
   CHECK_THAT(html, !Contains("Not here: "));
+  CHECK_THAT(html, Contains("Mean cross-entropy between records."));
   CHECK_THAT(html, Contains("white noise") && Contains("errors in red") && Contains("SHA-256 of the weights") && Contains("<details>"));
   // The two best and the two worst of five pictures, four panels each.
   size_t images = 0;
@@ -75,6 +76,17 @@ TEST_CASE("a run's report has all its parts", "[report]") {
   CHECK(images == 16);
   const auto summary = json::parse(read_file(run / "summary.json"));
   CHECK_THAT(html, Contains(summary["weights_sha256"].get<std::string>()));
+}
+
+TEST_CASE("a run's report says which loss it shows", "[report]") {
+  TemporaryFolder folder;
+  const fs::path run = copy_of_run(folder);
+  json config = json::parse(read_file(run / "config.json"));
+  config["train"]["ohem"] = {{"threshold", 0.7}, {"min_kept", 100000}};
+  config["train"]["dice_weight"] = 0.5;
+  write_file(run / "config.json", config.dump());
+  const std::string html = report_of(run);
+  CHECK_THAT(html, Contains("Mean cross-entropy of the hard pixels plus 0.5 times the Dice loss between records.") && !Contains("loss (nats)"));
 }
 
 TEST_CASE("a mean over some of the classes says over how many", "[report]") {
