@@ -98,6 +98,11 @@ std::vector<std::string> ConfigOptions::all_settings() const {
 
 Config ConfigOptions::load() const { return load_config(path, all_settings()); }
 
+void RunOptions::add_to(CLI::App* command, const std::string& example) {
+  command->add_option("run", path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
+  command->add_option("--set", settings, "Change a key of the run's configuration, e.g. --set " + example)->take_all()->allow_extra_args(false);
+}
+
 void note_unread_keys(const Config& config) {
   for (const std::string& sentence : unread_keys(config)) fmt::print(stderr, "note: {}\n", sentence);
 }

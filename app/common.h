@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "training/config.h"
+#include "training/trained_model.h"
 
 namespace eq::app {
 
@@ -67,6 +68,14 @@ struct ConfigOptions {
   void add_to(CLI::App* command);
   std::vector<std::string> all_settings() const;  // with the seed
   Config load() const;
+};
+
+// RUN and --set, for every command that uses a trained network.
+struct RunOptions {
+  std::string path;
+  std::vector<std::string> settings;
+  void add_to(CLI::App* command, const std::string& example);  // of a setting: "data.root=elsewhere"
+  TrainedModel load() const { return load_trained_model(path, settings); }
 };
 
 // Says on standard error which keys have no effect (training/unread_keys.h).

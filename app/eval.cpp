@@ -5,7 +5,6 @@
 #include "core/words.h"
 #include "training/evaluator.h"
 #include "training/run_log.h"
-#include "training/trained_model.h"
 
 namespace eq::app {
 
@@ -13,25 +12,24 @@ void add_eval(CLI::App& app) {
   CLI::App* command = add_command(app, "eval", "Evaluate a trained network: IoU and accuracy of every class, aAcc, mIoU, mAcc",
                                   "equiscale eval runs/camvid --split test");
   struct Options {
+    RunOptions run;
     MachineOptions machine;
     ViewOptions views;
-    std::string path, split = "val";
-    std::vector<std::string> settings;
+    std::string split = "val";
     bool slide = false, json = false;
     int64_t limit = 0;
   };
   auto options = std::make_shared<Options>();
-  command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
+  options->run.add_to(command, "data.root=elsewhere");
   options->machine.add_to(command);
   command->add_option("--split", options->split, "train, val or test")->capture_default_str();
   command->add_flag("--slide", options->slide, "Average over sliding windows (evaluate.crop, evaluate.stride) instead of whole pictures");
   options->views.add_to(command);
   command->add_option("--limit", options->limit, "Only the first N pictures; 0: all")->capture_default_str()->check(from_zero());
-  command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set data.root=elsewhere")->take_all()->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
     options->machine.apply();
-    TrainedModel trained = load_trained_model(options->path, options->settings);
+    TrainedModel trained = options->run.load();
     if (options->slide) trained.config.evaluate.mode = "slide";
     options->views.apply(trained.config.evaluate);
     const auto dataset = make_dataset(trained.config.data, options->split);

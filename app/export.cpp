@@ -14,15 +14,15 @@ void add_export(CLI::App& app) {
   CLI::App* command = add_command(app, "export", "Write a trained network as an ONNX model, which other programs run without this one",
                                   "equiscale export runs/camvid --out camvid.onnx --size 360 480");
   struct Options {
+    RunOptions run;
     MachineOptions machine;
     OnnxExportOptions network;
-    std::string path, out;
+    std::string out;
     std::vector<int64_t> size;
-    std::vector<std::string> settings;
     bool fold = false, json = false;
   };
   auto options = std::make_shared<Options>();
-  command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
+  options->run.add_to(command, "pipeline.crop=[512,512]");
   command->add_option("--out", options->out, "The new file, .onnx (operator set 17)")->required();
   command->add_option("--size", options->size, "Height and width of the pictures; without it those of evaluate.crop (slide) or pipeline.crop")
       ->expected(2)
@@ -30,7 +30,6 @@ void add_export(CLI::App& app) {
   command->add_option("--batch", options->network.batch, "Pictures at a time; 0: any number")->capture_default_str()->check(from_zero());
   command->add_flag("--normalized", options->network.normalized, "The input is float32 [N,3,H,W], normalised by the caller, instead of RGB pixels, uint8 [N,H,W,3]");
   command->add_flag("--labels", options->network.labels, "The output is the class of each pixel, uint8 [N,H,W], instead of scores, float32 [N,K,H,W]");
-  command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set pipeline.crop=[512,512]")->take_all()->allow_extra_args(false);
   command->add_flag("--fold", options->fold, "Fold the equalizers into the weights first, as `equiscale fold` does");
   command->add_flag("--json", options->json, "Print JSON");
   options->machine.add_to(command);
@@ -40,7 +39,7 @@ void add_export(CLI::App& app) {
       throw UsageError("the new file's name must end in .onnx", options->out, "for example --out network.onnx");
     }
     if (!options->size.empty()) options->network.height = options->size[0], options->network.width = options->size[1];
-    TrainedModel trained = load_trained_model(options->path, options->settings);
+    TrainedModel trained = options->run.load();
     if (options->fold) fold_equalizers(trained);
     const OnnxExportReport report = export_onnx(trained, options->out, options->network);
     if (options->json) {

@@ -14,37 +14,36 @@ void add_fold(CLI::App& app) {
   CLI::App* command = add_command(app, "fold", "Turn the equalizers of a trained network into weights: the same predictions, nothing left to compute for them",
                                   "equiscale fold runs/camvid --out camvid_folded.safetensors --check 101");
   struct Options {
+    RunOptions run;
     MachineOptions machine;
-    std::string path, out, split = "val";
-    std::vector<std::string> settings;
+    std::string out, split = "val";
     int64_t check = 0;
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
+  options->run.add_to(command, "data.root=elsewhere");
   command->add_option("--out", options->out, "The new weights file, .safetensors; `eval` and `predict` take it as they take a run")->required();
   command->add_option("--check", options->check, "Compare the predictions on so many pictures")->capture_default_str()->check(from_zero());
   command->add_option("--split", options->split, "train, val or test, for --check")->capture_default_str();
-  command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set data.root=elsewhere")->take_all()->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print JSON");
   options->machine.add_to(command);
   command->callback([options] {
     options->machine.apply();
     check_weights_name(options->out);
-    TrainedModel trained = load_trained_model(options->path, options->settings);
+    TrainedModel trained = options->run.load();
     check_not_source(options->out, trained.source);
     const int64_t sites = fold_equalizers(trained);
     std::optional<TrainedModel> before;
     std::unique_ptr<Dataset> dataset;
     if (options->check > 0) {
-      before = load_trained_model(options->path, options->settings);
+      before = options->run.load();
       dataset = make_dataset(before->config.data, options->split);
     }
     const std::string sha256 = save_weights(options->out, *trained.model, trained.card);
     nlohmann::ordered_json report = {{"sites", sites}, {"file", options->out}, {"weights_sha256", sha256}};
     if (!options->json) fmt::print("folded {} fusion sites into {}\n", sites, options->out);
     if (before) {
-      TrainedModel after = load_trained_model(options->out, options->settings);
+      TrainedModel after = load_trained_model(options->out, options->run.settings);
       const PredictionDifference difference = compare_predictions(*before, after, *dataset, options->check);
       report["check"] = {{"pictures", difference.pictures}, {"pixels", difference.pixels}, {"largest_difference", difference.largest},
                          {"changed_pixels", difference.changed_pixels}};

@@ -11,15 +11,16 @@ void add_predict(CLI::App& app) {
   CLI::App* command = add_command(app, "predict", "Predict pictures: an overlay and a PNG of class indices for each",
                                   "equiscale predict runs/camvid street.jpg more/pictures --out predicted");
   struct Options {
+    RunOptions run;
     MachineOptions machine;
     ViewOptions views;
-    std::string path, out;
-    std::vector<std::string> pictures, settings;
+    std::string out;
+    std::vector<std::string> pictures;
     bool slide = false, json = false;
     PredictionFileOptions files;
   };
   auto options = std::make_shared<Options>();
-  command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
+  options->run.add_to(command, "evaluate.crop=[512,512]");
   command->add_option("pictures", options->pictures, "Pictures, or folders of pictures")->required();
   command->add_option("--out", options->out,
                       "Folder for <name>.png (class indices) and <name>_overlay.png. Earlier predictions, which have both, are replaced; it must not be a picture's own folder, and "
@@ -31,11 +32,10 @@ void add_predict(CLI::App& app) {
   command->add_flag("--label-values", options->files.label_values,
                     "Class indices become the values of the data set's label files, as benchmarks want them: data.label_map backwards (ADE20K: 1 to 150; Cityscapes: its ids)");
   command->add_flag("--probabilities", options->files.probabilities, "Also write <name>_probabilities.safetensors: float32 \"probabilities\" [classes, height, width]");
-  command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set evaluate.crop=[512,512]")->take_all()->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
     options->machine.apply();
-    TrainedModel trained = load_trained_model(options->path, options->settings);
+    TrainedModel trained = options->run.load();
     if (options->slide) trained.config.evaluate.mode = "slide";
     options->views.apply(trained.config.evaluate);
     const std::vector<std::filesystem::path> paths(options->pictures.begin(), options->pictures.end());

@@ -31,24 +31,23 @@ void add_recalibrate_bn(CLI::App& app) {
   CLI::App* command = add_command(app, "recalibrate-bn", "Measure the running statistics of batch norm anew, as plain averages over training batches",
                                   "equiscale recalibrate-bn runs/camvid --out recalibrated.safetensors");
   struct Options {
+    RunOptions run;
     MachineOptions machine;
-    std::string path, out, split = "train";
-    std::vector<std::string> settings;
+    std::string out, split = "train";
     int64_t batches = 64;
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  command->add_option("run", options->path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
+  options->run.add_to(command, "train.batch_size=16");
   command->add_option("--out", options->out, "The new weights file, .safetensors; `eval` and `predict` take it as they take a run")->required();
   command->add_option("--batches", options->batches, "How many batches of train.batch_size augmented pictures")->capture_default_str()->check(CLI::Range(1, 1'000'000));
   command->add_option("--split", options->split, "train, val or test: where the pictures are from; their labels are not looked at")->capture_default_str();
-  command->add_option("--set", options->settings, "Change a key of the run's configuration, e.g. --set train.batch_size=16")->take_all()->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print JSON");
   options->machine.add_to(command);
   command->callback([options] {
     options->machine.apply();
     check_weights_name(options->out);
-    TrainedModel trained = load_trained_model(options->path, options->settings);
+    TrainedModel trained = options->run.load();
     check_not_source(options->out, trained.source);
     const std::vector<NormShift> shifts = recalibrate_batch_norm(trained, options->batches, options->split);
     const std::string sha256 = save_weights(options->out, *trained.model, trained.card);

@@ -47,7 +47,7 @@ std::unique_ptr<Dataset> make_ade20k(const DataOptions& options, const std::stri
   // No colours come with the data: those of PASCAL VOC from index 1 on, so that no class is black.
   Palette colors = voc_palette();
   defaults.palette.assign(colors.begin() + 1, colors.end());
-  defaults.label_map.preset = "minus_one_zero_ignored";
+  defaults.label_map = label_map_of(options);
   return std::make_unique<FileDataset>(
       pairs_from_folders(root / "images" / folder, root / "annotations" / folder, {".jpg"}, ".png"), options, defaults);
 }
