@@ -22,8 +22,7 @@ std::unique_ptr<Dataset> make_cityscapes(const DataOptions& options, const std::
   FilePairs files = pairs(training_ids);
   const LabelMapOptions& given = options.label_map;
   std::error_code ignored;  // FileDataset says what the matter is
-  const bool decided = !given.preset.empty() || !given.entries.empty();
-  if (decided ? given.preset != "identity" : !fs::exists(files.files.front().labels, ignored)) {
+  if (given.is_given() ? given.preset != "identity" : !fs::exists(files.files.front().labels, ignored)) {
     files = pairs(ids);
     defaults.label_map.preset = "cityscapes_ids";
   } else {

@@ -93,7 +93,7 @@ int64_t class_count(const DataOptions& options) {
 }
 
 LabelMapOptions label_map_of(const DataOptions& options) {
-  if (!options.label_map.preset.empty() || !options.label_map.entries.empty()) return options.label_map;
+  if (options.label_map.is_given()) return options.label_map;
   LabelMapOptions map;
   for (const Entry& entry : kDatasets) {
     if (options.type == entry.name) map.preset = entry.label_map;

@@ -24,8 +24,7 @@ std::string joined(const std::vector<std::string>& words, const std::string& bet
 std::string size_text(int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); }
 
 const LabelMapOptions& chosen_map(const DataOptions& options, const LayoutDefaults& defaults) {
-  const bool given = !options.label_map.preset.empty() || !options.label_map.entries.empty();
-  return given ? options.label_map : defaults.label_map;
+  return options.label_map.is_given() ? options.label_map : defaults.label_map;
 }
 
 const std::vector<std::string>& chosen_classes(const DataOptions& options, const LayoutDefaults& defaults) {

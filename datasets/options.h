@@ -21,6 +21,8 @@ struct LabelMapOptions {
   std::string other = "error";
 
   static constexpr int kIgnore = 255;
+
+  bool is_given() const { return !preset.empty() || !entries.empty(); }  // else it is the data set's own
 };
 
 struct FolderPair {
