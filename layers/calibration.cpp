@@ -103,10 +103,10 @@ std::vector<BranchConstants> constants_from(const FusionSite& site, const SiteMo
         std = options.floor;
         floored[b] = true;
       }
-      if (matched) {  // (x - mean (1 - s)) / s has the mean of x and the reference's standard deviation
-        std /= reference;
-        mean *= 1 - std;
-      }
+      if (matched) std /= reference;
+      std = std::pow(std, options.exponent);
+      if (matched) mean *= 1 - std;  // (x - mean (1 - s)) / s has the mean of x
+      if (!options.center) mean = 0;
       all[b].mean.push_back(mean);
       all[b].std.push_back(std);
     }

@@ -207,6 +207,8 @@ void visit_equalizer(Fields& f, EqualizerOptions& o) {
   f.text("measure", o.measure, {"together", "in_turn"});
   f.integer("batches", o.batches, 1, 1'000'000);
   f.number("floor", o.floor, 1e-30, 1);
+  f.flag("center", o.center);
+  f.number("exponent", o.exponent, 0, 1);
 }
 
 void visit_train(Fields& f, TrainOptions& o) {

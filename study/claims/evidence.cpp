@@ -52,16 +52,20 @@ BranchEvidence read_branch(const json& b) {
   return branch;
 }
 
-constexpr const char* kModeKey = "equalizer.mode=";
-
-// What an arm sets equalizer.mode to; the configuration's where it says nothing.
+// equalizer.mode of an arm; "changed <mode>" where other settings make another equalizer of it than the paper's, of which it claims nothing.
 std::string mode_of(const json& arm, const json& config) {
-  std::string mode = config.at("equalizer").at("mode").get<std::string>();
+  json equalizer = config.at("equalizer");
   for (const json& setting : arm.at("settings")) {
     const std::string text = setting.get<std::string>();
-    if (text.starts_with(kModeKey)) mode = text.substr(std::string(kModeKey).size());
+    const size_t dot = text.find('.'), equals = text.find('=');
+    if (!text.starts_with("equalizer.") || equals == std::string::npos) continue;
+    const json value = json::parse(text.substr(equals + 1), nullptr, false);
+    equalizer[text.substr(dot + 1, equals - dot - 1)] = value.is_discarded() ? json(text.substr(equals + 1)) : value;
   }
-  return mode;
+  const std::string mode = equalizer.at("mode").get<std::string>();
+  const bool changed = equalizer.value("inputs", json("all")) != json("all") || equalizer.value("constants", json("measured")) != json("measured") ||
+                       equalizer.value("center", json(true)) != json(true) || equalizer.value("exponent", json(1)) != json(1);
+  return changed && mode != "off" ? "changed " + mode : mode;
 }
 
 // What it sets besides the equalizer.

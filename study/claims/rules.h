@@ -28,7 +28,7 @@ struct BranchEvidence {
 };
 
 struct SiteEvidence {
-  std::string head, mode, site;  // mode: equalizer.mode of the record's arm
+  std::string head, mode, site;  // mode: equalizer.mode of the record's arm, "changed <mode>" if it is not the paper's equalizer
   std::optional<double> grad_ratio;
   std::vector<BranchEvidence> branches;
 };
@@ -41,7 +41,7 @@ struct RecordEvidence {  // of the studies "scales" and "gradients"
 struct RunEvidence {
   std::string file;
   struct Arm {
-    std::string mode;              // equalizer.mode
+    std::string mode;              // as of a site
     std::set<std::string> others;  // settings besides the equalizer's
   };
   std::map<std::string, Arm> arms;

@@ -125,6 +125,52 @@ TEST_CASE("a dead branch gets the floor instead of a division by zero", "[equali
   for (int64_t i = 0; i < y.numel(); ++i) CHECK(std::isfinite(y.value_at(i)));
 }
 
+TEST_CASE("without the mean, and by a power of the deviation", "[equalizer]") {
+  for (const char* granularity : {"scalar", "channel"}) {
+    for (const bool center : {true, false}) {
+      for (const double exponent : {0.0, 0.5, 1.0}) {
+        CAPTURE(granularity, center, exponent);
+        const InitRandom random(0, DType::kFloat64);
+        EqualizerOptions options = explicit_options("all", granularity);
+        TinyHead plain(options);
+        options.center = center;
+        options.exponent = exponent;
+        TinyHead head(options);
+        for (TinyHead* each : {&plain, &head}) {
+          calibrate_equalizers(*each, [&](int64_t i) {
+            each->forward(random_tensor({4, 16, 16, 3}, 100 + uint64_t(i)), mul(random_tensor({4, 8, 8, 3}, 900 + uint64_t(i)), 5) + 3);
+          });
+        }
+        for (size_t b = 0; b < 2; ++b) {
+          const BranchConstants whole = plain.site_.constants()[b], made = head.site_.constants()[b];
+          REQUIRE(made.std.size() == whole.std.size());
+          for (size_t c = 0; c < made.std.size(); ++c) {
+            CHECK(made.mean[c] == (center ? whole.mean[c] : 0));
+            CHECK(made.std[c] == Approx(std::pow(whole.std[c], exponent)).epsilon(1e-12));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("matched half way keeps the mean, or not", "[equalizer]") {
+  for (const bool center : {true, false}) {
+    const InitRandom random(0, DType::kFloat64);
+    EqualizerOptions options = explicit_options("matched");
+    options.center = center;
+    options.exponent = 0.5;
+    TinyHead head(options);
+    const CalibrationReport report = calibrate_equalizers(head, [&](int64_t i) {
+      head.forward(random_tensor({4, 16, 16, 3}, 100 + uint64_t(i)), mul(random_tensor({4, 8, 8, 3}, 900 + uint64_t(i)), 5) + 3);
+    });
+    const BranchConstants made = head.site_.constants()[1];
+    const double ratio = report.branches[1].std / report.branches[0].std, mean = report.branches[1].mean;
+    CHECK(made.std[0] == Approx(std::sqrt(ratio)).epsilon(1e-12));
+    CHECK((mean - made.mean[0]) / made.std[0] == Approx(center ? mean : mean / std::sqrt(ratio)).epsilon(1e-12));
+  }
+}
+
 TEST_CASE("an interrupted calibration restores everything", "[equalizer]") {
   InitRandom random(0, DType::kFloat64);
   TinyHead head(explicit_options());

@@ -99,6 +99,28 @@ TEST_CASE("claims about real features", "[claims]") {
   CHECK_THAT(none.evidence, Contains("--heads uper,psp"));
 }
 
+TEST_CASE("equalizers that are not the paper's count for no claim", "[claims]") {
+  const std::vector<double> base = {0.60, 0.62, 0.61, 0.59}, better = {0.604, 0.6242, 0.6138, 0.594};
+  TemporaryFolder folder;
+  for (const char* setting : {"equalizer.inputs=\"upsampled\"", "equalizer.inputs=matched", "equalizer.constants=analytic", "equalizer.center=false", "equalizer.exponent=0.5"}) {
+    CAPTURE(setting);
+    json trained = runs({{"off", base}, {"explicit", better}}), features = records("scales", {{0.9, 0.3, 1.5}, {0.4, 0.1, 0.6}});
+    trained["arms"][1]["settings"].push_back(setting);
+    features["config"] = trained["config"];
+    features["arms"] = trained["arms"];
+    write_study(folder.path() / "runs", trained);
+    write_study(folder.path() / "scales", features);
+    const auto claims = judge_claims(folder.path());
+    CHECK(find(claims, "raise the mIoU").verdict == Verdict::kNotMeasured);
+    CHECK(find(claims, "whatever the data").verdict == Verdict::kNotMeasured);
+    CHECK(find(claims, "differ in scale").verdict == Verdict::kHolds);  // of the arm without
+  }
+  json plain = runs({{"off", base}, {"explicit", better}});
+  plain["arms"][1]["settings"].push_back("equalizer.granularity=channel");
+  write_study(folder.path() / "runs", plain);
+  CHECK(find(judge_claims(folder.path()), "raise the mIoU").verdict == Verdict::kHolds);
+}
+
 TEST_CASE("the limits belong to the verdicts: 9 of 10 holds, 1 of 10 does not", "[claims]") {
   TemporaryFolder folder;
   // Five branches, ten pairs; without exceptions the gradients fall as the scales rise.
