@@ -1,4 +1,4 @@
-// equiscale study theory|run|scales|gradients|claims.
+// equiscale study theory|run|scales|gradients|ablation|claims.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -7,6 +7,7 @@
 
 #include "app/common.h"
 #include "core/file.h"
+#include "study/ablation/ablation.h"
 #include "study/claims/claims.h"
 #include "study/paired/run.h"
 #include "study/report/fields.h"
@@ -209,16 +210,54 @@ void add_snapshots(CLI::App& study, bool gradients) {
   });
 }
 
+void add_ablation(CLI::App& study) {
+  CLI::App* command = add_command(study, "ablation", "How much trained networks use each branch: the accuracy without it, replaced by its mean; several networks side by side",
+                                  "equiscale study ablation demo/off demo/explicit --out studies/ablation");
+  struct Options {
+    MachineOptions machine;
+    AblationRequest request;
+    std::vector<std::string> runs;
+    std::string out;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  command->add_option("runs", options->runs, "Folders or weights files of trained networks")->required();
+  command->add_option("--set", options->request.settings, "Change a key of all of them, e.g. --set data.root=elsewhere (may be repeated)")->take_all()->allow_extra_args(false);
+  options->machine.add_to(command);
+  command->add_option("--split", options->request.split, "train, val or test")->capture_default_str();
+  command->add_option("--limit", options->request.limit, "Only the first N pictures; 0: all")->capture_default_str()->check(from_zero());
+  command->add_option("--out", options->out, "Folder for study.json and report.html");
+  command->add_flag("--json", options->json, "Print study.json on standard output, the tables on standard error");
+  command->callback([options] {
+    options->machine.apply();
+    check_folder(options->out, "ablation");
+    AblationRequest& request = options->request;
+    request.runs.assign(options->runs.begin(), options->runs.end());
+    request.log = options->json ? stderr : stdout;
+    const auto start = std::chrono::steady_clock::now();
+    const Ablation ablation = run_ablation(request);
+    if (!ablation.finished) {
+      fmt::print(request.log, "stopped; nothing is written\n");
+      throw CLI::RuntimeError(130);
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const std::string text = ablation_json(ablation, request, typed_command(), seconds);
+    write_study(options->out, text);
+    if (options->json) fmt::print("{}", text);
+  });
+}
+
 }  // namespace
 
 void add_study(CLI::App& app) {
-  CLI::App* study = add_command(app, "study", "Check the paper's claims: formulas, scales and gradients of real features, paired training runs, all claims as a table",
+  CLI::App* study = add_command(app, "study", "Check the paper's claims: formulas, scales and gradients of real features, paired training runs, what each branch contributes, all claims as a table",
                                 "equiscale study theory");
   study->require_subcommand(1);
   add_theory(*study);
   add_run(*study);
   add_snapshots(*study, false);
   add_snapshots(*study, true);
+  add_ablation(*study);
   add_claims(*study);
 }
 

@@ -87,6 +87,15 @@ LevelSite::LevelSite(std::vector<Branch> branches, bool align_corners) : branche
     branch.first_channel = next;
     next += branch.channels;
   }
+  replacements_.resize(branches_.size());
+}
+
+void LevelSite::replace(size_t branch, const Tensor& values) {
+  if (branch >= branches_.size() || (values.defined() && values.shape() != Shape{branches_[branch].channels})) {
+    throw ShapeError("branch " + std::to_string(branch) + " of " + std::to_string(branches_.size()) + " cannot be replaced by " +
+                         (values.defined() ? describe(values) : "nothing"), path(), "give one value for each of its channels");
+  }
+  replacements_[branch] = values;
 }
 
 int64_t LevelSite::total_channels() const {
@@ -109,7 +118,11 @@ std::vector<Tensor> LevelSite::arrive(const std::vector<Tensor>& features) const
       throw ShapeError("branch '" + branches_[i].name + "' must be [N,h,w," + std::to_string(branches_[i].channels) + "], it is " +
                            describe(features[i]), path(), "check the channels of the levels");
     }
-    if (observer_) arriving[i] = reshape(features[i], features[i].shape());
+    if (replacements_[i].defined()) {
+      arriving[i] = expand(cast(replacements_[i].detach(), features[i].dtype()), features[i].shape());
+    } else if (observer_) {
+      arriving[i] = reshape(features[i], features[i].shape());
+    }
   }
   return arriving;
 }

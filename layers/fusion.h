@@ -40,13 +40,17 @@ class LevelSite : public Module {
   using Observer = std::function<void(const Visit& visit)>;
   Observer set_observer(Observer observer) { return std::exchange(observer_, std::move(observer)); }  // there is one at a time; returns the last; empty: none
 
+  // From now on the branch arrives as `values` [its channels] at every position of every picture, whatever the head passes, and no gradient flows
+  // back to it: the network without what this branch would tell. Undefined: as it comes. Throws ShapeError.
+  void replace(size_t branch, const Tensor& values);
+
   const std::vector<Branch>& branches() const { return branches_; }
   int64_t total_channels() const;
 
  protected:
   LevelSite(std::vector<Branch> branches, bool align_corners);
   bool observed() const { return bool(observer_); }
-  std::vector<Tensor> arrive(const std::vector<Tensor>& features) const;  // checked; views where someone observes
+  std::vector<Tensor> arrive(const std::vector<Tensor>& features) const;  // checked and replaced; views where someone observes
   void notify(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w, const Tensor& fused) const;
 
   std::vector<Branch> branches_;
@@ -54,6 +58,7 @@ class LevelSite : public Module {
 
  private:
   Observer observer_;
+  std::vector<Tensor> replacements_;  // one a branch
 };
 
 // What a FusionSite applies to the concatenation.

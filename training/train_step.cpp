@@ -8,19 +8,11 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/errors.h"
+#include "core/words.h"
 #include "layers/moments.h"
 
 namespace eq {
 namespace {
-
-std::string first_lines(const std::vector<std::string>& names) {
-  std::string text;
-  for (size_t i = 0; i < names.size() && i < 8; ++i) {
-    if (i > 0) text += ", ";
-    text += names[i];
-  }
-  return names.size() > 8 ? text + ", ..." : text;
-}
 
 NonFiniteReport::LayerValues look_at(const Layer& layer, const Tensor& output) {
   NonFiniteReport::LayerValues values{layer.path(), layer.description()};
@@ -47,7 +39,7 @@ NonFiniteReport::LayerValues look_at(const Layer& layer, const Tensor& output) {
 NonFiniteError::NonFiniteError(NonFiniteReport report, const std::string& more)
     : NumericalError(fmt::format("the {} is not finite at iteration {}: {}", std::isfinite(report.loss) ? "gradient" : "loss",
                                  report.iteration, report.first_bad),
-                     "pictures " + first_lines(report.pictures),
+                     "pictures " + some_of(report.pictures),
                      "lower optimizer.lr, set train.clip_norm (10, say) or a warm-up" + more),
       report_(std::move(report)) {}
 

@@ -51,6 +51,9 @@ Markup bar_chart(const BarChart& chart);
 
 enum class Mark { kDot, kRing, kDiamond, kSquare, kTriangle, kTick };
 
+// Of arms or runs side by side, in their order and over again.
+inline constexpr Mark kArmMarks[] = {Mark::kRing, Mark::kDot, Mark::kDiamond, Mark::kSquare, Mark::kTriangle};
+
 // Rows of values on one axis: arms with their seeds, branches with their scales, differences with their intervals.
 struct DotPlot {
   std::string title, caption;

@@ -54,7 +54,6 @@ std::string anchor(size_t index) { return "head" + std::to_string(index + 1); }
 
 // Rows: branches of the site; one mark for each arm.
 Markup share_plot(const HeadSites& head, const std::string& site, bool first) {
-  constexpr Mark kShapes[] = {Mark::kRing, Mark::kDot, Mark::kDiamond, Mark::kSquare, Mark::kTriangle};
   DotPlot plot{.title = site,
                .caption = "",
                .row_name = "branch",
@@ -67,7 +66,7 @@ Markup share_plot(const HeadSites& head, const std::string& site, bool first) {
       if (record.site != site) continue;
       DotPlot::Group group{head.arms[a].arm + ": largest / smallest " + short_number(record.grad_ratio),
                            {},
-                           kShapes[a % std::size(kShapes)],
+                           kArmMarks[a % std::size(kArmMarks)],
                            int(a % 8)};
       if (plot.rows.empty()) {
         for (const BranchRecord& b : record.branches) plot.rows.push_back(b.name);

@@ -206,6 +206,8 @@ std::vector<Tile> tiles_of(const Fields& study, const std::string& kind) {
     tiles = {{"Arms", count("arms"), ""}, {"Seeds", grouped((long long)(study.numbers("seeds").size())), ""}, {"Runs", count("runs"), ""}};
     const Fields cost = study.object("cost");
     if (cost.has("cpu_seconds")) tiles.push_back({"Processor time", duration(cost.number("cpu_seconds")), "h:mm:ss"});
+  } else if (kind == "ablation") {
+    tiles = {{"Runs", count("runs"), ""}};
   } else {
     tiles = {{"Records", count("records"), ""}};
   }
@@ -241,8 +243,10 @@ std::string study_page(const Fields& study, const fs::path& folder) {
     title = "Scales where levels are fused", sections = scale_sections(study);
   else if (kind == "gradients")
     title = "Gradients where levels are fused", sections = gradient_sections(study);
+  else if (kind == "ablation")
+    title = "What each branch contributes", sections = ablation_sections(study);
   else
-    throw DataError("there is no study of kind \"" + kind + "\"", study.source(), "theory, scales, gradients, run or claims");
+    throw DataError("there is no study of kind \"" + kind + "\"", study.source(), "theory, scales, gradients, run, ablation or claims");
   sections.push_back(study_provenance(study));
   return page(title, command_line(study.words("command")), tiles(tiles_of(study, kind)), sections);
 }

@@ -14,5 +14,7 @@ std::vector<Section> paired_sections(const Fields& study, const std::filesystem:
 // One section a head; arms side by side.
 std::vector<Section> scale_sections(const Fields& study);
 std::vector<Section> gradient_sections(const Fields& study);
+// What each branch contributes, then class by class; runs side by side.
+std::vector<Section> ablation_sections(const Fields& study);
 
 }  // namespace eq::report

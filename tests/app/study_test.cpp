@@ -74,6 +74,21 @@ TEST_CASE("SIGTERM ends a study with runs, and the same command goes on", "[app]
   CHECK(study_of(out)["records"].size() == 2 + 2 * 4);  // iterations 0, 20, 40, 59
 }
 
+TEST_CASE("study ablation reads runs and leaves a page", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string(), run = (folder.path() / "run").string(), out = (folder.path() / "ablation").string();
+  write_file(config, tiny_recipe());
+  REQUIRE(equiscale("train " + config + " --out " + run + " --set train.iterations=2").status == 0);
+  const CommandResult ablation = equiscale("study ablation " + run + " --limit 1 --out " + out);
+  INFO(ablation.output);
+  REQUIRE(ablation.status == 0);
+  CHECK(ablation.output.find("decode_head.fpn_fusion (concat)") != std::string::npos);
+  CHECK(study_of(out)["runs"][0]["pictures"] == 1);
+  CHECK(fs::exists(out + "/report.html"));
+  check_error(equiscale("study ablation " + run + "/nowhere"), 3, "nowhere");
+  check_error(equiscale("study ablation " + run + " --out " + run), 2, "training run");
+}
+
 TEST_CASE("a study does not overwrite one of another kind", "[app]") {
   TemporaryFolder folder;
   const std::string config = (folder.path() / "tiny.json").string(), out = (folder.path() / "study").string();

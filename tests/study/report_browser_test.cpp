@@ -127,6 +127,7 @@ TEST_CASE("a browser shows every page whole, at 1280 and at 390 pixels", "[repor
   pages.add_study("scales", sample_probe_study("scales"));
   pages.add_study("gradients", sample_probe_study("gradients"));
   pages.add_study("paired", sample_paired());
+  pages.add_study("ablation", sample_ablation());
   pages.add_study("claims", sample_claims());
   std::string frames;
   for (const fs::path& file : pages.files) {

@@ -200,6 +200,24 @@ inline json sample_paired(const std::vector<std::string>& names = {"off", "expli
           {"cost", {{"cpu_seconds", 24000.0}, {"wall_seconds", 12180.0}}}};
 }
 
+inline json sample_ablation() {
+  json runs = json::array();
+  for (const char* name : {"demo/off", "demo/explicit"}) {
+    json run = {{"run", name}, {"head", "uper"}, {"equalizer", std::string(name).substr(5)}, {"pictures", 200}, {"classes", {"sky", "pole", "road"}},
+                {"miou", 0.8}, {"iou", {0.9, 0.6, nullptr}}, {"sites", json::array()}};
+    for (const char* site : {"decode_head.ppm_fusion", "decode_head.fpn_fusion"}) {
+      json branches = json::array();
+      for (int b = 0; b < 4; ++b) {
+        const double lost = 0.1 / (b + 1) + 0.01 * noise(branches.size(), 5);
+        branches.push_back({{"name", "level " + std::to_string(b)}, {"channels", 64}, {"lost", lost}, {"miou", 0.8 - lost}, {"iou", {0.9 - lost, 0.61, nullptr}}});
+      }
+      run["sites"].push_back({{"site", site}, {"kind", "concat"}, {"branches", branches}});
+    }
+    runs.push_back(run);
+  }
+  return {{"kind", "ablation"}, {"command", "equiscale study ablation demo/off demo/explicit"}, {"version", "0.1.0"}, {"seconds", 60.0}, {"split", "val"}, {"runs", runs}};
+}
+
 inline json sample_claims() {
   json claims = json::array();
   for (const char* verdict : {"holds", "does not hold", "not settled", "not measured"}) {

@@ -218,6 +218,7 @@ TEST_CASE("every kind of study has its page", "[report]") {
   CHECK_THAT(page(sample_probe_study("gradients")), Contains("share of the fusion gradient") && Contains("off: largest / smallest"));
   CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("start from the same values") &&
                                         Contains("bicyclist") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
+  CHECK_THAT(page(sample_ablation()), Contains("mIoU lost") && Contains("demo/explicit") && Contains("without level 3") && Contains("+1.00"));
   fs::create_directories(folder.path() / "pages" / "theory");
   write_file(folder.path() / "pages" / "theory" / "report.html", "");
   fs::create_directories(folder.path() / "pages" / "claims");
@@ -228,7 +229,7 @@ TEST_CASE("every kind of study has its page", "[report]") {
              Contains("<a href=\"../theory/report.html\">theory/study.json</a>, gone/study.json<"));
   CHECK_THAT(page(sample_claims()), Contains("✓ holds") && Contains("✗ does not hold") && Contains("Theorem 3.2"));
   // Empty ones say what would fill them.
-  for (const char* kind : {"theory", "scales", "gradients", "run", "claims"}) CHECK_THAT(page({{"kind", kind}}), Contains("Not here: "));
+  for (const char* kind : {"theory", "scales", "gradients", "run", "ablation", "claims"}) CHECK_THAT(page({{"kind", kind}}), Contains("Not here: "));
   write_file(folder.path() / "study.json", R"({"kind": "else"})");
   CHECK_THROWS_AS(write_report(folder.path()), DataError);
   write_file(folder.path() / "study.json", R"({"kind": "theory", "checks": [3]})");

@@ -1,0 +1,165 @@
+#include "study/ablation/ablation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "autograd/node.h"
+#include "core/errors.h"
+#include "core/words.h"
+#include "layers/fusion.h"
+#include "layers/moments.h"
+#include "training/evaluator.h"
+#include "training/signals.h"
+#include "training/trained_model.h"
+
+namespace eq {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr double kSmallestLoss = 0.005;
+
+// The mean of each channel of each branch, over all that arrives while this lives.
+class ArrivingMeans {
+ public:
+  explicit ArrivingMeans(const std::vector<LevelSite*>& sites) : sites_(sites), moments_(sites.size()) {
+    for (size_t s = 0; s < sites.size(); ++s) {
+      for (const LevelSite::Branch& branch : sites[s]->branches()) moments_[s].emplace_back(branch.channels);
+      sites[s]->set_observer([this, s](const LevelSite::Visit& visit) {
+        for (size_t b = 0; b < visit.features.size(); ++b) {
+          const auto seen = channel_moments(visit.features[b], 0, visit.features[b].size(3));
+          for (size_t c = 0; c < seen.size(); ++c) moments_[s][b][c].merge(seen[c]);
+        }
+      });
+    }
+  }
+  ~ArrivingMeans() {
+    for (LevelSite* site : sites_) site->set_observer({});
+  }
+  ArrivingMeans(const ArrivingMeans&) = delete;
+
+  Tensor of(size_t site, size_t branch, Device device) const {
+    std::vector<double> means;
+    for (const Moments& channel : moments_[site][branch]) means.push_back(channel.mean);
+    return Tensor::from<double>(means, {int64_t(means.size())}).to(DType::kFloat32).to(device);
+  }
+
+ private:
+  std::vector<LevelSite*> sites_;
+  std::vector<std::vector<std::vector<Moments>>> moments_;  // [site][branch][channel]
+};
+
+// False when a signal ended it.
+bool ablate(TrainedModel& trained, const AblationRequest& request, AblatedRun& run) {
+  const auto dataset = make_dataset(trained.config.data, request.split);
+  const EvalRequest evaluation{.options = trained.config.evaluate, .pipeline = trained.config.pipeline, .limit = request.limit, .stop = StopSignals::requested};
+  const std::vector<LevelSite*> sites = modules_of<LevelSite>(*trained.model);
+  if (sites.empty()) throw UsageError("this network fuses no levels", run.run, "ablate one whose head does: uper, psp, aspp, sep_aspp, or fcn with resize_concat or concat_input");
+  std::vector<std::vector<Tensor>> means(sites.size());
+  {
+    const ArrivingMeans arriving(sites);
+    const EvalResult whole = evaluate(*trained.model, *dataset, evaluation);
+    if (whole.stopped) return false;
+    run.metrics = whole.metrics;
+    run.pictures = whole.pictures;
+    for (size_t s = 0; s < sites.size(); ++s) {
+      for (size_t b = 0; b < sites[s]->branches().size(); ++b) means[s].push_back(arriving.of(s, b, trained.model->device()));
+    }
+  }
+  for (size_t s = 0; s < sites.size(); ++s) {
+    run.sites.push_back({sites[s]->path(), dynamic_cast<FusionSite*>(sites[s]) ? "concat" : "sum", {}});
+    for (size_t b = 0; b < sites[s]->branches().size(); ++b) {
+      sites[s]->replace(b, means[s][b]);
+      const EvalResult without = evaluate(*trained.model, *dataset, evaluation);
+      sites[s]->replace(b, Tensor());
+      if (without.stopped) return false;
+      run.sites.back().branches.push_back({sites[s]->branches()[b].name, sites[s]->branches()[b].channels, without.metrics});
+    }
+  }
+  return true;
+}
+
+ordered_json finite_or_null(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
+
+void add_metrics(ordered_json& to, const SegmentationMetrics& metrics) {
+  to["miou"] = finite_or_null(metrics.miou);
+  to["aacc"] = finite_or_null(metrics.aacc);
+  to["iou"] = ordered_json::array();
+  for (const ClassMetrics& of_class : metrics.classes) to["iou"].push_back(finite_or_null(of_class.iou));
+}
+
+}  // namespace
+
+Ablation run_ablation(const AblationRequest& request) {
+  const StopSignals signals;
+  Ablation ablation;
+  for (const std::filesystem::path& path : request.runs) {
+    TrainedModel trained = load_trained_model(path, request.settings);
+    AblatedRun run{.run = path.generic_string(), .head = trained.config.model.decode_head.type, .equalizer = trained.config.model.equalizer.mode};
+    if (!ablate(trained, request, run)) {
+      ablation.finished = false;
+      return ablation;
+    }
+    if (request.log != nullptr) {
+      fmt::print(request.log, "{}\n", ablation_table(run));
+      std::fflush(request.log);
+    }
+    ablation.runs.push_back(std::move(run));
+  }
+  return ablation;
+}
+
+std::vector<ClassLoss> largest_losses(const SegmentationMetrics& whole, const SegmentationMetrics& without, size_t count) {
+  std::vector<ClassLoss> losses;
+  for (size_t c = 0; c < whole.classes.size(); ++c) {
+    const double loss = whole.classes[c].iou - without.classes[c].iou;
+    if (loss >= kSmallestLoss) losses.push_back({whole.classes[c].name, loss});
+  }
+  std::stable_sort(losses.begin(), losses.end(), [](const ClassLoss& a, const ClassLoss& b) { return a.loss > b.loss; });
+  if (losses.size() > count) losses.resize(count);
+  return losses;
+}
+
+std::string ablation_table(const AblatedRun& run) {
+  std::string text = fmt::format("{}: {}, equalizer {}, mIoU {:.2f} on {}\n", run.run, run.head, run.equalizer, 100 * run.metrics.miou,
+                                 counted(run.pictures, "picture"));
+  for (const AblatedSite& site : run.sites) {
+    text += fmt::format("  {} ({})\n    {:<12} {:>8} {:>8} {:>8}  classes that lose most\n", site.site, site.kind, "without", "channels", "mIoU", "lost");
+    for (const AblatedBranch& branch : site.branches) {
+      text += fmt::format("    {:<12} {:>8} {:>8.2f} {:>8.2f} ", branch.name, branch.channels, 100 * branch.metrics.miou,
+                          100 * (run.metrics.miou - branch.metrics.miou));
+      for (const ClassLoss& lost : largest_losses(run.metrics, branch.metrics, 3)) text += fmt::format(" {} {:.1f}", lost.name, 100 * lost.loss);
+      while (text.back() == ' ') text.pop_back();
+      text += "\n";
+    }
+  }
+  return text;
+}
+
+std::string ablation_json(const Ablation& ablation, const AblationRequest& request, const std::string& command, double seconds) {
+  ordered_json runs = ordered_json::array();
+  for (const AblatedRun& run : ablation.runs) {
+    ordered_json names = ordered_json::array(), sites = ordered_json::array();
+    for (const ClassMetrics& of_class : run.metrics.classes) names.push_back(of_class.name);
+    for (const AblatedSite& site : run.sites) {
+      ordered_json branches = ordered_json::array();
+      for (const AblatedBranch& branch : site.branches) {
+        ordered_json entry = {{"name", branch.name}, {"channels", branch.channels}, {"lost", finite_or_null(run.metrics.miou - branch.metrics.miou)}};
+        add_metrics(entry, branch.metrics);
+        branches.push_back(entry);
+      }
+      sites.push_back({{"site", site.site}, {"kind", site.kind}, {"branches", branches}});
+    }
+    ordered_json entry = {{"run", run.run}, {"head", run.head}, {"equalizer", run.equalizer}, {"pictures", run.pictures}, {"classes", names}};
+    add_metrics(entry, run.metrics);
+    entry["sites"] = sites;
+    runs.push_back(entry);
+  }
+  const ordered_json study = {{"kind", "ablation"}, {"command", command}, {"version", EQ_VERSION}, {"seconds", seconds}, {"split", request.split}, {"runs", runs}};
+  return study.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace eq

@@ -1,0 +1,60 @@
+#pragma once
+// `equiscale study ablation`: how much a trained network uses each branch of its fusion sites. One branch after the other is replaced by its mean,
+// one value a channel, and the network evaluated: what the accuracy loses is what this branch alone contributed.
+
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "training/metrics.h"
+
+namespace eq {
+
+struct AblationRequest {
+  std::vector<std::filesystem::path> runs;  // folders or files of trained networks, by load_trained_model
+  std::vector<std::string> settings;        // of all of them
+  std::string split = "val";
+  int64_t limit = 0;                        // pictures from the start of the split; 0: all
+  std::FILE* log = stdout;                  // null: quiet
+};
+
+struct AblatedBranch {
+  std::string name;
+  int64_t channels = 0;
+  SegmentationMetrics metrics;  // without it
+};
+
+struct AblatedSite {
+  std::string site, kind;  // "concat" or "sum"
+  std::vector<AblatedBranch> branches;
+};
+
+struct AblatedRun {
+  std::string run, head, equalizer;  // as typed; model.decode_head.type, equalizer.mode
+  int64_t pictures = 0;
+  SegmentationMetrics metrics;  // of the whole network
+  std::vector<AblatedSite> sites;
+};
+
+struct Ablation {
+  std::vector<AblatedRun> runs;
+  bool finished = true;  // false: SIGINT or SIGTERM ended it
+};
+
+// The means are those over the pictures that are evaluated, so as many evaluations as there are branches, and one more. A single picture's own
+// mean is not kept: a branch pooled to one cell is replaced, too. Throws what loading and evaluating throw, UsageError for a network that fuses nothing.
+Ablation run_ablation(const AblationRequest& request);
+
+std::string ablation_json(const Ablation& ablation, const AblationRequest& request, const std::string& command, double seconds);
+std::string ablation_table(const AblatedRun& run);  // for the terminal
+
+// A class that loses IoU without the branch, and how much: largest loss first, at most `count`, none that loses less than 0.005.
+struct ClassLoss {
+  std::string name;
+  double loss;
+};
+std::vector<ClassLoss> largest_losses(const SegmentationMetrics& whole, const SegmentationMetrics& without, size_t count);
+
+}  // namespace eq
