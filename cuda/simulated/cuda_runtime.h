@@ -100,6 +100,7 @@ inline cudaError_t cudaGetDeviceCount(int* count) { return *count = kSimulatedDe
 inline cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 inline cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int index) {
+  if (simulated_error != cudaSuccess) return simulated_error;
   if (index < 0 || index >= kSimulatedDevices) return cudaErrorInvalidDevice;
   return simulated_current_device = index, cudaSuccess;
 }
