@@ -116,7 +116,8 @@ cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute, int) { return cudaSuccess
 inline cudaError_t cudaMalloc(void** block, size_t bytes) {
   if (simulated_error != cudaSuccess) return simulated_error;
   *block = bytes > (size_t{1} << 40) ? nullptr : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-  return simulated_error = *block == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  if (*block == nullptr) return simulated_error = cudaErrorMemoryAllocation;
+  return std::memset(*block, 0xff, bytes), cudaSuccess;  // NaNs: what is read before it is written shows
 }
 inline cudaError_t cudaFree(void* block) { return std::free(block), simulated_error; }
 inline cudaError_t cudaMallocHost(void** block, size_t bytes) { return cudaMalloc(block, bytes); }
