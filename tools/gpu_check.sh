@@ -228,7 +228,7 @@ commands() {
     on_gpu export "$run" --out "$work/cuda.onnx" && ours "$EQ_BUILD/equiscale" export "$run" --out "$work/cpu.onnx" && cmp "$work/cuda.onnx" "$work/cpu.onnx"
   }
   : >"$EQ_OUT/commands.txt"
-  rm -rf "$own"
+  rm -rf "$own" "$work/gradients" "$work/theory"
   attempt "train with ema, ohem, dice_weight, flip and probes" on_gpu train recipes/shapes_upernet_resnet18.json --out "$own" "${few[@]}" "${small[@]}" \
     --set "train.iterations=$iterations" --set "data.val_images=$pictures" --set train.precision=bf16 --set equalizer.mode=explicit --set equalizer.batches=1 \
     --set train.ema=0.9 --set train.ohem.threshold=0.7 --set train.ohem.min_kept=1000 --set train.dice_weight=0.5 --set evaluate.flip=true \
@@ -242,11 +242,13 @@ commands() {
   else
     seen+="nothing to evaluate or export: the demo's run on the GPU did not end; "
   fi
+  attempt "study gradients" on_gpu study gradients recipes/shapes_upernet_resnet18.json --out "$work/gradients" "${few[@]}" "${small[@]}"
   simulated && small+=(--set model.backbone.multiplier=0.0625)
   for network in swin/tiny convnext/tiny twins/svt_small; do
     attempt "bench train $network" on_gpu bench train benchmarks/upernet_swin_tiny.json "${shape[@]}" --set train.precision=bf16 \
       --set "model.backbone.type=${network%/*}" --set "model.backbone.variant=${network#*/}" "${small[@]}"
   done
+  attempt "study theory" on_gpu study theory --out "$work/theory"
   note "$seen"
   return $failed
 }
@@ -463,7 +465,7 @@ rm -f "$EQ_OUT"/{build,tests,demo,commands,train,sanitizer}.txt "$EQ_OUT"/kernel
 step facts 15
 step build 230
 step tests demo sanitizer 170
-step commands 60
+step commands 70
 step kernels 60
 step train 300
 echo "$EQ_OUT/summary.md"
