@@ -140,9 +140,10 @@ RawMemory memory(int index) {
           },
           [index](void* block) {
             // What was queued before may still use it: cudaFree waits for that.
-            state_of(index);
-            // Nothing is thrown: a program that ends frees, too. An error that has come to stay is every later call's as well.
-            if (cudaFree(block) != cudaSuccess) cudaGetLastError();
+            // Nothing is thrown: the allocator is between blocks that are freed and others that are not. An error that has come to stay is every
+            // later call's as well.
+            const bool current = cudaSetDevice(index) == cudaSuccess;
+            if (cudaFree(block) != cudaSuccess || !current) cudaGetLastError();
           }};
 }
 

@@ -34,7 +34,7 @@ __device__ inline double sum_of(const double* parts, int count) {
   return block_sum(sum);
 }
 
-__global__ void invert_weights(const double* parts, int count, double* scale) {
+__global__ void __launch_bounds__(kLastThreads) invert_weights(const double* parts, int count, double* scale) {
   const double sum = sum_of(parts, count);
   if (threadIdx.x == 0) *scale = sum == 0 ? 0 : 1 / sum;
 }
@@ -134,8 +134,9 @@ __global__ void __launch_bounds__(Kind::kLong ? kThreads : kTileThreads)
 
 // The loss, and what is wrong with the labels.
 template <class L>
-__global__ void finish(const double* losses, const int64_t* first_bad, int count, double scale, const double* scale_at,
-                       ClassLabels labels, L* loss, int64_t* found) {
+__global__ void __launch_bounds__(kLastThreads)
+    finish(const double* losses, const int64_t* first_bad, int count, double scale, const double* scale_at, ClassLabels labels, L* loss,
+           int64_t* found) {
   const double sum = sum_of(losses, count);
   if (threadIdx.x == 0) *loss = L(sum * (scale_at == nullptr ? scale : *scale_at));
   labels.report(first_bad, count, found);

@@ -95,8 +95,9 @@ __global__ void add_parts(const double* parts, int blocks, int columns, double* 
 
 // sums: [kSums][C]. By one block: the loss, the slopes, and what is wrong with the labels.
 template <class T>
-__global__ void finish(const double* sums, const int64_t* first_bad, int count, ClassLabels labels, double smooth, bool of_all, T* loss,
-                       double* slopes, int64_t* found) {
+__global__ void __launch_bounds__(kLastThreads)
+    finish(const double* sums, const int64_t* first_bad, int count, ClassLabels labels, double smooth, bool of_all, T* loss, double* slopes,
+           int64_t* found) {
   const int classes = int(labels.classes);
   const auto sum_at = [&](Sum sum, int c) { return sums[sum * classes + c]; };
   double present = 0, total = 0;

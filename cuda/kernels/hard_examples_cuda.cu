@@ -62,7 +62,8 @@ __global__ void count_digits(const float* probabilities, int64_t count, int64_t 
 }
 
 // One block: the next digit of the probability sought. At first its rank is min_kept, or the last one.
-__global__ void pick_digit(const unsigned* counts, int blocks, bool first, int64_t min_kept, Selection* selection) {
+__global__ void __launch_bounds__(kLastThreads)
+    pick_digit(const unsigned* counts, int blocks, bool first, int64_t min_kept, Selection* selection) {
   constexpr int kGroups = kLastThreads / kDigits;
   __shared__ int64_t sums[kGroups][kDigits];
   const int digit = int(threadIdx.x) % kDigits, group = int(threadIdx.x) / kDigits;
@@ -100,7 +101,7 @@ struct KeepHard {
   }
 };
 
-__global__ void report_labels(ClassLabels labels, const int64_t* first_bad, int blocks, int64_t* found) {
+__global__ void __launch_bounds__(kLastThreads) report_labels(ClassLabels labels, const int64_t* first_bad, int blocks, int64_t* found) {
   labels.report(first_bad, blocks, found);
 }
 

@@ -100,6 +100,7 @@ inline cudaError_t cudaGetDeviceCount(int* count) { return *count = kSimulatedDe
 inline cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 inline cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int index) {
+  if (simulated_error != cudaSuccess) return simulated_error;
   if (index < 0 || index >= kSimulatedDevices) return cudaErrorInvalidDevice;
   return simulated_current_device = index, cudaSuccess;
 }
@@ -115,7 +116,8 @@ cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute, int) { return cudaSuccess
 inline cudaError_t cudaMalloc(void** block, size_t bytes) {
   if (simulated_error != cudaSuccess) return simulated_error;
   *block = bytes > (size_t{1} << 40) ? nullptr : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-  return simulated_error = *block == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  if (*block == nullptr) return simulated_error = cudaErrorMemoryAllocation;
+  return std::memset(*block, 0xff, bytes), cudaSuccess;  // NaNs: what is read before it is written shows
 }
 inline cudaError_t cudaFree(void* block) { return std::free(block), simulated_error; }
 inline cudaError_t cudaMallocHost(void** block, size_t bytes) { return cudaMalloc(block, bytes); }

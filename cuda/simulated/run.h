@@ -3,7 +3,7 @@
 //
 // Between barriers the threads of a block, and the blocks of a grid, run one after another, in one of several orders. A kernel without
 // races gives the same bits in every order; the tests compare them (Order). A barrier that some threads miss ends the program
-// with a message. Dynamic shared memory begins as NaNs.
+// with a message. Dynamic shared memory begins as NaNs, and so does what cudaMalloc gives.
 
 #include <cuda_runtime.h>
 

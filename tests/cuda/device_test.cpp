@@ -164,9 +164,16 @@ TEST_CASE("cuda: out of memory names device, amounts and operator, and the run c
   CHECK(relu(x.alias({16, 1024})).value_at(5) == 1);  // a smaller one fits
   memory.set_limit(0);
   CHECK(relu(x).value_at(65535) == 1);
+  CHECK_THROWS_AS(Tensor::empty({int64_t{1} << 41}, DType::kUInt8, Device::cuda()), OutOfMemoryError);  // more than any device has
+  CHECK(relu(x).value_at(65535) == 1);
 }
 
 #ifdef EQ_CUDA_SIMULATED
+TEST_CASE("cuda: new memory of a simulated device holds NaNs", "[cuda][device]") {
+  allocator(Device::cuda()).release_cached();
+  for (const double value : Tensor::empty({100}, DType::kFloat64, Device::cuda()).to_vector<double>()) CHECK(std::isnan(value));
+}
+
 TEST_CASE("cuda: an error of an earlier kernel is not called a lack of memory", "[cuda][device]") {
   CachingAllocator& memory = allocator(Device::cuda());
   memory.release_cached();

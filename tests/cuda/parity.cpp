@@ -2,6 +2,7 @@
 
 #include "autograd/functional.h"
 #ifdef EQ_CUDA_SIMULATED
+#include "core/allocator.h"
 #include "cuda/simulated/run.h"
 #endif
 
@@ -29,6 +30,9 @@ DType type_of(const Input& input, DType type) {
 }
 
 Results run(const ParityFunction& fn, const std::vector<Input>& inputs, DType rounded, DType type, Device device) {
+#ifdef EQ_CUDA_SIMULATED
+  allocator(Device::cuda()).release_cached();  // new memory begins as NaNs, used memory as plausible values
+#endif
   std::vector<Tensor> arguments;
   for (const Input& input : inputs) {
     if (!input.value.defined()) {

@@ -6,7 +6,9 @@
 #include "layers/moments.h"
 #include "training/checkpoint.h"
 #include "training/evaluator.h"
+#include "training/onnx_export.h"
 #include "training/optimizer.h"
+#include "training/recalibrate.h"
 #include "training/tiny.h"
 
 using namespace eq;
@@ -252,6 +254,34 @@ TEST_CASE("cuda: predictions agree with the CPU's", "[cuda][training]") {
     const EvalResult actual = evaluate(*there.model, *val, request);
     CHECK(actual.metrics.aacc == Approx(expected.metrics.aacc).margin(0.01));
   }
+}
+
+TEST_CASE("cuda: running statistics are measured anew as on the CPU, and an exported network is the same file", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  const auto trained = [] {
+    StepSetup setup;
+    return TrainedModel{.config = setup.config, .model = std::move(setup.model)};
+  };
+  TrainedModel here = trained();
+  const std::vector<NormShift> expected = recalibrate_batch_norm(here, 2, "train");
+  const OnCuda scope;
+  TrainedModel there = trained();
+  const std::vector<NormShift> actual = recalibrate_batch_norm(there, 2, "train");
+  REQUIRE(actual.size() == expected.size());
+  for (size_t i = 0; i < actual.size(); ++i) {
+    INFO(expected[i].layer);
+    CHECK(actual[i].layer == expected[i].layer);
+    CHECK(actual[i].mean == Approx(expected[i].mean).epsilon(2e-3).margin(1e-4));
+    CHECK(actual[i].lowest_ratio == Approx(expected[i].lowest_ratio).epsilon(2e-3));
+    CHECK(actual[i].highest_ratio == Approx(expected[i].highest_ratio).epsilon(2e-3));
+  }
+  load_weights(*there.model, here.model->state_dict(), "here");
+  const TemporaryFolder folder;
+  for (TrainedModel* model : {&here, &there}) {
+    model->model->eval();
+    export_onnx(*model, folder.path() / (model == &here ? "here.onnx" : "there.onnx"), {});
+  }
+  CHECK(read_file(folder.path() / "there.onnx") == read_file(folder.path() / "here.onnx"));
 }
 
 TEST_CASE("cuda: moments of channels are those of the host", "[cuda][training]") {
