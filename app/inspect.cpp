@@ -1,4 +1,4 @@
-// equiscale inspect data: look through a data set; ckpt is inspect_ckpt.cpp.
+// equiscale inspect data: look through a data set; ckpt and run are inspect_*.cpp.
 #include <fmt/format.h>
 
 #include "app/common.h"
@@ -112,10 +112,11 @@ void add_inspect_data(CLI::App& parent) {
 }  // namespace
 
 void add_inspect(CLI::App& app) {
-  CLI::App* command = add_command(app, "inspect", "Look into a data set or a file of weights", "equiscale inspect data CONFIG");
+  CLI::App* command = add_command(app, "inspect", "Look into a data set, a file of weights or runs", "equiscale inspect data CONFIG");
   command->require_subcommand(1);
   add_inspect_data(*command);
   add_inspect_ckpt(*command);
+  add_inspect_run(*command);
 }
 
 }  // namespace eq::app
