@@ -1,4 +1,6 @@
 // What the command says of itself, and how it refuses nonsense.
+#include <nlohmann/json.hpp>
+
 #include "command.h"
 
 using namespace eq::test;
@@ -93,6 +95,10 @@ TEST_CASE("summary lists layers and totals", "[app]") {
   CHECK(result.status == 0);
   CHECK(result.output.find("decode_head.fpn_bottleneck.conv") != std::string::npos);
   CHECK(result.output.find("parameters ") != std::string::npos);
+  for (const char* field : {"        7      2\n", "   global      4\n"}) CHECK(result.output.find(field) != std::string::npos);
+  const nlohmann::json json = nlohmann::json::parse(equiscale("summary " + config + " --no-memory --json").output);
+  CHECK(json["layers"][2]["field"] == nlohmann::json({{"height", 7}, {"width", 7}, {"stride_height", 2}, {"stride_width", 2}}));
+  CHECK(json["layers"].back()["field"]["height"] == "global");
   // The table is there before memory is measured, which takes long for large networks.
   const size_t table = result.output.find("decode_head.conv_seg"), measuring = result.output.find("measuring the memory"), memory = result.output.find("a training step of 4 pictures holds");
   CHECK((table < measuring && measuring < memory && memory != std::string::npos));
