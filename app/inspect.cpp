@@ -62,13 +62,7 @@ void print(const DataReport& report, const std::vector<std::string>& left_out, c
   print_counts("pictures", report.image_modes);
   print_counts("label files", report.label_modes);
   print_counts("sizes", sizes_of(report));
-  fmt::print("{:>5}  {:<20} {:>12} {:>8} {:>9}\n", "class", "name", "pixels", "share", "pictures");
-  for (size_t c = 0; c < report.class_names.size(); ++c) {
-    const double share = report.total_pixels > 0 ? 100.0 * double(report.class_pixels[c]) / double(report.total_pixels) : 0;
-    fmt::print("{:>5}  {:<20} {:>12} {:>7.2f}% {:>9}{}\n", c, report.class_names[c], report.class_pixels[c], share, report.class_samples[c],
-               report.class_pixels[c] == 0 ? "  never occurs" : "");
-  }
-  fmt::print("ignored: {:.2f} % of the pixels\n", 100 * report.ignored_share());
+  print_classes(report);
   if (report.problem_count == 0) {
     fmt::print("{}\n", remark.empty() ? "no problems found" : remark);
     return;
@@ -79,7 +73,7 @@ void print(const DataReport& report, const std::vector<std::string>& left_out, c
 }
 
 void add_inspect_data(CLI::App& parent) {
-  CLI::App* command = add_command(parent, "data", "Check every picture and label map of a data set: modes, sizes, label values, class shares",
+  CLI::App* command = add_command(parent, "data", "Check every picture and label map of a data set: modes, sizes, label values, class shares (equiscale data: statistics for the configuration, pictures to look at)",
                                   "equiscale inspect data recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid");
   auto config_options = std::make_shared<ConfigOptions>();
   auto machine = std::make_shared<MachineOptions>();
@@ -110,6 +104,16 @@ void add_inspect_data(CLI::App& parent) {
 }
 
 }  // namespace
+
+void print_classes(const DataReport& report, const std::vector<double>& weights) {
+  fmt::print("{:>5}  {:<20} {:>12} {:>8} {:>9}{}\n", "class", "name", "pixels", "share", "pictures", weights.empty() ? "" : "    weight");
+  for (size_t c = 0; c < report.class_names.size(); ++c) {
+    const double share = report.total_pixels > 0 ? 100.0 * double(report.class_pixels[c]) / double(report.total_pixels) : 0;
+    fmt::print("{:>5}  {:<20} {:>12} {:>7.2f}% {:>9}{}{}\n", c, report.class_names[c], report.class_pixels[c], share, report.class_samples[c],
+               weights.empty() ? "" : fmt::format("{:>10.3g}", weights[c]), report.class_pixels[c] == 0 ? "  never occurs" : "");
+  }
+  fmt::print("ignored: {:.2f} % of the pixels\n", 100 * report.ignored_share());
+}
 
 void add_inspect(CLI::App& app) {
   CLI::App* command = add_command(app, "inspect", "Look into a data set, a file of weights or runs", "equiscale inspect data CONFIG");
