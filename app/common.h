@@ -23,6 +23,7 @@ void add_recalibrate_bn(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_export(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_data(CLI::App& app);
 void add_summary(CLI::App& app);
 void add_report(CLI::App& app);
 void add_bench(CLI::App& app);

@@ -28,16 +28,6 @@ Image enlarged(const Image& image) {
   return out;
 }
 
-Image stacked(const std::vector<Image>& rows, int64_t gap) {
-  Image out{0, rows.front().width, {}};
-  for (const Image& row : rows) {
-    out.pixels.insert(out.pixels.end(), row.pixels.begin(), row.pixels.end());
-    out.pixels.insert(out.pixels.end(), size_t(gap * row.width * 3), 255);
-    out.height += row.height + gap;
-  }
-  return out;
-}
-
 // Rows of picture | labels | prediction without equalizers | prediction with them.
 void write_comparison(const std::filesystem::path& out, const Config& config) {
   const auto dataset = make_dataset(config.data, "val");
@@ -51,7 +41,7 @@ void write_comparison(const std::filesystem::path& out, const Config& config) {
     for (Image& image : row) image = enlarged(image);
     rows.push_back(side_by_side(row));
   }
-  write_png(out / "comparison.png", stacked(rows, 4));
+  write_png(out / "comparison.png", stacked(rows));
 }
 
 }  // namespace

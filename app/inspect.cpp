@@ -1,15 +1,10 @@
-// equiscale inspect data|ckpt: look into a data set or a file of weights.
+// equiscale inspect data: look through a data set; ckpt and run are inspect_*.cpp.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <filesystem>
-
 #include "app/common.h"
-#include "core/json.h"
-#include "core/weights_file.h"
+#include "app/inspect.h"
 #include "core/words.h"
 #include "datasets/inspect.h"
-#include "training/checkpoint.h"
 
 namespace eq::app {
 namespace {
@@ -67,13 +62,7 @@ void print(const DataReport& report, const std::vector<std::string>& left_out, c
   print_counts("pictures", report.image_modes);
   print_counts("label files", report.label_modes);
   print_counts("sizes", sizes_of(report));
-  fmt::print("{:>5}  {:<20} {:>12} {:>8} {:>9}\n", "class", "name", "pixels", "share", "pictures");
-  for (size_t c = 0; c < report.class_names.size(); ++c) {
-    const double share = report.total_pixels > 0 ? 100.0 * double(report.class_pixels[c]) / double(report.total_pixels) : 0;
-    fmt::print("{:>5}  {:<20} {:>12} {:>7.2f}% {:>9}{}\n", c, report.class_names[c], report.class_pixels[c], share, report.class_samples[c],
-               report.class_pixels[c] == 0 ? "  never occurs" : "");
-  }
-  fmt::print("ignored: {:.2f} % of the pixels\n", 100 * report.ignored_share());
+  print_classes(report);
   if (report.problem_count == 0) {
     fmt::print("{}\n", remark.empty() ? "no problems found" : remark);
     return;
@@ -84,7 +73,7 @@ void print(const DataReport& report, const std::vector<std::string>& left_out, c
 }
 
 void add_inspect_data(CLI::App& parent) {
-  CLI::App* command = add_command(parent, "data", "Check every picture and label map of a data set: modes, sizes, label values, class shares",
+  CLI::App* command = add_command(parent, "data", "Check every picture and label map of a data set: modes, sizes, label values, class shares (equiscale data: statistics for the configuration, pictures to look at)",
                                   "equiscale inspect data recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid");
   auto config_options = std::make_shared<ConfigOptions>();
   auto machine = std::make_shared<MachineOptions>();
@@ -114,71 +103,24 @@ void add_inspect_data(CLI::App& parent) {
   });
 }
 
-// A run's folder, its checkpoint folder or a file of weights.
-std::filesystem::path weights_file(const std::filesystem::path& path) {
-  namespace fs = std::filesystem;
-  std::error_code error;
-  if (!fs::is_directory(path, error)) return path;
-  if (fs::exists(path / "model.safetensors", error)) return path / "model.safetensors";
-  for (const fs::path& folder : {path / "checkpoint", path}) {
-    if (has_checkpoint(folder)) return checkpoint_weights_file(folder);
-  }
-  std::vector<fs::path> found;
-  fs::directory_iterator entry(path, error);
-  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
-    if (entry->path().extension() == ".safetensors") found.push_back(entry->path());
-  }
-  if (error) throw IoError("the folder cannot be read: " + error.message(), path.string(), "check its permissions");
-  if (found.empty()) throw DataError("there are no weights in this folder", path.string(), "give a .safetensors or .pth file or the folder of a run");
-  if (found.size() > 1) {
-    throw DataError(fmt::format("there are {} .safetensors files in this folder", found.size()), path.string(),
-                    "give one of them, such as " + std::min_element(found.begin(), found.end())->string());
-  }
-  return found[0];
-}
-
-// Text of a file, for the terminal: quoted and escaped where it could steer it.
-std::string printable(const std::string& text) {
-  const bool plain = std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
-  return plain ? text : quoted_for_message(text);
-}
-
-void add_inspect_ckpt(CLI::App& parent) {
-  CLI::App* command = add_command(parent, "ckpt", "List the tensors and metadata of a file of weights (safetensors, PyTorch's .pth) or of a run's folder",
-                                  "equiscale inspect ckpt runs/camvid/model.safetensors");
-  auto path = std::make_shared<std::string>();
-  auto json = std::make_shared<bool>(false);
-  command->add_option("file", *path, "A .safetensors file, a file of PyTorch's (.pth, .pt, .bin) or the folder of a run")->required();
-  command->add_flag("--json", *json, "Print JSON");
-  command->callback([=] {
-    const std::filesystem::path file = weights_file(*path);
-    const WeightsFile content = read_weights(file);
-    nlohmann::json tensors = nlohmann::json::array();
-    int64_t values = 0;
-    for (const auto& [name, tensor] : content.tensors) {
-      values += tensor.numel();
-      tensors.push_back({{"name", name}, {"dtype", name_of(tensor.dtype())}, {"shape", to_string(tensor.shape())}});
-    }
-    if (*json) {
-      print_json({{"file", file.string()}, {"metadata", content.metadata}, {"tensors", tensors}, {"values", values}});
-      return;
-    }
-    fmt::print("{}\n", file.string());
-    for (const auto& [key, value] : content.metadata) fmt::print("  {} = {}\n", printable(key), printable(value.size() > 200 ? value.substr(0, 200) + "..." : value));
-    for (const auto& tensor : tensors) {
-      fmt::print("  {:<60} {:<8} {}\n", printable(tensor["name"].get<std::string>()), tensor["dtype"].get<std::string>(), tensor["shape"].get<std::string>());
-    }
-    fmt::print("{} tensors, {} values\n", content.tensors.size(), values);
-  });
-}
-
 }  // namespace
 
+void print_classes(const DataReport& report, const std::vector<double>& weights) {
+  fmt::print("{:>5}  {:<20} {:>12} {:>8} {:>9}{}\n", "class", "name", "pixels", "share", "pictures", weights.empty() ? "" : "    weight");
+  for (size_t c = 0; c < report.class_names.size(); ++c) {
+    const double share = report.total_pixels > 0 ? 100.0 * double(report.class_pixels[c]) / double(report.total_pixels) : 0;
+    fmt::print("{:>5}  {:<20} {:>12} {:>7.2f}% {:>9}{}{}\n", c, report.class_names[c], report.class_pixels[c], share, report.class_samples[c],
+               weights.empty() ? "" : fmt::format("{:>10.3g}", weights[c]), report.class_pixels[c] == 0 ? "  never occurs" : "");
+  }
+  fmt::print("ignored: {:.2f} % of the pixels\n", 100 * report.ignored_share());
+}
+
 void add_inspect(CLI::App& app) {
-  CLI::App* command = add_command(app, "inspect", "Look into a data set or a file of weights", "equiscale inspect data CONFIG");
+  CLI::App* command = add_command(app, "inspect", "Look into a data set, a file of weights or runs", "equiscale inspect data CONFIG");
   command->require_subcommand(1);
   add_inspect_data(*command);
   add_inspect_ckpt(*command);
+  add_inspect_run(*command);
 }
 
 }  // namespace eq::app

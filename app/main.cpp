@@ -84,6 +84,7 @@ int main(int argc, char** argv) {
   eq::app::add_convert(app);
   eq::app::add_export(app);
   eq::app::add_inspect(app);
+  eq::app::add_data(app);
   eq::app::add_summary(app);
   eq::app::add_report(app);
   eq::app::add_bench(app);

@@ -1,12 +1,14 @@
-// equiscale summary CONFIG: layers, shapes, parameters, multiply-adds, memory.
+// equiscale summary CONFIG: layers, shapes, parameters, multiply-adds, receptive fields, memory.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 
 #include "app/common.h"
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "autograd/receptive_field.h"
 #include "core/allocator.h"
 #include "core/words.h"
 #include "datasets/dataset.h"
@@ -20,6 +22,7 @@ namespace {
 struct Row {
   std::string name, description, output;
   int64_t parameters = 0, macs = 0;
+  std::optional<ReceptiveField> field;
 };
 
 int64_t own_parameters(Module& module) {
@@ -33,13 +36,40 @@ int64_t own_parameters(Module& module) {
 // One evaluation pass over one picture, seen layer by layer.
 std::vector<Row> trace(EncoderDecoder& model, int64_t height, int64_t width) {
   std::vector<Row> rows;
+  std::vector<int> values;  // in the trace
+  model.eval();
+  const Tensor picture = Tensor::zeros({1, height, width, 3}, DType::kFloat32, model.device());
+  Trace trace({picture});
   LayerObserver observer([&](Layer& layer, const Tensor& input, const Tensor& output) {
     if (layer.description().empty()) return;
-    rows.push_back({layer.path(), layer.description(), to_string(output.shape()), own_parameters(layer), layer.macs(input, output)});
+    rows.push_back({layer.path(), layer.description(), to_string(output.shape()), own_parameters(layer), layer.macs(input, output), {}});
+    values.push_back(trace.find(output));
   });
-  model.eval();
-  model.predict(Tensor::zeros({1, height, width, 3}));
+  model.predict(picture);
+  trace.end();
+  const ReceptiveFields fields(trace);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i].field = fields.of(values[i]);
   return rows;
+}
+
+std::string pixels(int64_t extent) { return extent == ReceptiveField::kGlobal ? "global" : std::to_string(extent); }
+
+// "435", "96 x 120" (width x height, as pictures are given), "global"; nothing where a cell is no place in the picture.
+std::string field_text(const std::optional<ReceptiveField>& field) {
+  if (!field) return "";
+  return field->rows == field->columns ? pixels(field->rows) : pixels(field->columns) + " x " + pixels(field->rows);
+}
+
+std::string stride_text(const std::optional<ReceptiveField>& field) {
+  if (!field || field->row_stride == 0) return "";
+  const std::string columns = fmt::format("{:.3g}", field->column_stride), rows = fmt::format("{:.3g}", field->row_stride);
+  return rows == columns ? rows : columns + " x " + rows;
+}
+
+nlohmann::json field_json(const std::optional<ReceptiveField>& field) {
+  if (!field) return nullptr;
+  const auto extent = [](int64_t pixels) { return pixels == ReceptiveField::kGlobal ? nlohmann::json("global") : nlohmann::json(pixels); };
+  return {{"height", extent(field->rows)}, {"width", extent(field->columns)}, {"stride_height", field->row_stride}, {"stride_width", field->column_stride}};
 }
 
 // Bytes that tensors hold at most in a training step, and in one of `few` pictures, which were measured.
@@ -70,21 +100,22 @@ StepMemory measure_step(EncoderDecoder& model, Config config, int64_t height, in
 }
 
 void print(const std::vector<Row>& rows, const EncoderDecoder& model, int64_t height, int64_t width) {
-  fmt::print("{:<44} {:<34} {:<20} {:>12} {:>10}\n", "layer", "what", "output", "parameters", "MACs");
+  fmt::print("{:<44} {:<34} {:<20} {:>12} {:>10} {:>9} {:>6}\n", "layer", "what", "output", "parameters", "MACs", "field", "stride");
   int64_t macs = 0;
   for (const Row& row : rows) {
     macs += row.macs;
-    fmt::print("{:<44} {:<34} {:<20} {:>12} {:>10}\n", row.name, row.description, row.output,
-               row.parameters ? std::to_string(row.parameters) : "", row.macs ? human_count(double(row.macs)) : "");
+    fmt::print("{:<44} {:<34} {:<20} {:>12} {:>10} {:>9} {:>6}\n", row.name, row.description, row.output, row.parameters ? std::to_string(row.parameters) : "",
+               row.macs ? human_count(double(row.macs)) : "", field_text(row.field), stride_text(row.field));
   }
   fmt::print("\nparameters {} ({}); MACs of one {} x {} picture {}\n", model.parameter_count(),
              human_bytes(double(model.parameter_count()) * 4), width, height, human_count(double(macs)));
+  fmt::print("field: the pixels on a side that a cell depends on; stride: pixels from a cell to the next; global: the whole picture, as after pooling to one cell\n");
 }
 
 }  // namespace
 
 void add_summary(CLI::App& app) {
-  CLI::App* command = add_command(app, "summary", "Show a model's layers, shapes, parameters, multiply-adds and memory",
+  CLI::App* command = add_command(app, "summary", "Show a model's layers, shapes, parameters, multiply-adds, receptive fields and memory",
                                   "equiscale summary recipes/shapes_upernet_resnet18.json");
   auto config_options = std::make_shared<ConfigOptions>();
   auto machine = std::make_shared<MachineOptions>();
@@ -107,7 +138,7 @@ void add_summary(CLI::App& app) {
       int64_t macs = 0;
       for (const Row& row : rows) {
         macs += row.macs;
-        layers.push_back({{"name", row.name}, {"what", row.description}, {"output", row.output}, {"parameters", row.parameters}, {"macs", row.macs}});
+        layers.push_back({{"name", row.name}, {"what", row.description}, {"output", row.output}, {"parameters", row.parameters}, {"macs", row.macs}, {"field", field_json(row.field)}});
       }
       nlohmann::json all = {{"layers", layers}, {"parameters", model->parameter_count()}, {"macs", macs}, {"height", height}, {"width", width}};
       if (!*no_memory) all["train_step_bytes"] = measure_step(*model, config, height, width).bytes;

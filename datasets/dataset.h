@@ -50,7 +50,7 @@ class Dataset {
   // For inspection. nullptr when samples do not come from files.
   virtual const SampleFiles* files(int64_t /*index*/) const { return nullptr; }
   virtual const LabelMapper* mapper() const { return nullptr; }
-  // The labels as the file has them. Only where files() is not null.
+  // The labels as the file has them, or would have them. Throws UsageError for a generated set that does not say so.
   virtual LabelMap load_file_labels(int64_t index) const;
 
  protected:

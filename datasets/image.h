@@ -64,5 +64,7 @@ Image colorize(const LabelMap& labels, const Palette& palette, int ignore_index)
 Image error_map(const Image& image, const LabelMap& labels, const LabelMap& predictions, int ignore_index);
 // Pictures of one height side by side (smaller ones padded with white), with `gap` white pixels between.
 Image side_by_side(const std::vector<Image>& images, int64_t gap = 4);
+// One below the other, at the left (narrower ones padded with white). Throws UsageError for no picture, and for a higher one than there may be.
+Image stacked(const std::vector<Image>& images, int64_t gap = 4);
 
 }  // namespace eq

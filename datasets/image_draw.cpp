@@ -187,4 +187,26 @@ Image side_by_side(const std::vector<Image>& images, int64_t gap) {
   return result;
 }
 
+Image stacked(const std::vector<Image>& images, int64_t gap) {
+  constexpr const char* kWhere = "stacked";
+  Image result{-gap, 0, {}};
+  for (const Image& image : images) {
+    check_size(kWhere, image);
+    result.height += image.height + gap;
+    result.width = std::max(result.width, image.width);
+  }
+  if (images.empty() || gap < 0 || result.height > limits::kPictureSide) {
+    throw UsageError("there is no picture, the gap is negative, or all together would be more than " + std::to_string(limits::kPictureSide) + " pixels high", kWhere, "give fewer or smaller pictures");
+  }
+  result.pixels.assign(size_t(result.height * result.width) * 3, 255);
+  int64_t top = 0;
+  for (const Image& image : images) {
+    for (int64_t y = 0; y < image.height; ++y) {
+      std::copy_n(image.pixels.begin() + y * image.width * 3, image.width * 3, result.pixels.begin() + (top + y) * result.width * 3);
+    }
+    top += image.height + gap;
+  }
+  return result;
+}
+
 }  // namespace eq

@@ -1,6 +1,7 @@
 #include "datasets/inspect.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "core/errors.h"
@@ -19,8 +20,21 @@ struct Finding {
   std::array<int64_t, 2> size{};  // width, height; 0: not known
   std::array<int64_t, 256> file_values{};
   std::array<int64_t, 256> classes{};  // after the map; out of range counts as ignored
+  PixelSums pixels;
   std::vector<DataProblem> problems;
 };
+
+PixelSums sums_of(const Image& image) {
+  PixelSums sums{.count = int64_t(image.pixels.size() / 3)};
+  for (size_t i = 0; i < image.pixels.size(); i += 3) {
+    for (size_t c = 0; c < 3; ++c) {
+      const uint64_t value = image.pixels[i + c];
+      sums.sum[c] += value;
+      sums.squares[c] += value * value;
+    }
+  }
+  return sums;
+}
 
 std::string size_text(int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); }
 
@@ -50,7 +64,7 @@ void inspect_image(const Dataset& dataset, int64_t index, const LabelMap* labels
                                   .message = "the image is " + size_text(info.width, info.height) + " and its labels are " +
                                              size_text(labels->width, labels->height)});
     }
-    if (decode) read_image(files.image);
+    if (decode) finding.pixels = sums_of(read_image(files.image));
   } catch (const Error& error) {
     finding.problems.push_back(unreadable(error, files.image.string()));
   }
@@ -105,6 +119,7 @@ Finding inspect_sample(const Dataset& dataset, int64_t index, bool decode) {
     finding.size = {sample.image.width, sample.image.height};
     count_labels(sample.labels, finding.file_values);
     finding.classes = finding.file_values;
+    finding.pixels = sums_of(sample.image);
   } catch (const Error& error) {
     finding.problems.push_back(unreadable(error, dataset.describe(index)));
   }
@@ -120,10 +135,14 @@ void merge(DataReport& report, Finding& finding) {
     report.file_values[value] += finding.file_values[value];
     report.total_pixels += finding.classes[value];
   }
+  const int64_t labelled = std::accumulate(finding.classes.begin(), finding.classes.end(), int64_t{0}) - finding.classes[kIgnoreIndex];
   for (size_t c = 0; c < report.class_names.size(); ++c) {
     report.class_pixels[c] += finding.classes[c];
-    report.class_samples[c] += finding.classes[c] > 0;
+    if (finding.classes[c] == 0) continue;
+    ++report.class_samples[c];
+    report.class_surroundings[c] += labelled;
   }
+  report.pixels.add(finding.pixels);
   report.ignored_pixels += finding.classes[kIgnoreIndex];
   for (DataProblem& problem : finding.problems) {
     ++report.problem_count;
@@ -151,6 +170,36 @@ std::vector<int64_t> spread_order(int64_t size, int64_t evenly, int64_t most) {
 
 }  // namespace
 
+void PixelSums::add(const PixelSums& other) {
+  count += other.count;
+  for (size_t c = 0; c < 3; ++c) sum[c] += other.sum[c], squares[c] += other.squares[c];
+}
+
+std::array<double, 3> PixelSums::mean() const {
+  std::array<double, 3> mean;
+  for (size_t c = 0; c < 3; ++c) mean[c] = double(sum[c]) / double(count);
+  return mean;
+}
+
+std::array<double, 3> PixelSums::std() const {
+  std::array<double, 3> std;
+  for (size_t c = 0; c < 3; ++c) std[c] = std::sqrt(std::max(0.0, double(squares[c]) / double(count) - mean()[c] * mean()[c]));
+  return std;
+}
+
+std::vector<double> balancing_weights(const DataReport& report) {
+  std::vector<double> frequencies, weights;
+  const auto frequency = [&](size_t c) { return double(report.class_pixels[c]) / double(report.class_surroundings[c]); };
+  for (size_t c = 0; c < report.class_pixels.size(); ++c) {
+    if (report.class_pixels[c] > 0) frequencies.push_back(frequency(c));
+  }
+  std::sort(frequencies.begin(), frequencies.end());
+  const size_t count = frequencies.size();
+  const double median = count == 0 ? 1 : (frequencies[(count - 1) / 2] + frequencies[count / 2]) / 2;
+  for (size_t c = 0; c < report.class_pixels.size(); ++c) weights.push_back(report.class_pixels[c] > 0 ? median / frequency(c) : 1);
+  return weights;
+}
+
 std::vector<int64_t> DataReport::absent_classes() const {
   std::vector<int64_t> absent;
   for (size_t c = 0; c < class_pixels.size(); ++c) {
@@ -165,6 +214,7 @@ DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options
   report.class_names = dataset.class_names();
   report.class_pixels.resize(report.class_names.size());
   report.class_samples.resize(report.class_names.size());
+  report.class_surroundings.resize(report.class_names.size());
   const bool endless = report.size == Dataset::kEndless;  // then its beginning is inspected
   const int64_t reach = endless ? std::max(options.samples > 0 ? options.samples : kEndlessSamples, options.extend_to) : report.size;
   const int64_t first = options.samples > 0 ? std::min(options.samples, reach) : endless ? kEndlessSamples : reach;

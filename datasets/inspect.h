@@ -30,13 +30,24 @@ struct DataProblem {
   int64_t pixels = 0;        // how many pixels of the file are out of range
 };
 
+// Sums of the pixels of pictures, exact.
+struct PixelSums {
+  int64_t count = 0;
+  std::array<uint64_t, 3> sum{}, squares{};  // R, G, B
+  void add(const PixelSums& other);
+  std::array<double, 3> mean() const;  // on 0 to 255; NaN of no pixel
+  std::array<double, 3> std() const;
+};
+
 struct DataReport {
   int64_t size = 0;       // of the set (Dataset::kEndless if so)
   int64_t inspected = 0;
   std::vector<std::string> class_names;
   std::vector<int64_t> class_pixels;   // after the label map
   std::vector<int64_t> class_samples;  // samples in which the class occurs
+  std::vector<int64_t> class_surroundings;  // labelled pixels of the samples in which the class occurs
   int64_t ignored_pixels = 0, total_pixels = 0;
+  PixelSums pixels;                    // of the pictures that were decoded
   std::array<int64_t, 256> file_values{};         // pixels by the value in the file; of generated sets by class
   std::map<std::string, int64_t> image_modes;     // files by "jpeg RGB 8 bits"
   std::map<std::string, int64_t> label_modes;     // files by "png indexed 8 bits"
@@ -48,6 +59,10 @@ struct DataReport {
   std::vector<int64_t> absent_classes() const;
   double ignored_share() const { return total_pixels > 0 ? double(ignored_pixels) / double(total_pixels) : 0; }
 };
+
+// A weight for each class that evens out how much of the loss is its (Eigen and Fergus 2015, "median frequency balancing"): the median of all classes' frequencies by its own, a
+// frequency being the share among the labelled pixels of the samples that show the class. 1 for a class that never occurs.
+std::vector<double> balancing_weights(const DataReport& report);
 
 // Never throws for what is wrong with the files: that is in the report. Uses all threads of parallel_for.
 DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options = {});

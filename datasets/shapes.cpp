@@ -370,14 +370,21 @@ ShapesDataset::ShapesDataset(uint64_t seed, const std::string& split, int64_t si
   }
 }
 
-RawSample ShapesDataset::load(int64_t index) const {
+RawSample ShapesDataset::written(int64_t index) const {
   check_index(index);
   RawSample sample = Scene(Random(seed_, kStream).fork(split_tag_).fork(uint64_t(index)), int(side_), difficulty_).paint();
   sample.name = std::to_string(index);
   for (uint8_t& value : sample.labels.labels) value = written_[value];
+  return sample;
+}
+
+RawSample ShapesDataset::load(int64_t index) const {
+  RawSample sample = written(index);
   mapper_.map_or_throw(sample.labels, describe(index));
   return sample;
 }
+
+LabelMap ShapesDataset::load_file_labels(int64_t index) const { return written(index).labels; }
 
 std::string ShapesDataset::describe(int64_t index) const { return "shapes " + split_ + " " + std::to_string(index); }
 

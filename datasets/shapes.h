@@ -36,8 +36,10 @@ class ShapesDataset final : public Dataset {
   int64_t size() const override { return count_; }
   RawSample load(int64_t index) const override;
   std::string describe(int64_t index) const override;
+  LabelMap load_file_labels(int64_t index) const override;  // spoilt, if so, and not mapped
 
  private:
+  RawSample written(int64_t index) const;
   uint64_t seed_;
   std::string split_;
   uint64_t split_tag_;

@@ -127,14 +127,25 @@ RunLock::RunLock(const fs::path& folder) {
   if (folder.empty()) return;
   make_folder(folder);
   file_ = open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  // A file system without locks does not keep anyone from training.
-  if (file_ < 0 || flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  // A file system without locks does not keep anyone from training. The second try is for a lock that was held by is_training.
+  for (int tries = 0; tries < 2; ++tries) {
+    if (file_ < 0 || flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    usleep(20000);
+  }
   close(file_);
   throw UsageError("another process is training in this folder", folder.string(), "wait until it ends, or stop it; then use --resume");
 }
 
 RunLock::~RunLock() {
   if (file_ >= 0) close(file_);
+}
+
+bool is_training(const fs::path& folder) {
+  const int file = open((folder / ".lock").c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  const bool held = flock(file, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  close(file);
+  return held;
 }
 
 void retire_results(const fs::path& folder) {

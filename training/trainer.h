@@ -43,6 +43,8 @@ TrainResult train(const Config& config, const TrainRequest& request);
 
 // A run began in this folder (it has a config.json): train() goes on there only by resuming.
 bool holds_run(const std::filesystem::path& folder);
+// A process is training in this folder now.
+bool is_training(const std::filesystem::path& folder);
 
 // The text of summary.json.
 std::string summary_json(const Config& config, const TrainResult& result, int64_t parameters);

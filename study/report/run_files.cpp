@@ -21,7 +21,6 @@ using nlohmann::json;
 constexpr const char* kTry = "delete the file: the report does without";
 
 void read_calibration(const fs::path& path, RunFiles& run) {
-  run.calibration_batches = kNone;
   if (!fs::exists(path)) return;
   const json calibration = read_json(path);
   const Fields fields(calibration, path.string());
@@ -147,25 +146,32 @@ std::vector<ShownPicture> list_shown(const fs::path& folder, const std::string& 
 
 }  // namespace
 
-RunFiles read_run(const fs::path& folder) {
+RunFiles read_run_progress(const fs::path& folder) {
   RunFiles run;
   run.folder = folder;
+  run.calibration_batches = kNone;
   run.config = std::make_shared<const json>(read_json(folder / "config.json"));
   run.align_corners = Fields(*run.config, (folder / "config.json").string()).object("model").flag("align_corners");
   if (fs::exists(folder / "summary.json")) run.summary = std::make_shared<const json>(read_json(folder / "summary.json"));
   if (fs::exists(folder / "nan_report.json")) run.diverged = std::make_shared<const json>(read_json(folder / "nan_report.json"));
   read_metrics(folder / "metrics.jsonl", run);
+  if (has_checkpoint(folder / "checkpoint")) {
+    const ModelCard card = load_checkpoint_card(folder / "checkpoint");
+    run.checkpoint_iteration = card.iteration;
+    run.class_names = card.class_names;
+    run.palette = card.palette;
+  }
+  return run;
+}
+
+RunFiles read_run(const fs::path& folder) {
+  RunFiles run = read_run_progress(folder);
   read_probes(folder / "probes.jsonl", run);
   read_calibration(folder / "calibration.json", run);
   run.confusion = read_confusion(folder / "eval" / "confusion.csv");
   run.pictures = read_pictures(folder / "eval" / "pictures.csv");
   run.best = list_shown(folder / "eval", "best");
   run.worst = list_shown(folder / "eval", "worst");
-  if (has_checkpoint(folder / "checkpoint")) {
-    const ModelCard card = load_checkpoint_card(folder / "checkpoint");
-    run.class_names = card.class_names;
-    run.palette = card.palette;
-  }
   return run;
 }
 

@@ -50,11 +50,14 @@ struct RunFiles {
   std::optional<Confusion> confusion;
   std::vector<PictureRow> pictures;
   std::vector<ShownPicture> best, worst;
-  std::vector<std::string> class_names;  // with `palette`, of the checkpoint; empty without one
+  std::optional<int64_t> checkpoint_iteration;  // updates that the checkpoint has; none: there is no checkpoint
+  std::vector<std::string> class_names;         // with `palette`, of the checkpoint; empty without one
   Palette palette;
 };
 
 // Throws IoError and DataError naming the file.
 RunFiles read_run(const std::filesystem::path& folder);
+// Without what training has measured beside: calibration, probes, the last evaluation's pictures.
+RunFiles read_run_progress(const std::filesystem::path& folder);
 
 }  // namespace eq::report

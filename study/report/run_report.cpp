@@ -7,8 +7,8 @@
 
 #include "core/errors.h"
 #include "core/file.h"
-#include "models/segmentor.h"
 #include "study/report/report.h"
+#include "study/report/run_account.h"
 #include "study/report/run_sections.h"
 #include "study/report/ticks.h"
 #include "training/trainer.h"
@@ -23,14 +23,6 @@ std::string equalizer_words(const Fields& config) {
   const std::string mode = equalizer.words("mode");
   if (mode.empty() || mode == "off") return "none";
   return fmt::format("{} inputs, per {}", equalizer.words("inputs"), equalizer.words("granularity") == "channel" ? "channel" : "branch");
-}
-
-std::string network_words(const Fields& config) {
-  const Fields model = config.object("model"), backbone = model.object("backbone");
-  BackboneOptions options{.type = backbone.words("type"), .variant = backbone.words("variant")};
-  if (const double depth = backbone.number("depth"); std::isfinite(depth)) options.depth = int(depth);
-  if (const double multiplier = backbone.number("multiplier"); std::isfinite(multiplier)) options.multiplier = multiplier;
-  return model.object("decode_head").words("type") + " head on " + backbone_name(options);
 }
 
 // "13.9 M"

@@ -192,6 +192,37 @@ TEST_CASE("inspect ckpt shows a checkpoint's weights", "[app]") {
   check_error(equiscale("inspect ckpt " + (run / "loop").string()), 3, "Too many levels");
 }
 
+TEST_CASE("inspect ckpt --compare says in what two files differ", "[app]") {
+  const TemporaryFolder folder;
+  const auto path = [&](const std::string& name) { return (folder.path() / (name + ".safetensors")).string(); };
+  std::map<std::string, Tensor> weights{{"a\x1b", Tensor::zeros({2})}, {"b", Tensor::full({2, 2}, 4)}};
+  write_safetensors(path("a"), weights);
+  const std::string command = "inspect ckpt " + path("a") + " --compare ";
+  CHECK(equiscale(command + path("a")).output.ends_with("\nthe same 2 tensors, equal to the bit\n"));
+  weights["b"] = Tensor::full({2, 2}, 5);
+  weights["c"] = Tensor::zeros({1});
+  write_safetensors(path("b"), weights);
+  const CommandResult result = equiscale(command + path("b"));
+  INFO(result.output);
+  CHECK(result.status == 0);
+  CHECK(result.output.find("only in the other file (1)\n  c\n") != std::string::npos);
+  CHECK(result.output.ends_with("other tensors: 2 in both files, 0 of them of another shape, 1 in one file alone; 1 equal to the bit, the others apart by up to 0.2 times their largest value (b)\n"));
+  const nlohmann::json json = nlohmann::json::parse(equiscale(command + path("b") + " --json").output);
+  CHECK(json["shared"].size() == 2);
+  CHECK(json["shared"][1]["largest_difference"] == 1);
+  CHECK(json["only_in_other_file"][0] == "c");
+  write_safetensors(path("many"), [] {
+    std::map<std::string, Tensor> many;
+    for (int i = 0; i < 30; ++i) many["t" + std::to_string(i)] = Tensor::zeros({1});
+    return many;
+  }());
+  CHECK(equiscale(command + path("many")).output.find("  ... and 20 more (--all)\n") != std::string::npos);
+  CHECK(equiscale(command + path("many") + " --all").output.find("more (--all)") == std::string::npos);
+  CHECK(equiscale(command + path("many")).output.ends_with("\ntwo networks: no tensor is in both files\n"));
+  check_error(equiscale(command + path("none")), 3, "none.safetensors");
+  check_error(equiscale("inspect ckpt --all " + path("a")), 2, "--compare");
+}
+
 TEST_CASE("inspect ckpt shows PyTorch's files", "[app]") {
   const CommandResult result = equiscale("inspect ckpt " EQ_GOLDEN_DIR "/torch/nested_legacy.pth");
   INFO(result.output);

@@ -1,10 +1,12 @@
 // What the command says of itself, and how it refuses nonsense.
+#include <nlohmann/json.hpp>
+
 #include "command.h"
 
 using namespace eq::test;
 
 TEST_CASE("every subcommand has help with an example", "[app]") {
-  const char* commands[] = {"doctor", "demo", "train", "eval", "predict", "fold", "convert", "export", "inspect data", "inspect ckpt", "summary", "report", "bench train",
+  const char* commands[] = {"doctor", "demo", "train", "eval", "predict", "fold", "convert", "export", "inspect data", "inspect ckpt", "inspect run", "data make", "data stats", "data view", "summary", "report", "bench train",
                             "study theory", "study scales", "study gradients", "study run", "study claims"};
   for (const char* command : commands) {
     const CommandResult result = equiscale(std::string(command) + " --help");
@@ -93,6 +95,10 @@ TEST_CASE("summary lists layers and totals", "[app]") {
   CHECK(result.status == 0);
   CHECK(result.output.find("decode_head.fpn_bottleneck.conv") != std::string::npos);
   CHECK(result.output.find("parameters ") != std::string::npos);
+  for (const char* field : {"        7      2\n", "   global      4\n"}) CHECK(result.output.find(field) != std::string::npos);
+  const nlohmann::json json = nlohmann::json::parse(equiscale("summary " + config + " --no-memory --json").output);
+  CHECK(json["layers"][2]["field"] == nlohmann::json({{"height", 7}, {"width", 7}, {"stride_height", 2}, {"stride_width", 2}}));
+  CHECK(json["layers"].back()["field"]["height"] == "global");
   // The table is there before memory is measured, which takes long for large networks.
   const size_t table = result.output.find("decode_head.conv_seg"), measuring = result.output.find("measuring the memory"), memory = result.output.find("a training step of 4 pictures holds");
   CHECK((table < measuring && measuring < memory && memory != std::string::npos));

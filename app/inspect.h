@@ -1,0 +1,18 @@
+#pragma once
+// What `equiscale inspect` can look into, beside data sets a file each.
+
+#include "app/common.h"
+#include "datasets/inspect.h"
+
+namespace eq::app {
+
+void add_inspect_ckpt(CLI::App& inspect);
+void add_inspect_run(CLI::App& inspect);
+
+// Pixels, share and pictures of each class, with its weight if there are such, and the ignored share.
+void print_classes(const DataReport& report, const std::vector<double>& weights = {});
+
+// Text of a file, for the terminal: quoted and escaped where it could steer it.
+std::string printable(const std::string& text);
+
+}  // namespace eq::app

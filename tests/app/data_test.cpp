@@ -1,0 +1,74 @@
+// data make, stats and view through the command.
+#include <nlohmann/json.hpp>
+
+#include "command.h"
+#include "datasets/image.h"
+
+using namespace eq;
+using namespace eq::test;
+
+TEST_CASE("data make writes a set that trains to the bits of the built-in one", "[app]") {
+  const TemporaryFolder folder;
+  const std::string set = (folder.path() / "set").string(), recipe = set + "/recipe.json";
+  const CommandResult made = equiscale("data make --train 6 --val 4 --size 64 --out " + set);
+  INFO(made.output);
+  REQUIRE(made.status == 0);
+  CHECK(made.output.ends_with(recipe + "\n"));
+  const auto weights = [&](const std::string& name, const std::string& more) {
+    const std::string out = (folder.path() / name).string();
+    const CommandResult trained = equiscale("train " + recipe + " --out " + out + " --set train.iterations=2 --set train.batch_size=2 --set data.checks=false " + more);
+    INFO(trained.output);
+    REQUIRE(trained.status == 0);
+    return nlohmann::json::parse(read_file(out + "/summary.json"))["weights_sha256"];
+  };
+  const std::string built_in = R"(--set 'data={"type": "shapes", "size": 64, "train_images": 6, "val_images": 4, "checks": false}')";
+  CHECK(weights("files", "") == weights("built_in", built_in));
+  check_error(equiscale("data make --out " + set), 2, "something here already");
+  check_error(equiscale("data make --size 20 --out " + set + "2"), 2, "64 to 256");
+  check_error(equiscale("data make --train 0 --out " + set + "2"), 2, "--train");
+  check_error(equiscale("data make --wrong-labels upside --out " + set + "2"), 2, "upside");
+  CHECK_FALSE(std::filesystem::exists(set + "2"));
+  CHECK(equiscale("data make --train 12 --val 2 --wrong-labels shift --out " + set + "3").status == 0);
+  check_error(equiscale("inspect data " + set + "3/recipe.json"), 3, "label 8 at pixel");
+}
+
+TEST_CASE("data stats gives numbers that a configuration takes", "[app]") {
+  const TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string();
+  write_file(config, tiny_recipe());
+  const CommandResult text = equiscale("data stats " + config + " --samples 20");
+  INFO(text.output);
+  CHECK(text.status == 0);
+  CHECK(text.output.starts_with("20 pictures of train, 81.92 k pixels\n"));
+  CHECK(text.output.find("\"pipeline\": {\"mean\": [") != std::string::npos);
+  const nlohmann::json json = nlohmann::json::parse(equiscale("data stats " + config + " --samples 20 --json").output);
+  REQUIRE(json["classes"].size() == 8);
+  CHECK(json["classes"][6]["weight"] > json["classes"][0]["weight"]);
+  // What it prints is taken.
+  const size_t begin = text.output.find("\"pipeline\""), end = text.output.find("\n\n", begin);
+  const nlohmann::json printed = nlohmann::json::parse("{" + text.output.substr(begin, end - begin) + "}");
+  CHECK(equiscale("summary " + config + " --no-memory --set 'pipeline.mean=" + printed["pipeline"]["mean"].dump() + "' --set 'pipeline.std=" + printed["pipeline"]["std"].dump() +
+                  "' --set 'train.class_weights=" + printed["train"]["class_weights"].dump() + "'").status == 0);
+}
+
+TEST_CASE("data view draws a sheet", "[app]") {
+  const TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string(), sheet = (folder.path() / "sheet.png").string();
+  write_file(config, tiny_recipe());
+  const CommandResult text = equiscale("data view " + config + " --split val --samples 4 --columns 2 --side 0 --out " + sheet);
+  INFO(text.output);
+  CHECK(text.status == 0);
+  CHECK(text.output.find("    2  #c846be  disc\n") != std::string::npos);
+  CHECK(text.output.ends_with("row by row: 0, 1\n            3, 4\n" + sheet + "\n"));
+  CHECK(probe_picture(sheet).width == 2 * (2 * 64 + 2) + 12);
+  const auto augmented = [&](const std::string& more) {
+    REQUIRE(equiscale("data view " + config + " --augmented --samples 4 --out " + sheet + more).status == 0);
+    return read_file(sheet);
+  };
+  const std::string first = augmented("");
+  CHECK(augmented("") == first);
+  CHECK(augmented(" --seed 99") != first);
+  check_error(equiscale("data view " + config + " --out " + (folder.path() / "sheet.jpg").string()), 2, ".png");
+  check_error(equiscale("data view " + config + " --samples 0 --out " + sheet), 2, "--samples");
+  check_error(equiscale("data view " + config + " --out " + (folder.path() / "none" / "sheet.png").string()), 3, "none");
+}
