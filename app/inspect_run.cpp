@@ -161,8 +161,11 @@ void print_several(const std::vector<RunAccount>& runs) {
   print_table(rows);
 }
 
+// What counts, read as a double.
+nlohmann::json count_or_null(double count) { return std::abs(count) < 1e15 ? nlohmann::json(int64_t(count)) : nlohmann::json(); }
+
 nlohmann::json to_json(const EvaluationRow& row, bool with_classes) {
-  nlohmann::json value = {{"iteration", number_or_null(row.iteration)}, {"miou", number_or_null(row.miou)}, {"macc", number_or_null(row.macc)}, {"aacc", number_or_null(row.aacc)}};
+  nlohmann::json value = {{"iteration", count_or_null(row.iteration)}, {"miou", number_or_null(row.miou)}, {"macc", number_or_null(row.macc)}, {"aacc", number_or_null(row.aacc)}};
   if (!with_classes) return value;
   value["per_class"] = nlohmann::json::array();
   for (const ClassRow& c : row.classes) {
@@ -177,9 +180,9 @@ nlohmann::json to_json(const std::vector<RunAccount>& runs) {
     nlohmann::json evaluations = nlohmann::json::array();
     for (const EvaluationRow& row : run.files.evaluations) evaluations.push_back(to_json(row, false));
     all.push_back({{"run", run.files.folder.string()}, {"state", words(run.state)}, {"error", run.error}, {"network", run.network}, {"equalizer", run.equalizer},
-                   {"data", run.data}, {"root", run.root}, {"seed", number_or_null(run.seed)}, {"iterations", run.done}, {"iterations_planned", number_or_null(run.planned)},
+                   {"data", run.data}, {"root", run.root}, {"seed", count_or_null(run.seed)}, {"iterations", count_or_null(run.done)}, {"iterations_planned", count_or_null(run.planned)},
                    {"seconds", number_or_null(run.seconds)}, {"images_per_second", number_or_null(run.images_per_second)},
-                   {"parameters", number_or_null(run.parameters)}, {"evaluations", evaluations}});
+                   {"parameters", count_or_null(run.parameters)}, {"evaluations", evaluations}});
     nlohmann::json& value = all.back();
     value["checkpoint"] = run.files.checkpoint_iteration ? nlohmann::json(*run.files.checkpoint_iteration) : nullptr;
     value["loss"] = run.files.train.empty() ? nullptr : number_or_null(run.files.train.back().loss);
