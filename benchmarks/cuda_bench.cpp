@@ -279,17 +279,17 @@ void measure_pooling_and_sums(Rates& rates, const Sizes& sizes, DType type) {
            .kernel = "max 3x3/2 forward",
            .size = to_string(in),
            .type = type,
-           .bytes = bytes_of(in, type) + bytes_of(out, type) + bytes_of(out, DType::kInt32)};
+           .bytes = bytes_of(in, type) + bytes_of(out, type) + bytes_of(out, DType::kUInt8)};
   rates.measure(row, [=] {
-    return [=, x = values(in, type), y = like(out, type), indices = like(out, DType::kInt32)]() mutable {
-      cuda::max_pool2d_forward(x, y, indices, options);
+    return [=, x = values(in, type), y = like(out, type), places = like(out, DType::kUInt8)]() mutable {
+      cuda::max_pool2d_forward(x, y, places, options);
     };
   });
   row.kernel = "max 3x3/2 backward";
   rates.measure(row, [=] {
-    Tensor x = values(in, type), y = like(out, type), indices = like(out, DType::kInt32);
-    cuda::max_pool2d_forward(x, y, indices, options);
-    return [=, g = values(out, type)]() mutable { cuda::max_pool2d_backward(g, indices, x, options); };
+    Tensor x = values(in, type), y = like(out, type), places = like(out, DType::kUInt8);
+    cuda::max_pool2d_forward(x, y, places, options);
+    return [=, g = values(out, type)]() mutable { cuda::max_pool2d_backward(g, places, x, options); };
   });
   const Shape coarse = sizes.features(16, 2048), bins = {coarse[0], 2, 2, coarse[3]};
   row.kernel = "adaptive average to 2x2", row.size = to_string(coarse),

@@ -251,7 +251,8 @@ def run_bench(arguments, *options):
 
 def measure_equiscale(arguments, name):
     exactly = "^" + re.sub(r"([\[().+*?^$|{\\])", r"\\\1", name) + "$"
-    output = run_bench(arguments, f"--benchmark_filter={exactly}", "--benchmark_format=json", f"--benchmark_min_time={arguments.seconds}")
+    output = run_bench(arguments, f"--benchmark_filter={exactly}", "--benchmark_format=json", f"--benchmark_min_time={arguments.seconds}",
+                       "--benchmark_min_warmup_time=0.001")  # as there: the first calls, whose memory is new to the process, are not counted
     entry = json.loads(output)["benchmarks"][0]
     return entry["cpu_time"] * SECONDS[entry["time_unit"]]
 

@@ -11,15 +11,15 @@ namespace eq {
 namespace {
 
 struct MaxPool2dBackward final : Node {
-  MaxPool2dBackward(const Shape& shape, const Tensor& indices, const Pool2dOptions& options)
-      : Node("max_pool2d"), shape_(shape), indices_(save(indices)), options_(options) {}
+  MaxPool2dBackward(const Shape& shape, const Tensor& places, const Pool2dOptions& options)
+      : Node("max_pool2d"), shape_(shape), places_(save(places)), options_(options) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
-    EQ_RUN(grads[0].device(), max_pool2d_backward(grads[0], indices_.get(), grad_x, options_));
+    EQ_RUN(grads[0].device(), max_pool2d_backward(grads[0], places_.get(), grad_x, options_));
     return {grad_x};
   }
   Shape shape_;
-  SavedTensor& indices_;
+  SavedTensor& places_;
   Pool2dOptions options_;
 };
 
@@ -78,11 +78,11 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   if (x.size(1) * x.size(2) > std::numeric_limits<int32_t>::max()) {
     throw ShapeError("max_pool2d: x has more than 2^31 - 1 pixels per image: " + describe(x), kOp, "pool a smaller image");
   }
-  Tensor indices;
-  if (grad_enabled() && x.requires_grad()) indices = Tensor::empty(y.shape(), DType::kInt32, x.device());
-  EQ_RUN(x.device(), max_pool2d_forward(x, y, indices, options));
+  Tensor places;
+  if (grad_enabled() && x.requires_grad()) places = Tensor::empty(y.shape(), max_pool_place_type(x, options), x.device());
+  EQ_RUN(x.device(), max_pool2d_forward(x, y, places, options));
   trace(kOp, y, {x}, options);
-  record<MaxPool2dBackward>(y, {x}, x.shape(), indices, options);
+  record<MaxPool2dBackward>(y, {x}, x.shape(), places, options);
   return y;
 }
 

@@ -234,9 +234,6 @@ void forward_row_alone(const Plan<T>& plan, int64_t image, int64_t row, T* dst, 
   for (; q < out; ++q) blend_pixel(plan, {spare, spare, T(1), T(0)}, q, dst + q * c, false);
 }
 
-// Results of this many bytes do not stay in the caches anyway.
-constexpr size_t kStreamBytes = size_t{16} << 20;
-
 // Pixels [first, last) of an array become copies of the border.
 template <class T>
 void fill_border(T* out, int64_t first, int64_t last, const std::vector<T>& values) {
@@ -250,10 +247,10 @@ void forward(const std::vector<BilinearBranch>& branches, Tensor& y, bool align_
   const std::vector<Plan<T>> plans = make_plans<T>(branches, out_h, out_w, align_corners);
   int64_t row_lengths = kWidePack<T>;  // vectors read that far behind the last row
   T* out = y.data<T>();
-  bool stream = y.bytes() >= kStreamBytes && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+  bool stream = true;
   for (const Plan<T>& plan : plans) {
     row_lengths += plan.w * plan.channels;
-    stream = stream && plan.channels % int64_t(64 / sizeof(T)) == 0;
+    stream = stream && streams_well(out, y.bytes(), size_t(plan.channels) * sizeof(T));
   }
   const std::vector<T> around = expanded<T>(border.values, channels, channels, T(0));
   parallel_for(y.size(0) * full_h, grain_for(full_w * channels, 1 << 16), [&](int64_t begin, int64_t end) {

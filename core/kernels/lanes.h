@@ -2,6 +2,7 @@
 // Fixed vectors of 64 bytes for CPU kernels that work along a row: 16 floats or 8 doubles, in as many registers as the machine needs for them. So results
 // depend neither on the instruction set's width nor on the length of a loop.
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -133,10 +134,17 @@ struct LaneRow {
     if (row + kLanes<T> > limit) return load_first(row, last, fill);
     return each<T>([fill](auto m, auto values) { return m ? values : decltype(values){} + fill; }, mask, cpu::load(row));
   }
-  void store(T* row, int64_t v, const T* limit, const Lanes<T>& value) const {
+  void store(T* row, int64_t v, const T* limit, const Lanes<T>& value) const { store_at(row, v, v + 1 == vectors, limit, value); }
+  void store_at(T* row, int64_t v, bool is_last, const T* limit, const Lanes<T>& value) const {
     row += v * kLanes<T>;
-    if (v + 1 < vectors || row + kLanes<T> <= limit) return cpu::store(row, value);
+    if (!is_last || row + kLanes<T> <= limit) return cpu::store(row, value);
     store_first(row, value, last);
+  }
+  // body(v, is_last) for the vectors of [begin, end) that there are. is_last is a constant: up to the row's end nothing is asked.
+  template <class Body>
+  void each_vector(int64_t begin, int64_t end, const Body& body) const {
+    for (int64_t v = begin; v < std::min(end, vectors - 1); ++v) body(v, std::false_type());
+    if (begin < vectors && end >= vectors) body(vectors - 1, std::true_type());
   }
 
   int64_t vectors;   // per row

@@ -25,18 +25,20 @@ template <class T>
 Moments row_moments(const LaneRow<T>& walk, const T* row, const T* limit, int64_t width) {
   double total = 0, left = 0, squares = 0;
   for (int64_t begin = 0; begin < walk.vectors; begin += kVectorsInT) {
+    const int64_t pairs_end = std::min(begin + kVectorsInT, (walk.vectors - 1) / 2 * 2);
     Lanes<T> sum{};
-    for (int64_t v = begin; v < std::min(begin + kVectorsInT, walk.vectors); ++v) sum += walk.load(row, v, limit, T(0));
+    for (int64_t v = begin; v < pairs_end; v += 2) sum += load(row + v * kLanes<T>) + load(row + (v + 1) * kLanes<T>);  // half as long a chain of sums
+    walk.each_vector(std::max(begin, pairs_end), begin + kVectorsInT, [&](int64_t v, auto is_last) { sum += walk.load_at(row, v, is_last, limit, T(0)); });
     total += double(sum_lanes<T>(sum));
   }
   const T centre = T(total / double(width));
   for (int64_t begin = 0; begin < walk.vectors; begin += kVectorsInT) {
     Lanes<T> sum{}, square{};
-    for (int64_t v = begin; v < std::min(begin + kVectorsInT, walk.vectors); ++v) {
-      const Lanes<T> d = walk.load(row, v, limit, centre) - centre;
+    walk.each_vector(begin, begin + kVectorsInT, [&](int64_t v, auto is_last) {
+      const Lanes<T> d = walk.load_at(row, v, is_last, limit, centre) - centre;
       sum += d;
       square += d * d;
-    }
+    });
     left += double(sum_lanes<T>(sum));
     squares += double(sum_lanes<T>(square));
   }
@@ -64,10 +66,10 @@ void layer_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta
         const T* row = in + r * width;
         const Moments moments = row_moments(walk, row, limit, width);
         const T centre = means[r] = T(moments.mean), inverse = inverses[r] = T(1 / std::sqrt(moments.variance + eps));
-        for (int64_t v = 0; v < walk.vectors; ++v) {
-          const Lanes<T> xhat = (walk.load(row, v, limit, T(0)) - centre) * inverse;
-          walk.store(out + r * width, v, out + end * width, xhat * load(factor + v * kLanes<T>) + load(shift + v * kLanes<T>));
-        }
+        walk.each_vector(0, walk.vectors, [&](int64_t v, auto is_last) {
+          const Lanes<T> xhat = (walk.load_at(row, v, is_last, limit, T(0)) - centre) * inverse;
+          walk.store_at(out + r * width, v, is_last, out + end * width, xhat * load(factor + v * kLanes<T>) + load(shift + v * kLanes<T>));
+        });
       }
     });
   });
@@ -97,25 +99,25 @@ void layer_norm_backward(const Tensor& grad_y, const Tensor& x, const Tensor& ga
         double h_total = 0, product_total = 0;
         for (int64_t first = 0; first < walk.vectors; first += kVectorsInT) {
           Lanes<T> h_sum{}, product_sum{};
-          for (int64_t v = first; v < std::min(first + kVectorsInT, walk.vectors); ++v) {
-            const Lanes<T> g = walk.load(g_row, v, g_limit, T(0));
-            const Lanes<T> xhat = (walk.load(x_row, v, x_limit, centre) - centre) * inverse;
+          walk.each_vector(first, first + kVectorsInT, [&](int64_t v, auto is_last) {
+            const Lanes<T> g = walk.load_at(g_row, v, is_last, g_limit, T(0));
+            const Lanes<T> xhat = (walk.load_at(x_row, v, is_last, x_limit, centre) - centre) * inverse;
             const Lanes<T> h = g * load(factor + v * kLanes<T>);
             h_sum += h;
             product_sum += h * xhat;
             store(gamma_sum + v * kLanes<T>, load(gamma_sum + v * kLanes<T>) + g * xhat);
             store(beta_sum + v * kLanes<T>, load(beta_sum + v * kLanes<T>) + g);
-          }
+          });
           h_total += double(sum_lanes<T>(h_sum));
           product_total += double(sum_lanes<T>(product_sum));
         }
         if (out) {
           const T h_mean = T(h_total / double(width)), product_mean = T(product_total / double(width));
-          for (int64_t v = 0; v < walk.vectors; ++v) {
-            const Lanes<T> h = walk.load(g_row, v, g_limit, T(0)) * load(factor + v * kLanes<T>);
-            const Lanes<T> xhat = (walk.load(x_row, v, x_limit, centre) - centre) * inverse;
-            walk.store(out + r * width, v, out + end * width, (h - h_mean - xhat * product_mean) * inverse);
-          }
+          walk.each_vector(0, walk.vectors, [&](int64_t v, auto is_last) {
+            const Lanes<T> h = walk.load_at(g_row, v, is_last, g_limit, T(0)) * load(factor + v * kLanes<T>);
+            const Lanes<T> xhat = (walk.load_at(x_row, v, is_last, x_limit, centre) - centre) * inverse;
+            walk.store_at(out + r * width, v, is_last, out + end * width, (h - h_mean - xhat * product_mean) * inverse);
+          });
         }
         if ((r - begin + 1) % detail::kRowsInT == 0 || r + 1 == end) {
           detail::flush_sums(padded, gamma_sum, beta_sum, gamma_parts.data() + slot, beta_parts.data() + slot);

@@ -7,7 +7,9 @@
 //   adaptive: bin i of `out` over `in` cells is [floor(i*in/out), ceil((i+1)*in/out)); neighbours may share a cell.
 //
 // Padding is at most half the kernel, so that no window lies outside the image. Image and windows are limited to
-// kMaxPoolExtent per side; max pooling to 2^31 - 1 pixels, which an index must hold.
+// kMaxPoolExtent per side; max pooling to 2^31 - 1 pixels, which a place must hold.
+// What max pooling saves is the place of each maximum among the cells of its window inside the image, counted in row-major order: a byte
+// where windows have at most 256 cells, a quarter of what its number among the image's pixels would take.
 // Averages are summed row by row in the element type. Backward is gather-form: each input cell sums the windows that
 // contain it, in a fixed order; the same bits for any thread count.
 
@@ -97,10 +99,20 @@ inline PoolAxis pool_columns(const Tensor& x, const Tensor& y, const Pool2dOptio
 inline PoolAxis adaptive_rows(const Tensor& x, const Tensor& y) { return PoolAxis(x.size(1), y.size(1)); }
 inline PoolAxis adaptive_columns(const Tensor& x, const Tensor& y) { return PoolAxis(x.size(2), y.size(2)); }
 
+inline DType max_pool_place_type(const Tensor& x, const Pool2dOptions& o) {
+  return std::min(o.kernel_h, x.size(1)) * std::min(o.kernel_w, x.size(2)) <= 256 ? DType::kUInt8 : DType::kInt32;
+}
+
+// Calls fn.operator()<Place>() for the type of `places`; int32_t where there are none.
+template <class Fn>
+decltype(auto) dispatch_places(const Tensor& places, Fn&& fn) {
+  return places.defined() && places.dtype() == DType::kUInt8 ? fn.template operator()<uint8_t>() : fn.template operator()<int32_t>();
+}
+
 EQ_KERNELS(
-// indices: int32, y's shape, h*W+w of the maximum; undefined: not wanted.
-void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& indices, const Pool2dOptions& options);
-void max_pool2d_backward(const Tensor& grad_y, const Tensor& indices, Tensor& grad_x, const Pool2dOptions& options);
+// places: max_pool_place_type(x), y's shape; undefined: not wanted.
+void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& places, const Pool2dOptions& options);
+void max_pool2d_backward(const Tensor& grad_y, const Tensor& places, Tensor& grad_x, const Pool2dOptions& options);
 void avg_pool2d_forward(const Tensor& x, Tensor& y, const Pool2dOptions& options);
 void avg_pool2d_backward(const Tensor& grad_y, Tensor& grad_x, const Pool2dOptions& options);
 void adaptive_avg_pool2d_forward(const Tensor& x, Tensor& y);

@@ -64,32 +64,32 @@ struct ReadAxis : PoolAxis {
   }
 };
 
-// N indices, 16 bytes at a time where there are that many.
-template <int N>
-EQ_HOST_DEVICE void load_indices(const int32_t* from, int32_t* indices) {
-  constexpr int kWidth = N < 4 ? N : 4;
+// N places, at most 16 bytes at a time.
+template <int N, class Place>
+EQ_HOST_DEVICE void load_places(const Place* from, int32_t* places) {
+  constexpr int kWidth = std::min(N, kPackWidth<Place>);
   for (int k = 0; k < N; k += kWidth) {
-    const Pack<int32_t, kWidth> pack = load_pack<int32_t, kWidth>(from + k);
-    for (int j = 0; j < kWidth; ++j) indices[k + j] = pack[j];
+    const Pack<Place, kWidth> pack = load_pack<Place, kWidth>(from + k);
+    for (int j = 0; j < kWidth; ++j) places[k + j] = int32_t(pack[j]);
   }
 }
-template <int N>
-EQ_HOST_DEVICE void store_indices(int32_t* to, const int32_t* indices) {
-  constexpr int kWidth = N < 4 ? N : 4;
+template <int N, class Place>
+EQ_HOST_DEVICE void store_places(Place* to, const int32_t* places) {
+  constexpr int kWidth = std::min(N, kPackWidth<Place>);
   for (int k = 0; k < N; k += kWidth) {
-    Pack<int32_t, kWidth> pack;
-    for (int j = 0; j < kWidth; ++j) pack[j] = indices[k + j];
+    Pack<Place, kWidth> pack;
+    for (int j = 0; j < kWidth; ++j) pack[j] = Place(places[k + j]);
     store_pack(to + k, pack);
   }
 }
 
-template <class T, int N>
+template <class T, class Place, int N>
 struct MaxPool {
   PackPlaces outputs;
   PoolAxis rows, columns;
   const T* x;
   T* y;
-  int32_t* indices;  // or null
+  Place* places;  // or null
   EQ_HOST_DEVICE void operator()(int64_t i) const {
     const PackPlace at = place_of(outputs, i);
     const int64_t pixel = outputs.pixel;
@@ -97,49 +97,50 @@ struct MaxPool {
     const T* image = x + at.image * rows.in * columns.in * pixel + at.pack * N;
     Wide<T> best[N] = {};
     int32_t where[N] = {};
-    bool first = true;
+    int32_t place = 0;  // of the cell in the window
     for (int32_t r = row.begin; r < row.end; ++r) {
       EQ_UNROLL(3)  // the usual window's: three loads on their way
       for (int32_t s = column.begin; s < column.end; ++s) {
-        const int32_t cell = r * columns.in + s;
-        const Pack<T, N> values = load_pack<T, N>(image + cell * pixel);
+        const Pack<T, N> values = load_pack<T, N>(image + (r * columns.in + s) * pixel);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
           const Wide<T> value = Wide<T>(values[k]);
-          const bool better = first || value > best[k] || value != value;
+          const bool better = place == 0 || value > best[k] || value != value;
           best[k] = better ? value : best[k];
-          where[k] = better ? cell : where[k];
+          where[k] = better ? place : where[k];
         }
-        first = false;
+        ++place;
       }
     }
     Pack<T, N> result;
 #pragma unroll
     for (int k = 0; k < N; ++k) result[k] = T(best[k]);
     store_pack(y + at.index * N, result);
-    if (indices != nullptr) store_indices<N>(indices + at.index * N, where);
+    if (places != nullptr) store_places<N>(places + at.index * N, where);
   }
 };
 
-template <class T, int N>
+template <class T, class Place, int N>
 struct MaxPoolBackward {
   PackPlaces cells;
   ReadAxis rows, columns;
   const T* grad_y;
-  const int32_t* indices;
+  const Place* places;
   T* grad_x;
   EQ_HOST_DEVICE void operator()(int64_t i) const {
     const PackPlace at = place_of(cells, i);
     const int64_t pixel = cells.pixel;
     const int64_t start = at.image * rows.out * columns.out * pixel + at.pack * N;
     const PoolRange row = rows.readers(at.row), column = columns.readers(at.column);
-    const int32_t self = at.row * columns.in + at.column;
     Wide<T> sums[N] = {};
     for (int32_t p = row.begin; p < row.end; ++p) {
+      const int32_t above = at.row - rows.cells(p).begin;
       for (int32_t q = column.begin; q < column.end; ++q) {
+        const PoolRange across = columns.cells(q);
+        const int32_t self = above * (across.end - across.begin) + (at.column - across.begin);
         const int64_t from = start + (int64_t(p) * columns.out + q) * pixel;
         int32_t where[N];
-        load_indices<N>(indices + from, where);
+        load_places<N>(places + from, where);
         const Pack<T, N> gradients = load_pack<T, N>(grad_y + from);
 #pragma unroll
         for (int k = 0; k < N; ++k) sums[k] += where[k] == self ? Wide<T>(gradients[k]) : Wide<T>(0);
@@ -325,38 +326,42 @@ void average_backward(const Tensor& grad_y, Tensor& grad_x, const PoolAxis& rows
 
 }  // namespace
 
-void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& indices, const Pool2dOptions& options) {
+void max_pool2d_forward(const Tensor& x, Tensor& y, Tensor& places, const Pool2dOptions& options) {
   if (y.numel() == 0) return;
   dispatch(x.dtype(), "max_pool2d", [&]<typename T>() {
     const T* in = data<T>(x);
     T* out = data<T>(y);
-    int32_t* where = data<int32_t>(indices);
-    with_pack<T>(
-        x.size(3),
-        [&]<int N>() {
-          for_packs<N>(y, "max_pool2d", [&](const PackPlaces& outputs) {
-            return MaxPool<T, N>{outputs, pool_rows(x, y, options), pool_columns(x, y, options), in, out, where};
-          });
-        },
-        in, out, where);
+    dispatch_places(places, [&]<typename Place>() {
+      Place* where = data<Place>(places);
+      with_pack<T>(
+          x.size(3),
+          [&]<int N>() {
+            for_packs<N>(y, "max_pool2d", [&](const PackPlaces& outputs) {
+              return MaxPool<T, Place, N>{outputs, pool_rows(x, y, options), pool_columns(x, y, options), in, out, where};
+            });
+          },
+          in, out, where);
+    });
   });
 }
 
-void max_pool2d_backward(const Tensor& grad_y, const Tensor& indices, Tensor& grad_x, const Pool2dOptions& options) {
+void max_pool2d_backward(const Tensor& grad_y, const Tensor& places, Tensor& grad_x, const Pool2dOptions& options) {
   if (grad_y.numel() == 0) return;
   dispatch(grad_y.dtype(), "max_pool2d", [&]<typename T>() {
     const T* g = data<T>(grad_y);
-    const int32_t* where = data<int32_t>(indices);
     T* out = data<T>(grad_x);
-    with_pack<T>(
-        grad_x.size(3),
-        [&]<int N>() {
-          for_packs<N>(grad_x, "max_pool2d backward", [&](const PackPlaces& cells) {
-            return MaxPoolBackward<T, N>{cells, ReadAxis(pool_rows(grad_x, grad_y, options)),
-                                         ReadAxis(pool_columns(grad_x, grad_y, options)), g, where, out};
-          });
-        },
-        g, where, out);
+    dispatch_places(places, [&]<typename Place>() {
+      const Place* where = data<Place>(places);
+      with_pack<T>(
+          grad_x.size(3),
+          [&]<int N>() {
+            for_packs<N>(grad_x, "max_pool2d backward", [&](const PackPlaces& cells) {
+              return MaxPoolBackward<T, Place, N>{cells, ReadAxis(pool_rows(grad_x, grad_y, options)),
+                                                  ReadAxis(pool_columns(grad_x, grad_y, options)), g, where, out};
+            });
+          },
+          g, where, out);
+    });
   });
 }
 

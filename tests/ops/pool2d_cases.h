@@ -21,6 +21,8 @@ inline constexpr Pool2dCase kPool2d[] = {
     {1, 5, 6, 7, {5, 6, 1, 1, 2, 3, true, true}},
     {1, 1, 1, 9, {1, 1, 1, 1, 0, 0, false, true}},
     {1, 1, 4, 2, {2, 2, 2, 2, 0, 0, true, true}},       // fits only with ceil_mode
+    {1, 16, 17, 5, {16, 16, 1, 1, 0, 0, false, true}},  // a place of a maximum is a byte,
+    {1, 17, 17, 5, {17, 16, 1, 1, 0, 0, false, true}},  // and no longer one
 };
 
 struct AdaptivePoolCase {

@@ -141,6 +141,20 @@ TEST_CASE("adaptive_avg_pool2d: values and gradients", "[pool2d]") {
   }
 }
 
+TEST_CASE("pooling: gradients that are stored past the caches, image by image the same", "[pool2d]") {
+  constexpr int64_t kChannels = 32;  // 16 MiB of float32 together
+  const Tensor x = random_tensor({2, 256, 256, kChannels}, 5).to(DType::kFloat32);
+  const auto check = [&](const std::function<Tensor(const Tensor&)>& fn) {
+    const Tensor grad_y = random_tensor(fn(x).shape(), 6).to(DType::kFloat32);
+    const Tensor both = input_gradient(x, fn, grad_y);
+    for (int64_t n = 0; n < 2; ++n) {
+      CHECK(bit_equal(slice(both, 0, n, n + 1), input_gradient(slice(x, 0, n, n + 1), fn, slice(grad_y, 0, n, n + 1))));
+    }
+  };
+  check([](const Tensor& t) { return max_pool2d(t, Pool2dOptions::square(3, 2, 1)); });
+  check([](const Tensor& t) { return adaptive_avg_pool2d(t, 3, 3); });
+}
+
 TEST_CASE("adaptive_avg_pool2d: the variance factor of white noise is the mean of 1/bin area", "[pool2d][theory]") {
   // Values of PAPER.md 2.7 for n = 12 and 16.
   const auto factor = [](int64_t n, int64_t s) {
