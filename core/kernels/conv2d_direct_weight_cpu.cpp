@@ -199,14 +199,15 @@ class Task {
     const int64_t width = merged ? in_count_ * int64_t(cols.tap.size()) : in_count_, taps_w = int64_t(c_.w.taps.size());
     const Operand<T> x_steps = {x.data, x.image, rows.step * x.row, cols.step * x.pixel, x.part};
     const Operand<T> &across = plan_.transposed ? grad : x_steps, &down = plan_.transposed ? x_steps : grad;
-    const int64_t columns = plan_.transposed ? out_count_ : width, lines = plan_.transposed ? width : out_count_, step = tile_rows(lines);
-    WeightTile<T> tile = {};
+    const int64_t columns = plan_.transposed ? out_count_ : width, lines = plan_.transposed ? width : out_count_;
+    WeightTiles<T> tile = {};
     tile.x_image = across.image;
     tile.x_row = across.row;
     tile.x_pixel = across.pixel;
     tile.grad_image = down.image;
     tile.grad_row = down.row;
     tile.grad_pixel = down.pixel;
+    tile.grad_tile = plan_.transposed ? tile_rows(lines) : down.part;
     tile.out_row = sums_row;
     const int64_t panel_rows = std::clamp<int64_t>(kPanelPixels / cols.count, 1, rows.count);
     const int64_t panel_images = panel_rows < rows.count ? 1 : std::clamp<int64_t>(kPanelPixels / (cols.count * rows.count), 1, images);
@@ -225,11 +226,9 @@ class Task {
               const bool narrow = channels <= kLanes<T>;
               tile.x = from_across + (plan_.transposed ? 0 : offset) + column / kBlock<T> * across.part;
               tile.last = narrow ? channels : channels - kLanes<T>;
-              for (int64_t line = 0; line < lines; line += step) {
-                tile.grad = from_down + (plan_.transposed ? offset + line : line / step * down.part);
-                tile.out = tap_sums + line * sums_row + column;
-                (narrow ? kWeightTiles<T, 1> : kWeightTiles<T, 2>)[size_t(std::min(step, lines - line) - 1)](tile);
-              }
+              tile.grad = from_down + (plan_.transposed ? offset : 0);
+              tile.out = tap_sums + column;
+              run_lines(narrow ? kWeightTiles<T, 1> : kWeightTiles<T, 2>, tile, lines);
             }
           }
         }

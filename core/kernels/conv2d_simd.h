@@ -48,6 +48,15 @@ inline void store(T* to, Vector<T> value) {
   std::memcpy(to, &value, sizeof value);
 }
 
+// `pointer`, of which the compiler forgets how it was computed. Otherwise it keeps all addresses of an unrolled loop, the 36 of
+// a Winograd square or those of a register tile's pixels, in variables, which have no place in registers: incrementing them
+// in memory took a fifth of a transform's time.
+template <class T>
+inline T* forget(T* pointer) {
+  asm("" : "+r"(pointer));
+  return pointer;
+}
+
 // `count` < kLanes values, by halves (a loop over lanes or a call of memcpy costs several times more).
 template <class T>
 inline void copy_first(void* to, const void* from, int64_t count) {
