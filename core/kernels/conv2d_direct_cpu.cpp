@@ -38,7 +38,7 @@ namespace {
 constexpr int64_t kMostDepth = 2304;              // taps * input channels of a chunk
 constexpr int64_t kStripBytes = 256 << 10;        // of input in scratch
 constexpr int64_t kStripPixels = 512;             // outputs of a strip at most
-constexpr int64_t kStripColumns = 128;             // of these in a row: with 48 a stem's rows are copied in pieces so short that it is a quarter slower
+constexpr int64_t kStripColumns = 128;            // of these in a row: with 48 a stem's rows are copied in pieces so short that it is a quarter slower
 static_assert(kStripColumns <= kStripPixels);
 constexpr int64_t kCrowdedBytes = 4096;           // pixels so far apart all meet in one set of the first cache
 constexpr int64_t kTasks = 32;                    // wanted, so that any usual number of threads is busy

@@ -65,10 +65,12 @@ struct Operand {
 };
 
 // Copies `count` channels to parts of `size` of them, `part` elements apart, each by kVectors whole vectors: what these write
-// too much is written again by the next pixel, or is the part's margin.
+// too much is written again by the next pixel, or is the part's margin. The pixel after the next three is fetched: `pixel` elements
+// lie between neighbours.
 template <int kVectors, class T>
-void pack_pixel(const T* from, int64_t count, int64_t size, T* to, int64_t part) {
+void pack_pixel(const T* from, int64_t pixel, int64_t count, int64_t size, T* to, int64_t part) {
   constexpr int64_t kWidth = kLanes<T>;
+  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + 4 * pixel + i);
   int64_t c = 0;
   for (; c + kVectors * kWidth <= count; c += size, to += part) {
 #pragma GCC unroll 4
@@ -159,7 +161,7 @@ class Task {
           if (i < 0 || j < 0) {
             for (int64_t c = 0; c < in_count_; c += kBlock<T>) std::fill_n(pixel + c / kBlock<T> * in.part, kBlock<T>, T(0));
           } else {
-            pack_pixel<kTileVectors>(x + (i * c_.w.in + j) * x_pixel, in_count_, kBlock<T>, pixel, in.part);
+            pack_pixel<kTileVectors>(x + (i * c_.w.in + j) * x_pixel, x_pixel, in_count_, kBlock<T>, pixel, in.part);
           }
           pixel += in.pixel;
         }
@@ -184,9 +186,9 @@ class Task {
         const T* from = grad_y + n * c_.y_image + p * c_.y_row;
         for (int64_t q = 0; q < cols.count; ++q, from += y_pixel, to += size) {
           if (plan_.transposed) {
-            pack_pixel<kTileVectors>(from, out_count_, size, to, grad.part);
+            pack_pixel<kTileVectors>(from, y_pixel, out_count_, size, to, grad.part);
           } else {
-            pack_pixel<kVectors>(from, out_count_, size, to, grad.part);
+            pack_pixel<kVectors>(from, y_pixel, out_count_, size, to, grad.part);
           }
         }
       }
