@@ -271,9 +271,9 @@ void run_task(const Job<T>& job, const T* x, const T* packed, const T* bias, con
   const Correlation& c = job.c;
   const Plan& plan = job.plan;
   Digits digits{task};
-  const int64_t share = digits.take(plan.blocks.parts), col = digits.take(plan.cols.parts()),
-                row = digits.take(plan.rows.parts());
-  const int64_t image = digits.take(plan.images.parts), group = digits.rest;
+  // Groups one after the other on the same strip: narrow ones use parts of the same cache lines.
+  const int64_t share = digits.take(plan.blocks.parts), group = digits.take(c.groups), col = digits.take(plan.cols.parts()),
+                row = digits.take(plan.rows.parts()), image = digits.rest;
   auto window = [&job](const Axis& axis, const Cut& cut, int64_t part) {
     return (job.direct ? direct_window : copied_window)(axis, cut.begin(part), cut.size(part));
   };

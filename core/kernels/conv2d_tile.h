@@ -197,8 +197,10 @@ template <class T, int kRows, int kVectors>
 
 template <class T>
 using PixelTileTable = std::array<void (*)(const PixelTiles<T>&), kTileRows>;
-template <class T>
-using WeightTileTable = std::array<void (*)(const WeightTiles<T>&), kTileRows>;
+template <class T, int kVectors>
+inline constexpr int kWeightTileRows = kVectors == 1 ? kOneVectorRows : kTileRows;
+template <class T, int kVectors>
+using WeightTileTable = std::array<void (*)(const WeightTiles<T>&), kWeightTileRows<T, kVectors>>;
 
 namespace detail {
 template <class T, int kVectors, bool kAcrossRows, int... kRow>
@@ -206,7 +208,7 @@ constexpr PixelTileTable<T> pixel_tiles(std::integer_sequence<int, kRow...>) {
   return {run_pixel_tiles<T, kRow + 1, kVectors, kAcrossRows>...};
 }
 template <class T, int kVectors, int... kRow>
-constexpr WeightTileTable<T> weight_tiles(std::integer_sequence<int, kRow...>) {
+constexpr WeightTileTable<T, kVectors> weight_tiles(std::integer_sequence<int, kRow...>) {
   return {run_weight_tiles<T, kRow + 1, kVectors>...};
 }
 }  // namespace detail
@@ -215,8 +217,8 @@ template <class T, int kVectors, bool kAcrossRows = false>
 inline constexpr PixelTileTable<T> kPixelTiles =
     detail::pixel_tiles<T, kVectors, kAcrossRows>(std::make_integer_sequence<int, kTileRows>());
 template <class T, int kVectors>
-inline constexpr WeightTileTable<T> kWeightTiles =
-    detail::weight_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
+inline constexpr WeightTileTable<T, kVectors> kWeightTiles =
+    detail::weight_tiles<T, kVectors>(std::make_integer_sequence<int, kWeightTileRows<T, kVectors>>());
 
 // `pixels` pixels from t.x on, in tiles whose sizes differ by at most one. ahead_of_x: what is read next is the pixels behind a tile.
 template <class T>
@@ -239,17 +241,21 @@ void run_pixels(const PixelTileTable<T>& table, PixelTiles<T> t, int64_t pixels,
   run(tiles.parts - larger, pixels / tiles.parts);
 }
 
-// `lines` rows of the sums in tiles of as many as Split(lines, kTileRows).largest(), of which the last may have fewer.
+// `lines` rows of the sums in tiles of `size`, the last of fewer, for `columns` columns, kBlock at most.
 template <class T>
-void run_lines(const WeightTileTable<T>& table, WeightTiles<T> t, int64_t lines) {
-  const int64_t size = Split(lines, kTileRows).largest();
-  t.tiles = lines / size;
-  table[size_t(size - 1)](t);
+void run_lines(WeightTiles<T> t, int64_t lines, int64_t size, int64_t columns) {
+  const bool narrow = columns <= kLanes<T>;
+  t.last = narrow ? columns : columns - kLanes<T>;
+  const auto run = [&](int64_t tiles, int64_t rows) {
+    t.tiles = tiles;
+    (narrow ? kWeightTiles<T, 1>[size_t(rows - 1)] : kWeightTiles<T, 2>[size_t(rows - 1)])(t);
+  };
+  const int64_t whole = lines / size;
+  if (whole > 0) run(whole, size);
   if (lines % size == 0) return;
-  t.grad += t.tiles * t.grad_tile;
-  t.out += t.tiles * size * t.out_row;
-  t.tiles = 1;
-  table[size_t(lines % size - 1)](t);
+  t.grad += whole * t.grad_tile;
+  t.out += whole * size * t.out_row;
+  run(1, lines % size);
 }
 
 }  // namespace eq::cpu::conv

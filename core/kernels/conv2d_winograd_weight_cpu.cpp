@@ -120,13 +120,12 @@ class Task {
       job.images = job.rows = 1;
       job.cols = count;
       job.out_row = width_;
-      job.last = kLanes<T>;
       for (int f = 0; f < kRows * kIn; ++f) {
         for (int64_t column = 0; column < width_; column += kBlock<T>) {
           job.x = inputs + f * x_plane_ + column;
           job.grad = grads + f * grad_plane_;
           job.out = sums + f * plane_ + column;
-          run_lines(width_ - column > kLanes<T> ? kWeightTiles<T, 2> : kWeightTiles<T, 1>, job, out_count_);
+          run_lines<T>(job, out_count_, job.grad_tile, std::min<int64_t>(kBlock<T>, width_ - column));
         }
       }
     }

@@ -67,8 +67,7 @@ void multiply_columns(const MatrixView<T>& a, const T* panel, T* c, int64_t c_st
   tile.cols = depth;
   tile.out = c;
   tile.out_row = c_stride;
-  tile.last = wide ? width - conv::kLanes<T> : width;
-  conv::run_lines(wide ? conv::kWeightTiles<T, 2> : conv::kWeightTiles<T, 1>, tile, m);
+  conv::run_lines(tile, m, tile.grad_tile, width);
 }
 
 }  // namespace
