@@ -38,8 +38,10 @@ namespace {
 constexpr int64_t kMostDepth = 2304;              // taps * input channels of a chunk
 constexpr int64_t kStripBytes = 256 << 10;        // of input in scratch
 constexpr int64_t kStripPixels = 512;             // outputs of a strip at most
-constexpr int64_t kStripColumns = 128;            // of these in a row: with 48 a stem's rows are copied in pieces so short that it is a quarter slower
-static_assert(kStripColumns <= kStripPixels);
+constexpr int64_t kLeastColumns = 8 * kTileRows;  // of these in a row, or more, where they have but kRowBytes of input: pieces of 48 of
+constexpr int64_t kMostColumns = 128;             // a stem's rows are so short that copying them makes it a quarter slower; of 512
+constexpr int64_t kRowBytes = 64 << 10;           // channels, 128 pixels are too much for the cache (1x1 filters: a tenth slower)
+static_assert(kLeastColumns <= kMostColumns && kMostColumns <= kStripPixels);
 constexpr int64_t kCrowdedBytes = 4096;           // pixels so far apart all meet in one set of the first cache
 constexpr int64_t kTasks = 32;                    // wanted, so that any usual number of threads is busy
 
@@ -122,7 +124,7 @@ struct Plan {
 template <class T>
 Plan make_plan(const Correlation& c, const Packing<T>& packing) {
   const int64_t pixel_bytes = (packing.chunks.largest() + 64 / int64_t(sizeof(T))) * int64_t(sizeof(T));
-  const Cut cols(c.w, kStripColumns);
+  const Cut cols(c.w, std::clamp(kRowBytes / pixel_bytes, kLeastColumns, kMostColumns));
   const int64_t row_bytes = c.w.positions(cols.largest()) * pixel_bytes;
   int64_t most_rows = std::max<int64_t>(1, kStripPixels / std::max<int64_t>(1, cols.largest()));
   while (most_rows > 1 && c.h.positions(most_rows) * row_bytes > kStripBytes) --most_rows;
