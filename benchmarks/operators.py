@@ -41,7 +41,8 @@ MOVEMENT = {
     "permute/to channels last": lambda x: x.permute(0, 2, 3, 1).contiguous(), "permute/to heads": lambda x: x.permute(0, 2, 1, 3).contiguous(),
     "argmax/classes": lambda x: x.argmax(3), "max/classes": lambda x: x.max(3), "mean/pixels": lambda x: x.mean((1, 2)), "var/channels": lambda x: x.var(3),
 }
-BATCHES = {"3x3 dilation 4 512->512 @32": 2}  # of convolutions; the others have 8
+BATCHES = {"3x3 dilation 4 512->512 @32": 2, "3x3 dilation 12 512->128 @32": 2, "3x3 dilation 24 512->128 @32": 2,
+           "3x3 dilation 36 512->128 @64": 1, "1x1 512->150 @64": 2, "1x1 270->270 @64": 2}  # of convolutions; the others have 8
 
 
 def extents(text):
@@ -200,11 +201,11 @@ def convolution(name):
     case, direction, threads = name.rsplit("/", 2)
     if threads != "1":
         return None
-    words = re.match(r"(?:stem |(depthwise) )?(\d)x\d(?:/(\d))?(?: dilation (\d))?(?: (\d+) groups)? (\d+)(?:->(\d+))? @(\d+)$", case)
-    depthwise, size, stride, dilation, groups, channels, out, side = words.groups()
+    words = re.match(r"(?:(stem|depthwise|patches) )?(\d)x\d(?:/(\d))?(?: dilation (\d+))?(?: (\d+) groups)? (\d+)(?:->(\d+))? @(\d+)$", case)
+    kind, size, stride, dilation, groups, channels, out, side = words.groups()
     size, stride, dilation, channels, side = int(size), int(stride or 1), int(dilation or 1), int(channels), int(side)
-    layer = torch.nn.Conv2d(channels, int(out or channels), size, stride, dilation * (size // 2), dilation,
-                            channels if depthwise else int(groups or 1), bias=False).to(memory_format=torch.channels_last)
+    layer = torch.nn.Conv2d(channels, int(out or channels), size, stride, 0 if kind == "patches" else dilation * (size // 2), dilation,
+                            channels if kind == "depthwise" else int(groups or 1), bias=False).to(memory_format=torch.channels_last)
     x = image(BATCHES.get(case, 8), side, side, channels)
     if direction == "forward":
         return inference(lambda: layer(x))

@@ -38,8 +38,10 @@ namespace {
 constexpr int64_t kMostDepth = 2304;              // taps * input channels of a chunk
 constexpr int64_t kStripBytes = 256 << 10;        // of input in scratch
 constexpr int64_t kStripPixels = 512;             // outputs of a strip at most
-constexpr int64_t kStripColumns = 8 * kTileRows;  // of these in a row
-static_assert(kStripColumns <= kStripPixels);
+constexpr int64_t kLeastColumns = 8 * kTileRows;  // of these in a row, or more, where they have but kRowBytes of input: pieces of 48 of
+constexpr int64_t kMostColumns = 128;             // a stem's rows are so short that copying them makes it a quarter slower; of 512
+constexpr int64_t kRowBytes = 64 << 10;           // channels, 128 pixels are too much for the cache (1x1 filters: a tenth slower)
+static_assert(kLeastColumns <= kMostColumns && kMostColumns <= kStripPixels);
 constexpr int64_t kCrowdedBytes = 4096;           // pixels so far apart all meet in one set of the first cache
 constexpr int64_t kTasks = 32;                    // wanted, so that any usual number of threads is busy
 
@@ -122,7 +124,7 @@ struct Plan {
 template <class T>
 Plan make_plan(const Correlation& c, const Packing<T>& packing) {
   const int64_t pixel_bytes = (packing.chunks.largest() + 64 / int64_t(sizeof(T))) * int64_t(sizeof(T));
-  const Cut cols(c.w, kStripColumns);
+  const Cut cols(c.w, std::clamp(kRowBytes / pixel_bytes, kLeastColumns, kMostColumns));
   const int64_t row_bytes = c.w.positions(cols.largest()) * pixel_bytes;
   int64_t most_rows = std::max<int64_t>(1, kStripPixels / std::max<int64_t>(1, cols.largest()));
   while (most_rows > 1 && c.h.positions(most_rows) * row_bytes > kStripBytes) --most_rows;
@@ -184,23 +186,19 @@ StripInput<T> read_strip(const Correlation& c, const T* x, const Window& rows, c
   return in;
 }
 
-// The pixels of a strip, as elements from its first one.
+// The outputs of a strip.
 struct StripPixels {
-  std::array<int64_t, kStripPixels> x_at, y_at;
-  int64_t count, run;  // of all, and of those that tiles do not go beyond
-  bool across_rows;
+  int64_t images, rows, cols;
+  bool across_rows;                            // tiles take pixels from several rows; only then there is
+  std::array<int64_t, kStripPixels> x_at, y_at;  // where each is, as elements from the strip's first one
 };
 
 template <class T>
-void list_pixels(const Correlation& c, const StripInput<T>& in, int64_t images, int64_t rows, int64_t cols, StripPixels& pixels) {
-  pixels.count = images * rows * cols;
-  // A pointer for each pixel makes a tile of few products some percent slower: where it saves an eighth of the tiles.
-  pixels.across_rows = kTilesAcrossRows && 8 * divide_up(pixels.count, kTileRows) <= 7 * images * rows * divide_up(cols, kTileRows);
-  pixels.run = pixels.across_rows ? pixels.count : cols;
+void list_pixels(const Correlation& c, const StripInput<T>& in, StripPixels& pixels) {
   int64_t *x_at = pixels.x_at.data(), *y_at = pixels.y_at.data();
-  for (int64_t n = 0; n < images; ++n) {
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t q = 0; q < cols; ++q) {
+  for (int64_t n = 0; n < pixels.images; ++n) {
+    for (int64_t row = 0; row < pixels.rows; ++row) {
+      for (int64_t q = 0; q < pixels.cols; ++q) {
         *x_at++ = n * in.image + row * in.row + q * in.pixel;
         *y_at++ = n * c.y_image + row * c.y_row + q * c.y_pixel;
       }
@@ -210,28 +208,39 @@ void list_pixels(const Correlation& c, const StripInput<T>& in, int64_t images, 
 
 // All tiles of a strip for one block of output channels. `finish`: null while more chunks follow.
 template <class T>
-void run_block(const StripInput<T>& in, const StripPixels& pixels, PixelTile<T> tile, int64_t channels, int64_t cols, bool ahead,
-               const Finish<T>* finish, int64_t y_pixel, int64_t out_channel) {
+void run_block(const Correlation& c, const StripInput<T>& in, const StripPixels& pixels, PixelTiles<T> tile, int64_t channels, bool ahead,
+               const Finish<T>* finish, int64_t out_channel) {
   const bool narrow = channels <= kLanes<T>;
-  const PixelTileTable<T>* table = narrow ? &kPixelTiles<T, 1> : &kPixelTiles<T, 2>;
-  if constexpr (kTilesAcrossRows) {
-    if (pixels.across_rows) table = narrow ? &kPixelTiles<T, 1, 1> : &kPixelTiles<T, 2, 1>;
-  }
   tile.last = narrow ? channels : channels - kLanes<T>;
-  const Split tiles(pixels.run, kTileRows);
-  int64_t finished = 0;
-  for (int64_t first = 0; first < pixels.count; first += pixels.run) {
-    for (int64_t part = 0; part < tiles.parts; ++part) {
-      const int64_t begin = first + tiles.begin(part), count = tiles.size(part);
-      tile.x_at = pixels.x_at.data() + begin;
-      tile.y_at = pixels.y_at.data() + begin;
-      tile.ahead = ahead ? in.x + (tile.x_at[count - 1] + in.pixel) : tile.weight;
-      tile.ahead_step = ahead ? count : 0;
-      (*table)[size_t(count - 1)](tile);
-      if (!finish) continue;
-      for (; finished + cols <= begin + count; finished += cols) {
-        finish->apply(tile.y + pixels.y_at[size_t(finished)], 0, 1, y_pixel, cols, out_channel, channels);
+  T* const y = tile.y;
+  if constexpr (kTilesAcrossRows) {
+    if (pixels.across_rows) {
+      const PixelTileTable<T>& table = narrow ? kPixelTiles<T, 1, true> : kPixelTiles<T, 2, true>;
+      const Split tiles(pixels.images * pixels.rows * pixels.cols, kTileRows);
+      int64_t finished = 0;
+      tile.tiles = 1;
+      for (int64_t part = 0; part < tiles.parts; ++part) {
+        const int64_t begin = tiles.begin(part), count = tiles.size(part);
+        tile.x_at = pixels.x_at.data() + begin;
+        tile.y_at = pixels.y_at.data() + begin;
+        if (ahead) {
+          tile.ahead = in.x + tile.x_at[count - 1] + in.pixel;
+          tile.ahead_step = count;
+        }
+        table[size_t(count - 1)](tile);
+        for (; finish && finished + pixels.cols <= begin + count; finished += pixels.cols) {
+          finish->apply(y + pixels.y_at[size_t(finished)], 0, 1, c.y_pixel, pixels.cols, out_channel, channels);
+        }
       }
+      return;
+    }
+  }
+  for (int64_t n = 0; n < pixels.images; ++n) {
+    for (int64_t row = 0; row < pixels.rows; ++row) {
+      tile.x = in.x + n * in.image + row * in.row;
+      tile.y = y + n * c.y_image + row * c.y_row;
+      run_pixels(narrow ? kPixelTiles<T, 1> : kPixelTiles<T, 2>, tile, pixels.cols, ahead);
+      if (finish) finish->apply(tile.y, 0, 1, c.y_pixel, pixels.cols, out_channel, channels);
     }
   }
 }
@@ -264,9 +273,9 @@ void run_task(const Job<T>& job, const T* x, const T* packed, const T* bias, con
   const Correlation& c = job.c;
   const Plan& plan = job.plan;
   Digits digits{task};
-  const int64_t share = digits.take(plan.blocks.parts), col = digits.take(plan.cols.parts()),
-                row = digits.take(plan.rows.parts());
-  const int64_t image = digits.take(plan.images.parts), group = digits.rest;
+  // Groups one after the other on the same strip: narrow ones use parts of the same cache lines.
+  const int64_t share = digits.take(plan.blocks.parts), group = digits.take(c.groups), col = digits.take(plan.cols.parts()),
+                row = digits.take(plan.rows.parts()), image = digits.rest;
   auto window = [&job](const Axis& axis, const Cut& cut, int64_t part) {
     return (job.direct ? direct_window : copied_window)(axis, cut.begin(part), cut.size(part));
   };
@@ -275,28 +284,34 @@ void run_task(const Job<T>& job, const T* x, const T* packed, const T* bias, con
   const int64_t first_block = plan.blocks.begin(share);
   std::vector<Tap> taps;
   StripPixels pixels;
+  pixels.images = images;
+  pixels.rows = rows.count;
+  pixels.cols = cols.count;
+  // A pointer for each pixel makes a tile of few products some percent slower: where it saves an eighth of the tiles.
+  pixels.across_rows = kTilesAcrossRows && 8 * divide_up(images * rows.count * cols.count, kTileRows) <= 7 * images * rows.count * divide_up(cols.count, kTileRows);
   for (int64_t chunk = 0; chunk < job.packing.chunks.parts; ++chunk) {
     const int64_t channel = group * c.in_channels + job.packing.chunks.begin(chunk);
     const StripInput<T> in =
         read_strip(c, x, rows, cols, first_image, images, channel, job.packing.chunks.size(chunk), job.direct);
-    list_pixels(c, in, images, rows.count, cols.count, pixels);
+    if (pixels.across_rows) list_pixels(c, in, pixels);
     taps.resize(in.taps.size());
     for (int64_t block = first_block; block < plan.blocks.begin(share + 1); ++block) {
       const int64_t out_channel = group * c.out_channels + block * kBlock<T>;
       for (size_t i = 0; i < taps.size(); ++i)
         taps[i] = {in.taps[i].x, in.taps[i].weight * job.packing.block_width(block)};
-      PixelTile<T> tile = {};
+      PixelTiles<T> tile = {};
       tile.x = in.x;
       tile.x_pixel = in.pixel;
+      tile.y = job.y + first_image * c.y_image + rows.begin * c.y_row + cols.begin * c.y_pixel + out_channel;
+      tile.y_pixel = c.y_pixel;
       tile.depth = in.depth;
       tile.taps = taps.data();
       tile.tap_count = int64_t(taps.size());
-      tile.weight = packed + job.packing.offset(group, block, chunk);
+      tile.weight = tile.ahead = packed + job.packing.offset(group, block, chunk);
       tile.bias = bias ? bias + out_channel : nullptr;
       tile.accumulate = chunk > 0;
-      tile.y = job.y + first_image * c.y_image + rows.begin * c.y_row + cols.begin * c.y_pixel + out_channel;
-      run_block(in, pixels, tile, job.packing.block_channels(block), cols.count, job.direct && block == first_block,
-                finish && chunk + 1 == job.packing.chunks.parts ? &finish : nullptr, c.y_pixel, out_channel);
+      run_block(c, in, pixels, tile, job.packing.block_channels(block), job.direct && block == first_block,
+                finish && chunk + 1 == job.packing.chunks.parts ? &finish : nullptr, out_channel);
     }
   }
 }

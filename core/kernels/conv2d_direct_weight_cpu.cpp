@@ -13,18 +13,20 @@ constexpr int64_t kStripBytes = 320 << 10;  // of x and grad_y in scratch
 constexpr int64_t kStripPixels = 512;
 constexpr int64_t kInPlaceBytes = 256;  // of a pixel: more of them crowd few of the first cache's sets
 constexpr int64_t kFewUses = 4;
+constexpr int64_t kLineBytes = 64;           // groups whose pixels have less share cache lines: a task takes several,
+constexpr int64_t kGroupSumsBytes = 128 << 10;  // as many as have so many bytes of sums
 constexpr int64_t kPanelPixels = 128;  // of a strip, whose vectors stay in the first cache while the tiles' rows pass
 
-// A task is a rectangle of output channels x input channels of one group, summed over a chunk of the strips.
+// A task is a rectangle of output channels x input channels of one group, or several groups, summed over a chunk of the strips.
 struct Plan {
   Split images, rows, cols;
-  Split outs, ins;  // ranges of channels
+  Split groups, outs, ins;  // ranges of groups and of channels
   int64_t chunks;
   // Vectors lie along the input channels, as in the gradient, or, where these would fill them badly (a stem), along the
   // output channels.
   bool transposed;
   int64_t strips() const { return images.parts * rows.parts * cols.parts; }
-  int64_t ranges(const Correlation& c) const { return c.groups * outs.parts * ins.parts; }
+  int64_t ranges() const { return groups.parts * outs.parts * ins.parts; }
 };
 
 template <class T>
@@ -33,8 +35,11 @@ Plan make_plan(const Correlation& c) {
   const int64_t taps = int64_t(c.h.taps.size() * c.w.taps.size());
   const int64_t range = taps > 4 ? 64 : taps > 1 ? 128 : 256;
   const Split outs(c.out_channels, range), ins(c.in_channels, range);
-  const int64_t pixel_bytes = (ins.largest() + kBlock<T>) * int64_t(sizeof(T));
-  const int64_t grad_bytes = (outs.largest() + kBlock<T>) * int64_t(sizeof(T));
+  const bool shared = c.in_channels * int64_t(sizeof(T)) < kLineBytes;
+  const int64_t sums_bytes = taps * c.in_channels * c.out_channels * int64_t(sizeof(T));
+  const Split groups(c.groups, shared ? kGroupSumsBytes / std::max<int64_t>(1, sums_bytes) : 1);
+  const int64_t pixel_bytes = (groups.largest() * ins.largest() + kBlock<T>) * int64_t(sizeof(T));
+  const int64_t grad_bytes = (groups.largest() * outs.largest() + kBlock<T>) * int64_t(sizeof(T));
   const Split cols(c.w.out, kPanelPixels);
   auto bytes = [&](int64_t rows) {
     return c.h.positions(rows) * c.w.positions(cols.largest()) * pixel_bytes + rows * cols.largest() * grad_bytes;
@@ -50,8 +55,8 @@ Plan make_plan(const Correlation& c) {
   auto filled = [](int64_t channels) { return double(channels) / double(divide_up(channels, kLanes<T>) * kLanes<T>); };
   const bool merged = c.w.taps.size() > 1 && c.w.taps[1] == c.w.taps[0] + 1;
   const double filled_in = filled(merged ? c.in_channels * int64_t(c.w.taps.size()) : c.in_channels);
-  Plan plan = {images, rows, cols, outs, ins, 1, ins.parts == 1 && filled(outs.largest()) > 1.2 * filled_in};
-  plan.chunks = std::clamp<int64_t>(kTasks / plan.ranges(c), 1, std::max<int64_t>(1, plan.strips()));
+  Plan plan = {images, rows, cols, groups, outs, ins, 1, ins.parts == 1 && filled(outs.largest()) > 1.2 * filled_in};
+  plan.chunks = std::clamp<int64_t>(kTasks / plan.ranges(), 1, std::max<int64_t>(1, plan.strips()));
   return plan;
 }
 
@@ -65,10 +70,12 @@ struct Operand {
 };
 
 // Copies `count` channels to parts of `size` of them, `part` elements apart, each by kVectors whole vectors: what these write
-// too much is written again by the next pixel, or is the part's margin.
+// too much is written again by the next pixel, or is the part's margin. The pixel after the next three is fetched: `pixel` elements
+// lie between neighbours.
 template <int kVectors, class T>
-void pack_pixel(const T* from, int64_t count, int64_t size, T* to, int64_t part) {
+void pack_pixel(const T* from, int64_t pixel, int64_t count, int64_t size, T* to, int64_t part) {
   constexpr int64_t kWidth = kLanes<T>;
+  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + 4 * pixel + i);
   int64_t c = 0;
   for (; c + kVectors * kWidth <= count; c += size, to += part) {
 #pragma GCC unroll 4
@@ -79,13 +86,29 @@ void pack_pixel(const T* from, int64_t count, int64_t size, T* to, int64_t part)
   }
 }
 
+// A row of `pixels` of them, to pixels of `size`.
+template <int kVectors, class T>
+void pack_row(const T* from, int64_t pixel, int64_t pixels, int64_t count, int64_t size, T* to, int64_t part) {
+  for (int64_t q = 0; q < pixels; ++q, from += pixel, to += size) pack_pixel<kVectors>(from, pixel, count, size, to, part);
+}
+
+// pack_row by as many vectors as cover `size`.
+template <class T, int kVectors = 1>
+auto row_packer(int64_t size) -> void (*)(const T*, int64_t, int64_t, int64_t, int64_t, T*, int64_t) {
+  if constexpr (kVectors * kLanes<T> < std::max<int64_t>(kBlock<T>, kOneVectorRows)) {
+    if (size > kVectors * kLanes<T>) return row_packer<T, kVectors + 1>(size);
+  }
+  return pack_row<kVectors, T>;
+}
+
 template <class T>
 class Task {
  public:
   Task(const Correlation& c, const Plan& plan, int64_t task) : c_(c), plan_(plan) {
     auto take = [&task](int64_t count) { return std::exchange(task, task / count) % count; };
-    const int64_t in = take(plan.ins.parts), out = take(plan.outs.parts), group = take(c.groups);
+    const int64_t in = take(plan.ins.parts), out = take(plan.outs.parts), groups = take(plan.groups.parts), group = plan.groups.begin(groups);
     chunk_ = task;
+    groups_ = plan.groups.size(groups);
     in_count_ = plan.ins.size(in);
     out_count_ = plan.outs.size(out);
     x_channel_ = group * c.in_channels + plan.ins.begin(in);
@@ -114,8 +137,9 @@ class Task {
     const int64_t x_size = x_in_place_ ? 0 : packed_x_ ? divide_up(in_count_, kBlock<T>) * part_size(plan_.images.largest() * positions * kBlock<T>)
                                      : whole(plan_.images.largest() * positions * scratch_pixel<T>(in_count_));
     const int64_t grad_size = grad_in_place_ ? 0 : divide_up(out_count_, grad_part) * part_size(pixels * grad_part);
-    T* const sums = static_cast<T*>(thread_scratch(size_t(sums_size + x_size + grad_size) * sizeof(T)));
-    std::fill_n(sums, sums_size, T(0));
+    T* const sums = static_cast<T*>(thread_scratch(size_t(groups_ * sums_size + x_size + grad_size) * sizeof(T)));
+    T *const x_scratch = sums + groups_ * sums_size, *const grad_scratch = x_scratch + x_size;
+    std::fill_n(sums, groups_ * sums_size, T(0));
     const int64_t strips = plan_.strips();
     for (int64_t strip = strips * chunk_ / plan_.chunks; strip < strips * (chunk_ + 1) / plan_.chunks; ++strip) {
       int64_t rest = strip;
@@ -124,17 +148,21 @@ class Task {
       const auto window = x_in_place_ ? direct_window : copied_window;
       const Window rows = window(c_.h, plan_.rows.begin(row), plan_.rows.size(row)), cols = window(c_.w, plan_.cols.begin(col), plan_.cols.size(col));
       const int64_t image = plan_.images.begin(rest), images = plan_.images.size(rest);
-      add_strip(rows, cols, images, read_x(x, image, images, rows, cols, sums + sums_size),
-                read_grad(grad_y, image, images, rows, cols, sums + sums_size + x_size), sums, sums_row);
+      for (int64_t g = 0; g < groups_; ++g) {
+        add_strip(rows, cols, images, read_x(x + g * c_.in_channels, image, images, rows, cols, x_scratch),
+                  read_grad(grad_y + g * c_.out_channels, image, images, rows, cols, grad_scratch), sums + g * sums_size, sums_row);
+      }
     }
-    write(sums, sums_row, to + filter_at_);
+    for (int64_t g = 0; g < groups_; ++g) write(sums + g * sums_size, sums_row, to + filter_at_ + g * c_.out_channels * filter());
   }
 
  private:
   int64_t taps() const { return int64_t(c_.h.taps.size() * c_.w.taps.size()); }
   int64_t filter() const { return taps() * c_.in_channels; }  // elements of one output channel's
-  static int64_t tile_rows(int64_t rows) { return Split(rows, kTileRows).largest(); }
-  int64_t grad_part_channels() const { return plan_.transposed ? kBlock<T> : tile_rows(out_count_); }
+  // Of tiles of `lines` x `columns`.
+  static int64_t tile_rows(int64_t lines, int64_t columns) { return Split(lines, columns <= kLanes<T> ? kOneVectorRows : kTileRows).largest(); }
+  int64_t columns() const { return merged_ ? in_count_ * int64_t(c_.w.taps.size()) : in_count_; }  // along x, of a strip that has all taps
+  int64_t grad_part_channels() const { return plan_.transposed ? kBlock<T> : tile_rows(out_count_, columns()); }
   static int64_t part_size(int64_t count) { return scratch_pixel<T>(whole(count)); }
   static int64_t whole(int64_t count) { return divide_up(count + kBlock<T>, kBlock<T>) * kBlock<T>; }  // with a margin
 
@@ -159,7 +187,7 @@ class Task {
           if (i < 0 || j < 0) {
             for (int64_t c = 0; c < in_count_; c += kBlock<T>) std::fill_n(pixel + c / kBlock<T> * in.part, kBlock<T>, T(0));
           } else {
-            pack_pixel<kTileVectors>(x + (i * c_.w.in + j) * x_pixel, in_count_, kBlock<T>, pixel, in.part);
+            pack_pixel<kTileVectors>(x + (i * c_.w.in + j) * x_pixel, x_pixel, in_count_, kBlock<T>, pixel, in.part);
           }
           pixel += in.pixel;
         }
@@ -172,7 +200,7 @@ class Task {
     const int64_t y_pixel = c_.out_channels * c_.groups, size = grad_part_channels();
     grad_y += image * c_.y_image + rows.begin * c_.y_row + cols.begin * y_pixel + y_channel_;
     if (grad_in_place_) return {grad_y, c_.y_image, c_.y_row, y_pixel, plan_.transposed ? kBlock<T> : size};
-    constexpr int kVectors = (kTileRows + kLanes<T> - 1) / kLanes<T>;
+    const auto pack = row_packer<T>(size);
     Operand<T> grad;
     grad.data = to;
     grad.pixel = size;
@@ -181,14 +209,8 @@ class Task {
     grad.part = part_size(images * grad.image);
     for (int64_t n = 0; n < images; ++n) {
       for (int64_t p = 0; p < rows.count; ++p) {
-        const T* from = grad_y + n * c_.y_image + p * c_.y_row;
-        for (int64_t q = 0; q < cols.count; ++q, from += y_pixel, to += size) {
-          if (plan_.transposed) {
-            pack_pixel<kTileVectors>(from, out_count_, size, to, grad.part);
-          } else {
-            pack_pixel<kVectors>(from, out_count_, size, to, grad.part);
-          }
-        }
+        pack(grad_y + n * c_.y_image + p * c_.y_row, y_pixel, cols.count, out_count_, size, to, grad.part);
+        to += grad.row;
       }
     }
     return grad;
@@ -199,14 +221,16 @@ class Task {
     const int64_t width = merged ? in_count_ * int64_t(cols.tap.size()) : in_count_, taps_w = int64_t(c_.w.taps.size());
     const Operand<T> x_steps = {x.data, x.image, rows.step * x.row, cols.step * x.pixel, x.part};
     const Operand<T> &across = plan_.transposed ? grad : x_steps, &down = plan_.transposed ? x_steps : grad;
-    const int64_t columns = plan_.transposed ? out_count_ : width, lines = plan_.transposed ? width : out_count_, step = tile_rows(lines);
-    WeightTile<T> tile = {};
+    const int64_t columns = plan_.transposed ? out_count_ : width, lines = plan_.transposed ? width : out_count_;
+    WeightTiles<T> tile = {};
     tile.x_image = across.image;
     tile.x_row = across.row;
     tile.x_pixel = across.pixel;
     tile.grad_image = down.image;
     tile.grad_row = down.row;
     tile.grad_pixel = down.pixel;
+    const int64_t size = plan_.transposed ? tile_rows(lines, columns) : grad_part_channels();
+    tile.grad_tile = plan_.transposed ? size : down.part;
     tile.out_row = sums_row;
     const int64_t panel_rows = std::clamp<int64_t>(kPanelPixels / cols.count, 1, rows.count);
     const int64_t panel_images = panel_rows < rows.count ? 1 : std::clamp<int64_t>(kPanelPixels / (cols.count * rows.count), 1, images);
@@ -221,15 +245,10 @@ class Task {
             const int64_t offset = rows.base[i] * x.row + cols.base[j] * x.pixel;
             T* tap_sums = sums + (rows.tap[i] * taps_w + cols.tap[j]) * in_count_ * (plan_.transposed ? sums_row : 1);
             for (int64_t column = 0; column < columns; column += kBlock<T>) {
-              const int64_t channels = std::min<int64_t>(kBlock<T>, columns - column);
-              const bool narrow = channels <= kLanes<T>;
               tile.x = from_across + (plan_.transposed ? 0 : offset) + column / kBlock<T> * across.part;
-              tile.last = narrow ? channels : channels - kLanes<T>;
-              for (int64_t line = 0; line < lines; line += step) {
-                tile.grad = from_down + (plan_.transposed ? offset + line : line / step * down.part);
-                tile.out = tap_sums + line * sums_row + column;
-                (narrow ? kWeightTiles<T, 1> : kWeightTiles<T, 2>)[size_t(std::min(step, lines - line) - 1)](tile);
-              }
+              tile.grad = from_down + (plan_.transposed ? offset : 0);
+              tile.out = tap_sums + column;
+              run_lines(tile, lines, size, std::min<int64_t>(kBlock<T>, columns - column));
             }
           }
         }
@@ -253,7 +272,7 @@ class Task {
 
   const Correlation& c_;
   const Plan& plan_;
-  int64_t chunk_, in_count_, out_count_, x_channel_, y_channel_, filter_at_;
+  int64_t chunk_, groups_, in_count_, out_count_, x_channel_, y_channel_, filter_at_;
   bool merged_, x_in_place_, grad_in_place_, packed_x_;
 };
 
@@ -266,7 +285,7 @@ void direct_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_
   const int64_t size = grad_weight.numel();
   T* out = grad_weight.data<T>();
   Buffer<T> parts(plan.chunks > 1 ? plan.chunks * size : 1);
-  parallel_for(plan.chunks * plan.ranges(c), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(plan.chunks * plan.ranges(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const Task<T> task(c, plan, i);
       task.run(x.data<T>(), grad_y.data<T>(), plan.chunks > 1 ? parts.data() + task.chunk() * size : out);

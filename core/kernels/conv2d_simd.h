@@ -18,6 +18,7 @@ inline constexpr int kVectorBytes = 32, kTileRows = 6;  // 12 of 16
 inline constexpr int kVectorBytes = 16, kTileRows = 6;
 #endif
 inline constexpr int kTileVectors = 2;
+inline constexpr int kOneVectorRows = kTileRows <= 6 ? 2 * kTileRows : kTileRows;  // of a tile of one vector: fewer sums than 8 wait for each other
 
 template <class T>
 struct VectorOf;
@@ -46,6 +47,15 @@ inline Vector<T> load(const T* from) {
 template <class T>
 inline void store(T* to, Vector<T> value) {
   std::memcpy(to, &value, sizeof value);
+}
+
+// `pointer`, of which the compiler forgets how it was computed. Otherwise it keeps all addresses of an unrolled loop, the 36 of
+// a Winograd square or those of a register tile's pixels, in variables, which have no place in registers: incrementing them
+// in memory took a fifth of a transform's time.
+template <class T>
+inline T* forget(T* pointer) {
+  asm("" : "+r"(pointer));
+  return pointer;
 }
 
 // `count` < kLanes values, by halves (a loop over lanes or a call of memcpy costs several times more).

@@ -26,84 +26,119 @@ struct Tap {
   int64_t x, weight;  // where the tap's run starts, from PixelTile::x and ::weight
 };
 
-// kPointerPixels of a tile's pixels share a pointer: base, base + step and base + 2 * step are addressing modes. Where rows are short,
-// tiles of few pixels may take them from several rows, each by a pointer of its own; in larger ones there are no registers for that.
-inline constexpr int kPointerPixels = 3;
+// Where rows are short, tiles may take pixels from several rows, each by a pointer of its own. Only tiles of few pixels: in larger ones
+// there are no registers for that.
 inline constexpr bool kTilesAcrossRows = kTileRows <= 6;
 
+// Tiles of equally many pixels, one after the other. They are run by one call: of a tile of few products (a stem, a filter of 1x1) its
+// beginning and end cost a quarter, and most of that is the call's.
 template <class T>
-struct PixelTile {
+struct PixelTiles {
+  int64_t tiles;
   const T* x;
-  const int64_t* x_at;  // of each pixel, where its runs start, from x
-  int64_t x_pixel;      // those of neighbours differ by so much, unless each has its pointer
+  int64_t x_pixel;  // elements from a pixel's runs to its neighbour's
+  T* y;
+  int64_t y_pixel;
+  const int64_t *x_at, *y_at;  // across rows instead: of each pixel, from x and y
   const Tap* taps;
   int64_t tap_count, depth;  // depth: elements of a run
   const T* weight;           // of each tap [depth][vectors * kLanes]
   const T* bias;             // null: none; ignored when accumulating
   bool accumulate;           // start from y, not from the bias
-  T* y;
-  const int64_t* y_at;  // of each pixel, from y
-  int64_t last;         // channels in the last vector, 1 .. kLanes
-  const T* ahead;       // memory the next tiles will read: one line is prefetched per step of depth
-  int64_t ahead_step;   // elements
+  int64_t last;              // channels in the last vector, 1 .. kLanes
+  const T* ahead;            // memory that will be read next: one line is prefetched per step of depth
+  int64_t ahead_step, ahead_tile;  // elements from a step to the next, and from where a tile begins to where the next one does
 };
 
-template <class T, int kPixels, int kVectors, int kPerPointer>
-[[gnu::noinline]] void run_pixel_tile(const PixelTile<T>& t) {
-  constexpr int kWidth = kLanes<T>;
-  Vector<T> sum[kPixels][kVectors];
-  auto valid = [&](int v) { return v + 1 == kVectors ? t.last : int64_t(kWidth); };
-#pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v) {
-    const Vector<T> start = t.bias && !t.accumulate ? load_first(t.bias + v * kWidth, valid(v)) : Vector<T>{};
+template <class T, int kPixels, int kVectors, bool kAcrossRows>
+[[gnu::noinline]] void run_pixel_tiles(const PixelTiles<T>& all) {
+  constexpr int kWidth = kLanes<T>, kPerPointer = kAcrossRows ? 1 : 3;  // base, base + step and base + 2 * step are addressing modes
+  constexpr int kPointers = (kPixels + kPerPointer - 1) / kPerPointer;
+  PixelTiles<T> t = all;  // whose members no store to y can change, as far as the compiler knows
+  const auto for_pixels = [&](const auto& fn) {
+    T* to = t.y;
 #pragma GCC unroll 16
     for (int p = 0; p < kPixels; ++p) {
-      sum[p][v] = t.accumulate ? load_first(t.y + t.y_at[p] + v * kWidth, valid(v)) : start;
+      if (kAcrossRows) to = t.y + t.y_at[p];
+      fn(p, to);
+      to = forget(to + t.y_pixel);
     }
-  }
-  const int64_t step = t.x_pixel;
-  const T* ahead = t.ahead;
-  if (!t.accumulate) {
-#pragma GCC unroll 16
-    for (int p = 0; p < kPixels; ++p) {
+  };
+  const bool whole = t.last == kWidth;
+  const auto valid = [&](int v) { return v + 1 == kVectors ? t.last : int64_t(kWidth); };
+  for (; t.tiles > 0; --t.tiles) {
+    Vector<T> sum[kPixels][kVectors];
+    if (t.accumulate) {
+      for_pixels([&](int p, const T* from) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(t.y + t.y_at[p] + v * kWidth, 1);
+        for (int v = 0; v < kVectors; ++v) sum[p][v] = whole ? load(from + v * kWidth) : load_first(from + v * kWidth, valid(v));
+      });
+    } else {
+      Vector<T> start[kVectors] = {};
+      if (t.bias) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) start[v] = load_first(t.bias + v * kWidth, valid(v));
+      }
+      for_pixels([&](int p, const T* to) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) {
+          sum[p][v] = start[v];
+          if (v * kVectorBytes % 64 == 0) __builtin_prefetch(to + v * kWidth, 1);
+        }
+      });
     }
-  }
-  for (int64_t i = 0; i < t.tap_count; ++i) {
-    constexpr int kPointers = (kPixels + kPerPointer - 1) / kPerPointer;
-    const T* base[kPointers];
+    const T* ahead = t.ahead;
+    for (int64_t i = 0; i < t.tap_count; ++i) {
+      const T* base[kPointers];
 #pragma GCC unroll 8
-    for (int b = 0; b < kPointers; ++b) base[b] = t.x + t.taps[i].x + t.x_at[b * kPerPointer];
-    const T* weight = t.weight + t.taps[i].weight;
-    for (int64_t c = 0; c < t.depth; ++c, weight += kVectors * kWidth, ahead += t.ahead_step) {
-      __builtin_prefetch(ahead, 0, 3);
-      Vector<T> w[kVectors];
+      for (int b = 0; b < kPointers; ++b) base[b] = t.x + t.taps[i].x + (kAcrossRows ? t.x_at[b] : b * kPerPointer * t.x_pixel);
+      const T* weight = t.weight + t.taps[i].weight;
+      for (int64_t c = 0; c < t.depth; ++c, weight += kVectors * kWidth, ahead += t.ahead_step) {
+        __builtin_prefetch(ahead, 0, 3);
+        Vector<T> w[kVectors];
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) w[v] = load(weight + v * kWidth);
+        for (int v = 0; v < kVectors; ++v) w[v] = load(weight + v * kWidth);
 #pragma GCC unroll 16
-      for (int p = 0; p < kPixels; ++p) {
-        const T value = base[p / kPerPointer][c + (p % kPerPointer) * step];
+        for (int p = 0; p < kPixels; ++p) {
+          const T value = base[p / kPerPointer][c + (p % kPerPointer) * t.x_pixel];
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) sum[p][v] += w[v] * value;
+          for (int v = 0; v < kVectors; ++v) sum[p][v] += w[v] * value;
+        }
       }
     }
-  }
+    if (whole) {
+      for_pixels([&](int p, T* to) {
 #pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v) {
-#pragma GCC unroll 16
-    for (int p = 0; p < kPixels; ++p) store_first(t.y + t.y_at[p] + v * kWidth, sum[p][v], valid(v));
+        for (int v = 0; v < kVectors; ++v) store(to + v * kWidth, sum[p][v]);
+      });
+    } else {
+      for_pixels([&](int p, T* to) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) store_first(to + v * kWidth, sum[p][v], valid(v));
+      });
+    }
+    if (kAcrossRows) {
+      t.x_at += kPixels;
+      t.y_at += kPixels;
+    } else {
+      t.x += kPixels * t.x_pixel;
+      t.y += kPixels * t.y_pixel;
+    }
+    t.ahead += t.ahead_tile;
   }
 }
 
 // --- out[row, column] += sum over pixels of grad[pixel, row] * x[pixel, column] ---
 
+// Tiles of equally many rows, one after the other, by one call, as those of pixels are.
 template <class T>
-struct WeightTile {
+struct WeightTiles {
+  int64_t tiles;
   const T* x;  // [images][rows][cols] pixels; whole vectors are read, also of the last one
   int64_t x_image, x_row, x_pixel;
   const T* grad;
   int64_t grad_image, grad_row, grad_pixel;
+  int64_t grad_tile;  // elements from a tile's to the next one's
   int64_t images, rows, cols;
   T* out;
   int64_t out_row;
@@ -111,65 +146,116 @@ struct WeightTile {
 };
 
 template <class T, int kRows, int kVectors>
-[[gnu::noinline]] void run_weight_tile(const WeightTile<T>& t) {
+[[gnu::noinline]] void run_weight_tiles(const WeightTiles<T>& all) {
   constexpr int kWidth = kLanes<T>;
-  Vector<T> sum[kRows][kVectors];
+  WeightTiles<T> t = all;
+  for (; t.tiles > 0; --t.tiles, t.grad += t.grad_tile, t.out += kRows * t.out_row) {
+    Vector<T> sum[kRows][kVectors];
 #pragma GCC unroll 16
-  for (int k = 0; k < kRows; ++k) {
+    for (int k = 0; k < kRows; ++k) {
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) sum[k][v] = Vector<T>{};
-  }
-  for (int64_t image = 0; image < t.images; ++image) {
-    for (int64_t row = 0; row < t.rows; ++row) {
-      const T* x = t.x + image * t.x_image + row * t.x_row;
-      const T* grad = t.grad + image * t.grad_image + row * t.grad_row;
-      for (int64_t q = 0; q < t.cols; ++q, x += t.x_pixel, grad += t.grad_pixel) {
-        Vector<T> value[kVectors];
+      for (int v = 0; v < kVectors; ++v) sum[k][v] = Vector<T>{};
+    }
+    for (int64_t image = 0; image < t.images; ++image) {
+      for (int64_t row = 0; row < t.rows; ++row) {
+        const T* x = t.x + image * t.x_image + row * t.x_row;
+        const T* grad = t.grad + image * t.grad_image + row * t.grad_row;
+        for (int64_t q = 0; q < t.cols; ++q, x += t.x_pixel, grad += t.grad_pixel) {
+          Vector<T> value[kVectors];
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) value[v] = load(x + v * kWidth);
+          for (int v = 0; v < kVectors; ++v) value[v] = load(x + v * kWidth);
 #pragma GCC unroll 16
-        for (int k = 0; k < kRows; ++k) {
-          const T g = grad[k];
+          for (int k = 0; k < kRows; ++k) {
+            const T g = grad[k];
 #pragma GCC unroll 2
-          for (int v = 0; v < kVectors; ++v) sum[k][v] += value[v] * g;
+            for (int v = 0; v < kVectors; ++v) sum[k][v] += value[v] * g;
+          }
         }
       }
     }
-  }
+    const auto add = [&](const auto& add_vector) {
+      T* to = t.out;
 #pragma GCC unroll 16
-  for (int k = 0; k < kRows; ++k) {
+      for (int k = 0; k < kRows; ++k) {
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      const int64_t valid = v + 1 == kVectors ? t.last : int64_t(kWidth);
-      T* to = t.out + k * t.out_row + v * kWidth;
-      store_first(to, load_first(to, valid) + sum[k][v], valid);
+        for (int v = 0; v < kVectors; ++v) add_vector(to + v * kWidth, sum[k][v], v);
+        to = forget(to + t.out_row);
+      }
+    };
+    if (t.last == kWidth) {
+      add([](T* to, Vector<T> value, int) { store(to, load(to) + value); });
+    } else {
+      add([&](T* to, Vector<T> value, int v) {
+        const int64_t valid = v + 1 == kVectors ? t.last : int64_t(kWidth);
+        store_first(to, load_first(to, valid) + value, valid);
+      });
     }
   }
 }
 
-// --- by run-time size: table[rows - 1](tile) ---
+// --- by run-time size: table[rows - 1](tiles) ---
 
 template <class T>
-using PixelTileTable = std::array<void (*)(const PixelTile<T>&), kTileRows>;
-template <class T>
-using WeightTileTable = std::array<void (*)(const WeightTile<T>&), kTileRows>;
+using PixelTileTable = std::array<void (*)(const PixelTiles<T>&), kTileRows>;
+template <class T, int kVectors>
+inline constexpr int kWeightTileRows = kVectors == 1 ? kOneVectorRows : kTileRows;
+template <class T, int kVectors>
+using WeightTileTable = std::array<void (*)(const WeightTiles<T>&), kWeightTileRows<T, kVectors>>;
 
 namespace detail {
-template <class T, int kVectors, int kPerPointer, int... kRow>
+template <class T, int kVectors, bool kAcrossRows, int... kRow>
 constexpr PixelTileTable<T> pixel_tiles(std::integer_sequence<int, kRow...>) {
-  return {run_pixel_tile<T, kRow + 1, kVectors, kPerPointer>...};
+  return {run_pixel_tiles<T, kRow + 1, kVectors, kAcrossRows>...};
 }
 template <class T, int kVectors, int... kRow>
-constexpr WeightTileTable<T> weight_tiles(std::integer_sequence<int, kRow...>) {
-  return {run_weight_tile<T, kRow + 1, kVectors>...};
+constexpr WeightTileTable<T, kVectors> weight_tiles(std::integer_sequence<int, kRow...>) {
+  return {run_weight_tiles<T, kRow + 1, kVectors>...};
 }
 }  // namespace detail
 
-template <class T, int kVectors, int kPerPointer = kPointerPixels>
+template <class T, int kVectors, bool kAcrossRows = false>
 inline constexpr PixelTileTable<T> kPixelTiles =
-    detail::pixel_tiles<T, kVectors, kPerPointer>(std::make_integer_sequence<int, kTileRows>());
+    detail::pixel_tiles<T, kVectors, kAcrossRows>(std::make_integer_sequence<int, kTileRows>());
 template <class T, int kVectors>
-inline constexpr WeightTileTable<T> kWeightTiles =
-    detail::weight_tiles<T, kVectors>(std::make_integer_sequence<int, kTileRows>());
+inline constexpr WeightTileTable<T, kVectors> kWeightTiles =
+    detail::weight_tiles<T, kVectors>(std::make_integer_sequence<int, kWeightTileRows<T, kVectors>>());
+
+// `pixels` pixels from t.x on, in tiles whose sizes differ by at most one. ahead_of_x: what is read next is the pixels behind a tile.
+template <class T>
+void run_pixels(const PixelTileTable<T>& table, PixelTiles<T> t, int64_t pixels, bool ahead_of_x = false) {
+  const Split tiles(pixels, kTileRows);
+  const int64_t larger = pixels % tiles.parts;
+  const auto run = [&](int64_t count, int64_t size) {
+    t.tiles = count;
+    if (ahead_of_x) {
+      t.ahead = t.x + size * t.x_pixel;
+      t.ahead_step = size;
+      t.ahead_tile = size * t.x_pixel;
+    }
+    table[size_t(size - 1)](t);
+    t.x += count * size * t.x_pixel;
+    t.y += count * size * t.y_pixel;
+    t.ahead += count * t.ahead_tile;
+  };
+  if (larger > 0) run(larger, tiles.largest());
+  run(tiles.parts - larger, pixels / tiles.parts);
+}
+
+// `lines` rows of the sums in tiles of `size`, the last of fewer, for `columns` columns, kBlock at most.
+template <class T>
+void run_lines(WeightTiles<T> t, int64_t lines, int64_t size, int64_t columns) {
+  const bool narrow = columns <= kLanes<T>;
+  t.last = narrow ? columns : columns - kLanes<T>;
+  const auto run = [&](int64_t tiles, int64_t rows) {
+    t.tiles = tiles;
+    (narrow ? kWeightTiles<T, 1>[size_t(rows - 1)] : kWeightTiles<T, 2>[size_t(rows - 1)])(t);
+  };
+  const int64_t whole = lines / size;
+  if (whole > 0) run(whole, size);
+  if (lines % size == 0) return;
+  t.grad += whole * t.grad_tile;
+  t.out += whole * size * t.out_row;
+  run(1, lines % size);
+}
 
 }  // namespace eq::cpu::conv

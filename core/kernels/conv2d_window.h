@@ -11,6 +11,7 @@
 
 #include "core/allocator.h"
 #include "core/kernels/conv2d.h"
+#include "core/kernels/conv2d_simd.h"
 #include "core/parallel.h"
 
 namespace eq::cpu::conv {
@@ -92,6 +93,7 @@ void copy_window(const T* image, int64_t width, int64_t pixel, int64_t channels,
                  T* scratch, int64_t scratch_pixel) {
   const int64_t scratch_row = int64_t(cols.source.size()) * scratch_pixel;
   const bool dense = channels == pixel && channels == scratch_pixel;
+  const bool few_vectors = !dense && channels % kLanes<T> == 0 && channels <= kBlock<T>;  // a call for each pixel costs more than its copy
   for (size_t i = 0; i < rows.source.size(); ++i, scratch += scratch_row) {
     if (rows.source[i] < 0) {
       std::fill(scratch, scratch + scratch_row, T(0));
@@ -110,7 +112,11 @@ void copy_window(const T* image, int64_t width, int64_t pixel, int64_t channels,
       if (dense) {
         while (j + run < cols.source.size() && cols.source[j + run] == first + int64_t(run)) ++run;
       }
-      std::memcpy(to, from + first * pixel, run * size_t(channels) * sizeof(T));
+      if (few_vectors) {
+        for (int64_t c = 0; c < channels; c += kLanes<T>) store(to + c, load(from + first * pixel + c));
+      } else {
+        std::memcpy(to, from + first * pixel, run * size_t(channels) * sizeof(T));
+      }
       j += run;
     }
   }

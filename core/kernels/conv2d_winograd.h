@@ -194,14 +194,6 @@ inline void transform_square(Read read_column, const Transform& transform, Write
   }
 }
 
-// `pointer`, of which the compiler forgets how it was computed. Otherwise it keeps the 36 addresses of a square in
-// variables, which have no place in registers: incrementing them in memory took a fifth of a transform's time.
-template <class T>
-inline T* forget(T* pointer) {
-  asm("" : "+r"(pointer));
-  return pointer;
-}
-
 // Columns and rows of squares whose vector (i, j) is at + i * row + j * column.
 template <class T, int kRows>
 struct ReadColumns {

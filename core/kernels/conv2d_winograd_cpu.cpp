@@ -159,33 +159,26 @@ void transform_output(const Plan<T, kM>& plan, const T* m, int64_t plane, int64_
 // For each frequency sums[tile][out channel] (+)= inputs[tile][channel] * filters[channel][out channel], for one block
 // of `width` output channels and `depth` input channels.
 template <class T>
-void multiply(const Split& tiles, const T* inputs, int64_t input_plane, int64_t row, const T* filters, int64_t filter_plane,
+void multiply(int64_t tiles, const T* inputs, int64_t input_plane, int64_t row, const T* filters, int64_t filter_plane,
               int64_t depth, int64_t width, bool accumulate, int frequencies, T* sums, int64_t plane) {
   const PixelTileTable<T>& table = width > kLanes<T> ? kPixelTiles<T, 2> : kPixelTiles<T, 1>;
   const Tap tap = {0, 0};
-  int64_t x_at[kTileRows], y_at[kTileRows];
-  for (int i = 0; i < kTileRows; ++i) {
-    x_at[i] = i * row;
-    y_at[i] = i * width;
-  }
-  PixelTile<T> job = {};
-  job.x_at = x_at;
+  PixelTiles<T> job = {};
   job.x_pixel = row;
+  job.y_pixel = width;
   job.taps = &tap;
   job.tap_count = 1;
   job.depth = depth;
   job.accumulate = accumulate;
-  job.y_at = y_at;
   job.last = kLanes<T>;
   job.ahead_step = kLanes<T>;
+  job.ahead_tile = depth * kLanes<T>;
   for (int f = 0; f < frequencies; ++f) {
+    job.x = inputs + f * input_plane;
+    job.y = sums + f * plane;
     job.weight = filters + f * filter_plane;
-    for (int64_t part = 0; part < tiles.parts; ++part) {
-      job.x = inputs + f * input_plane + tiles.begin(part) * row;
-      job.y = sums + f * plane + tiles.begin(part) * width;
-      job.ahead = job.weight + filter_plane + part * depth * kLanes<T>;  // a part of the next frequency's filters
-      table[size_t(tiles.size(part) - 1)](job);
-    }
+    job.ahead = job.weight + filter_plane;  // the next frequency's filters, a part by each tile
+    run_pixels(table, job, tiles);
   }
 }
 
@@ -199,14 +192,13 @@ void run_task(const Plan<T, kM>& plan, const T* x, const T* filters, const T* ze
   const int64_t input_plane = winograd_plane<T>(count * row), plane = winograd_plane<T>(count * kBlock<T>);
   const int64_t kept = plan.chunks.parts > 1 ? plan.shares.size(share) : 1;  // blocks whose sums are in scratch
   T* const inputs = static_cast<T*>(thread_scratch(size_t(kFrequencies * (input_plane + kept * plane)) * sizeof(T)));
-  const Split pixels(count, kTileRows);
   for (int64_t chunk = 0; chunk < plan.chunks.parts; ++chunk) {
     const int64_t channel = plan.chunk_begin(chunk), depth = plan.chunk_size(chunk);
     winograd_transform_input<T, kM>(plan.shape, x, zeros, tile, count, channel, depth, inputs, input_plane, row);
     for (int64_t block = plan.shares.begin(share); block < plan.shares.begin(share + 1); ++block) {
       T* const sums = inputs + kFrequencies * (input_plane + (kept > 1 ? (block - plan.shares.begin(share)) * plane : 0));
       const int64_t width = plan.block_width(block);
-      multiply(pixels, inputs, input_plane, row, filters + plan.offset(block, channel), depth * width, depth, width, chunk > 0,
+      multiply(count, inputs, input_plane, row, filters + plan.offset(block, channel), depth * width, depth, width, chunk > 0,
                kFrequencies, sums, plane);
       if (chunk + 1 == plan.chunks.parts) transform_output(plan, sums, plane, tile, count, block, bias, finish, y);
     }
@@ -285,7 +277,6 @@ void run_deep(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool ba
     } catch (const OutOfMemoryError&) {  // then as without a cache
     }
   }
-  const Split pixels(tiles, kTileRows);
   parallel_for(plan.shares.total, 1, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t width = plan.block_width(block), plane = winograd_plane<T>(tiles * width);
@@ -299,7 +290,7 @@ void run_deep(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool ba
           transform_chunk(block, chunk, scratch);
         }
         const int64_t depth = std::min<int64_t>(kBlock<T>, plan.shape.in_channels - chunk * kBlock<T>);
-        multiply(pixels, inputs.data() + chunk * input_chunk, input_plane, kBlock<T>, filters, filter_plane, depth, width,
+        multiply(tiles, inputs.data() + chunk * input_chunk, input_plane, kBlock<T>, filters, filter_plane, depth, width,
                  chunk > 0, kFrequencies, sums, plane);
       }
       transform_output(plan, sums, plane, 0, tiles, block, bias, finish, y);

@@ -109,27 +109,23 @@ class Task {
   template <int kFirst>
   void run_rows(int64_t begin, int64_t end, const T* x, const T* grad_y, const T* zeros, T* scratch, T* sums) const {
     T *const inputs = scratch, *const grads = scratch + kRows * kIn * x_plane_;
-    const Split rows(out_count_, kTileRows);
     for (int64_t part = begin; part < end; ++part) {
       const int64_t tile = plan_.tiles.begin(part), count = plan_.tiles.size(part);
       winograd_transform_input<T, kM, kFirst, kRows>(plan_.shape, x, zeros, tile, count, in_begin_, in_count_, inputs, x_plane_, x_row_);
       transform_gradient<T, kM, kFirst, kRows>(plan_.shape, grad_y, tile, count, out_begin_, out_count_, grads, grad_plane_, grad_row_);
-      WeightTile<T> job = {};
+      WeightTiles<T> job = {};
       job.x_pixel = x_row_;
       job.grad_pixel = grad_row_;
+      job.grad_tile = Split(out_count_, kTileRows).largest();
       job.images = job.rows = 1;
       job.cols = count;
       job.out_row = width_;
-      job.last = kLanes<T>;
       for (int f = 0; f < kRows * kIn; ++f) {
         for (int64_t column = 0; column < width_; column += kBlock<T>) {
-          const WeightTileTable<T>& table = width_ - column > kLanes<T> ? kWeightTiles<T, 2> : kWeightTiles<T, 1>;
-          for (int64_t r = 0; r < rows.parts; ++r) {
-            job.x = inputs + f * x_plane_ + column;
-            job.grad = grads + f * grad_plane_ + rows.begin(r);
-            job.out = sums + f * plane_ + rows.begin(r) * width_ + column;
-            table[size_t(rows.size(r) - 1)](job);
-          }
+          job.x = inputs + f * x_plane_ + column;
+          job.grad = grads + f * grad_plane_;
+          job.out = sums + f * plane_ + column;
+          run_lines<T>(job, out_count_, job.grad_tile, std::min<int64_t>(kBlock<T>, width_ - column));
         }
       }
     }

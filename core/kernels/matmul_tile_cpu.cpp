@@ -39,47 +39,35 @@ template <class T>
 void multiply_rows(const MatrixView<T>& a, const T* panel, T* c, int64_t c_stride, int64_t m, int64_t width, int64_t depth, bool accumulate) {
   const conv::Tap whole{0, 0};
   const bool wide = width > conv::kLanes<T>;
-  int64_t x_at[kTileRows], y_at[kTileRows];
-  for (int i = 0; i < kTileRows; ++i) {
-    x_at[i] = i * a.stride;
-    y_at[i] = i * c_stride;
-  }
-  conv::PixelTile<T> tile{};
-  tile.x_at = x_at;
+  conv::PixelTiles<T> tile{};
+  tile.x = a.data;
   tile.x_pixel = a.stride;
+  tile.y = c;
+  tile.y_pixel = c_stride;
   tile.taps = &whole;
   tile.tap_count = 1;
   tile.depth = depth;
   tile.weight = tile.ahead = panel;
   tile.accumulate = accumulate;
-  tile.y_at = y_at;
   tile.last = wide ? width - conv::kLanes<T> : width;
-  for (int64_t row = 0; row < m; row += kTileRows) {
-    const int64_t rows = std::min<int64_t>(kTileRows, m - row);
-    tile.x = a.data + row * a.stride;
-    tile.y = c + row * c_stride;
-    (wide ? conv::kPixelTiles<T, 2> : conv::kPixelTiles<T, 1>)[size_t(rows - 1)](tile);
-  }
+  conv::run_pixels(wide ? conv::kPixelTiles<T, 2> : conv::kPixelTiles<T, 1>, tile, m);
 }
 
 // a transposed: outer products of its memory's rows with the panel's.
 template <class T>
 void multiply_columns(const MatrixView<T>& a, const T* panel, T* c, int64_t c_stride, int64_t m, int64_t width, int64_t depth) {
   const bool wide = width > conv::kLanes<T>;
-  conv::WeightTile<T> tile{};
+  conv::WeightTiles<T> tile{};
   tile.x = panel;
   tile.x_pixel = wide ? kBlock<T> : conv::kLanes<T>;
+  tile.grad = a.data;
   tile.grad_pixel = a.stride;
+  tile.grad_tile = conv::Split(m, kTileRows).largest();
   tile.images = tile.rows = 1;
   tile.cols = depth;
+  tile.out = c;
   tile.out_row = c_stride;
-  tile.last = wide ? width - conv::kLanes<T> : width;
-  for (int64_t row = 0; row < m; row += kTileRows) {
-    const int64_t rows = std::min<int64_t>(kTileRows, m - row);
-    tile.grad = a.data + row;
-    tile.out = c + row * c_stride;
-    (wide ? conv::kWeightTiles<T, 2> : conv::kWeightTiles<T, 1>)[size_t(rows - 1)](tile);
-  }
+  conv::run_lines(tile, m, tile.grad_tile, width);
 }
 
 }  // namespace
