@@ -131,7 +131,7 @@ TEST_CASE("cuda: conv2d that is a matrix product", "[cuda][conv2d][matmul]") {
       if (is_product(c)) check(c), ++products;
     }
   }
-  CHECK(products == 5);
+  CHECK(products == 6);
 }
 
 TEST_CASE("cuda: conv2d, depthwise", "[cuda][conv2d]") {
