@@ -28,8 +28,9 @@ static void check(cudnnStatus_t status, const char* call, const char* file, int 
   if (status == CUDNN_STATUS_SUCCESS) return;
   char details[512] = "";
   cudnnGetLastErrorString(details, sizeof details);
-  fail(std::string("cuDNN: ") + cudnnGetErrorString(status) + (details[0] == '\0' ? "" : std::string("; ") + details), call,
-       file, line);
+  const std::string words = std::string("cuDNN: ") + cudnnGetErrorString(status) + (details[0] == '\0' ? "" : std::string("; ") + details);
+  if (status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED) fail_for_memory(words, call, file, line);
+  fail(words, call, file, line);
 }
 
 namespace {

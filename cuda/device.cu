@@ -13,10 +13,20 @@
 
 namespace eq::cuda {
 
+static std::string place(const char* call, const char* file, int line) {
+  return std::string(call) + (line > 0 ? ", " + std::string(file) + ":" + std::to_string(line) : "");
+}
+
 void fail(const std::string& words, const char* call, const char* file, int line) {
   cudaGetLastError();  // forget it: the next call reports its own
-  throw DeviceError("CUDA: " + words, std::string(call) + (line > 0 ? ", " + std::string(file) + ":" + std::to_string(line) : ""),
+  throw DeviceError("CUDA: " + words, place(call, file, line),
                     "run compute-sanitizer on the command, or set CUDA_LAUNCH_BLOCKING=1 to find the kernel");
+}
+
+void fail_for_memory(const std::string& words, const char* call, const char* file, int line) {
+  cudaGetLastError();
+  throw OutOfMemoryError("CUDA: " + words, place(call, file, line),
+                         "a smaller batch (train.batch_size), crop or network; nvidia-smi shows who else holds the device's memory");
 }
 
 namespace {

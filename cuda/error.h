@@ -1,5 +1,6 @@
 #pragma once
-// Calls into the CUDA libraries, checked: an error names the call, the place and the device's own words.
+// Calls into the CUDA libraries, checked: an error names the call, the place and the device's own words. A lack of memory that is not the allocator's,
+// for what a library or a kernel wants for itself, is an OutOfMemoryError as well; any other one a DeviceError.
 
 #include <cuda_runtime.h>
 
@@ -10,8 +11,10 @@
 namespace eq::cuda {
 
 [[noreturn]] void fail(const std::string& words, const char* call, const char* file, int line);
+[[noreturn]] void fail_for_memory(const std::string& words, const char* call, const char* file, int line);
 
 inline void check(cudaError_t status, const char* call, const char* file, int line) {
+  if (status == cudaErrorMemoryAllocation) fail_for_memory(cudaGetErrorString(status), call, file, line);
   if (status != cudaSuccess) fail(cudaGetErrorString(status), call, file, line);
 }
 

@@ -13,6 +13,7 @@
 namespace eq::cuda {
 
 static void check(cublasStatus_t status, const char* call, const char* file, int line) {
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) fail_for_memory("cuBLAS has no memory for itself", call, file, line);
   if (status != CUBLAS_STATUS_SUCCESS) fail(std::string("cuBLAS: ") + cublasGetStatusString(status), call, file, line);
 }
 

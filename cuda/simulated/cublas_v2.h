@@ -9,7 +9,7 @@
 
 #include "core/bfloat16.h"
 
-enum cublasStatus_t { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_NOT_INITIALIZED = 1, CUBLAS_STATUS_INVALID_VALUE = 7 };
+enum cublasStatus_t { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_NOT_INITIALIZED = 1, CUBLAS_STATUS_ALLOC_FAILED = 3, CUBLAS_STATUS_INVALID_VALUE = 7 };
 enum cublasOperation_t { CUBLAS_OP_N, CUBLAS_OP_T };
 enum cublasAtomicsMode_t { CUBLAS_ATOMICS_NOT_ALLOWED, CUBLAS_ATOMICS_ALLOWED };
 enum cublasMath_t { CUBLAS_DEFAULT_MATH = 0, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION = 16 };
@@ -22,6 +22,7 @@ struct SimulatedCublas {
   bool has_workspace = false;
 };
 using cublasHandle_t = SimulatedCublas*;
+inline bool simulated_cublas_lacks_memory = false;  // tests set it
 
 inline const char* cublasGetStatusString(cublasStatus_t status) {
   return status == CUBLAS_STATUS_INVALID_VALUE ? "an unsupported value or parameter was passed to the function"
@@ -80,6 +81,7 @@ inline cublasStatus_t cublasGemmStridedBatchedEx_64(cublasHandle_t handle, cubla
                                                     int64_t batch, cublasComputeType_t arithmetic, cublasGemmAlgo_t) {
   if (handle == nullptr || !handle->has_workspace || handle->device != simulated_current_device)
     return CUBLAS_STATUS_NOT_INITIALIZED;
+  if (simulated_cublas_lacks_memory) return CUBLAS_STATUS_ALLOC_FAILED;
   const bool ta = op_a == CUBLAS_OP_T, tb = op_b == CUBLAS_OP_T;
   const auto least = [](int64_t rows) { return rows > 1 ? rows : 1; };
   if (m < 0 || n < 0 || k < 0 || batch < 0 || lda < least(ta ? k : m) || ldb < least(tb ? n : k) || ldc < least(m) ||

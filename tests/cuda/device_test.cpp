@@ -2,7 +2,10 @@
 #include "core/allocator.h"
 #include "cuda/parity.h"
 #ifdef EQ_CUDA_SIMULATED
+#include <cublas_v2.h>
 #include <cuda_runtime.h>
+
+#include "cuda/device.h"
 #endif
 
 using namespace eq;
@@ -185,6 +188,23 @@ TEST_CASE("cuda: an error of an earlier kernel is not called a lack of memory", 
   CHECK(cudaGetLastError() == cudaSuccess);
   CHECK_THROWS_AS(Tensor::empty({int64_t{1} << 41}, DType::kUInt8, Device::cuda()), OutOfMemoryError);
   CHECK(cudaGetLastError() == cudaSuccess);
+}
+
+TEST_CASE("cuda: memory that a library or a kernel lacks is a lack of memory, and work goes on afterwards", "[cuda][device]") {
+  const Tensor x = Tensor::full({32, 32}, 1, DType::kFloat32, Device::cuda());
+  simulated_cublas_lacks_memory = true;
+  CHECK_THROWS_AS(matmul(x, x), OutOfMemoryError);
+  simulated_cublas_lacks_memory = false;
+  CHECK(matmul(x, x).value_at(5) == 32);
+  simulated_error = cudaErrorMemoryAllocation;
+  try {
+    cuda::stream_of(Device::cuda());
+    FAIL("no error");
+  } catch (const OutOfMemoryError& error) {
+    CHECK_THAT(error.where(), Contains("cudaSetDevice"));
+    CHECK_THAT(error.try_this(), Contains("train.batch_size"));
+  }
+  CHECK(relu(x).value_at(5) == 1);
 }
 #endif
 
