@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ between the parts of one study: they say where files are and what is reported.
-constexpr const char* kFreeKeys[] = {"data.root", "train.loader_threads", "train.log_every", "train.checkpoint_every", "train.overlays",
+constexpr const char* kPairedFreeKeys[] = {"data.root", "train.loader_threads", "train.log_every", "train.checkpoint_every", "train.overlays",
                                      "train.tensorboard"};
 
 double cpu_seconds_now() {
@@ -36,7 +36,7 @@ void check_same_configuration(const fs::path& folder, const Config& wanted) {
   std::string different;
   for (const std::string& key : config_differences(parse_config(read_text(file, limits::kJsonBytes), file.string()), wanted)) {
     bool free = false;
-    for (const char* allowed : kFreeKeys) free |= key == allowed;
+    for (const char* allowed : kPairedFreeKeys) free |= key == allowed;
     if (!free) different += (different.empty() ? "" : ", ") + key;
   }
   if (different.empty()) return;

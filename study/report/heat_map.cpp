@@ -13,7 +13,7 @@ using namespace svg;
 constexpr size_t kMostRowsNarrow = 14;                   // of shares; more make a wide figure
 constexpr int kLevels = 24;                              // of colour, where cells are drawn together
 constexpr size_t kCellsWithWords = 900;                  // more cells than this have no numbers and no words of their own
-constexpr double kMostLabel = 112, kMostRowLabel = 150;  // the latter where rows and columns are different things
+constexpr double kMostColumnLabel = 112, kMostRowLabel = 150;  // the latter where rows and columns are different things
 
 // A value's place on the colour scale, 0 .. 1; NaN: not drawn.
 struct Shade {
@@ -146,8 +146,8 @@ Markup heat_map(const HeatMap& map) {
   const Shade shade = shade_of(map);
   if (columns == 0 || !std::isfinite(shade.low)) return nothing_to_show(map.title);
   std::vector<std::string> row_labels, column_labels;
-  for (const std::string& label : map.rows) row_labels.push_back(shortened(label, map.as_percent ? kMostLabel : kMostRowLabel));
-  for (const std::string& label : map.columns) column_labels.push_back(shortened(label, kMostLabel));
+  for (const std::string& label : map.rows) row_labels.push_back(shortened(label, map.as_percent ? kMostColumnLabel : kMostRowLabel));
+  for (const std::string& label : map.columns) column_labels.push_back(shortened(label, kMostColumnLabel));
 
   const double left = label_width(row_labels) + 8;
   const bool square = map.as_percent;

@@ -8,7 +8,6 @@
 namespace eq::report {
 namespace {
 
-constexpr const char* kDash = "–";  // what short_number and percent write for NaN
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 // Length of the UTF-8 sequence that starts at `at`; 0 when it is not one (cut off, overlong, a surrogate, beyond U+10FFFF).

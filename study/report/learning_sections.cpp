@@ -13,8 +13,6 @@
 namespace eq::report {
 namespace {
 
-const Axis kIterations{.name = "iteration", .whole = true, .low = 0};
-
 template <class Row, class Value>
 Series series_of(const std::string& name, const std::vector<Row>& rows, int color, Value value) {
   Series series{.name = name, .color = color};

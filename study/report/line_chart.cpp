@@ -12,7 +12,7 @@ using namespace svg;
 
 constexpr size_t kMostPoints = 300;
 constexpr Mark kShapes[] = {Mark::kDot, Mark::kRing, Mark::kDiamond, Mark::kSquare, Mark::kTriangle};
-constexpr double kHeight = 212, kTop = 22, kBottom = kHeight - 34;
+constexpr double kHeight = 212, kPlotTop = 22, kBottom = kHeight - 34;
 
 struct Points {
   std::vector<double> x, y;
@@ -97,7 +97,7 @@ Markup line_chart(const LineChart& chart) {
       if (std::isfinite(points.back().y[i])) all_x.push_back(points.back().x[i]);
     }
   }
-  const Scale y(chart.y, all_y, kBottom, kTop, 6);
+  const Scale y(chart.y, all_y, kBottom, kPlotTop, 6);
   if (y.empty()) return nothing_to_show(chart.title);
   const double left = label_width(y.ticks().labels) + 8;
   const Scale x(chart.x, all_x, left, kWidth - 6, 6);

@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr const char* kTry = "delete the file: the report does without";
+constexpr const char* kTryDelete = "delete the file: the report does without";
 
 void read_calibration(const fs::path& path, RunFiles& run) {
   if (!fs::exists(path)) return;
@@ -83,7 +83,7 @@ double csv_number(const std::string& field, const fs::path& path) {
   double value = 0;
   const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), value);
   if (error != std::errc() || end != field.data() + field.size())
-    throw DataError("a number was expected in a field", path.string(), kTry);
+    throw DataError("a number was expected in a field", path.string(), kTryDelete);
   return value;
 }
 
@@ -97,11 +97,11 @@ std::optional<Confusion> read_confusion(const fs::path& path) {
   Confusion confusion{rows[0], {}};
   const size_t classes = rows[0].size();
   if (rows.size() != classes + 1 || classes > 256)
-    throw DataError("the table is not one row and one column for each class", path.string(), kTry);
+    throw DataError("the table is not one row and one column for each class", path.string(), kTryDelete);
   for (size_t r = 1; r < rows.size(); ++r) {
     if (rows[r].size() != classes)
       throw DataError("row " + std::to_string(r + 1) + " has another number of fields", path.string(),
-                      kTry);
+                      kTryDelete);
     std::vector<double> counts;
     for (const std::string& field : rows[r]) counts.push_back(csv_number(field, path));
     confusion.counts.push_back(std::move(counts));
@@ -114,7 +114,7 @@ std::vector<PictureRow> read_pictures(const fs::path& path) {
   const auto rows = read_csv(path);
   for (size_t r = 1; r < rows.size(); ++r) {
     if (rows[r].size() != 4)
-      throw DataError("row " + std::to_string(r + 1) + " does not have 4 fields", path.string(), kTry);
+      throw DataError("row " + std::to_string(r + 1) + " does not have 4 fields", path.string(), kTryDelete);
     const double index = csv_number(rows[r][0], path);
     pictures.push_back(
         {index >= 0 && index < 1e15 ? int64_t(index) : -1, rows[r][1], csv_number(rows[r][2], path), csv_number(rows[r][3], path)});

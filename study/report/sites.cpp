@@ -63,8 +63,6 @@ bool any_finite(const std::vector<Series>& all) {
                      [](const Series& s) { return std::any_of(s.y.begin(), s.y.end(), [](double v) { return std::isfinite(v); }); });
 }
 
-const Axis kIterations{.name = "iteration", .whole = true, .low = 0};
-
 // Variance factors over time, with what white noise would keep as dashed guides.
 Markup factor_chart(const SiteHistory& site) {
   LineChart chart{.title = "Variance kept by resizing",

@@ -11,7 +11,6 @@ namespace eq::report {
 namespace {
 
 constexpr const char* kThinSpace = "\u202f";  // does not break
-constexpr const char* kDash = "–";
 
 std::string superscript(int exponent) {
   constexpr const char* kDigits[] = {"⁰", "¹", "²", "³", "⁴", "⁵", "⁶", "⁷", "⁸", "⁹"};

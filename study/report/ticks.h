@@ -19,10 +19,11 @@ Ticks linear_ticks(double low, double high, int wanted, bool whole = false);
 // widened.
 Ticks log_ticks(double low, double high);
 
+inline constexpr const char* kDash = "–";          // for NaN, in all of these
 std::string short_number(double value);                  // three significant digits: "0.583", "12 300", "1.2×10⁻⁵"
 std::string grouped(long long value);                    // "1 234 567"
 std::string whole_number(double value);                  // rounded and grouped
 std::string percent(double fraction, int decimals = 1);  // "58.3 %"
-std::string duration(double seconds);                    // "0:02:11"; all of these write a dash for NaN
+std::string duration(double seconds);                    // "0:02:11"
 
 }  // namespace eq::report
