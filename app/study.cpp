@@ -30,6 +30,8 @@ std::string typed_command() {
   return command;
 }
 
+double seconds_since(std::chrono::steady_clock::time_point start) { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
+
 // A folder keeps one study: throws UsageError where another kind has left its result. One that cannot be read is no loss.
 void check_folder(const std::filesystem::path& out, const std::string& kind) {
   const std::filesystem::path file = out / "study.json";
@@ -155,7 +157,7 @@ void add_claims(CLI::App& study) {
     check_folder(out, "claims");
     const auto start = std::chrono::steady_clock::now();
     const auto claims = judge_claims(folder);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = seconds_since(start);
     const std::string text = claims_json(claims, typed_command(), seconds);
     write_study(out, text);
     fmt::print(options->json ? stderr : stdout, "{}", claims_table(claims));
@@ -202,7 +204,7 @@ void add_snapshots(CLI::App& study, bool gradients) {
     const auto start = std::chrono::steady_clock::now();
     const std::vector<Snapshot> snapshots = first_step_snapshots(request);
     const bool finished = train_and_record(request);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = seconds_since(start);
     const std::string text = snapshot_study_json(request, snapshots, finished, typed_command(), seconds);
     write_study(request.out, text);
     if (options->json) fmt::print("{}", text);
@@ -240,7 +242,7 @@ void add_ablation(CLI::App& study) {
       fmt::print(request.log, "stopped; nothing is written\n");
       throw CLI::RuntimeError(130);
     }
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double seconds = seconds_since(start);
     const std::string text = ablation_json(ablation, request, typed_command(), seconds);
     write_study(options->out, text);
     if (options->json) fmt::print("{}", text);

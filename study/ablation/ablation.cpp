@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "autograd/node.h"
 #include "core/errors.h"
+#include "core/json.h"
 #include "core/words.h"
 #include "layers/fusion.h"
 #include "layers/moments.h"
@@ -82,13 +82,11 @@ bool ablate(TrainedModel& trained, const AblationRequest& request, AblatedRun& r
   return true;
 }
 
-ordered_json finite_or_null(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
-
 void add_metrics(ordered_json& to, const SegmentationMetrics& metrics) {
-  to["miou"] = finite_or_null(metrics.miou);
-  to["aacc"] = finite_or_null(metrics.aacc);
+  to["miou"] = number_or_null(metrics.miou);
+  to["aacc"] = number_or_null(metrics.aacc);
   to["iou"] = ordered_json::array();
-  for (const ClassMetrics& of_class : metrics.classes) to["iou"].push_back(finite_or_null(of_class.iou));
+  for (const ClassMetrics& of_class : metrics.classes) to["iou"].emplace_back(number_or_null(of_class.iou));
 }
 
 }  // namespace
@@ -147,7 +145,7 @@ std::string ablation_json(const Ablation& ablation, const AblationRequest& reque
     for (const AblatedSite& site : run.sites) {
       ordered_json branches = ordered_json::array();
       for (const AblatedBranch& branch : site.branches) {
-        ordered_json entry = {{"name", branch.name}, {"channels", branch.channels}, {"lost", finite_or_null(run.metrics.miou - branch.metrics.miou)}};
+        ordered_json entry = {{"name", branch.name}, {"channels", branch.channels}, {"lost", number_or_null(run.metrics.miou - branch.metrics.miou)}};
         add_metrics(entry, branch.metrics);
         branches.push_back(entry);
       }
