@@ -96,6 +96,7 @@ void add_theory(CLI::App& study) {
     const TheoryReport report = run_theory_study(options->request);
     const std::string text = theory_study_json(report, options->request, typed_command());
     write_study(options->out, text);
+    fmt::print(log, "\n{}", learning_table(report));
     fmt::print(log, "\n{} checks, {} failed, {:.1f} s\n", report.checks.size(), report.failed(), report.seconds);
     if (options->json) fmt::print("{}", text);
     if (report.failed() > 0) throw CLI::RuntimeError(4);

@@ -9,6 +9,8 @@
 
 namespace eq::report {
 
+// Measured against predicted, how fast levels are learned, every check.
+std::vector<Section> theory_sections(const Fields& study);
 // Arms and seeds, differences with intervals, what they say in words, classes, cost. Runs in `folder` are linked where they have a report.
 std::vector<Section> paired_sections(const Fields& study, const std::filesystem::path& folder);
 // One section a head; arms side by side.

@@ -73,5 +73,6 @@ void check_pooled(Lab& lab);
 void check_additive(Lab& lab);
 void check_weight_gradients(Lab& lab);
 void check_input_gradients(Lab& lab);
+void check_learning(Lab& lab);
 
 }  // namespace eq

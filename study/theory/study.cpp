@@ -1,5 +1,7 @@
 #include "study/theory/study.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -21,7 +23,7 @@ TheoryReport run_theory_study(const TheoryRequest& request) {
   const auto start = std::chrono::steady_clock::now();
   Lab lab(request);
   for (const auto group : {check_white_noise, check_phases, check_correlated, check_single_pictures, check_rectified, check_pooled, check_additive,
-                           check_weight_gradients, check_input_gradients}) {
+                           check_weight_gradients, check_input_gradients, check_learning}) {
     group(lab);
   }
   lab.report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -30,7 +32,7 @@ TheoryReport run_theory_study(const TheoryRequest& request) {
 
 std::string theory_study_json(const TheoryReport& report, const TheoryRequest& request, const std::string& command) {
   using nlohmann::ordered_json;
-  ordered_json checks = ordered_json::array(), points = ordered_json::array();
+  ordered_json checks = ordered_json::array(), points = ordered_json::array(), learning = ordered_json::array();
   for (const TheoryCheck& c : report.checks) {
     checks.push_back({{"name", c.name}, {"setting", c.setting}, {"predicted", c.predicted}, {"measured", c.measured},
                       {"standard_error", c.standard_error}, {"z", c.z}, {"bound", c.bound}, {"at_most", c.at_most}, {"pass", c.pass}});
@@ -38,12 +40,31 @@ std::string theory_study_json(const TheoryReport& report, const TheoryRequest& r
   for (const WhiteNoisePoint& p : report.white_noise) {
     points.push_back({{"ratio", p.ratio}, {"variance", p.variance}, {"before", p.before}, {"after", p.after}});
   }
+  for (const LearningCurve& c : report.learning) {
+    ordered_json curve = {{"optimizer", c.optimizer}, {"mode", c.mode}, {"deviation", c.deviation}, {"predicted_steps", c.predicted_steps},
+                          {"measured_steps", c.measured_steps}};
+    if (!c.steps.empty()) curve.update({{"steps", c.steps}, {"predicted", c.predicted}, {"measured", c.measured}});
+    learning.push_back(std::move(curve));
+  }
   const int64_t failed = report.failed();
   const ordered_json study = {{"kind", "theory"},       {"command", command},         {"version", EQ_VERSION},
                               {"seconds", report.seconds}, {"seed", request.seed},    {"samples", request.samples},
                               {"full", request.full},   {"passed", int64_t(report.checks.size()) - failed},
-                              {"failed", failed},       {"checks", checks},           {"white_noise", points}};
+                              {"failed", failed},       {"checks", checks},           {"white_noise", points},
+                              {"learning", learning}};
   return study.dump(1) + "\n";  // a value that is not finite becomes null
+}
+
+std::string learning_table(const TheoryReport& report) {
+  std::string header, rows, row;
+  for (const LearningCurve& c : report.learning) {
+    const std::string name = fmt::format("\n  {:<7}{:<10}", c.optimizer, c.mode);
+    if (name != row) rows += name;
+    row = name;
+    if (rows.starts_with(name)) header += fmt::format("{:>14}", fmt::format("level {:.3f}", c.deviation));  // the first row
+    rows += fmt::format("{:>14}", fmt::format("{} / {}", c.predicted_steps, c.measured_steps));
+  }
+  return fmt::format("steps to nine tenths of what each level has to learn, predicted / measured; levels by their deviation\n{:19}{}{}\n", "", header, rows);
 }
 
 }  // namespace eq

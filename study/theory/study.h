@@ -25,6 +25,15 @@ struct WhiteNoisePoint {
   double before = 0, after = 0;
 };
 
+// How fast a level's weights are learned by least squares: by "sgd" or "adamw", under a mode of the equalizer.
+struct LearningCurve {
+  std::string optimizer, mode;
+  double deviation = 0;                               // of the level at the fusion
+  double predicted_steps = 0, measured_steps = 0;     // until nine tenths of the change are learned; NaN: not within the steps that were made
+  std::vector<int64_t> steps;                         // some of them, of SGD only,
+  std::vector<double> predicted, measured;            // and the share of the error that is left after each
+};
+
 struct TheoryRequest {
   uint64_t seed = 0;
   int64_t samples = int64_t{1} << 20;  // input cells per setting, 2^16 .. 2^30
@@ -35,6 +44,7 @@ struct TheoryRequest {
 struct TheoryReport {
   std::vector<TheoryCheck> checks;
   std::vector<WhiteNoisePoint> white_noise;
+  std::vector<LearningCurve> learning;  // by optimizer, mode and level
   double seconds = 0;
   int64_t failed() const;
 };
@@ -44,5 +54,8 @@ TheoryReport run_theory_study(const TheoryRequest& request);
 
 // The text of study.json. `command` is what was typed.
 std::string theory_study_json(const TheoryReport& report, const TheoryRequest& request, const std::string& command);
+
+// The steps of report.learning: a row for each optimizer and mode, a column for each level.
+std::string learning_table(const TheoryReport& report);
 
 }  // namespace eq

@@ -111,9 +111,21 @@ inline json sample_theory() {
     for (const auto& [ratio, kept] : {std::pair{2, 0.3943}, {4, 0.4342}, {8, 0.4445}})
       white.push_back({{"ratio", ratio}, {"variance", i / 9.0}, {"before", i / 9.0}, {"after", kept * i / 9.0}});
   }
+  json learning = json::array();
+  for (const char* mode : {"off", "explicit", "folded"}) {
+    for (const double deviation : {1.0, 0.5}) {
+      json curve = {{"optimizer", "sgd"}, {"mode", mode}, {"deviation", deviation}, {"predicted_steps", 22}, {"measured_steps", 23}};
+      for (const int step : {0, 10, 20}) {
+        const double left = std::pow(1 - 0.1 * (std::string(mode) == "explicit" ? 1 : deviation * deviation), step);
+        curve["steps"].push_back(step), curve["predicted"].push_back(left), curve["measured"].push_back(left);
+      }
+      learning.push_back(std::move(curve));
+    }
+  }
+  learning.push_back({{"optimizer", "adamw"}, {"mode", "off"}, {"deviation", 1.0}, {"predicted_steps", 137}, {"measured_steps", nullptr}});
   const size_t count = checks.size();
   return {{"kind", "theory"},     {"command", "equiscale study theory"}, {"version", "0.1.0"}, {"seconds", 75.0}, {"checks", checks},
-          {"white_noise", white}, {"passed", count - size_t(failed)},    {"failed", failed}};
+          {"white_noise", white}, {"learning", learning}, {"passed", count - size_t(failed)},    {"failed", failed}};
 }
 
 inline json sample_probe_study(const std::string& kind) {

@@ -214,6 +214,10 @@ TEST_CASE("every kind of study has its page", "[report]") {
   };
   CHECK_THAT(page(sample_theory()), Contains("Measured against predicted") && Contains("Checks that agree") &&
                                         Contains("title=\"agrees\">✓<") && Contains("≤ 1.0000") && Contains("ratio 4"));
+  CHECK_THAT(page(sample_theory()), Contains("How fast each level is learned") && Contains("SGD, folded") && Contains("22 / 23") && Contains("137 / –"));
+  json without_learning = sample_theory();
+  without_learning.erase("learning");
+  CHECK_THAT(page(without_learning), !Contains("How fast each level is learned"));
   CHECK_THAT(page(sample_probe_study("scales")), Contains("Scale of each branch") && Contains("Arm explicit") && Contains("white noise"));
   CHECK_THAT(page(sample_probe_study("gradients")), Contains("share of the fusion gradient") && Contains("off: largest / smallest"));
   CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("start from the same values") &&

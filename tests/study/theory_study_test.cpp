@@ -1,4 +1,5 @@
 // The study as a whole, on few samples.
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -13,6 +14,9 @@
 using namespace eq;
 
 namespace {
+
+constexpr const char* kSlower = "A level of smaller scale learns more slowly, and equalizers cure that";
+constexpr const char* kFolded = "Equalizers folded into the initial weights cure that as well";
 
 TheoryRequest small_request(uint64_t seed) {
   TheoryRequest request;
@@ -31,15 +35,20 @@ TEST_CASE("the kernels agree with the theory, and the claims follow", "[theory_s
     CAPTURE(check.name, check.setting, check.predicted, check.measured, check.standard_error, check.z);
     CHECK(check.pass);
   }
-  CHECK(groups.size() >= 14);
-  CHECK(report.checks.size() > 120);
+  CHECK(groups.size() >= 21);
+  CHECK(report.checks.size() > 180);
   CHECK(report.white_noise.size() == 24);
+  REQUIRE(report.learning.size() == 32);  // two optimizers, four modes, four levels
+  for (const LearningCurve& curve : report.learning) CHECK(curve.measured_steps == curve.predicted_steps);
+  CHECK(report.learning[3].measured_steps == 184);  // ln 0.1 / ln (1 - 0.1/8), and on to the next whole step
+  CHECK_THAT(learning_table(report), Catch::Contains("level 1.000") && Catch::Contains("sgd    off") && Catch::Contains("184 / 184"));
   const std::string text = theory_study_json(report, small_request(0), "equiscale study theory");
   const auto json = nlohmann::json::parse(text);
   CHECK(json["kind"] == "theory");
   CHECK(json["failed"] == 0);
   CHECK(json["passed"] == report.checks.size());
   CHECK(json["checks"].size() == report.checks.size());
+  CHECK(json["learning"][0]["measured"].size() == json["learning"][0]["steps"].size());
 
   test::TemporaryFolder folder;
   std::filesystem::create_directory(folder.path() / "theory");
@@ -53,8 +62,50 @@ TEST_CASE("the kernels agree with the theory, and the claims follow", "[theory_s
   CHECK(verdicts.at("Stronger upsampling means lower variance") == Verdict::kDoesNotHold);
   CHECK(verdicts.at("Convolution, batch norm and ReLU start every branch at mean 0.3989") == Verdict::kHolds);
   CHECK(verdicts.at("The scale of a weight's gradient follows the variance of its feature") == Verdict::kHolds);
+  CHECK(verdicts.at(kSlower) == Verdict::kHolds);
+  CHECK(verdicts.at(kFolded) == Verdict::kDoesNotHold);
   CHECK(claims.front().evidence == "theory/study.json");
   CHECK(nlohmann::json::parse(claims_json(claims, "c", 1))["claims"][0]["verdict"] == "holds");
+}
+
+TEST_CASE("the claims about learning follow the checks", "[theory_study]") {
+  Lab lab(small_request(0));
+  check_learning(lab);
+  const auto json = nlohmann::json::parse(theory_study_json(lab.report, small_request(0), "c"));
+  test::TemporaryFolder folder;
+  // The verdicts on the checks after `change`, in the order of the two claims.
+  const auto verdicts = [&](const std::function<bool(nlohmann::json&)>& keep) {
+    nlohmann::json study = json;
+    nlohmann::json checks = nlohmann::json::array();
+    for (nlohmann::json& check : study["checks"]) {
+      if (keep(check)) checks.push_back(check);
+    }
+    study["checks"] = checks;
+    test::write_file(folder.path() / "study.json", study.dump());
+    std::vector<Verdict> found;
+    for (const Claim& claim : judge_claims(folder.path())) {
+      if (claim.claim == kSlower || claim.claim == kFolded) found.push_back(claim.verdict);
+    }
+    return found;
+  };
+  const auto starts = [](const nlohmann::json& check, const char* part) { return check["setting"].get<std::string>().starts_with(part); };
+  CHECK(verdicts([](nlohmann::json&) { return true; }) == std::vector<Verdict>{Verdict::kHolds, Verdict::kDoesNotHold});
+  CHECK(verdicts([&](nlohmann::json& c) { return !starts(c, "off"); }) == std::vector<Verdict>{Verdict::kNotMeasured, Verdict::kNotMeasured});
+  const auto fail = [&](nlohmann::json& c) {
+    if (starts(c, "AdamW, off")) c["pass"] = false;
+    return true;
+  };
+  CHECK(verdicts(fail)[0] == Verdict::kDoesNotHold);
+  const auto uncured = [&](nlohmann::json& c) {
+    if (starts(c, "explicit, deviation 0.5")) c["measured"] = 0.05;
+    return true;
+  };
+  CHECK(verdicts(uncured)[0] == Verdict::kDoesNotHold);
+  const auto equal = [&](nlohmann::json& c) {
+    if (starts(c, "folded, deviation")) c["measured"] = 0.1;
+    return true;
+  };
+  CHECK(verdicts(equal)[1] == Verdict::kHolds);
 }
 
 TEST_CASE("measurements do not depend on the number of threads", "[theory_study]") {
