@@ -118,7 +118,7 @@ TheoryFound learning_speeds(const std::vector<TheoryEvidence>& evidence, const s
 constexpr double kEqualSpeeds = 1.02;  // largest over smallest up to which levels count as learned alike
 
 Claim slower_levels(const std::vector<TheoryEvidence>& evidence) {
-  const Claim claim = undecided("A level of smaller scale learns more slowly, and equalizers cure that", "section 2.1, the gradient argument");
+  const Claim claim = undecided("A level of smaller scale learns more slowly, and equalizers cure that (least squares)", "section 2.1, the gradient argument");
   const TheoryFound off = learning_speeds(evidence, "off"), cured = learning_speeds(evidence, "explicit");
   const TheoryFound sgd = find_checks(evidence, "learning: exponent of the deviation in the speed", "SGD, off");
   const TheoryFound adamw = find_checks(evidence, "learning: exponent of the deviation in the speed", "AdamW, off");
@@ -126,19 +126,19 @@ Claim slower_levels(const std::vector<TheoryEvidence>& evidence) {
   const bool pass = off.all_pass() && cured.all_pass() && sgd.all_pass() && adamw.all_pass();
   const bool slower = off.highest() > kEqualSpeeds * off.lowest() && sgd.lowest() > 0 && adamw.lowest() > 0;
   return decided(claim, off, pass && slower && cured.highest() <= kEqualSpeeds * cured.lowest(),
-                 fmt::format("of least squares with a fixed target, not of networks: a step of SGD takes {:.1f} % from the error of the level of the "
-                             "largest scale, {:.1f} % from that of the smallest; the speed goes as the deviation to the power {:.2f}, with AdamW {:.2f}; "
-                             "with explicit equalizers {:.1f} % from each",
+                 fmt::format("with a fixed target, not of networks: a step of SGD takes {:.3g} % from the error of the level of the largest "
+                             "scale, {:.3g} % from that of the smallest; the speed goes as the deviation to the power {:.2f}, with AdamW {:.2f}; "
+                             "with explicit equalizers {:.3g} % from each",
                              100 * off.highest(), 100 * off.lowest(), sgd.highest(), adamw.highest(), 100 * cured.highest()));
 }
 
 Claim fold_cures(const std::vector<TheoryEvidence>& evidence) {
-  const Claim claim = undecided("Equalizers folded into the initial weights cure that as well", "section 1.5, the auxiliary initializer");
+  const Claim claim = undecided("Equalizers folded into the initial weights cure that as well (least squares)", "section 1.5, the auxiliary initializer");
   const TheoryFound off = learning_speeds(evidence, "off"), folded = learning_speeds(evidence, "folded"), in_units = learning_speeds(evidence, "folded_lr");
   if (off.checks.empty() || folded.checks.empty() || in_units.checks.empty()) return claim;
   return decided(claim, folded, folded.highest() <= kEqualSpeeds * folded.lowest(),
-                 fmt::format("of least squares: the same function as with explicit equalizers at the first step, but a step of SGD takes {:.1f} % to {:.1f} % "
-                             "from the levels' errors, as without ({:.1f} % to {:.1f} %); stepped in the equalizers' units (folded_lr) {:.1f} % from each",
+                 fmt::format("the same function as with explicit equalizers at the first step, but a step of SGD takes {:.3g} % to {:.3g} % from the "
+                             "levels' errors, as without ({:.3g} % to {:.3g} %); stepped in the equalizers' units (folded_lr) {:.3g} % from each",
                              100 * folded.lowest(), 100 * folded.highest(), 100 * off.lowest(), 100 * off.highest(), 100 * in_units.highest()));
 }
 

@@ -121,7 +121,7 @@ Markup speed_chart(const std::vector<Fields>& curves, const std::string& mode) {
   LineChart chart{.title = "SGD, " + mode,
                   .caption = "Lines are predicted, marks measured.",
                   .x = {.name = "step", .whole = true, .low = 0},
-                  .y = {.name = "error that is left, of the beginning's", .log = true, .high = 1},
+                  .y = {.name = "error left / at the start", .log = true, .high = 1},
                   .series = {}};
   std::vector<Series> lines;
   for (const Fields& c : curves) {

@@ -11,7 +11,7 @@
 namespace eq {
 namespace {
 
-constexpr int64_t kSide = 16, kImages = 8, kChannels = 3, kOutputs = 3;
+constexpr int64_t kSide = 16, kImages = 4, kChannels = 3, kOutputs = 3;
 constexpr int64_t kNoiseSide = 32;
 constexpr uint64_t kChangeStream = 0x4348414E4745;  // "CHANGE"
 

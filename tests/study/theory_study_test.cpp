@@ -15,8 +15,8 @@ using namespace eq;
 
 namespace {
 
-constexpr const char* kSlower = "A level of smaller scale learns more slowly, and equalizers cure that";
-constexpr const char* kFolded = "Equalizers folded into the initial weights cure that as well";
+constexpr const char* kSlower = "A level of smaller scale learns more slowly, and equalizers cure that (least squares)";
+constexpr const char* kFolded = "Equalizers folded into the initial weights cure that as well (least squares)";
 
 TheoryRequest small_request(uint64_t seed) {
   TheoryRequest request;
