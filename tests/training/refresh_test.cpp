@@ -38,8 +38,8 @@ CalibrationReport refresh(BranchNet& net, Optimizer& optimizer, Ema* ema = nullp
   return refresh_equalizers(net, optimizer, ema, [&](int64_t i) { net.forward(drifted_features(300 + 10 * uint64_t(i))); });
 }
 
-struct Trained {
-  Trained(Fusion fusion, const EqualizerOptions& equalizer, const OptimizerOptions& options)
+struct RefreshedRun {
+  RefreshedRun(Fusion fusion, const EqualizerOptions& equalizer, const OptimizerOptions& options)
       : net(calibrated_net(fusion, equalizer)), optimizer(make_optimizer(optimizer_parameters(*net), options)) {}
   double step(uint64_t seed, double lr, double clip = 0) {
     net->train();
@@ -73,7 +73,7 @@ TEST_CASE("a refresh changes constants and no score, at the border neither", "[r
           CAPTURE(int(fusion), granularity, inputs, mode);
           EqualizerOptions options = refreshed(mode, granularity);
           options.inputs = inputs;
-          Trained trained(fusion, options, kAdamW);
+          RefreshedRun trained(fusion, options, kAdamW);
           for (uint64_t i = 0; i < 10; ++i) trained.step(7 * i, 0.01);
           for (int times = 0; times < 2; ++times) {  // the border is no longer zero the second time
             Tensor before[2], after[2];
@@ -102,7 +102,7 @@ TEST_CASE("after a refresh the branches have mean 0 and deviation 1, on other ba
   for (const char* granularity : {"scalar", "channel"}) {
     EqualizerOptions options = refreshed("explicit", granularity);
     options.batches = 16;
-    Trained trained(Fusion::kDense, options, kSgd);
+    RefreshedRun trained(Fusion::kDense, options, kSgd);
     const auto moments = [&] {
       std::vector<Moments> all(3);
       trained.net->site().set_observer([&](const LevelSite::Visit& visit) {
@@ -134,7 +134,7 @@ TEST_CASE("an optimizer's state means after a refresh what it would had the cons
     for (const Fusion fusion : {Fusion::kDense, Fusion::kDepthwise}) {
       for (const char* mode : {"explicit", "folded_lr"}) {
         CAPTURE(options.type, int(fusion), mode);
-        Trained late(fusion, refreshed(mode, "channel"), options), early(fusion, refreshed(mode, "channel"), options);
+        RefreshedRun late(fusion, refreshed(mode, "channel"), options), early(fusion, refreshed(mode, "channel"), options);
         refresh(*early.net, *early.optimizer);
         for (uint64_t i = 0; i < 3; ++i) {  // at a rate of 0 gradients gather, and nothing moves
           early.step(11 * i, 0);
@@ -151,7 +151,7 @@ TEST_CASE("an optimizer's state means after a refresh what it would had the cons
 TEST_CASE("explicit and folded_lr train alike through refreshes", "[refresh]") {
   for (const OptimizerOptions& options : {kSgd, kAdamW}) {
     CAPTURE(options.type);
-    Trained a(Fusion::kDense, refreshed("explicit"), options), b(Fusion::kDense, refreshed("folded_lr"), options), never(Fusion::kDense, equalizer_mode("explicit"), options);
+    RefreshedRun a(Fusion::kDense, refreshed("explicit"), options), b(Fusion::kDense, refreshed("folded_lr"), options), never(Fusion::kDense, equalizer_mode("explicit"), options);
     double first = 0, last = 0, farther = 0;
     for (uint64_t i = 0; i < 60; ++i) {
       if (i % 20 == 10) refresh(*a.net, *a.optimizer), refresh(*b.net, *b.optimizer);
@@ -167,7 +167,7 @@ TEST_CASE("explicit and folded_lr train alike through refreshes", "[refresh]") {
 
 TEST_CASE("averaged weights keep their function, too", "[refresh]") {
   for (const char* mode : {"explicit", "folded_lr"}) {
-    Trained trained(Fusion::kDense, refreshed(mode), kSgd);
+    RefreshedRun trained(Fusion::kDense, refreshed(mode), kSgd);
     Ema ema(*trained.net, 0.8);
     for (int64_t i = 0; i < 10; ++i) {
       trained.step(uint64_t(i), 0.05);
@@ -190,7 +190,7 @@ TEST_CASE("averaged weights keep their function, too", "[refresh]") {
 
 TEST_CASE("a network whose constants were refreshed folds to the same function, and can be calibrated again", "[refresh]") {
   for (const Fusion fusion : {Fusion::kDense, Fusion::kDepthwise, Fusion::kBias}) {
-    Trained trained(fusion, refreshed("explicit", "channel"), kSgd);
+    RefreshedRun trained(fusion, refreshed("explicit", "channel"), kSgd);
     for (uint64_t i = 0; i < 5; ++i) trained.step(i, 0.05, 0.5);
     refresh(*trained.net, *trained.optimizer);
     trained.net->eval();
@@ -198,7 +198,7 @@ TEST_CASE("a network whose constants were refreshed folds to the same function, 
     trained.net->site().fold();
     check_close(trained.net->forward(drifted_features(1)), before, 1e-11);
   }
-  Trained trained(Fusion::kDense, refreshed(), kSgd);
+  RefreshedRun trained(Fusion::kDense, refreshed(), kSgd);
   const Tensor once = trained.net->forward(branch_features(1));
   const Tensor weight = trained.net->conv().weight().clone();
   refresh(*trained.net, *trained.optimizer);
@@ -208,7 +208,7 @@ TEST_CASE("a network whose constants were refreshed folds to the same function, 
 }
 
 TEST_CASE("a refresh that fails changes nothing", "[refresh]") {
-  Trained trained(Fusion::kDense, refreshed(), kSgd);
+  RefreshedRun trained(Fusion::kDense, refreshed(), kSgd);
   for (uint64_t i = 0; i < 3; ++i) trained.step(i, 0.05);
   const std::string before = sha256_hex(trained.net->state_dict()), state = sha256_hex(trained.optimizer->state());
   trained.net->eval();
@@ -219,7 +219,7 @@ TEST_CASE("a refresh that fails changes nothing", "[refresh]") {
   CHECK(sha256_hex(trained.net->state_dict()) == before);
   CHECK(sha256_hex(trained.optimizer->state()) == state);
   CHECK_FALSE(trained.net->is_training());
-  Trained never(Fusion::kDense, equalizer_mode("explicit"), kSgd);
+  RefreshedRun never(Fusion::kDense, equalizer_mode("explicit"), kSgd);
   CHECK_THROWS_AS(refresh(*never.net, *never.optimizer), UsageError);
   CHECK_THROWS_AS(never.net->site().refresh(never.net->site().constants()), UsageError);
 }
