@@ -124,32 +124,57 @@ SiteMoments analytic(const FusionSite& site, const std::vector<std::pair<double,
   return moments;
 }
 
-void apply(FusionSite& site, const SiteMoments& moments, CalibrationReport& report) {
+// The constants of a site, and their rows in the report.
+std::vector<BranchConstants> conclude(const FusionSite& site, const SiteMoments& moments, CalibrationReport& report) {
   std::vector<bool> floored;
-  site.set_constants(constants_from(site, moments, floored));
+  std::vector<BranchConstants> constants = constants_from(site, moments, floored);
   for (size_t b = 0; b < moments.size(); ++b) {
     const FusionSite::Branch& branch = site.branches()[b];
     const Moments all = pooled(moments[b]);
     report.branches.push_back({site.path(), branch.name, all.mean, all.standard_deviation(), site.equalizes(branch), floored[b]});
   }
+  return constants;
+}
+
+// Over some passes, of several sites at once.
+std::vector<SiteMoments> measure(Module& model, const std::vector<FusionSite*>& sites, int64_t batches, const std::function<void(int64_t)>& run_forward) {
+  std::vector<SiteMoments> moments;
+  for (FusionSite* site : sites) moments.push_back(no_moments(*site));
+  {
+    const Training training(model);
+    int64_t batch = 0;
+    for (size_t s = 0; s < sites.size(); ++s) observe(*sites[s], moments[s], batch);
+    for (; batch < batches; ++batch) run_forward(batch);
+  }
+  for (size_t s = 0; s < sites.size(); ++s) {
+    if (pooled(moments[s][0]).count == 0) throw_not_reached(*sites[s]);
+  }
+  return moments;
+}
+
+// The sites that have constants; all are measured in one way.
+std::vector<FusionSite*> sites_to_measure(Module& model) {
+  std::vector<FusionSite*> sites;
+  for (FusionSite* site : modules_of<FusionSite>(model)) {
+    if (has_constants(site->options())) sites.push_back(site);
+  }
+  for (const FusionSite* site : sites) {
+    const EqualizerOptions &own = site->options(), &first = sites[0]->options();
+    if (own.batches != first.batches || own.constants != first.constants || own.measure != first.measure) {
+      throw UsageError("the sites of one network are calibrated in one way", site->path(), "give all the same equalizer.batches, constants and measure");
+    }
+    if (own.batches < 1) throw UsageError("calibration needs at least one batch", "equalizer.batches", "use 32, or at least 1");
+  }
+  return sites;
 }
 
 }  // namespace
 
 CalibrationReport calibrate_equalizers(Module& model, const std::function<void(int64_t)>& run_forward) {
   CalibrationReport report;
-  std::vector<FusionSite*> sites;
-  for (FusionSite* site : modules_of<FusionSite>(model)) {
-    if (has_constants(site->options())) sites.push_back(site);
-  }
+  const std::vector<FusionSite*> sites = sites_to_measure(model);
   if (sites.empty()) return report;
   const EqualizerOptions& options = sites[0]->options();
-  for (const FusionSite* site : sites) {
-    const EqualizerOptions& own = site->options();
-    if (own.batches == options.batches && own.constants == options.constants && own.measure == options.measure) continue;
-    throw UsageError("the sites of one network are calibrated in one way", site->path(), "give all the same equalizer.batches, constants and measure");
-  }
-  if (options.batches < 1) throw UsageError("calibration needs at least one batch", "equalizer.batches", "use 32, or at least 1");
   NoGradGuard no_grad;
   Constants before(sites);
   for (FusionSite* site : sites) site->reset();
@@ -172,7 +197,7 @@ CalibrationReport calibrate_equalizers(Module& model, const std::function<void(i
     for (const FusionSite* site : sites) {
       if (!factors.contains(site)) throw_not_reached(*site);
     }
-    for (FusionSite* site : sites) apply(*site, analytic(*site, factors.at(site)), report);
+    for (FusionSite* site : sites) site->set_constants(conclude(*site, analytic(*site, factors.at(site)), report));
     before.forget();
     return report;
   }
@@ -181,21 +206,25 @@ CalibrationReport calibrate_equalizers(Module& model, const std::function<void(i
   const bool in_turn = options.measure == "in_turn";
   for (size_t first = 0; first < sites.size(); first = in_turn ? first + 1 : sites.size()) {
     const std::vector<FusionSite*> now(sites.begin() + std::ptrdiff_t(first), in_turn ? sites.begin() + std::ptrdiff_t(first) + 1 : sites.end());
-    std::vector<SiteMoments> moments;
-    for (FusionSite* site : now) moments.push_back(no_moments(*site));
-    {
-      const Training training(model);
-      int64_t batch = 0;
-      for (size_t s = 0; s < now.size(); ++s) observe(*now[s], moments[s], batch);
-      for (; batch < options.batches; ++batch) run_forward(batch);
-    }
-    for (size_t s = 0; s < now.size(); ++s) {
-      if (pooled(moments[s][0]).count == 0) throw_not_reached(*now[s]);
-    }
-    for (size_t s = 0; s < now.size(); ++s) apply(*now[s], moments[s], report);
+    const std::vector<SiteMoments> moments = measure(model, now, options.batches, run_forward);
+    for (size_t s = 0; s < now.size(); ++s) now[s]->set_constants(conclude(*now[s], moments[s], report));
   }
   before.forget();
   return report;
+}
+
+NewConstants measure_again(Module& model, const std::function<void(int64_t)>& run_forward) {
+  NewConstants result;
+  const std::vector<FusionSite*> sites = sites_to_measure(model);
+  for (const FusionSite* site : sites) {
+    if (!refreshes(site->options())) throw UsageError("this site's constants do not change during training", site->path(), "build it with equalizer.refresh");
+  }
+  if (sites.empty()) return result;
+  NoGradGuard no_grad;
+  result.report.batches = sites[0]->options().batches;
+  const std::vector<SiteMoments> moments = measure(model, sites, result.report.batches, run_forward);
+  for (size_t s = 0; s < sites.size(); ++s) result.sites.push_back({sites[s], conclude(*sites[s], moments[s], result.report)});
+  return result;
 }
 
 }  // namespace eq

@@ -16,6 +16,7 @@ struct CalibrationReport {
     double mean = 0, std = 0;  // over all its values, after resizing; what theory says of it where the constants are analytic
     bool equalized = false;
     bool floored = false;      // some standard deviation was below the floor and was raised to it
+    double growth = 1;         // of a refresh: sigma_new / sigma_old; of several channels that which is farthest from 1
   };
   std::vector<Branch> branches;
   int64_t batches = 0;         // 0: analytic
@@ -34,5 +35,19 @@ struct CalibrationReport {
 // Throws UsageError where no pass reaches a site, where a site has folded its constants already, and where sites differ in how they are to be
 // measured; NumericalError for features that are not finite.
 CalibrationReport calibrate_equalizers(Module& model, const std::function<void(int64_t)>& run_forward);
+
+// What a refresh would set (training/refresh.h).
+struct NewConstants {
+  struct Site {
+    FusionSite* site;
+    std::vector<BranchConstants> constants;
+  };
+  std::vector<Site> sites;
+  CalibrationReport report;
+};
+
+// Measures the sites of a network that trains, as it is: a refresh changes no function, so all sites are measured in the same passes. Nothing is
+// changed; everything else is as above. Throws UsageError also for sites that do not refresh.
+NewConstants measure_again(Module& model, const std::function<void(int64_t)>& run_forward);
 
 }  // namespace eq

@@ -14,6 +14,9 @@ void check_choice(const char* key, const std::string& value, const std::vector<s
   throw UsageError("there is no choice '" + value + "'", std::string("equalizer.") + key, known_names_hint(value, known));
 }
 
+// Whether the fusion weight takes constants over: then what lies around the picture is not zero.
+bool pads_itself(const EqualizerOptions& options) { return folds(options) || refreshes(options); }
+
 void check_options(const EqualizerOptions& options, const FusionLayer& fusion) {
   check_choice("mode", options.mode, equalizer_modes());
   check_choice("inputs", options.inputs, {"all", "upsampled", "matched"});
@@ -26,15 +29,25 @@ void check_options(const EqualizerOptions& options, const FusionLayer& fusion) {
   if (options.mode == "weighted" && options.inputs != "all") {
     throw UsageError("the mode 'weighted' weighs all inputs against each other", "equalizer.inputs", "use all");
   }
+  if (options.refresh > 0 && has_constants(options) && (!refreshes(options) || options.constants == "analytic")) {
+    const bool analytic = options.constants == "analytic";
+    throw UsageError(analytic                      ? "analytic constants follow from sizes alone and never change"
+                     : options.mode == "learnable" ? "the mode 'learnable' trains its constants instead of measuring them anew"
+                                                   : "the mode '" + options.mode + "' has no constants left after the first step that could be measured anew",
+                     std::string("equalizer.refresh with equalizer.") + (analytic ? "constants" : "mode"),
+                     analytic ? "use equalizer.constants measured, or equalizer.refresh 0" : "use explicit or folded_lr, or equalizer.refresh 0");
+  }
+  if (!pads_itself(options)) return;
   const Conv2dOptions& conv = fusion.conv->options();
-  if (folds(options) && (conv.pad_top != conv.pad_bottom || conv.pad_left != conv.pad_right)) {
-    throw UsageError("a fusion convolution with uneven padding cannot take a fold", "equalizer.mode", "use explicit");
+  const char *key = folds(options) ? "equalizer.mode" : "equalizer.refresh", *instead = folds(options) ? "use explicit" : "use 0";
+  if (conv.pad_top != conv.pad_bottom || conv.pad_left != conv.pad_right) {
+    throw UsageError("a fusion convolution with uneven padding cannot take constants over", key, instead);
   }
-  if (folds(options) && fusion.conv->pads_to_same()) {
-    throw UsageError("a fusion convolution whose padding follows its input (same) cannot take a fold", "equalizer.mode", "give it a padding, or use explicit");
+  if (fusion.conv->pads_to_same()) {
+    throw UsageError("a fusion convolution whose padding follows its input (same) cannot take constants over", key, std::string("give it a padding, or ") + instead);
   }
-  if (folds(options) && fusion.norm == nullptr && !fusion.conv->bias().defined()) {
-    throw UsageError("the fusion convolution has neither a bias nor a norm behind it to take the means", "equalizer.mode", "use explicit");
+  if (fusion.norm == nullptr && !fusion.conv->bias().defined()) {
+    throw UsageError("the fusion convolution has neither a bias nor a norm behind it to take the means", key, instead);
   }
 }
 
@@ -57,6 +70,12 @@ void add_to(const Tensor& y, const std::vector<double>& values) {
     for (size_t i = 0; i < values.size(); ++i) out[i] = T(double(out[i]) + values[i]);
   });
 }
+
+void overwrite(const Tensor& y, const std::vector<double>& values) {
+  edit_on_host(y, [&]<typename T>(T* out) { std::transform(values.begin(), values.end(), out, [](double value) { return T(value); }); });
+}
+
+std::vector<double> values_of(const Tensor& x) { return x.to(DType::kFloat64).to_vector<double>(); }
 
 // A branch's constants, one per channel; the identity where there are none.
 std::vector<double> per_channel(const std::vector<double>& values, int64_t channels, double absent) {
@@ -152,7 +171,7 @@ FusionSite::FusionSite(std::vector<Branch> branches, bool align_corners, const E
     if (options.mode == "l2_norm") branch.norm = &register_module<L2Norm>(name, branch.channels);
   }
   if (options.mode == "weighted") weights_ = register_parameter("weights", Tensor::full({int64_t(branches_.size())}, 1, init::dtype()));
-  if (folds(options)) pad_by_itself();
+  if (pads_itself(options)) pad_by_itself();
   if (options.mode == "folded_lr") unit_ = register_buffer("unit", Tensor::full({total_channels()}, 1, init::dtype()));
 }
 
@@ -178,25 +197,34 @@ Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, i
       inputs[i] = (*branch.norm)(fits ? inputs[i] : resize_bilinear(inputs[i], out_h, out_w, align_corners_));
     }
   }
-  if (!fusion_.whole || LayerObserver::any()) {
-    const Tensor fused = fuse_levels(inputs, fuse);
-    notify(arriving, out_h, out_w, folds(options_) ? Tensor() : fused);
-    return (*fusion_.layer)(fused);
-  }
   if (observed()) {
     Tensor fused;
     if (!folds(options_)) {
       const NoGradGuard no_grad;
-      fused = fuse_levels(inputs, fuse);
+      FuseLevelsOptions inside = fuse;
+      inside.pad_h = inside.pad_w = 0;
+      inside.border = {};
+      fused = fuse_levels(inputs, inside);
     }
     notify(arriving, out_h, out_w, fused);
   }
+  if (!fusion_.whole || LayerObserver::any()) return (*fusion_.layer)(fuse_levels(inputs, fuse));
   if (fusion_.norm && !fusion_.norm->is_training()) return fusion_.conv->forward_fused_norm(inputs, fuse, fusion_.norm->inference());
   const Tensor y = fusion_.conv->forward_fused(inputs, fuse);
   return fusion_.norm ? (*fusion_.norm)(y) : y;
 }
 
 void FusionSite::set_constants(const std::vector<BranchConstants>& constants) {
+  check_fit(constants);
+  check_not_folded();
+  if (folds(options_)) return fold_in(constants);
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    if (branches_[i].equalizer) branches_[i].equalizer->set(constants[i]);
+  }
+  if (border_.defined()) border_.fill_(0);
+}
+
+void FusionSite::check_fit(const std::vector<BranchConstants>& constants) const {
   if (constants.size() != branches_.size()) {
     throw ShapeError("the fusion site has " + std::to_string(branches_.size()) + " branches, but got constants for " +
                          std::to_string(constants.size()), path(), "give one entry per branch");
@@ -204,30 +232,58 @@ void FusionSite::set_constants(const std::vector<BranchConstants>& constants) {
   for (size_t i = 0; i < branches_.size(); ++i) {
     if (equalizes(branches_[i])) check_constants(constants[i], branches_[i], options_.granularity == "channel" ? branches_[i].channels : 1, path());
   }
-  check_not_folded();
-  std::vector<double> mean, inverse;
-  double log_sum = 0;
+}
+
+// One of each for every channel of the concatenation; 0 and 1 where nothing is equalized.
+BranchConstants FusionSite::of_channels(const std::vector<BranchConstants>& constants) const {
+  BranchConstants all;
   for (size_t i = 0; i < branches_.size(); ++i) {
-    if (branches_[i].equalizer) branches_[i].equalizer->set(constants[i]);
     const BranchConstants own = equalizes(branches_[i]) ? constants[i] : BranchConstants();
     const auto means = per_channel(own.mean, branches_[i].channels, 0), stds = per_channel(own.std, branches_[i].channels, 1);
-    mean.insert(mean.end(), means.begin(), means.end());
-    for (double std : stds) {
-      inverse.push_back(1 / std);
-      log_sum += std::log(std) / double(branches_[i].channels);
-    }
+    all.mean.insert(all.mean.end(), means.begin(), means.end());
+    all.std.insert(all.std.end(), stds.begin(), stds.end());
   }
-  if (!folds(options_)) return;
-  if (unit_.defined()) {
-    edit_on_host(unit_, [&]<typename T>(T* out) {
-      for (size_t i = 0; i < inverse.size(); ++i) out[i] = T(1 / inverse[i]);
-    });
-  }
+  return all;
+}
+
+void FusionSite::fold_in(const std::vector<BranchConstants>& constants) {
+  const BranchConstants all = of_channels(constants);
+  if (unit_.defined()) overwrite(unit_, all.std);
+  std::vector<double> scale;
+  for (double std : all.std) scale.push_back(1 / std);
   if (options_.mode == "folded_normalised") {
-    const double common = std::exp(log_sum / double(branches_.size()));
-    for (double& value : inverse) value *= common;
+    double log_sum = 0;
+    for (const Branch& branch : branches_) {
+      for (int64_t c = 0; c < branch.channels; ++c) log_sum += std::log(all.std[size_t(branch.first_channel + c)]) / double(branch.channels);
+    }
+    for (double& value : scale) value *= std::exp(log_sum / double(branches_.size()));
   }
-  absorb(mean, inverse);
+  absorbed_ = true;
+  absorb(all.mean, scale);
+}
+
+std::vector<double> FusionSite::refresh(const std::vector<BranchConstants>& constants) {
+  if (!refreshes(options_)) throw UsageError("this site's constants do not change during training", path(), "build it with equalizer.refresh");
+  check_fit(constants);
+  std::vector<double> mean, growth;
+  if (unit_.defined()) {
+    const std::vector<double> before = values_of(unit_);
+    overwrite(unit_, of_channels(constants).std);
+    const std::vector<double> after = values_of(unit_);
+    for (size_t c = 0; c < after.size(); ++c) growth.push_back(after[c] / before[c]);
+    return growth;
+  }
+  const BranchConstants before = of_channels(this->constants());
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    if (branches_[i].equalizer) branches_[i].equalizer->set(constants[i]);
+  }
+  const BranchConstants after = of_channels(this->constants());  // as they are stored: rounded
+  for (size_t c = 0; c < after.std.size(); ++c) {
+    growth.push_back(after.std[c] / before.std[c]);
+    mean.push_back((before.mean[c] - after.mean[c]) / after.std[c]);
+  }
+  absorb(mean, growth);
+  return growth;
 }
 
 std::vector<BranchConstants> FusionSite::constants() const {
@@ -248,18 +304,20 @@ void FusionSite::reset() {
 void FusionSite::fold() {
   EqualizerOptions folded = options_;
   folded.mode = "folded";
+  folded.refresh = 0;
   if (options_.mode != "explicit" && options_.mode != "learnable") {
     throw UsageError("equalizers of the mode '" + options_.mode + "' cannot be folded", path(), "fold a network trained with explicit or learnable ones");
   }
   check_options(folded, fusion_);
   const std::vector<BranchConstants> measured = constants();
+  check_fit(measured);
   for (size_t i = 0; i < branches_.size(); ++i) {
     if (branches_[i].equalizer) remove_child("equalizers." + std::to_string(i));
     branches_[i].equalizer = nullptr;
   }
   options_ = folded;
-  pad_by_itself();
-  set_constants(measured);
+  if (!border_.defined()) pad_by_itself();
+  fold_in(measured);
 }
 
 // The site writes the border that the convolution would have padded with zeros.
@@ -273,15 +331,15 @@ void FusionSite::pad_by_itself() {
 // A second fold would divide the weight again, and nothing says by what the first did.
 void FusionSite::check_not_folded() const {
   if (!folds(options_)) return;
-  const std::vector<double> border = border_.to(DType::kFloat64).to_vector<double>();
+  const std::vector<double> border = values_of(border_);
   if (!absorbed_ && std::all_of(border.begin(), border.end(), [](double v) { return v == 0; })) return;
   throw UsageError("the site has folded its constants into the fusion weight already", path(), "build the network anew and measure that");
 }
 
-// W (x - mean) / std = (W / std) x - sum (W / std) mean, with the sum over all taps because the border holds the mean.
-void FusionSite::absorb(const std::vector<double>& mean, const std::vector<double>& inverse_std) {
+// What was e shall be scale (e' - mean) in terms of what the site gives from now on, e': W e = (W scale) e' - sum (W scale) mean, with the sum
+// over all taps because the border is translated, too.
+void FusionSite::absorb(const std::vector<double>& mean, const std::vector<double>& scale) {
   NoGradGuard no_grad;
-  absorbed_ = true;
   const Tensor& weight = fusion_.conv->weight();
   const int64_t out = weight.size(0), taps = weight.size(1) * weight.size(2), in = weight.size(3);
   const int64_t per_group = out / fusion_.conv->options().groups;
@@ -291,13 +349,15 @@ void FusionSite::absorb(const std::vector<double>& mean, const std::vector<doubl
       for (int64_t t = 0; t < taps; ++t) {
         for (int64_t i = 0; i < in; ++i, ++value) {
           const size_t channel = size_t(o / per_group * in + i);
-          *value = T(double(*value) * inverse_std[channel]);
+          *value = T(double(*value) * scale[channel]);
           shift[size_t(o)] += double(*value) * mean[channel];
         }
       }
     }
   });
-  border_.copy_(Tensor::from<double>(mean, {total_channels()}).to(border_.dtype()));
+  edit_on_host(border_, [&]<typename T>(T* value) {
+    for (size_t c = 0; c < mean.size(); ++c) value[c] = T(double(value[c]) / scale[c] + mean[c]);
+  });
   if (fusion_.conv->bias().defined()) {
     for (double& value : shift) value = -value;
     add_to(fusion_.conv->bias(), shift);

@@ -33,7 +33,7 @@ class LevelSite : public Module {
     const LevelSite& site;
     const std::vector<Tensor>& features;
     int64_t out_h, out_w;
-    Tensor fused;  // the values that the fusion layer gets (or the sum); undefined where they are the resized concatenation
+    Tensor fused;  // the values that the fusion layer gets, without border (or the sum); undefined where they are the resized concatenation
     bool align_corners() const { return site.align_corners_; }
     Tensor resized() const;  // [N,out_h,out_w,total_channels()]: resized and concatenated, not equalized; computed by each call
   };
@@ -74,7 +74,7 @@ struct FusionLayer {
 
 class FusionSite : public LevelSite {
  public:
-  // What equalizing adds are children "equalizers.<branch index>" (or the buffers "border" and "unit", or the parameter "weights"), and it
+  // What equalizing adds are children "equalizers.<branch index>" (and the buffers "border" and "unit", or the parameter "weights"), and it
   // exists only where `options` asks for it, so that without it the state dict is mmsegmentation's. Throws UsageError for options that do
   // not exist or do not go together, and ShapeError for branches that are not what the convolution reads.
   FusionSite(std::vector<Branch> branches, bool align_corners, const EqualizerOptions& options, FusionLayer fusion);
@@ -94,8 +94,14 @@ class FusionSite : public LevelSite {
   std::vector<BranchConstants> constants() const;  // of explicit and learnable equalizers; empty entries elsewhere
   void reset();  // equalizers back to the identity; throws UsageError where a fold was made
 
+  // Other constants, the same function, for sites whose options ask for it (`refreshes`). Explicit: the fusion weight takes sigma_new / sigma_old, the norm
+  // behind it (or the bias) what the means add, and the border, zero at first, is translated as the features are, which makes it exact up to the
+  // edge. "folded_lr": the unit alone changes. Returns sigma_new / sigma_old of each channel [total_channels()]: by so much the
+  // weight in the equalizer's units has grown, and its gradients have shrunk. Throws as set_constants does, and UsageError for other sites.
+  std::vector<double> refresh(const std::vector<BranchConstants>& constants);
+
   // Turns explicit or learnable equalizers into a folded site that computes the same function: the fusion weight takes 1 / sigma, the
-  // norm behind it (or the bias) the means, and the border, which was zero after equalizing, becomes the mean. Throws UsageError in other modes.
+  // norm behind it (or the bias) the means, and the border, zero after equalizing, becomes the mean. Throws UsageError in other modes.
   void fold();
 
   // "folded_lr": the unit in which the optimizer steps each input channel of the fusion weight, sigma [total_channels()]; else undefined.
@@ -104,12 +110,15 @@ class FusionSite : public LevelSite {
  private:
   void pad_by_itself();
   void check_not_folded() const;
-  void absorb(const std::vector<double>& mean, const std::vector<double>& inverse_std);
+  void check_fit(const std::vector<BranchConstants>& constants) const;
+  BranchConstants of_channels(const std::vector<BranchConstants>& constants) const;
+  void fold_in(const std::vector<BranchConstants>& constants);
+  void absorb(const std::vector<double>& mean, const std::vector<double>& scale);
 
   EqualizerOptions options_;
   FusionLayer fusion_;
   Tensor weights_;        // "weighted": [branches]
-  Tensor border_, unit_;  // folded: [total_channels()]
+  Tensor border_, unit_;  // [total_channels()]. Folded or refreshed: what the site pads with; "folded_lr": see unit()
   bool absorbed_ = false;
   int64_t pad_h_ = 0, pad_w_ = 0;
 };

@@ -38,12 +38,16 @@ struct EqualizerOptions {
   // sigma^exponent, so that differences of scale become smaller and do not vanish: 0.5 halves them on a logarithmic scale, 0 leaves them.
   bool center = true;
   double exponent = 1;
+  // "explicit" and "folded_lr": updates between measurements of the constants during training (FusionSite::refresh); 0: never, as the paper has it.
+  int64_t refresh = 0;
 };
 
 const std::vector<std::string>& equalizer_modes();
 inline bool folds(const EqualizerOptions& o) { return o.mode == "folded" || o.mode == "folded_normalised" || o.mode == "folded_lr"; }
 // Whether the mode has constants to be set before training.
 inline bool has_constants(const EqualizerOptions& o) { return folds(o) || o.mode == "explicit" || o.mode == "learnable"; }
+// Whether the constants are to be measured anew during training.
+inline bool refreshes(const EqualizerOptions& o) { return o.refresh > 0 && (o.mode == "explicit" || o.mode == "folded_lr"); }
 
 // Of one branch: one value, or one per channel; none where the branch is left alone.
 struct BranchConstants {

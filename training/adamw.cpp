@@ -9,7 +9,7 @@ namespace {
 class AdamW final : public Optimizer {
  public:
   AdamW(std::vector<OptimizerParameter> parameters, const OptimizerOptions& options)
-      : Optimizer(std::move(parameters), {"exp_avg", "exp_avg_sq"}),
+      : Optimizer(std::move(parameters), {{"exp_avg", 1}, {"exp_avg_sq", 2}}),
         beta1_(options.betas[0]),
         beta2_(options.betas[1]),
         eps_(options.eps),

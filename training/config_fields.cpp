@@ -209,6 +209,7 @@ void visit_equalizer(Fields& f, EqualizerOptions& o) {
   f.number("floor", o.floor, 1e-30, 1);
   f.flag("center", o.center);
   f.number("exponent", o.exponent, 0, 1);
+  f.integer("refresh", o.refresh, 0);
 }
 
 void visit_train(Fields& f, TrainOptions& o) {

@@ -23,6 +23,7 @@ int64_t fold_equalizers(TrainedModel& trained) {
     ++folded;
   }
   options.mode = "folded";
+  options.refresh = 0;
   trained.card.config = to_json_text(trained.config);
   return folded;
 }

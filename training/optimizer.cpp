@@ -34,17 +34,21 @@ double sum_of_squares(const T* values, int64_t count) {
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-// Calls body(first, count, unit) over elements [begin, end) of a parameter with units: unit[k] belongs to element first + k.
+// Calls body(first, count, unit) over elements [begin, end) of a weight [O,kh,kw,I/groups] with a value for each input channel: unit[k] belongs to
+// element first + k.
 template <class T, class Body>
-void for_units(const OptimizerParameter& parameter, int64_t begin, int64_t end, Body body) {
-  const Shape& shape = parameter.tensor.shape();  // [O,kh,kw,I/groups]
-  const int64_t row = shape[3], outputs = row * shape[1] * shape[2], per_group = shape[0] / parameter.groups;
-  const T* unit = parameter.unit.data<T>();
+void for_units(const Shape& shape, int64_t groups, const T* unit, int64_t begin, int64_t end, Body body) {
+  const int64_t row = shape[3], outputs = row * shape[1] * shape[2], per_group = shape[0] / groups;
   for (int64_t first = begin; first < end;) {
     const int64_t channel = first / outputs / per_group * row + first % row, count = std::min(end - first, row - first % row);
     body(first, count, unit + channel);
     first += count;
   }
+}
+
+template <class T, class Body>
+void for_units(const OptimizerParameter& parameter, int64_t begin, int64_t end, Body body) {
+  for_units(parameter.tensor.shape(), parameter.groups, parameter.unit.data<T>(), begin, end, body);
 }
 
 template <class T>
@@ -104,8 +108,8 @@ void assign_groups(std::vector<OptimizerParameter>& parameters, const std::vecto
   }
 }
 
-Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<std::string> slots)
-    : parameters_(std::move(parameters)), slot_names_(std::move(slots)), slots_(slot_names_.size()) {
+Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<Slot> slots)
+    : parameters_(std::move(parameters)), slot_kinds_(std::move(slots)), slots_(slot_kinds_.size()) {
   check_distinct(parameters_);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const Tensor& tensor = parameters_[i].tensor;
@@ -186,10 +190,26 @@ void Optimizer::step(double lr, double grad_scale) {
   }
 }
 
+void Optimizer::rescale_state(const Tensor& weight, int64_t groups, const std::vector<double>& growth) {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!parameters_[i].tensor.is_same(weight)) continue;
+    for (size_t s = 0; s < slots_.size(); ++s) {
+      const Tensor here = slots_[s][i].to(Device::cpu());
+      dispatch_floating(here.dtype(), "optimizer state", [&]<class T>() {
+        T* values = here.data<T>();
+        for_units(here.shape(), groups, growth.data(), 0, here.numel(), [&](int64_t at, int64_t run, const double* by) {
+          for (int64_t k = 0; k < run; ++k) values[at + k] = T(double(values[at + k]) / (slot_kinds_[s].power == 2 ? by[k] * by[k] : by[k]));
+        });
+      });
+      if (!slots_[s][i].device().is_cpu()) slots_[s][i].copy_(here);
+    }
+  }
+}
+
 std::map<std::string, Tensor> Optimizer::state() const {
   std::map<std::string, Tensor> state;
   for (size_t s = 0; s < slots_.size(); ++s) {
-    for (size_t i = 0; i < parameters_.size(); ++i) state[slot_names_[s] + "." + parameters_[i].name] = slots_[s][i];
+    for (size_t i = 0; i < parameters_.size(); ++i) state[slot_kinds_[s].name + "." + parameters_[i].name] = slots_[s][i];
   }
   state["steps"] = Tensor::from<int64_t>({steps_}, {});
   return state;

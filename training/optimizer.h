@@ -41,6 +41,11 @@ class Optimizer {
   // Throws ShapeError or DTypeError if a gradient does not fit its parameter, UsageError for a rate or scale that is no number, or a negative rate.
   void step(double lr, double grad_scale = 1);
 
+  // The weight [O,kh,kw,I] is now growth[i] times what it was for each input channel (over `groups`: [I * groups]), so its gradients are 1 / growth of
+  // what they would have been: the state, sums of gradients and of their squares, becomes what it would be had they always been that. Nothing for a
+  // tensor that is none of the parameters.
+  void rescale_state(const Tensor& weight, int64_t groups, const std::vector<double>& growth);
+
   int64_t steps() const { return steps_; }
   const std::vector<OptimizerParameter>& parameters() const { return parameters_; }
 
@@ -50,8 +55,12 @@ class Optimizer {
   void load_state(const std::map<std::string, Tensor>& state, const std::string& source);
 
  protected:
+  struct Slot {
+    std::string name;
+    int power;  // of the gradient: 1 for sums of gradients, 2 for sums of their squares
+  };
   // Throws DTypeError, and UsageError for parameters that share a name or memory.
-  Optimizer(std::vector<OptimizerParameter> parameters, std::vector<std::string> slots);
+  Optimizer(std::vector<OptimizerParameter> parameters, std::vector<Slot> slots);
 
   // Constants of one step that depend on the parameter's multipliers.
   struct Step {
@@ -73,7 +82,7 @@ class Optimizer {
     int64_t begin, end;
   };
   std::vector<OptimizerParameter> parameters_;
-  std::vector<std::string> slot_names_;
+  std::vector<Slot> slot_kinds_;
   std::vector<std::vector<Tensor>> slots_;  // [slot][parameter], zeros at the start
   std::vector<Range> ranges_;               // fixed pieces of all parameters, the unit of parallel work
   int64_t steps_ = 0;

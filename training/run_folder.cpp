@@ -57,6 +57,15 @@ void check_never_saved(const fs::path& out) {
                    "restore checkpoint/ from a copy, or train in another folder: starting over here would replace what the run has left");
 }
 
+ordered_json branches_value(const CalibrationReport& report) {
+  ordered_json branches = ordered_json::array();
+  for (const auto& b : report.branches) {
+    branches.push_back({{"site", b.site}, {"branch", b.branch}, {"mean", number_or_null(b.mean)}, {"std", number_or_null(b.std)},
+                        {"equalized", b.equalized}, {"floored", b.floored}});
+  }
+  return branches;
+}
+
 }  // namespace
 
 bool holds_run(const fs::path& folder) { return fs::exists(folder / "config.json"); }
@@ -156,12 +165,26 @@ void retire_results(const fs::path& folder) {
 }
 
 void write_calibration(const fs::path& path, const CalibrationReport& report) {
-  ordered_json branches = ordered_json::array();
-  for (const auto& b : report.branches) {
-    branches.push_back({{"site", b.site}, {"branch", b.branch}, {"mean", number_or_null(b.mean)}, {"std", number_or_null(b.std)},
-                        {"equalized", b.equalized}, {"floored", b.floored}});
+  write_text_atomically(path, ordered_json({{"batches", report.batches}, {"branches", branches_value(report)}}).dump(1) + "\n");
+}
+
+void write_refresh(const fs::path& path, int64_t iteration, const CalibrationReport& report) {
+  ordered_json calibration, refreshes = ordered_json::array();
+  try {
+    calibration = ordered_json::parse(read_text(path, limits::kListFileBytes));
+    for (const ordered_json& earlier : calibration.value("refreshes", ordered_json::array())) {
+      if (earlier.at("iteration").get<int64_t>() < iteration) refreshes.push_back(earlier);
+    }
+  } catch (const ordered_json::exception&) {  // spoilt by others: no reason to end a training
+    calibration = ordered_json::object();
+  } catch (const IoError&) {
+    calibration = ordered_json::object();
   }
-  write_text_atomically(path, ordered_json({{"batches", report.batches}, {"branches", branches}}).dump(1) + "\n");
+  ordered_json branches = branches_value(report);
+  for (size_t i = 0; i < branches.size(); ++i) branches[i]["growth"] = number_or_null(report.branches[i].growth);
+  refreshes.push_back({{"iteration", iteration}, {"branches", std::move(branches)}});
+  calibration["refreshes"] = std::move(refreshes);
+  write_text_atomically(path, calibration.dump(1) + "\n");
 }
 
 void write_non_finite_report(const fs::path& path, const NonFiniteReport& report, bool all_layers) {

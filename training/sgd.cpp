@@ -7,7 +7,7 @@ namespace {
 class Sgd final : public Optimizer {
  public:
   Sgd(std::vector<OptimizerParameter> parameters, const OptimizerOptions& options)
-      : Optimizer(std::move(parameters), options.momentum > 0 ? std::vector<std::string>{"momentum"} : std::vector<std::string>{}),
+      : Optimizer(std::move(parameters), options.momentum > 0 ? std::vector<Slot>{{"momentum", 1}} : std::vector<Slot>{}),
         momentum_(options.momentum),
         nesterov_(options.nesterov),
         weight_decay_(options.weight_decay) {}

@@ -18,6 +18,7 @@
 #include "training/evaluation_files.h"
 #include "training/evaluator.h"
 #include "training/probes.h"
+#include "training/refresh.h"
 #include "training/row_files.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
@@ -47,6 +48,7 @@ class Run {
   void start_or_restore();
   void say_what_was_loaded();
   void calibrate();
+  void refresh();
   void loop();
   void report_progress(bool last_of_interval);
   void evaluate_now(bool last);
@@ -179,6 +181,23 @@ void Run::calibrate() {
   if (!request_.out.empty()) write_calibration(request_.out / "calibration.json", result_.calibration);
 }
 
+// On the batches that come next, as they are augmented and dropped out there: a function of the iteration, whatever happened before.
+void Run::refresh() {
+  const int64_t next = iteration_ * config_.train.accumulate;
+  loader_->seek(next);
+  const CalibrationReport report = refresh_equalizers(*model_, step_->optimizer(), step_->ema(), [&](int64_t i) {
+    if (stopping()) throw StoppedEarly();
+    model_->set_step(uint64_t(config_.seed), uint64_t(next + i));
+    model_->forward(loader_->next().images);
+  });
+  loader_->seek(next);
+  if (const CalibrationReport::Branch* most = farthest(report)) {
+    log_->say(fmt::format("after iteration {}: feature scales measured anew; changed most: {} {}, std {:.4f}, {:.3f} times what it was divided by", iteration_,
+                          most->site, most->branch, most->std, most->growth));
+  }
+  write_refresh(request_.out / "calibration.json", iteration_, report);
+}
+
 void Run::report_progress(bool last_of_interval) {
   const double count = double(std::max<int64_t>(1, interval_.steps));
   const double images = count * double(config_.train.batch_size * config_.train.accumulate);
@@ -208,7 +227,10 @@ void Run::loop() {
   const auto evaluates = [&] { return options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations; };
   if (iteration_ > 0 && evaluates() && !log_->has_evaluation(iteration_)) evaluate_now(false);  // the earlier part was stopped before it
   if (iteration_ > 0 && iteration_ < options.iterations) retire_results(request_.out);
+  const EqualizerOptions& equalizer = config_.model.equalizer;
   while (iteration_ < options.iterations && !stopping()) {
+    // In front of the step, not behind the last one: a checkpoint of this iteration is always one without it.
+    if (refreshes(equalizer) && iteration_ > 0 && iteration_ % equalizer.refresh == 0) refresh();
     const double begin = now_seconds(), waited = loader_->data_wait_seconds();
     const std::unique_ptr<Probe> probe = probes_->probe(*model_, iteration_, options.iterations);
     const StepReport report = step_->run(iteration_, [&] { return loader_->next(); }, probe.get());

@@ -32,7 +32,7 @@ struct TrainResult {
   size_t train_peak_bytes = 0, eval_peak_bytes = 0;  // of tensors
   SegmentationMetrics metrics;  // of the last evaluation
   std::string weights_sha256;   // of the final weights (the averaged ones if train.ema is on)
-  CalibrationReport calibration;  // empty when the equalizers are off, or were restored from a checkpoint
+  CalibrationReport calibration;  // before the first step; empty when the equalizers are off, or were restored from a checkpoint
 };
 
 // The folder: config.json (resolved), log.txt, metrics.jsonl, metrics.csv, calibration.json, probes.* (probes.h), tensorboard/ (tensorboard.h),

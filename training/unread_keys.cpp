@@ -27,6 +27,7 @@ std::vector<KeyReader> key_readers(const Config& c) {
       {"equalizer", {"mode"}, fuses_inputs(c.model.decode_head) || fuses_inputs(c.model.auxiliary_head), "heads that fuse several inputs"},
       {"equalizer", {"inputs"}, equalizer.mode != "off", "an equalizer (equalizer.mode)"},
       {"equalizer", {"granularity", "constants", "measure", "batches", "floor", "center", "exponent"}, has_constants(equalizer), "an equalizer with constants (explicit, folded, learnable)"},
+      {"equalizer", {"refresh"}, has_constants(equalizer), "an equalizer with constants to measure anew (explicit, folded_lr)"},
       {"equalizer", {"measure", "batches", "floor"}, equalizer.constants == "measured", "constants that are measured"},
       {"train", {"aux_weight"}, !c.model.auxiliary_head.type.empty(), "an auxiliary head"},
       {"optimizer", {"momentum", "nesterov"}, c.optimizer.type == "sgd", "sgd"},

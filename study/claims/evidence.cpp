@@ -64,7 +64,8 @@ std::string mode_of(const json& arm, const json& config) {
   }
   const std::string mode = equalizer.at("mode").get<std::string>();
   const bool changed = equalizer.value("inputs", json("all")) != json("all") || equalizer.value("constants", json("measured")) != json("measured") ||
-                       equalizer.value("center", json(true)) != json(true) || equalizer.value("exponent", json(1)) != json(1);
+                       equalizer.value("center", json(true)) != json(true) || equalizer.value("exponent", json(1)) != json(1) ||
+                       equalizer.value("refresh", json(0)) != json(0);
   return changed && mode != "off" ? "changed " + mode : mode;
 }
 

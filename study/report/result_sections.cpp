@@ -173,6 +173,30 @@ Markup calibration_figures(const RunFiles& run) {
   return gallery(figures);
 }
 
+// How the scales have moved away from those before training: a row for each branch that is equalized.
+Markup refresh_table(const RunFiles& run) {
+  std::vector<std::vector<Cell>> rows;
+  for (const Calibrated& first : run.calibrated) {
+    if (!first.equalized) continue;
+    const Calibrated* last = nullptr;
+    double most = 1;
+    for (const Refreshed& refresh : run.refreshes) {
+      for (const Calibrated& b : refresh.branches) {
+        if (b.site != first.site || b.branch != first.branch) continue;
+        last = &b;
+        if (std::abs(std::log(b.growth)) > std::abs(std::log(most))) most = b.growth;
+      }
+    }
+    if (last == nullptr) continue;
+    rows.push_back({cell(first.site), cell(first.branch), cell(first.mean), cell(last->mean), cell(first.std), cell(last->std),
+                    cell(last->std / first.std), cell(most)});
+  }
+  return table(fmt::format("Measured before training, and anew {} times, last after iteration {:.0f}. The equalizers took over the new scales, and the fusion weights "
+                           "the difference, so that the network's function did not change.",
+                           run.refreshes.size(), run.refreshes.back().iteration),
+               {"Site", "Branch", "Mean, first", "Mean, last", "Std, first", "Std, last", "Last / first", "Largest change at once"}, rows);
+}
+
 Markup ratio_chart(const std::vector<SiteHistory>& sites) {
   LineChart chart{.title = "Imbalance of the fusion gradients",
                   .caption =
@@ -255,6 +279,7 @@ Section scales_section(const RunFiles& run) {
                                           whole_number(run.calibration_batches), run.calibration_batches == 1 ? "batch" : "batches"));
     section.body += calibration_figures(run);
   }
+  if (!run.refreshes.empty()) section.body += refresh_table(run);
   if (run.probes.empty()) {
     section.body += missing("probes.jsonl: the scales were not recorded during training.", train_with("probes.every", "50"));
     return section;

@@ -20,15 +20,21 @@ using nlohmann::json;
 
 constexpr const char* kTryDelete = "delete the file: the report does without";
 
+std::vector<Calibrated> read_branches(const Fields& measurement) {
+  std::vector<Calibrated> branches;
+  for (const Fields& b : measurement.objects("branches")) {
+    branches.push_back({b.words("site"), b.words("branch"), b.number("mean"), b.number("std"), b.flag("equalized"), b.flag("floored"), b.number("growth")});
+  }
+  return branches;
+}
+
 void read_calibration(const fs::path& path, RunFiles& run) {
   if (!fs::exists(path)) return;
   const json calibration = read_json(path);
   const Fields fields(calibration, path.string());
   run.calibration_batches = fields.number("batches");
-  for (const Fields& b : fields.objects("branches")) {
-    run.calibrated.push_back(
-        {b.words("site"), b.words("branch"), b.number("mean"), b.number("std"), b.flag("equalized"), b.flag("floored")});
-  }
+  run.calibrated = read_branches(fields);
+  for (const Fields& refresh : fields.objects("refreshes")) run.refreshes.push_back({refresh.number("iteration"), read_branches(refresh)});
 }
 
 void read_metrics(const fs::path& path, RunFiles& run) {

@@ -38,6 +38,11 @@ struct ShownPicture {  // eval/best_1_0042.png
   int64_t rank = 0, index = 0;
 };
 
+struct Refreshed {
+  double iteration;
+  std::vector<Calibrated> branches;
+};
+
 struct RunFiles {
   std::filesystem::path folder;
   std::shared_ptr<const nlohmann::json> config, summary, diverged;  // null when missing: summary.json, nan_report.json
@@ -46,6 +51,7 @@ struct RunFiles {
   std::vector<EvaluationRow> evaluations;
   std::vector<ProbeRecord> probes;
   std::vector<Calibrated> calibrated;
+  std::vector<Refreshed> refreshes;
   double calibration_batches;  // NaN without calibration.json
   std::optional<Confusion> confusion;
   std::vector<PictureRow> pictures;

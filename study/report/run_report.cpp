@@ -22,7 +22,9 @@ std::string equalizer_words(const Fields& config) {
   const Fields equalizer = config.object("equalizer");
   const std::string mode = equalizer.words("mode");
   if (mode.empty() || mode == "off") return "none";
-  return fmt::format("{} inputs, per {}", equalizer.words("inputs"), equalizer.words("granularity") == "channel" ? "channel" : "branch");
+  const double refresh = equalizer.number("refresh");
+  return fmt::format("{} inputs, per {}{}", equalizer.words("inputs"), equalizer.words("granularity") == "channel" ? "channel" : "branch",
+                     refresh > 0 ? fmt::format(", anew every {:.0f}", refresh) : "");
 }
 
 // "13.9 M"

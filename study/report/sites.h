@@ -28,6 +28,7 @@ struct Calibrated {
   std::string site, branch;
   double mean, std;
   bool equalized, floored;
+  double growth;  // of a refresh: new over old constant; else NaN
 };
 
 // Pictures and a table of the scales of a site, or of its gradients.

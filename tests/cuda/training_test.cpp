@@ -9,6 +9,7 @@
 #include "training/onnx_export.h"
 #include "training/optimizer.h"
 #include "training/recalibrate.h"
+#include "training/refresh.h"
 #include "training/tiny.h"
 
 using namespace eq;
@@ -179,6 +180,34 @@ TEST_CASE("cuda: equalizers are measured and applied as on the CPU", "[cuda][tra
       CHECK(actual.branches[i].std == Approx(expected.branches[i].std).epsilon(1e-3));
     }
     CHECK(there.run(0).loss == Approx(here.run(0).loss).epsilon(2e-3));
+  }
+}
+
+TEST_CASE("cuda: constants are measured anew as on the CPU", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  const auto next_loss = [](StepSetup& setup) {
+    const auto run_forward = [&](int64_t) { setup.model->forward(setup.loader->next().images); };
+    setup.loader->seek(0);
+    calibrate_equalizers(*setup.model, run_forward);
+    setup.run(0);
+    const CalibrationReport report = refresh_equalizers(*setup.model, setup.step->optimizer(), setup.step->ema(), run_forward);
+    return std::pair(farthest(report)->growth, setup.run(1).loss);
+  };
+  for (const char* mode : {"equalizer.mode=explicit", "equalizer.mode=folded_lr"}) {
+    const std::vector<std::string> settings{mode, "equalizer.refresh=1", "train.ema=0.9"};
+    StepSetup here(settings);
+    const auto [growth, loss] = next_loss(here);
+    const OnCuda scope;
+    StepSetup there(settings);
+    const auto [growth_there, loss_there] = next_loss(there);
+    CHECK(growth_there == Approx(growth).epsilon(2e-3));
+    CHECK(loss_there == Approx(loss).epsilon(2e-3));
+    const std::map<std::string, Tensor> state = there.step->optimizer().state();
+    for (const auto& [name, value] : here.step->optimizer().state()) {
+      if (name.find("fpn_bottleneck.conv") == std::string::npos) continue;
+      INFO(name);
+      check_close(state.at(name).to(Device::cpu()).to(DType::kFloat64), value.to(DType::kFloat64), 0.02);
+    }
   }
 }
 

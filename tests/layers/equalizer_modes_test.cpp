@@ -4,6 +4,7 @@
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "layers/branch_net.h"
 #include "layers/calibration.h"
 #include "layers/moments.h"
 #include "support.h"
@@ -14,72 +15,13 @@ using namespace eq::test;
 
 namespace {
 
-enum class Fusion { kDense, kDepthwise, kBias };
-
-EqualizerOptions mode(const char* name, const char* granularity = "scalar") {
-  EqualizerOptions options;
-  options.mode = name;
-  options.granularity = granularity;
-  options.batches = 2;
-  return options;
-}
-
-// Three branches of different scale, fused by a 3x3 convolution that pads; then a 1x1 convolution to two outputs.
-class Net : public Module {
- public:
-  Net(Fusion fusion, const EqualizerOptions& options) {
-    Layer* last = nullptr;
-    std::vector<LevelSite::Branch> branches{{.name = "fine", .channels = 3},
-                                            {.name = "middle", .channels = 2, .upsampled = true},
-                                            {.name = "coarse", .channels = 3, .upsampled = true}};
-    if (fusion == Fusion::kBias) {
-      auto& conv = register_module<Conv2d>("conv", 8, 8, Conv2dLayerOptions{.kernel_size = 3, .padding = 1});
-      site_ = &register_module<FusionSite>("site", branches, false, options, conv);
-    } else {
-      auto& conv = register_module<Conv2d>("conv", 8, 8, Conv2dLayerOptions{.kernel_size = 3, .padding = 1, .groups = fusion == Fusion::kDense ? 1 : 8, .bias = false});
-      auto& norm = register_module<BatchNorm2d>("norm", 8, BatchNorm2dOptions{.relu = true});
-      auto& both = register_module<Chain>("both", conv, norm);
-      FusionLayer layer(conv);
-      layer.layer = &both;
-      layer.norm = &norm;
-      site_ = &register_module<FusionSite>("site", branches, false, options, layer);
-    }
-    last = &register_module<Conv2d>("last", 8, 2, Conv2dLayerOptions{});
-    last_ = last;
-    assign_paths();
-  }
-  Tensor forward(const std::vector<Tensor>& features) { return (*last_)(site_->forward(features, 8, 6)); }
-  const Conv2d& conv() { return *site_->fusion().conv; }
-  FusionSite& site() { return *site_; }
-
- private:
-  struct Chain : Layer {
-    Chain(Layer& first, Layer& second) : first_(first), second_(second) {}
-    Tensor forward(const Tensor& x) override { return second_(first_(x)); }
-    Layer &first_, &second_;
-  };
-  FusionSite* site_;
-  Layer* last_;
-};
-
-std::vector<Tensor> features(uint64_t seed) {
-  return {random_tensor({2, 8, 6, 3}, seed) + 0.5, random_tensor({2, 4, 3, 2}, seed + 1) * 3.0 - 1.0, random_tensor({2, 2, 2, 3}, seed + 2) * 0.2};
-}
-
-std::unique_ptr<Net> make(Fusion fusion, const EqualizerOptions& options) {
-  InitRandom random(3, DType::kFloat64);
-  auto net = std::make_unique<Net>(fusion, options);
-  calibrate_equalizers(*net, [&](int64_t i) { net->forward(features(100 + 10 * uint64_t(i))); });
-  return net;
-}
-
 // Losses of `steps` updates towards fixed random targets.
-std::vector<double> train(Net& net, const OptimizerOptions& options, int steps, double clip = 0) {
+std::vector<double> train(BranchNet& net, const OptimizerOptions& options, int steps, double clip = 0) {
   auto optimizer = make_optimizer(optimizer_parameters(net), options);
   std::vector<double> losses;
   for (int step = 0; step < steps; ++step) {
     net.zero_grad();
-    const Tensor loss = mean(square(net.forward(features(uint64_t(step % 5) * 7)) - random_tensor({2, 8, 6, 2}, uint64_t(step % 5) * 7 + 3)));
+    const Tensor loss = mean(square(net.forward(branch_features(uint64_t(step % 5) * 7)) - random_tensor({2, 8, 6, 2}, uint64_t(step % 5) * 7 + 3)));
     loss.backward();
     losses.push_back(loss.item());
     optimizer->step(options.lr, clip_factor(gradient_norm(optimizer->parameters()).norm, clip));
@@ -94,7 +36,7 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
 }
 
 // V = W / sigma over input channels.
-Tensor effective_weight(Net& net) {
+Tensor effective_weight(BranchNet& net) {
   NoGradGuard no_grad;
   Tensor weight = net.conv().weight().clone();
   const int64_t per_group = weight.size(0) / net.conv().options().groups, in = weight.size(3), taps = weight.size(1) * weight.size(2);
@@ -114,17 +56,17 @@ TEST_CASE("folded at the start is the explicit function, border included", "[equ
     for (const char* granularity : {"scalar", "channel"}) {
       for (const char* inputs : {"all", "upsampled", "matched"}) {
         CAPTURE(int(fusion), granularity, inputs);
-        EqualizerOptions options = mode("explicit", granularity);
+        EqualizerOptions options = equalizer_mode("explicit", granularity);
         options.inputs = inputs;
         for (const char* name : {"folded", "folded_lr", "learnable"}) {
           options.mode = "explicit";
-          const auto expected_net = make(fusion, options);
+          const auto expected_net = calibrated_net(fusion, options);
           options.mode = name;
-          const auto net = make(fusion, options);
+          const auto net = calibrated_net(fusion, options);
           for (bool training : {true, false}) {  // evaluation: the fresh running statistics have taken the mean over
             expected_net->train(training);
             net->train(training);
-            check_close(net->forward(features(1)), expected_net->forward(features(1)), training || fusion == Fusion::kBias ? 1e-12 : 1e-9);
+            check_close(net->forward(branch_features(1)), expected_net->forward(branch_features(1)), training || fusion == Fusion::kBias ? 1e-12 : 1e-9);
           }
         }
       }
@@ -136,12 +78,12 @@ TEST_CASE("a trained explicit or learnable network folds to the same function", 
   for (Fusion fusion : {Fusion::kDense, Fusion::kDepthwise, Fusion::kBias}) {
     for (const char* name : {"explicit", "learnable"}) {
       CAPTURE(int(fusion), name);
-      const auto net = make(fusion, mode(name, "channel"));
+      const auto net = calibrated_net(fusion, equalizer_mode(name, "channel"));
       train(*net, {.type = "adamw", .lr = 0.01}, 30);
       net->eval();
-      const Tensor before = net->forward(features(1));
+      const Tensor before = net->forward(branch_features(1));
       net->site().fold();
-      check_close(net->forward(features(1)), before, 1e-12);
+      check_close(net->forward(branch_features(1)), before, 1e-12);
       for (const auto& [key, value] : net->state_dict()) CHECK(key.find("equalizers") == std::string::npos);
       CHECK(net->state_dict().count("site.border") == 1);
       CHECK_THROWS_AS(net->site().fold(), UsageError);
@@ -157,7 +99,7 @@ TEST_CASE("explicit and folded_lr train alike, plain folding does not", "[equali
     for (Fusion fusion : {Fusion::kDense, Fusion::kDepthwise}) {
       for (double clip : {0.0, 0.3}) {
         CAPTURE(optimizer.type, int(fusion), clip);
-        const auto explicit_net = make(fusion, mode("explicit")), scaled = make(fusion, mode("folded_lr")), plain = make(fusion, mode("folded"));
+        const auto explicit_net = calibrated_net(fusion, equalizer_mode("explicit")), scaled = calibrated_net(fusion, equalizer_mode("folded_lr")), plain = calibrated_net(fusion, equalizer_mode("folded"));
         const auto expected = train(*explicit_net, optimizer, 200, clip);
         CHECK(largest_difference(train(*scaled, optimizer, 200, clip), expected) < 1e-10);
         check_close(scaled->conv().weight(), effective_weight(*explicit_net), 1e-10);
@@ -169,20 +111,20 @@ TEST_CASE("explicit and folded_lr train alike, plain folding does not", "[equali
 }
 
 TEST_CASE("a normalised fold leaves the geometric mean of the scales out", "[equalizer]") {
-  const auto plain = make(Fusion::kDense, mode("folded")), normalised = make(Fusion::kDense, mode("folded_normalised"));
+  const auto plain = calibrated_net(Fusion::kDense, equalizer_mode("folded")), normalised = calibrated_net(Fusion::kDense, equalizer_mode("folded_normalised"));
   const Tensor a = plain->conv().weight(), b = normalised->conv().weight();
   const double ratio = b.value_at(0) / a.value_at(0);
   for (int64_t i = 0; i < a.numel(); ++i) CHECK(b.value_at(i) == Approx(ratio * a.value_at(i)));
-  const auto measured = make(Fusion::kDense, mode("explicit"));
+  const auto measured = calibrated_net(Fusion::kDense, equalizer_mode("explicit"));
   double log_sum = 0;
   for (const auto& branch : measured->site().branches()) log_sum += std::log(branch.equalizer->get().std[0]) / 3;
   CHECK(ratio == Approx(std::exp(log_sum)));
 }
 
 TEST_CASE("matched keeps the mean and takes over the deviation of what is not upsampled", "[equalizer]") {
-  EqualizerOptions options = mode("explicit");
+  EqualizerOptions options = equalizer_mode("explicit");
   options.inputs = "matched";
-  const auto net = make(Fusion::kDense, options);
+  const auto net = calibrated_net(Fusion::kDense, options);
   Tensor fused, resized;
   net->site().set_observer([&](const LevelSite::Visit& visit) {
     fused = visit.fused.detach();
@@ -191,7 +133,7 @@ TEST_CASE("matched keeps the mean and takes over the deviation of what is not up
   net->train();
   std::vector<Moments> before(3), after(3);
   for (uint64_t i : {100, 110}) {  // the batches it was measured over
-    net->forward(features(i));
+    net->forward(branch_features(i));
     for (size_t b = 0; b < 3; ++b) {
       const auto& branch = net->site().branches()[b];
       before[b].merge(pooled(channel_moments(resized, branch.first_channel, branch.first_channel + branch.channels)));
@@ -205,9 +147,9 @@ TEST_CASE("matched keeps the mean and takes over the deviation of what is not up
 }
 
 TEST_CASE("analytic constants are those of rectified white noise behind the resizing", "[equalizer]") {
-  EqualizerOptions options = mode("explicit");
+  EqualizerOptions options = equalizer_mode("explicit");
   options.constants = "analytic";
-  const auto net = make(Fusion::kDense, options);
+  const auto net = calibrated_net(Fusion::kDense, options);
   const double factor[] = {1, (1 + 3 * 0.625) / 4 * (1 + 2 * 0.625) / 3, (1 + 0.65625) / 2 * (1 + (2.0 / 3 + 1.0 / 27)) / 2};  // 8x6; 4x3 twice; 2x2 by 4 and by 3
   for (size_t b = 0; b < 3; ++b) {
     const BranchConstants constants = net->site().branches()[b].equalizer->get();
@@ -239,7 +181,7 @@ class TwoSites : public Module {
 }  // namespace
 
 TEST_CASE("measured in turn, a site sees the sites before it equalized", "[equalizer]") {
-  EqualizerOptions together = mode("explicit"), in_turn = mode("explicit");
+  EqualizerOptions together = equalizer_mode("explicit"), in_turn = equalizer_mode("explicit");
   in_turn.measure = "in_turn";
   double first[2], second[2], after[2];
   int i = 0;
@@ -264,11 +206,11 @@ TEST_CASE("measured in turn, a site sees the sites before it equalized", "[equal
 TEST_CASE("the comparators normalise each branch after it was resized", "[equalizer]") {
   for (const char* name : {"batch_norm", "layer_norm", "l2_norm"}) {
     CAPTURE(name);
-    const auto net = make(Fusion::kDense, mode(name));
+    const auto net = calibrated_net(Fusion::kDense, equalizer_mode(name));
     Tensor fused;
     net->site().set_observer([&](const LevelSite::Visit& visit) { fused = visit.fused.detach(); });
     net->train();
-    net->forward(features(5));
+    net->forward(branch_features(5));
     for (const auto& branch : net->site().branches()) {
       const auto moments = channel_moments(fused, branch.first_channel, branch.first_channel + branch.channels);
       double power = 0;
@@ -281,13 +223,13 @@ TEST_CASE("the comparators normalise each branch after it was resized", "[equali
 }
 
 TEST_CASE("weighted fusion scales each branch by its share, and learns it", "[equalizer]") {
-  const auto net = make(Fusion::kDense, mode("weighted"));
+  const auto net = calibrated_net(Fusion::kDense, equalizer_mode("weighted"));
   Tensor fused;
   net->site().set_observer([&](const LevelSite::Visit& visit) {
     fused = visit.fused.detach();
     check_close(fused, visit.resized() / 3.0001, 1e-12);
   });
-  net->forward(features(5));
+  net->forward(branch_features(5));
   REQUIRE(fused.defined());
   net->site().set_observer({});
   auto weights = net->named_parameters();
@@ -300,7 +242,7 @@ TEST_CASE("weighted fusion scales each branch by its share, and learns it", "[eq
 TEST_CASE("l2_norm and the learnable equalizer have the right gradients", "[equalizer]") {
   InitRandom random(3, DType::kFloat64);
   L2Norm norm(4);
-  LearnableEqualizer equalizer(4, mode("learnable", "channel"));
+  LearnableEqualizer equalizer(4, equalizer_mode("learnable", "channel"));
   equalizer.set({{0.1, 0.2, -0.3, 0}, {2, 1, 0.5, 3}});
   check_gradients([&](const TensorList& in) { return norm(in[0]); }, {random_leaf({2, 2, 3, 4}, 1), norm.parameters()[0]});
   check_gradients([&](const TensorList& in) { return equalizer(in[0]); }, {random_leaf({2, 2, 3, 4}, 1), equalizer.parameters()[0], equalizer.parameters()[1]});
@@ -309,18 +251,18 @@ TEST_CASE("l2_norm and the learnable equalizer have the right gradients", "[equa
 TEST_CASE("equalizer options that do not go together are refused", "[equalizer]") {
   const auto refused = [](const EqualizerOptions& options, const char* where) {
     try {
-      Net net(Fusion::kDense, options);
+      BranchNet net(Fusion::kDense, options);
       FAIL("accepted");
     } catch (const UsageError& error) {
       CHECK(error.where() == where);
     }
   };
-  refused(mode("folder"), "equalizer.mode");
-  EqualizerOptions options = mode("batch_norm");
+  refused(equalizer_mode("folder"), "equalizer.mode");
+  EqualizerOptions options = equalizer_mode("batch_norm");
   options.inputs = "matched";
   refused(options, "equalizer.inputs");
-  options = mode("weighted");
+  options = equalizer_mode("weighted");
   options.inputs = "upsampled";
   refused(options, "equalizer.inputs");
-  for (const char* name : {"explicit", "folded"}) refused(mode(name, "pixel"), "equalizer.granularity");
+  for (const char* name : {"explicit", "folded"}) refused(equalizer_mode(name, "pixel"), "equalizer.granularity");
 }

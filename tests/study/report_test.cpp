@@ -116,6 +116,28 @@ TEST_CASE("of many classes those are shown that occur, and how many do not is sa
   CHECK_THAT(html, Contains("40 classes without a label have no row") && Contains("20 rows, 21 columns") && Contains("class 19 → no labels: 50.0"));
 }
 
+TEST_CASE("how far constants have moved is a row for each branch", "[report]") {
+  TemporaryFolder folder;
+  const fs::path run = copy_of_run(folder);
+  CHECK(report_of(run).find("Largest change at once") == std::string::npos);
+  const auto branches = [](double std, json growth) {
+    return json{{{"site", "fpn"}, {"branch", "level 0"}, {"mean", 0.4}, {"std", std}, {"equalized", true}, {"growth", growth}},
+                {{"site", "fpn"}, {"branch", "level 1"}, {"mean", 0.1}, {"std", 0.2}, {"equalized", false}, {"growth", 1}}};
+  };
+  const json calibration = {{"batches", 2}, {"branches", branches(0.5, nullptr)},
+                            {"refreshes", {{{"iteration", 100}, {"branches", branches(1.5, 3)}}, {{"iteration", 200}, {"branches", branches(1.25, 0.83)}}}}};
+  write_file(run / "calibration.json", calibration.dump());
+  json config = json::parse(read_file(run / "config.json"));
+  config["equalizer"]["refresh"] = 100;
+  write_file(run / "config.json", config.dump());
+  const std::string html = report_of(run);
+  check_self_contained(html);
+  CHECK_THAT(html, Contains("anew 2 times, last after iteration 200") && Contains("Largest change at once") && Contains("anew every 100"));
+  const std::string table = html.substr(html.find("Largest change at once"));
+  const std::string body = table.substr(0, table.find("</table>"));
+  CHECK_THAT(body, Contains("level 0") && !Contains("level 1") && Contains(">2.5") && Contains(">3"));
+}
+
 TEST_CASE("what is missing is said, with the key that would make it", "[report]") {
   TemporaryFolder folder;
   const fs::path run = copy_of_run(folder);

@@ -26,6 +26,7 @@ TEST_CASE("a key that has no effect is named, with what it is for", "[config]") 
       {"equalizer.inputs=upsampled", "equalizer.mode=off"},
       {"equalizer.granularity=channel", "equalizer.mode=l2_norm"},
       {"equalizer.batches=4", "equalizer.mode=explicit", "equalizer.constants=analytic"},
+      {"equalizer.refresh=100", "equalizer.mode=off"},
       {"train.aux_weight=0.5", "model.auxiliary_head=null"},
       {"optimizer.nesterov=true", "optimizer.type=adamw"},
       {"optimizer.eps=1e-6", "optimizer.type=sgd"},
