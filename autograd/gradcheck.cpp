@@ -42,10 +42,14 @@ GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)
         throw DTypeError("gradcheck needs float64 inputs, not " + describe(input), "gradcheck",
                          "convert with x.to(DType::kFloat64)");
       }
+      input.set_requires_grad();  // throws for what is no leaf: its gradient would not be kept
       input.set_grad({});
     }
   }
   const Tensor y = fn(inputs);
+  if (y.dtype() != DType::kFloat64) {
+    throw DTypeError("gradcheck needs a float64 result, not " + describe(y), "gradcheck", "compute in float64 throughout; layers do where they are made under InitRandom(seed, DType::kFloat64)");
+  }
   Random random(options.seed);
   Tensor weights = Tensor::empty(y.shape(), DType::kFloat64);
   for (int64_t i = 0; i < weights.numel(); ++i) weights.data<double>()[i] = random.uniform(-1, 1);

@@ -31,7 +31,7 @@ namespace eq {
 
 using TensorList = std::vector<Tensor>;
 
-// Whether operators record. Per thread; on at the start.
+// Whether operators record. Per thread; on at the start, also of a thread that is started under a guard.
 bool grad_enabled();
 class NoGradGuard {
  public:
@@ -75,7 +75,7 @@ class HookList {
 
 class Node {
  public:
-  explicit Node(const char* name);
+  explicit Node(const char* name);  // for messages: a string that lives forever
   virtual ~Node();
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
@@ -127,7 +127,7 @@ void attach(const std::shared_ptr<Node>& node, const std::vector<Tensor>& output
 }  // namespace detail
 
 // Makes `output` the result of an N over `inputs` (constructed from `args`) if recording is on and an input needs a
-// gradient. Undefined inputs are allowed (optional arguments).
+// gradient. Undefined inputs are allowed (optional arguments). Throws AutogradError where an output has a history already: an input, say.
 template <class N, class... Args>
 void record(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, Args&&... args) {
   if (tracing()) detail::t_trace->require(outputs, inputs);

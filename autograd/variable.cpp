@@ -1,6 +1,7 @@
 // The autograd half of Tensor: what a leaf is, where gradients accumulate, who produced a value.
 
 #include <algorithm>
+#include <mutex>
 
 #include "autograd/node.h"
 
@@ -14,6 +15,7 @@ struct Variable final : AutogradSlot {
   int output = 0;
   // Of a leaf: the node all its uses share. It owns a handle to the leaf, so the leaf must not own it.
   std::weak_ptr<Node> accumulator;
+  std::mutex mutex;  // of accumulator and grad: several threads may use one network, each with a graph of its own
   HookList leaf_hooks;
 };
 
@@ -33,6 +35,7 @@ struct AccumulateGrad final : Node {
     return accumulate(*variable, grads[0]);
   }
   static TensorList accumulate(Variable& variable, const Tensor& grad) {
+    const std::lock_guard lock(variable.mutex);
     if (variable.grad.defined()) {
       variable.grad.add_(grad);
     } else {
@@ -100,6 +103,7 @@ Node::Edge gradient_edge(const Tensor& tensor) {
   if (variable == nullptr) return {};
   if (variable->producer) return {variable->producer, variable->output};
   if (!variable->requires_grad) return {};
+  const std::lock_guard lock(variable->mutex);
   std::shared_ptr<Node> accumulator = variable->accumulator.lock();
   if (!accumulator) {
     accumulator = std::make_shared<AccumulateGrad>(tensor);
@@ -131,6 +135,11 @@ bool any_needs_grad(const std::vector<Tensor>& inputs) {
 }
 
 void attach(const std::shared_ptr<Node>& node, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs) {
+  for (const Tensor& output : outputs) {
+    if (!output.requires_grad()) continue;
+    throw AutogradError(std::string("what ") + node->name() + " records as its result has a history already, or is a leaf", node->name() + (", result " + describe(output)),
+                        "record once, for a tensor of the operator's own; to return an argument, return x.alias(x.shape())");
+  }
   std::vector<Node::Edge> edges;
   edges.reserve(inputs.size());
   for (const Tensor& input : inputs) edges.push_back(gradient_edge(input));

@@ -1,5 +1,6 @@
 #include "datasets/dataset.h"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 #include <utility>
@@ -69,6 +70,27 @@ void refuse_unread(const Entry& entry, const DataOptions& o) {
 
 LabelMap Dataset::load_file_labels(int64_t index) const {
   throw UsageError("this data set has no label files", describe(index), "ask only where files() is not null");
+}
+
+void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample) {
+  const std::string name = dataset.describe(index);
+  const Image& image = sample.image;
+  const LabelMap& map = sample.labels;
+  check_size(name, image);
+  check_size(name, map);
+  if (map.height != image.height || map.width != image.width) {
+    throw DataError("the picture is " + std::to_string(image.width) + "x" + std::to_string(image.height) + ", its label map " + std::to_string(map.width) + "x" +
+                        std::to_string(map.height), name, "give a label for each pixel");
+  }
+  const int classes = int(dataset.num_classes());
+  const auto is_bad = [classes](uint8_t label) { return (label >= classes) & (label != kIgnoreIndex); };
+  int64_t bad = 0;  // counted first: without a branch, at the speed of memory
+  for (uint8_t label : map.labels) bad += is_bad(label);
+  if (bad == 0) return;
+  const int64_t first = std::find_if(map.labels.begin(), map.labels.end(), is_bad) - map.labels.begin();
+  throw DataError("the label " + std::to_string(map.labels[size_t(first)]) + " at pixel x " + std::to_string(first % map.width) + ", y " +
+                      std::to_string(first / map.width) + " is none of the " + std::to_string(classes) + " classes", name,
+                  "labels are 0 to " + std::to_string(classes - 1) + ", or " + std::to_string(kIgnoreIndex) + " for what does not count");
 }
 
 void Dataset::check_index(int64_t index) const {

@@ -33,7 +33,7 @@ class Dataset {
   virtual int64_t size() const = 0;
   static constexpr int64_t kEndless = std::numeric_limits<int64_t>::max();
 
-  // Safe to call from many threads. Throws IoError or DataError naming the file (unreadable, damaged, image and labels
+  // Safe to call from many threads, and the same sample each time. Throws IoError or DataError naming the file (unreadable, damaged, image and labels
   // of different sizes, a label out of range with its pixel) and UsageError for an index outside 0 .. size-1.
   virtual RawSample load(int64_t index) const = 0;
   // What errors and reports call the sample: the image's path, or "shapes train 17".
@@ -62,6 +62,10 @@ class Dataset {
   std::vector<std::string> class_names_;
   Palette palette_;
 };
+
+// Throws DataError or UsageError naming the sample where it is not what load() promises. Who reads a data set that may be someone else's asks, as the loader and the
+// evaluation do: nothing behind them looks at sizes again.
+void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample);
 
 // The names make_dataset knows: the values of data.type.
 std::vector<std::string> dataset_names();

@@ -24,6 +24,11 @@ struct LabelMap {  // class indices as stored in the file, row-major [height, wi
 using Color = std::array<uint8_t, 3>;
 using Palette = std::vector<Color>;
 
+// Throw UsageError where the values are not as many as the sides say, or the sides are none of a picture's. What takes pictures from programs asks;
+// what only passes them on does not.
+void check_size(const std::string& where, const Image& image);
+void check_size(const std::string& where, const LabelMap& labels);
+
 struct PictureInfo {  // from the header only; height and width as read_image gives them, turned by the EXIF orientation
   std::string format;   // "jpeg", "png", "pnm", "bmp", "tga"
   std::string mode;     // "gray", "gray+alpha", "indexed", "RGB", "RGBA", "CMYK"

@@ -14,7 +14,7 @@ constexpr Color kVoidColor = {224, 224, 192};
 
 std::string size_text(int64_t height, int64_t width) { return std::to_string(width) + " x " + std::to_string(height); }
 
-void check_size(const char* where, int64_t height, int64_t width, size_t values, int64_t channels) {
+void check_values(const std::string& where, int64_t height, int64_t width, size_t values, int64_t channels) {
   const bool sane = height >= 1 && width >= 1 && height <= limits::kPictureSide && width <= limits::kPictureSide;
   if (!sane || uint64_t(height * width * channels) != values) {
     throw UsageError("a picture of " + size_text(height, width) + " cannot have " + std::to_string(values) + " values",
@@ -22,13 +22,6 @@ void check_size(const char* where, int64_t height, int64_t width, size_t values,
                      "it needs height x width x " + std::to_string(channels) + " of them, and sides of 1 to " +
                          std::to_string(limits::kPictureSide));
   }
-}
-
-void check_size(const char* where, const Image& image) {
-  check_size(where, image.height, image.width, image.pixels.size(), 3);
-}
-void check_size(const char* where, const LabelMap& map) {
-  check_size(where, map.height, map.width, map.labels.size(), 1);
 }
 
 // Every label but `except` must have a colour.
@@ -43,6 +36,9 @@ void check_colors(const char* where, const LabelMap& map, const Palette& palette
 }
 
 }  // namespace
+
+void check_size(const std::string& where, const Image& image) { check_values(where, image.height, image.width, image.pixels.size(), 3); }
+void check_size(const std::string& where, const LabelMap& map) { check_values(where, map.height, map.width, map.labels.size(), 1); }
 
 std::vector<uint8_t> encode_png(const Image& image) {
   check_size("encode_png", image);

@@ -33,6 +33,7 @@ Size batch_size_of(const Dataset& dataset, const PipelineOptions& pipeline) {
     throw UsageError("pictures of random sizes do not make a batch", "pipeline.resize without pipeline.crop", "set pipeline.crop");
   }
   const RawSample first = dataset.load(0);
+  check_sample(dataset, 0, first);
   const Size size{first.image.height, first.image.width};
   return pipeline.resize ? fitted_size(size, pipeline.resize->scale, pipeline.resize->ratio_range[0]) : size;
 }
@@ -166,6 +167,7 @@ std::shared_ptr<const RawSample> DataLoader::State::load(int64_t index) {
     if (const auto found = cache.find(index); found != cache.end()) return found->second;
   }
   auto sample = std::make_shared<const RawSample>(dataset.load(index));
+  check_sample(dataset, index, *sample);
   const int64_t bytes = int64_t(sample->image.pixels.size() + sample->labels.labels.size());
   if (caching) {
     std::lock_guard lock(cache_mutex);
@@ -194,7 +196,7 @@ void DataLoader::State::make_sample(Slot& slot, int64_t sample, int64_t position
     throw;  // it names the file
   } catch (const std::exception& error) {
     throw DataError(std::string("the sample could not be prepared: ") + error.what(), dataset.describe(index),
-                    "check that the machine has memory left");
+                    "see what the data set's load() does with it, and whether the machine has memory left");
   }
 }
 

@@ -320,6 +320,7 @@ Size evaluation_size(Size from, const PipelineOptions& options, double scale) {
 }
 
 Tensor prepare_image(const Image& image, const PipelineOptions& options, double scale) {
+  check_size("prepare_image", image);
   const Size size = evaluation_size(size_of(image), options, scale);
   const auto normalized = [&](const Image& resized) {
     Tensor result = Tensor::empty({1, size.height, size.width, 3});
@@ -330,6 +331,7 @@ Tensor prepare_image(const Image& image, const PipelineOptions& options, double 
 }
 
 Tensor labels_tensor(const LabelMap& labels) {
+  check_size("labels_tensor", labels);
   Tensor result = Tensor::empty({labels.height, labels.width}, DType::kUInt8);
   pad_labels_into(labels, size_of(labels), result.data<uint8_t>());
   return result;
@@ -337,6 +339,7 @@ Tensor labels_tensor(const LabelMap& labels) {
 
 Sample load_for_evaluation(const Dataset& dataset, int64_t index, const PipelineOptions& options) {
   const RawSample raw = dataset.load(index);
+  check_sample(dataset, index, raw);
   return {prepare_image(raw.image, options), labels_tensor(raw.labels), raw.name, index};
 }
 

@@ -69,6 +69,8 @@ struct FusionLayer {
   bool whole = true;            // `layer` is these two and nothing else
   FusionLayer(Conv2d& conv) : layer(&conv), conv(&conv) {}                                      // NOLINT: converts on purpose
   FusionLayer(ConvModule& module) : layer(&module), conv(&module.conv()), norm(&module.bn()) {}  // NOLINT
+  // `all` begins with `first`, and does more.
+  FusionLayer(Layer& all, Conv2d& first) : layer(&all), conv(&first), whole(false) {}
   FusionLayer(Layer& all, ConvModule& first) : layer(&all), conv(&first.conv()), norm(&first.bn()), whole(false) {}
 };
 

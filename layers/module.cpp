@@ -217,6 +217,8 @@ Tensor Module::register_buffer(const std::string& name, Tensor value) {
 
 void Module::add_child(const std::string& name, std::unique_ptr<Module> child) {
   check_name(name, Kind::kChild);
+  if (!child) throw UsageError("a child named \"" + name + "\" was not given", path_.empty() ? "Module" : path_, "register a module that is there");
+  child->assign_paths(join(path_, name));
   for (auto& [existing, old] : children_) {
     if (existing == name) {
       old = std::move(child);
@@ -307,7 +309,7 @@ void uniform_(Tensor& weight, double low, double high) {
 }
 
 void kaiming_normal_fan_out_(Tensor& conv_weight, int64_t groups) {
-  const double fan_out = double(conv_weight.numel() / conv_weight.size(3)) / double(groups);
+  const double fan_out = double(conv_weight.shape().product(0, 3)) / double(groups);
   normal_(conv_weight, 0, std::sqrt(2 / fan_out));
 }
 

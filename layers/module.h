@@ -72,8 +72,8 @@ class Module {
   // are skipped and reported. Nothing is changed when it throws.
   LoadReport load_state_dict(const std::map<std::string, Tensor>& state, bool strict = true, const std::string& source = "");
 
-  const std::string& path() const { return path_; }  // dotted, from the root; set by assign_paths()
-  void assign_paths(const std::string& root = "");    // call once on the finished root, for messages and hooks
+  const std::string& path() const { return path_; }  // dotted, from the root, as in the state dict; "" of the root
+  void assign_paths(const std::string& root);         // another name for the root, before all others
 
  protected:
   template <class M, class... Args>

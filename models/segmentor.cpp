@@ -6,6 +6,7 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/nearest.h"
+#include "core/words.h"
 #include "models/backbones/convnext.h"
 #include "models/backbones/hrnet.h"
 #include "models/backbones/mobilenet_v1.h"
@@ -81,6 +82,20 @@ void refuse_unread(const BackboneEntry& entry, const BackboneOptions& o) {
   }
 }
 
+std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model, const char* key) {
+  return find(kHeads, options.type, key).make(options, level_channels, model);
+}
+
+void check_classes(const ModelOptions& options) {
+  if (options.num_classes == 1) {
+    throw UsageError("with one class there is nothing to learn: every pixel is of it, whatever the network says", "model",
+                     "name two in data.classes, background and foreground, say, and bring the label files' values to 0 and 1 with data.label_map");
+  }
+  if (options.num_classes < 1 || options.num_classes > 255) {
+    throw UsageError("the number of classes must be 2 to 255, not " + std::to_string(options.num_classes), "model", "check the data set's classes");
+  }
+}
+
 }  // namespace
 
 std::string backbone_name(const BackboneOptions& options) {
@@ -93,31 +108,42 @@ std::string backbone_name(const BackboneOptions& options) {
   return name + "_" + multiplier.substr(0, end);
 }
 
-EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options) {
-  if (options.num_classes == 1) {
-    throw UsageError("with one class there is nothing to learn: every pixel is of it, whatever the network says", "model",
-                     "name two in data.classes, background and foreground, say, and bring the label files' values to 0 and 1 with data.label_map");
-  }
-  if (options.num_classes < 1 || options.num_classes > 255) {
-    throw UsageError("the number of classes must be 2 to 255, not " + std::to_string(options.num_classes), "model", "check the data set's classes");
-  }
-  const BackboneEntry& entry = find(kBackbones, options.backbone.type, "model.backbone.type");
-  refuse_unread(entry, options.backbone);
-  auto backbone = entry.make(options.backbone);
+std::unique_ptr<Backbone> make_backbone(const BackboneOptions& options) {
+  const BackboneEntry& entry = find(kBackbones, options.type, "model.backbone.type");
+  refuse_unread(entry, options);
+  return entry.make(options);
+}
+
+std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model) {
+  return make_head(options, level_channels, model, "model.decode_head.type");
+}
+
+EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options), backbone_words_(options.backbone.type) {
+  check_classes(options);
+  auto backbone = make_backbone(options.backbone);
+  const std::vector<int64_t> levels = backbone->level_channels();
+  auto decode_head = make_head(options.decode_head, levels, options);
+  std::unique_ptr<Head> auxiliary_head;
+  if (!options.auxiliary_head.type.empty()) auxiliary_head = make_head(options.auxiliary_head, levels, options, "model.auxiliary_head.type");
+  adopt(std::move(backbone), std::move(decode_head), std::move(auxiliary_head));
+}
+
+EncoderDecoder::EncoderDecoder(const ModelOptions& options, std::unique_ptr<Backbone> backbone, std::unique_ptr<Head> decode_head, std::unique_ptr<Head> auxiliary_head)
+    : options_(options), backbone_words_("the backbone") {
+  check_classes(options);
+  if (!backbone || !decode_head) throw UsageError("a network needs a backbone and a decode head", "EncoderDecoder", "give both, or make it from its options alone");
+  adopt(std::move(backbone), std::move(decode_head), std::move(auxiliary_head));
+}
+
+void EncoderDecoder::adopt(std::unique_ptr<Backbone> backbone, std::unique_ptr<Head> decode_head, std::unique_ptr<Head> auxiliary_head) {
   backbone_ = backbone.get();
+  decode_head_ = decode_head.get();
+  auxiliary_head_ = auxiliary_head.get();
   add_child("backbone", std::move(backbone));
-  const auto level_channels = backbone_->level_channels();
-  auto head = find(kHeads, options.decode_head.type, "model.decode_head.type").make(options.decode_head, level_channels, options);
-  decode_head_ = head.get();
-  add_child("decode_head", std::move(head));
-  if (!options.auxiliary_head.type.empty()) {
-    auto auxiliary = find(kHeads, options.auxiliary_head.type, "model.auxiliary_head.type").make(options.auxiliary_head, level_channels, options);
-    auxiliary_head_ = auxiliary.get();
-    add_child("auxiliary_head", std::move(auxiliary));
-  }
-  assign_paths();
-  if (!options.backbone.pretrained.empty()) {
-    pretrained_note_ = load_pretrained(*backbone_, options.backbone.pretrained, options.backbone.load_mode);
+  add_child("decode_head", std::move(decode_head));
+  if (auxiliary_head) add_child("auxiliary_head", std::move(auxiliary_head));
+  if (!options_.backbone.pretrained.empty()) {
+    pretrained_note_ = load_pretrained(*backbone_, options_.backbone.pretrained, options_.backbone.load_mode);
   }
   to(compute_device());
 }
@@ -131,7 +157,7 @@ void EncoderDecoder::set_precision(DType features) {
 
 void EncoderDecoder::check_size(int64_t height, int64_t width) const {
   if (std::min(height, width) >= backbone_->smallest_side()) return;
-  throw ShapeError("pictures of " + std::to_string(width) + " x " + std::to_string(height) + " are too small for " + options_.backbone.type + ", which needs " +
+  throw ShapeError("pictures of " + std::to_string(width) + " x " + std::to_string(height) + " are too small for " + backbone_words_ + ", which needs " +
                        std::to_string(backbone_->smallest_side()) + " pixels a side", "model.backbone",
                    "use larger pictures, resize them (pipeline.test_scale) or enlarge the crops (pipeline.crop, evaluate.crop)");
 }
@@ -146,6 +172,10 @@ SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
   if (reduced) input = cast(input, precision_);
   const auto full = [&](const Tensor& scores) { return reduced ? cast(scores, DType::kFloat32) : scores; };
   const std::vector<Tensor> levels = backbone_->forward(input);
+  if (levels.size() != backbone_->level_channels().size()) {  // heads read them by their numbers
+    throw ShapeError("the backbone gave " + counted(int64_t(levels.size()), "level") + ", not the " + std::to_string(backbone_->level_channels().size()) +
+                         " of its level_channels()", "backbone", "its forward() gives one feature map for each");
+  }
   SegmentorOutput output;
   output.logits = full(decode_head_->forward(levels));
   if (auxiliary_head_ && is_training()) output.aux_logits = full(auxiliary_head_->forward(levels));

@@ -1,7 +1,8 @@
 #pragma once
-// EncoderDecoder: backbone, decode head, optional auxiliary head; and the table of names behind "type" in a configuration.
+// EncoderDecoder: backbone, decode head, optional auxiliary head, by their names in a configuration ("type") or of one's own; and the table of these names.
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "layers/fusion.h"
@@ -26,6 +27,10 @@ class Head : public Module {
   virtual Tensor forward(const std::vector<Tensor>& levels) = 0;
 };
 
+// By options.type. Throw UsageError for an unknown name, with the nearest known one, and for options that this type does not read. The weights are InitRandom's.
+std::unique_ptr<Backbone> make_backbone(const BackboneOptions& options);
+std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model);
+
 // For messages: "resnet50", "mobilenet_v1_0.25", "hrnet_w18", "swin_tiny", "twins_svt_small".
 std::string backbone_name(const BackboneOptions& options);
 
@@ -36,9 +41,12 @@ struct SegmentorOutput {
 
 class EncoderDecoder : public Module {
  public:
-  // On compute_device(), with weights drawn from InitRandom (throws UsageError for unknown names, with the nearest known one).
+  // On compute_device(), with weights drawn from InitRandom (throws what make_backbone and make_head throw).
   // With pretrained weights for the backbone where the options name a file (models/pretrained.h).
   explicit EncoderDecoder(const ModelOptions& options);
+  // Of parts that were made before, stock ones or of one's own; what the options say of those is not read. Throws UsageError where the backbone or the decode
+  // head is missing. Its weights alone go into a file (Module::state_dict): a run's folder can only name stock parts.
+  EncoderDecoder(const ModelOptions& options, std::unique_ptr<Backbone> backbone, std::unique_ptr<Head> decode_head, std::unique_ptr<Head> auxiliary_head = nullptr);
 
   // Pictures of any device; they are taken to the network's. Throws ShapeError for what is no batch of pictures, or too small for the backbone.
   SegmentorOutput forward(const Tensor& images);
@@ -58,10 +66,13 @@ class EncoderDecoder : public Module {
   const std::string& pretrained_note() const { return pretrained_note_; }  // what was loaded, in a line; empty: nothing
 
  private:
+  void adopt(std::unique_ptr<Backbone> backbone, std::unique_ptr<Head> decode_head, std::unique_ptr<Head> auxiliary_head);
+
   ModelOptions options_;
+  std::string backbone_words_;  // for messages
   std::string pretrained_note_;
-  Backbone* backbone_;
-  Head* decode_head_;
+  Backbone* backbone_ = nullptr;
+  Head* decode_head_ = nullptr;
   Head* auxiliary_head_ = nullptr;
   DType precision_ = DType::kFloat32;
 };

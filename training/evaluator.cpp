@@ -61,6 +61,7 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
     return std::async(std::launch::async, [&dataset, &request, index] {
       SerialScope serial;
       const RawSample raw = dataset.load(index);
+      check_sample(dataset, index, raw);
       return Loaded{prepare_views(raw.image, request.pipeline, request.options), labels_tensor(raw.labels), index};
     });
   };

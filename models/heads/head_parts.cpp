@@ -42,6 +42,11 @@ Classifier::Classifier(int64_t channels, int64_t num_classes) : Conv2d(channels,
   init::normal_(values, 0, 0.01);
 }
 
+Tensor DecodeHead::classify(const Tensor& features) {
+  if (!classifier_) throw UsageError("the head has no classifier", path(), "call add_classifier() last in its constructor");
+  return (*classifier_)((*dropout_)(features));
+}
+
 void DecodeHead::add_classifier(const HeadOptions& options, const ModelOptions& model) {
   dropout_ = &register_module<Dropout>("dropout", std::max(0.0, options.dropout), Dropout::Kind::kChannel);
   classifier_ = &register_module<Classifier>("conv_seg", options.channels, model.num_classes);

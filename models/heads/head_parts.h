@@ -30,7 +30,7 @@ class Classifier : public Conv2d {
 class DecodeHead : public Head {
  protected:
   void add_classifier(const HeadOptions& options, const ModelOptions& model);  // last in the constructor
-  Tensor classify(const Tensor& features) { return (*classifier_)((*dropout_)(features)); }
+  Tensor classify(const Tensor& features);  // throws UsageError where there is no classifier
 
  private:
   Layer* dropout_ = nullptr;

@@ -291,6 +291,33 @@ TEST_CASE("graphs of different threads do not meet", "[engine]") {
   CHECK(results == std::vector<double>(4, 1001));
 }
 
+TEST_CASE("threads may share leaves: each has its graph, and every gradient arrives", "[engine]") {
+  Tensor shared = leaf({1});
+  constexpr int kThreads = 4, kTimes = 20000;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < kTimes; ++i) (shared * 2.0).backward();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(grad_of(shared) == std::vector<double>{2.0 * kThreads * kTimes});
+}
+
+TEST_CASE("an operator records for a result of its own, once", "[engine]") {
+  std::vector<bool> seen;
+  Tensor x = leaf({1, 2});
+  const Tensor inner = x * 3.0;
+  for (const Tensor& argument : {x, inner}) {  // its own argument as a result would be its own past
+    CHECK_THROWS_WITH(record<SplitBackward>(argument, {argument}, &seen), Catch::Contains("split") && Catch::Contains("history"));
+  }
+  Tensor y = x.clone();
+  record<WrongCount>(y, {x});
+  CHECK_THROWS_AS(record<WrongCount>(y, {x}), AutogradError);
+  sum(inner).backward();  // nothing has changed
+  CHECK(grad_of(x) == std::vector<double>{3, 3});
+}
+
 TEST_CASE("gradients are the same bits in each run", "[engine]") {
   auto run = [] {
     Tensor x = random_leaf({50}, 1, DType::kFloat32), total = x;

@@ -101,5 +101,7 @@ TEST_CASE("gradcheck says what it needs", "[gradcheck]") {
   CHECK_THROWS_AS(gradcheck([](const auto& in) { return exp(in[0]); }, {single}), DTypeError);
   Tensor a = random_leaf({3}, 9);
   CHECK_THROWS_AS(gradcheck([](const auto& in) { return in[0].detach(); }, {a}), AutogradError);
+  CHECK_THROWS_AS(gradcheck([](const auto& in) { return exp(in[0]); }, {a * 2.0}), AutogradError);
+  CHECK_THROWS_AS(gradcheck([](const auto& in) { return cast(in[0], DType::kFloat32); }, {a}), DTypeError);
   CHECK_THROWS_AS(gradcheck([](const auto&) { return Tensor::zeros({2}, DType::kFloat64); }, {a}), AutogradError);
 }

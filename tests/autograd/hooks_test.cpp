@@ -142,6 +142,7 @@ TEST_CASE("a hook may not change the kind of a gradient", "[hooks]") {
 TEST_CASE("hooks need a gradient to watch, and their errors arrive", "[hooks]") {
   CHECK_THROWS_AS(register_hook(Tensor::zeros({1}), [](const Tensor&) { return Tensor(); }), AutogradError);
   Tensor x = leaf({1});
+  CHECK_THROWS_AS(register_hook(x, {}), AutogradError);
   register_hook(x, [](const Tensor&) -> Tensor { throw NumericalError("the gradient is not finite", "conv1", ""); });
   CHECK_THROWS_AS((x * 2.0).backward(), NumericalError);
   CHECK_FALSE(x.grad().defined());

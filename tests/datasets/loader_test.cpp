@@ -250,6 +250,38 @@ TEST_CASE("waiting for data is measured", "[loader]") {
   CHECK(loader.data_wait_seconds() - before > 0.015);
 }
 
+namespace {
+
+// A data set of someone who has not read what load() promises.
+struct CarelessDataset final : Dataset {
+  CarelessDataset() : Dataset({"a", "b"}, {{1, 1, 1}, {2, 2, 2}}) {}
+  int64_t size() const override { return 4; }
+  RawSample load(int64_t) const override { return sample; }
+  std::string describe(int64_t index) const override { return "careless " + std::to_string(index); }
+  RawSample sample{{4, 6, std::vector<uint8_t>(72, 9)}, {4, 6, std::vector<uint8_t>(24, 1)}, "x"};
+};
+
+}  // namespace
+
+TEST_CASE("a sample that is not what a data set promises is named", "[loader]") {
+  const auto refused = [](const auto& spoil, const std::string& words) {
+    CarelessDataset dataset;
+    PipelineOptions cropped = plain();
+    cropped.crop = {4, 4};
+    CHECK_NOTHROW(DataLoader(dataset, cropped, {.batch_size = 2}).next());
+    spoil(dataset.sample);
+    DataLoader later(dataset, cropped, {.batch_size = 2});
+    CHECK_THROWS_WITH(later.next(), Contains(words) && Contains("careless"));
+    CHECK_THROWS_WITH(DataLoader(dataset, plain(), {.batch_size = 2}), Contains(words) && Contains("careless 0"));
+    CHECK_THROWS_WITH(load_for_evaluation(dataset, 1, plain()), Contains(words) && Contains("careless 1"));
+  };
+  refused([](RawSample& s) { s.image.pixels.resize(24); }, "6 x 4 cannot have 24 values");  // gray
+  refused([](RawSample& s) { s.labels.labels.pop_back(); }, "cannot have 23 values");
+  refused([](RawSample& s) { s.labels = {6, 4, s.labels.labels}; }, "the picture is 6x4, its label map 4x6");
+  refused([](RawSample& s) { s.image = {}; }, "cannot have 0 values");
+  refused([](RawSample& s) { s.labels.labels[8] = 2; }, "the label 2 at pixel x 2, y 1");
+}
+
 TEST_CASE("loader options that make no sense are refused", "[loader]") {
   const FakeDataset dataset(4, {4, 4});
   CHECK_THROWS_WITH(DataLoader(dataset, plain(), {.batch_size = 0}), Contains("train.batch_size"));

@@ -1,4 +1,4 @@
-# Installs the build into a fresh prefix, configures, builds and runs the program beside this file against it.
+# Installs the build into a fresh prefix, configures and builds the project beside this file against it, and runs its programs.
 set(work ${BUILD}/install-test)
 file(REMOVE_RECURSE ${work})
 function(run)
@@ -9,6 +9,9 @@ function(run)
   message(STATUS "${output}")
 endfunction()
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${work}/prefix)
+if(CCACHE)
+  set(ENV{CMAKE_CXX_COMPILER_LAUNCHER} ${CCACHE})
+endif()
 run(${CMAKE_COMMAND} -S ${SOURCE} -B ${work}/build -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_PREFIX_PATH=${work}/prefix)
 run(${CMAKE_COMMAND} --build ${work}/build)
-run(${work}/build/consumer)
+run(${work}/build/consumer ${work})

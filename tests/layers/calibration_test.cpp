@@ -28,9 +28,7 @@ class HalfRun : public Module {
         conv_(register_module<Conv2d>("conv", 4, 2, Conv2dLayerOptions{.kernel_size = 3, .padding = 1})),
         site_(register_module<FusionSite>("site", branches(), false, options, conv_)),
         second_conv_(register_module<Conv2d>("second_conv", 4, 2, Conv2dLayerOptions{.kernel_size = 1})),
-        second_(register_module<FusionSite>("second", branches(), false, second_options, second_conv_)) {
-    assign_paths();
-  }
+        second_(register_module<FusionSite>("second", branches(), false, second_options, second_conv_)) {}
   static std::vector<LevelSite::Branch> branches() { return {{.name = "fine", .channels = 2}, {.name = "coarse", .channels = 2, .upsampled = true}}; }
   Tensor forward(int64_t i, bool both = true) {
     const Tensor fine = random_tensor({2, 4, 4, 2}, 10 + uint64_t(i)) * 3.0, coarse = random_tensor({2, 2, 2, 2}, 20 + uint64_t(i)) + poison_;

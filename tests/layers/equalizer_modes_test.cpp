@@ -74,6 +74,39 @@ TEST_CASE("folded at the start is the explicit function, border included", "[equ
   }
 }
 
+namespace {
+
+// A convolution with a group norm behind it, as one layer.
+class GroupNormed : public Module {
+ public:
+  explicit GroupNormed(const EqualizerOptions& options) {
+    auto& layer = register_module<Sequential>("layer");
+    auto& conv = layer.append<Conv2d>(8, 8, Conv2dLayerOptions{.kernel_size = 3, .padding = 1});
+    layer.append<GroupNorm>(2, 8);
+    const std::vector<LevelSite::Branch> branches{{.name = "fine", .channels = 3}, {.name = "middle", .channels = 2, .upsampled = true}, {.name = "coarse", .channels = 3, .upsampled = true}};
+    site_ = &register_module<FusionSite>("site", branches, false, options, FusionLayer(layer, conv));
+  }
+  Tensor forward(const std::vector<Tensor>& features) { return site_->forward(features, 8, 6); }
+
+ private:
+  FusionSite* site_;
+};
+
+}  // namespace
+
+TEST_CASE("a fusion layer that does more than its convolution is applied whole, folded or not", "[equalizer]") {
+  const auto result = [](const char* name) {
+    const InitRandom random(3, DType::kFloat64);
+    GroupNormed net(mode(name, "scalar"));
+    calibrate_equalizers(net, [&](int64_t i) { net.forward(features(100 + 10 * uint64_t(i))); });
+    return net.forward(features(1));
+  };
+  const Tensor normed = result("explicit");
+  CHECK(std::abs(mean(normed).item()) < 1e-12);  // the group norm was applied
+  CHECK(mean(square(normed)).item() == Approx(1).epsilon(1e-3));
+  check_close(result("folded"), normed, 1e-12);
+}
+
 TEST_CASE("a trained explicit or learnable network folds to the same function", "[equalizer]") {
   for (Fusion fusion : {Fusion::kDense, Fusion::kDepthwise, Fusion::kBias}) {
     for (const char* name : {"explicit", "learnable"}) {
@@ -169,7 +202,6 @@ class TwoSites : public Module {
       sites_.push_back(&register_module<FusionSite>("site" + std::to_string(i), std::vector<LevelSite::Branch>{{.name = "a", .channels = 2}, {.name = "b", .channels = 2, .upsampled = true}},
                                                     false, options, conv));
     }
-    assign_paths();
   }
   void forward(uint64_t seed) {
     const Tensor first = sites_[0]->forward({random_tensor({2, 6, 6, 2}, seed) * 4.0, random_tensor({2, 3, 3, 2}, seed + 1)}, 6, 6);

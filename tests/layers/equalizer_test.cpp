@@ -28,9 +28,7 @@ class TinyHead : public Module {
         fusion_(register_module<Conv2d>("fusion", 6, 2, Conv2dLayerOptions{.kernel_size = 1})),
         site_(register_module<FusionSite>(
             "site", std::vector<FusionSite::Branch>{{.name = "fine", .channels = 3}, {.name = "coarse", .channels = 3, .upsampled = true}},
-            false, options, fusion_)) {
-    assign_paths();
-  }
+            false, options, fusion_)) {}
   Tensor forward(const Tensor& fine, const Tensor& coarse) { return site_.forward({norm_(fine), coarse}, fine.size(1), fine.size(2)); }
   BatchNorm2d& norm_;
   Conv2d& fusion_;

@@ -26,7 +26,6 @@ class PathNet : public Module {
       auto& conv = register_module<Conv2d>("conv", 14, 20, Conv2dLayerOptions{.kernel_size = 3, .padding = 1});
       site_ = &register_module<FusionSite>("site", branches, false, options, conv);
     }
-    assign_paths();
   }
   Tensor forward(const std::vector<Tensor>& features) { return site_->forward(features, 12, 10); }
   FusionSite& site() { return *site_; }

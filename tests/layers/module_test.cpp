@@ -248,6 +248,11 @@ TEST_CASE("He-normal initialisation has the fan-out's deviation", "[module]") {
   CHECK(squares / double(weight.numel()) == Approx(2.0 / (9 * 128)).epsilon(0.02));
 }
 
+TEST_CASE("a convolution of no channels is refused", "[module]") {
+  CHECK_THROWS_WITH(Conv2d(0, 8, {.kernel_size = 3}), Catch::Contains("without elements"));
+  CHECK_THROWS_WITH(Conv2d(8, 0, {.kernel_size = 3}), Catch::Contains("without elements"));
+}
+
 TEST_CASE("a layer that is given nothing is named", "[module]") {
   Pair pair;
   CHECK_THROWS_WITH(pair(Tensor()), Catch::Contains("no value") && Catch::Contains("Layer"));
@@ -260,6 +265,30 @@ TEST_CASE("a layer that is given nothing is named", "[module]") {
     CHECK_THROWS_WITH(module.forward(Tensor()), Catch::Contains("conv2d", Catch::CaseSensitive::No));
   }
   CHECK_THROWS_WITH(Linear(2, 3).forward(Tensor()), Catch::Contains("linear"));
+}
+
+TEST_CASE("a module knows its path from the root, whatever was registered first", "[module]") {
+  struct Inner : Module {
+    Inner() { list.append(2, 3, 1); }
+    ModuleList<ConvModule>& list = register_module<ModuleList<ConvModule>>("list");
+  };
+  struct Outer : Module {
+    Inner& inner = register_module<Inner>("inner");
+  };
+  Outer outer;
+  outer.inner.list.append(2, 3, 1);  // later
+  for (const Module::NamedModule& entry : outer.named_modules()) CHECK(entry.module->path() == entry.name);
+  CHECK(outer.inner.list[1].bn().path() == "inner.list.1.bn");
+  outer.assign_paths("net");
+  CHECK(outer.inner.list[1].bn().path() == "net.inner.list.1.bn");
+  CHECK(outer.inner.list.append(2, 3, 1).path() == "net.inner.list.2");
+}
+
+TEST_CASE("a child that is not there is refused", "[module]") {
+  struct Empty : Module {
+    Empty() { add_child("body", nullptr); }
+  };
+  CHECK_THROWS_WITH(Empty(), Catch::Contains("body"));
 }
 
 TEST_CASE("observers see each layer in order", "[module]") {

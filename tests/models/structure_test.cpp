@@ -128,6 +128,49 @@ TEST_CASE("unknown names are refused with the nearest known one", "[models]") {
   CHECK_THROWS_AS(EncoderDecoder(options), UsageError);
 }
 
+TEST_CASE("a network of parts that were made before is the same as one made by their names", "[models]") {
+  ModelOptions options = classes(3);
+  options.backbone.width = 8;
+  options.decode_head.channels = 8;
+  options.auxiliary_head = {.type = "fcn", .channels = 8, .num_convs = 1, .concat_input = false};
+  const auto parts = [&options] {
+    const InitRandom weights(4);
+    auto backbone = make_backbone(options.backbone);
+    const std::vector<int64_t> channels = backbone->level_channels();
+    auto head = make_head(options.decode_head, channels, options);
+    auto auxiliary = make_head(options.auxiliary_head, channels, options);
+    return std::make_unique<EncoderDecoder>(options, std::move(backbone), std::move(head), std::move(auxiliary));
+  }();
+  const InitRandom weights(4);
+  EncoderDecoder whole(options);
+  const auto expected = whole.state_dict(), state = parts->state_dict();
+  CHECK(state.size() == expected.size());
+  for (const auto& [name, tensor] : expected) {
+    INFO(name);
+    CHECK(bit_equal(state.at(name), tensor));
+  }
+  CHECK(parts->forward(random_tensor({2, 64, 64, 3}, 1, DType::kFloat32)).aux_logits.defined());
+}
+
+namespace {
+
+struct OneLevel : Backbone {
+  std::vector<Tensor> forward(const Tensor& images) override { return {images}; }
+  std::vector<int64_t> level_channels() const override { return {3, 3}; }
+  int64_t smallest_side() const override { return 4; }
+};
+
+}  // namespace
+
+TEST_CASE("a backbone of one's own is held to what it says of itself", "[models]") {
+  const ModelOptions options = classes(3);
+  CHECK_THROWS_WITH(EncoderDecoder(options, std::make_unique<OneLevel>(), nullptr), Catch::Contains("decode head"));
+  CHECK_THROWS_WITH(EncoderDecoder(options, nullptr, make_head({.type = "fcn", .channels = 4}, {3}, options)), Catch::Contains("backbone"));
+  EncoderDecoder model(options, std::make_unique<OneLevel>(), make_head({.type = "fcn", .channels = 4}, {3, 3}, options));
+  CHECK_THROWS_WITH(model.forward(Tensor::zeros({1, 8, 8, 3})), Catch::Contains("gave 1 level, not the 2"));
+  CHECK_THROWS_WITH(model.forward(Tensor::zeros({1, 2, 8, 3})), Catch::Contains("too small for the backbone"));
+}
+
 TEST_CASE("one class is refused: softmax over it learns nothing", "[models]") {
   CHECK_THROWS_WITH(EncoderDecoder(classes(1)), Catch::Matchers::Contains("one class"));
   CHECK_THROWS_WITH(EncoderDecoder(classes(256)), Catch::Matchers::Contains("2 to 255"));

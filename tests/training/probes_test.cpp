@@ -23,9 +23,7 @@ class Site : public Module {
   explicit Site(const EqualizerOptions& options = {}, int64_t channels = 4)
       : conv_(register_module<Conv2d>("conv", 2 * channels, 2, Conv2dLayerOptions{})),
         site_(register_module<FusionSite>(
-            "site", std::vector<LevelSite::Branch>{{.name = "fine", .channels = channels}, {.name = "coarse", .channels = channels, .upsampled = true}}, false, options, conv_)) {
-    assign_paths();
-  }
+            "site", std::vector<LevelSite::Branch>{{.name = "fine", .channels = channels}, {.name = "coarse", .channels = channels, .upsampled = true}}, false, options, conv_)) {}
   SiteRecord measure(const Tensor& fine, const Tensor& coarse) {
     SiteRecord record;
     site_.set_observer([&](const LevelSite::Visit& visit) { record = measure_site(visit); });

@@ -42,7 +42,6 @@ std::map<std::string, std::vector<float>> statistics(const Module& model) {
 TEST_CASE("running statistics become the plain averages of the batches'", "[recalibrate]") {
   InitRandom random(1);
   TwoNorms net;
-  net.assign_paths();
   net.first.set_momentum(0.01);
   net.second.train(false);
   net.unused.running_mean().fill_(7);
@@ -75,7 +74,6 @@ TEST_CASE("running statistics become the plain averages of the batches'", "[reca
 TEST_CASE("a recalibration that fails leaves everything as it was", "[recalibrate]") {
   InitRandom random(1);
   TwoNorms net;
-  net.assign_paths();
   net(Tensor::from(kBatches[0], {1, 1, 2, 2}));
   const auto before = statistics(net);
   const auto pass = [&](int64_t i) {

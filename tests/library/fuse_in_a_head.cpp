@@ -1,0 +1,61 @@
+// A decode head of one's own that fuses levels at a site with equalizers, behind a stock backbone, with the stock evaluation.
+#include "programs.h"
+
+#include "autograd/functional.h"
+#include "datasets/loader.h"
+#include "datasets/shapes.h"
+#include "layers/calibration.h"
+#include "models/heads/head_parts.h"
+#include "training/evaluator.h"
+#include "training/train_step.h"
+
+using namespace eq;
+
+namespace {
+
+// Each level through a 1x1 convolution, then all of them resized to the finest, equalized, and mixed by a 3x3 convolution.
+class LateralHead : public DecodeHead {
+ public:
+  LateralHead(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model)
+      : laterals_(register_module<ModuleList<ConvModule>>("laterals")),
+        mix_(register_module<ConvModule>("mix", options.channels * int64_t(level_channels.size()), options.channels, 3)) {
+    std::vector<FusionSite::Branch> branches;
+    for (size_t i = 0; i < level_channels.size(); ++i) {
+      laterals_.append(level_channels[i], options.channels, 1);
+      branches.push_back({.name = level_name(int(i)), .channels = options.channels, .upsampled = i > 0});
+    }
+    site_ = &register_module<FusionSite>("site", branches, model.align_corners, model.equalizer, mix_);
+    add_classifier(options, model);
+  }
+  Tensor forward(const std::vector<Tensor>& levels) override {
+    std::vector<Tensor> features;
+    for (size_t i = 0; i < levels.size(); ++i) features.push_back(laterals_[i](levels[i]));
+    return classify(site_->forward(features, levels[0].size(1), levels[0].size(2)));
+  }
+
+ private:
+  ModuleList<ConvModule>& laterals_;
+  ConvModule& mix_;
+  FusionSite* site_;
+};
+
+}  // namespace
+
+void fuse_in_a_head(const std::filesystem::path&) {
+  const ShapesDataset scenes(kShapesSeed, "train", 64, Dataset::kEndless), unseen(kShapesSeed, "val", 64, 4);
+  Config config;
+  config.model.num_classes = scenes.num_classes();
+  config.model.backbone.width = 16;  // a narrow ResNet-18
+  config.model.decode_head.channels = 32;
+  config.model.equalizer = {.mode = "explicit", .batches = 2};
+  const InitRandom weights(0);
+  auto backbone = make_backbone(config.model.backbone);
+  auto head = std::make_unique<LateralHead>(config.model.decode_head, backbone->level_channels(), config.model);
+  EncoderDecoder model(config.model, std::move(backbone), std::move(head));
+  DataLoader loader(scenes, config.pipeline, {.batch_size = 4});
+  const CalibrationReport report = calibrate_equalizers(model, [&](int64_t) { model.forward(loader.next().images); });
+  expect(report.branches.size() == 4 && report.branches[0].site == "decode_head.site", "every branch is measured");
+  TrainStep step(model, config);
+  for (int64_t i = 0; i < 3; ++i) expect(step.run(i, [&] { return loader.next(); }).loss > 0, "it trains");
+  expect(evaluate(model, unseen, {.options = config.evaluate, .pipeline = config.pipeline}).pictures == 4, "and is evaluated");
+}
