@@ -17,9 +17,8 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-constexpr const char* kAdvice = "the file is damaged or was not written by torch.save: copy or download it again";
 
-[[noreturn]] void refuse(const std::string& file, const std::string& what) { throw DataError(what, file, kAdvice); }
+[[noreturn]] void refuse_torch(const std::string& file, const std::string& what) { throw DataError(what, file, kTorchAdvice); }
 
 // Where the bytes of the storages are.
 class Storages {
@@ -63,7 +62,7 @@ class Allowance {
   void take(uint64_t bytes) {
     constexpr uint64_t kSlack = uint64_t{1} << 20;
     if (__builtin_add_overflow(taken_, bytes, &taken_) || taken_ / limits::kTorchGrowth > file_bytes_ + kSlack / limits::kTorchGrowth) {
-      refuse(file_, "its tensors would need more than " + std::to_string(limits::kTorchGrowth) + " times the " + std::to_string(file_bytes_) + " bytes of the file");
+      refuse_torch(file_, "its tensors would need more than " + std::to_string(limits::kTorchGrowth) + " times the " + std::to_string(file_bytes_) + " bytes of the file");
     }
   }
 
@@ -83,13 +82,13 @@ WeightsFile load(const RandomAccess& source, const PickleValue& root, Storages& 
     const std::string whose = "tensor " + quoted_for_message(tensor.name) + ": its storage " + quoted_for_message(tensor.storage.key);
     if (sharing.empty()) {
       const std::optional<uint64_t> there = storages.bytes(tensor.storage.key);
-      if (!there) refuse(source.name, whose + " is missing");
+      if (!there) refuse_torch(source.name, whose + " is missing");
       if (*there != tensor.storage.bytes) {
-        refuse(source.name, whose + " has " + std::to_string(*there) + " bytes; " + std::to_string(tensor.storage.bytes) + " are named");
+        refuse_torch(source.name, whose + " has " + std::to_string(*there) + " bytes; " + std::to_string(tensor.storage.bytes) + " are named");
       }
       for_storages.take(*there);
     } else if (sharing[0]->storage.bytes != tensor.storage.bytes) {
-      refuse(source.name, whose + " has two sizes");
+      refuse_torch(source.name, whose + " has two sizes");
     }
     sharing.push_back(&tensor);
   }
@@ -173,14 +172,14 @@ class LegacyStorages : public Storages {
     }
     for (const PickleValue* key : keys.items) {
       const auto known = element_bytes.find(key->text);
-      if (known == element_bytes.end()) refuse(source.name, "no tensor has the storage " + quoted_for_message(key->text));
+      if (known == element_bytes.end()) refuse_torch(source.name, "no tensor has the storage " + quoted_for_message(key->text));
       uint64_t elements = 0, bytes = 0;
       const std::string whose = "the storage " + quoted_for_message(key->text) + ", from byte " + std::to_string(offset) + " on";
-      if (source.size - offset < sizeof elements) refuse(source.name, whose + ", is missing: the file is truncated");
+      if (source.size - offset < sizeof elements) refuse_torch(source.name, whose + ", is missing: the file is truncated");
       source.read_at(offset, &elements, sizeof elements);
       offset += sizeof elements;
       if (__builtin_mul_overflow(elements, known->second, &bytes) || bytes > source.size - offset) {
-        refuse(source.name, whose + ", would have " + std::to_string(elements) + " elements, more than the file has behind it: it is truncated");
+        refuse_torch(source.name, whose + ", would have " + std::to_string(elements) + " elements, more than the file has behind it: it is truncated");
       }
       places_[key->text] = {offset, bytes};
       offset += bytes;
@@ -214,11 +213,11 @@ WeightsFile read_legacy(const RandomAccess& source) {
     throw DataError("this is a pickle, but none that torch.save has written", source.name, "load it in Python, and save a mapping of names to tensors with torch.save");
   }
   if (const PickleValue& protocol = pickles.next(); protocol.number != kProtocol) {
-    refuse(source.name, "its version is " + std::to_string(protocol.number) + "; only " + std::to_string(kProtocol) + " is known");
+    refuse_torch(source.name, "its version is " + std::to_string(protocol.number) + "; only " + std::to_string(kProtocol) + " is known");
   }
   const PickleValue& system = pickles.next();
   const PickleValue* little_endian = system.is(Kind::kDict) ? system.find("little_endian") : nullptr;
-  if (little_endian == nullptr || !little_endian->is(Kind::kBool)) refuse(source.name, "it does not say its byte order");
+  if (little_endian == nullptr || !little_endian->is(Kind::kBool)) refuse_torch(source.name, "it does not say its byte order");
   if (little_endian->number == 0) throw DataError("its values are big-endian", source.name, "save it on a little-endian machine");
   const PickleValue& root = pickles.next();
   const PickleValue& keys = pickles.next();

@@ -14,10 +14,9 @@ using Kind = PickleValue::Kind;
 
 constexpr const char* kWrappers[] = {"state_dict", "model_state_dict", "model_state", "model", "module"};
 constexpr int kMostWrappers = 4;
-constexpr const char* kAdvice = "the file is damaged or was not written by torch.save: copy or download it again";
 constexpr const char* kSaveState = "save the state in Python: torch.save(model.state_dict(), NAME)";
 
-[[noreturn]] void refuse(const std::string& file, const std::string& whose, const std::string& what) { throw DataError(whose + ": " + what, file, kAdvice); }
+[[noreturn]] void refuse_torch(const std::string& file, const std::string& whose, const std::string& what) { throw DataError(whose + ": " + what, file, kTorchAdvice); }
 
 // A call of a function with a tuple of arguments.
 struct Call {
@@ -61,15 +60,15 @@ bool has_tensors(const PickleValue& dict) {
 }
 
 uint64_t count_of(const PickleValue& value, const char* what, const std::string& file, const std::string& whose) {
-  if (!value.is(Kind::kInt)) refuse(file, whose, std::string(what) + " is not an integer");
-  if (value.number < 0) refuse(file, whose, std::string(what) + " is negative: " + std::to_string(value.number));
+  if (!value.is(Kind::kInt)) refuse_torch(file, whose, std::string(what) + " is not an integer");
+  if (value.number < 0) refuse_torch(file, whose, std::string(what) + " is negative: " + std::to_string(value.number));
   return uint64_t(value.number);
 }
 
 // `each` is what one of them is called.
 std::vector<uint64_t> counts_of(const PickleValue& value, const char* each, const std::string& file, const std::string& whose) {
-  if (!value.is(Kind::kTuple)) refuse(file, whose, std::string("what should be a tuple with ") + each + " for each axis is something else");
-  if (value.items.size() > size_t(kMaxRank)) refuse(file, whose, "it has more than " + std::to_string(kMaxRank) + " axes");
+  if (!value.is(Kind::kTuple)) refuse_torch(file, whose, std::string("what should be a tuple with ") + each + " for each axis is something else");
+  if (value.items.size() > size_t(kMaxRank)) refuse_torch(file, whose, "it has more than " + std::to_string(kMaxRank) + " axes");
   std::vector<uint64_t> counts;
   for (const PickleValue* item : value.items) counts.push_back(count_of(*item, each, file, whose));
   return counts;
@@ -93,9 +92,9 @@ void check_place(const TorchTensor& tensor, const std::vector<uint64_t>& extents
     overflow = overflow || __builtin_mul_overflow(product, std::max<uint64_t>(extents[axis], 1), &product) || product > (uint64_t{1} << 59);
     if (extents[axis] > 1) overflow = overflow || __builtin_mul_overflow(extents[axis] - 1, tensor.strides[axis], &reach) || __builtin_add_overflow(last, reach, &last);
   }
-  if (overflow) refuse(file, whose, "the element count of the shape, or its place, overflows");
+  if (overflow) refuse_torch(file, whose, "the element count of the shape, or its place, overflows");
   if (!empty && last >= tensor.storage.bytes / tensor.type->size) {
-    refuse(file, whose, "its last element is number " + std::to_string(last) + " of its storage, which has only " +
+    refuse_torch(file, whose, "its last element is number " + std::to_string(last) + " of its storage, which has only " +
                             std::to_string(tensor.storage.bytes / tensor.type->size));
   }
 }
@@ -104,7 +103,7 @@ TorchTensor tensor_of(const std::string& name, const Call& call, const std::stri
   const std::string whose = "tensor " + quoted_for_message(name);
   const std::vector<PickleValue*>& arguments = *call.arguments;
   const bool has_type = call.function == "torch._utils._rebuild_tensor_v3";
-  if (arguments.size() < (has_type ? 7 : 4)) refuse(file, whose, "it is made of too few arguments");
+  if (arguments.size() < (has_type ? 7 : 4)) refuse_torch(file, whose, "it is made of too few arguments");
   const TypedStorage typed = torch_storage(*arguments[0], file, whose);
   TorchTensor tensor{.name = name, .type = typed.type, .storage = typed.storage};
   if (has_type) tensor.type = type_named(arguments[6]->text, &FileType::torch);
@@ -115,7 +114,7 @@ TorchTensor tensor_of(const std::string& name, const Call& call, const std::stri
   tensor.offset = count_of(*arguments[1], "its offset", file, whose);
   const std::vector<uint64_t> extents = counts_of(*arguments[2], "an extent", file, whose);
   tensor.strides = counts_of(*arguments[3], "a stride", file, whose);
-  if (tensor.strides.size() != extents.size()) refuse(file, whose, "it has " + std::to_string(extents.size()) + " axes and " + std::to_string(tensor.strides.size()) + " strides");
+  if (tensor.strides.size() != extents.size()) refuse_torch(file, whose, "it has " + std::to_string(extents.size()) + " axes and " + std::to_string(tensor.strides.size()) + " strides");
   check_place(tensor, extents, file, whose);
   for (size_t axis = 0; axis < extents.size(); ++axis) {
     if (extents[axis] <= 1) tensor.strides[axis] = 0;  // never stepped by, and anything in the file
@@ -148,18 +147,18 @@ TypedStorage torch_storage(const PickleValue& persistent, const std::string& fil
   const PickleValue* id = persistent.is(Kind::kPersistent) ? persistent.items[0] : nullptr;
   // ("storage", torch.FloatStorage, key, device, elements, view): a view is None since PyTorch 0.4, and not there since 1.6.
   if (id == nullptr || !id->is(Kind::kTuple) || id->items.size() < 5 || id->items[0]->text != "storage" || !id->items[2]->is(Kind::kText)) {
-    refuse(file, whose, "what should be its storage is something else");
+    refuse_torch(file, whose, "what should be its storage is something else");
   }
   if (id->items.size() > 5 && !id->items[5]->is(Kind::kNone)) {
     throw DataError(whose + ": its storage is a part of another one, as PyTorch wrote it before version 0.4", file, kSaveState);
   }
   const bool untyped = id->items[1]->text == "torch.storage.UntypedStorage" || id->items[1]->text == "torch.UntypedStorage";
   const FileType* type = untyped ? type_named("torch.uint8", &FileType::torch) : type_named(id->items[1]->text, &FileType::storage);
-  if (type == nullptr) refuse(file, whose, "its storage has the unknown type " + quoted_for_message(id->items[1]->text));
-  if (id->items[2]->text.size() > limits::kTorchNameBytes) refuse(file, whose, "the key of its storage is too long");
+  if (type == nullptr) refuse_torch(file, whose, "its storage has the unknown type " + quoted_for_message(id->items[1]->text));
+  if (id->items[2]->text.size() > limits::kTorchNameBytes) refuse_torch(file, whose, "the key of its storage is too long");
   TypedStorage result{.storage = {.key = id->items[2]->text}, .type = type};
   const uint64_t elements = count_of(*id->items[4], "the size of its storage", file, whose);
-  if (__builtin_mul_overflow(elements, type->size, &result.storage.bytes)) refuse(file, whose, "the size of its storage overflows");
+  if (__builtin_mul_overflow(elements, type->size, &result.storage.bytes)) refuse_torch(file, whose, "the size of its storage overflows");
   return result;
 }
 
@@ -186,7 +185,7 @@ TorchState find_torch_state(const PickleValue& root, const std::string& file) {
   std::map<std::string_view, const PickleValue*> named;
   for (size_t i = 0; i < at->items.size(); i += 2) {
     const std::string& name = at->items[i]->text;
-    if (name.size() > limits::kTorchNameBytes) refuse(file, "tensor " + quoted_for_message(name), "its name is longer than " + std::to_string(limits::kTorchNameBytes) + " bytes");
+    if (name.size() > limits::kTorchNameBytes) refuse_torch(file, "tensor " + quoted_for_message(name), "its name is longer than " + std::to_string(limits::kTorchNameBytes) + " bytes");
     if (at->items[i]->is(Kind::kText)) named[name] = at->items[i + 1];
   }
   if (named.size() > limits::kTorchTensors) {
@@ -198,7 +197,7 @@ TorchState find_torch_state(const PickleValue& root, const std::string& file) {
     if (call.function.empty()) {
       state.left_out.push_back(view);
     } else if (!is_utf8(name)) {
-      refuse(file, "tensor " + quoted_for_message(name), "its name is not UTF-8");
+      refuse_torch(file, "tensor " + quoted_for_message(name), "its name is not UTF-8");
     } else {
       state.tensors.push_back(tensor_of(name, call, file));
     }

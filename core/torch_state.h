@@ -11,6 +11,9 @@
 
 namespace eq {
 
+// What an error of either says to try: core/torch_state.cpp finds the tensors, core/torch_file.cpp their bytes.
+inline constexpr const char* kTorchAdvice = "the file is damaged or was not written by torch.save: copy or download it again";
+
 // An array of elements in the file, by the name of which views are made.
 struct TorchStorage {
   std::string key;

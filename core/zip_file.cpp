@@ -13,7 +13,11 @@
 namespace eq {
 namespace {
 
-constexpr const char* kAdvice = "the file is damaged or not complete: copy or download it again";
+constexpr const char* kZipAdvice = "the file is damaged or not complete: copy or download it again";
+
+[[noreturn]] void refuse_zip(const std::string& file, const std::string& what) { throw DataError(what, file, kZipAdvice); }
+
+}  // namespace
 
 // With the text of its message, which libzip makes when it is asked for.
 struct ZipError : zip_error_t {
@@ -21,10 +25,6 @@ struct ZipError : zip_error_t {
   ~ZipError() { zip_error_fini(this); }
   ZipError(const ZipError&) = delete;
 };
-
-[[noreturn]] void refuse(const std::string& file, const std::string& what) { throw DataError(what, file, kAdvice); }
-
-}  // namespace
 
 // What libzip reads through. An error of the file's is kept for when libzip has returned: it must not pass through C.
 struct ZipFile::Archive {
@@ -36,7 +36,7 @@ struct ZipFile::Archive {
 
   [[noreturn]] void fail(const std::string& what, zip_error_t* reason) {
     if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
-    refuse(source.name, what + ": " + zip_error_strerror(reason));
+    refuse_zip(source.name, what + ": " + zip_error_strerror(reason));
   }
 
   static zip_int64_t callback(void* self, void* data, zip_uint64_t length, zip_source_cmd_t command) {
@@ -112,7 +112,7 @@ void ZipFile::Stream::read(void* data, size_t bytes) {
   while (bytes > 0) {
     const zip_int64_t got = zip_fread(state.file, out, bytes);
     if (got < 0) state.archive.fail("an entry of the zip archive cannot be read", zip_file_get_error(state.file));
-    if (got == 0) refuse(state.archive.source.name, "an entry of the zip archive is shorter than its header says");
+    if (got == 0) refuse_zip(state.archive.source.name, "an entry of the zip archive is shorter than its header says");
     out += got;
     bytes -= size_t(got);
   }
@@ -120,7 +120,7 @@ void ZipFile::Stream::read(void* data, size_t bytes) {
   char more;
   const zip_int64_t got = zip_fread(state.file, &more, 1);
   if (got < 0) state.archive.fail("an entry of the zip archive is damaged", zip_file_get_error(state.file));
-  if (got > 0) refuse(state.archive.source.name, "an entry of the zip archive is longer than its header says");
+  if (got > 0) refuse_zip(state.archive.source.name, "an entry of the zip archive is longer than its header says");
 }
 
 ZipFile::ZipFile(RandomAccess source) : archive_(std::make_unique<Archive>(std::move(source))) {
@@ -141,21 +141,21 @@ void ZipFile::list_entries() {
   const std::string& file = archive_->source.name;
   const zip_int64_t count = zip_get_num_entries(archive_->zip, 0);
   if (uint64_t(count) > limits::kZipEntries) {
-    refuse(file, "the zip archive has " + std::to_string(count) + " entries; at most " + std::to_string(limits::kZipEntries) + " are read");
+    refuse_zip(file, "the zip archive has " + std::to_string(count) + " entries; at most " + std::to_string(limits::kZipEntries) + " are read");
   }
   for (zip_uint64_t i = 0; i < zip_uint64_t(count); ++i) {
     zip_stat_t stat;
     if (zip_stat_index(archive_->zip, i, ZIP_FL_ENC_RAW, &stat) != 0) archive_->fail("the zip archive's list of entries is damaged", zip_get_error(archive_->zip));
     constexpr zip_uint64_t kNeeded = ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
-    if ((stat.valid & kNeeded) != kNeeded) refuse(file, "the zip archive's list of entries is damaged");
+    if ((stat.valid & kNeeded) != kNeeded) refuse_zip(file, "the zip archive's list of entries is damaged");
     const std::string entry = "the zip archive's entry " + quoted_for_message(stat.name);
     if (stat.comp_method != ZIP_CM_STORE && stat.comp_method != ZIP_CM_DEFLATE) {
-      refuse(file, entry + " is compressed by a method (" + std::to_string(stat.comp_method) + ") that is not read; stored and deflated ones are");
+      refuse_zip(file, entry + " is compressed by a method (" + std::to_string(stat.comp_method) + ") that is not read; stored and deflated ones are");
     }
     if (stat.comp_size > archive_->source.size || (stat.comp_method == ZIP_CM_STORE && stat.size != stat.comp_size)) {
-      refuse(file, entry + " says that it has " + std::to_string(stat.size) + " bytes, which it cannot have");
+      refuse_zip(file, entry + " says that it has " + std::to_string(stat.size) + " bytes, which it cannot have");
     }
-    if (!entries_.emplace(stat.name, Entry{.index = i, .size = stat.size}).second) refuse(file, entry + " occurs twice");
+    if (!entries_.emplace(stat.name, Entry{.index = i, .size = stat.size}).second) refuse_zip(file, entry + " occurs twice");
   }
 }
 

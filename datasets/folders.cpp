@@ -21,8 +21,6 @@ std::string joined(const std::vector<std::string>& words, const std::string& bet
   return text;
 }
 
-std::string size_text(int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); }
-
 const LabelMapOptions& chosen_map(const DataOptions& options, const LayoutDefaults& defaults) {
   return options.label_map.is_given() ? options.label_map : defaults.label_map;
 }

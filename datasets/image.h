@@ -16,6 +16,9 @@ struct Image {  // 8-bit RGB, row-major [height, width, 3]
   std::vector<uint8_t> pixels;
 };
 
+// As messages say it: "640x480".
+inline std::string size_text(int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); }
+
 struct LabelMap {  // class indices as stored in the file, row-major [height, width]
   int64_t height = 0, width = 0;
   std::vector<uint8_t> labels;

@@ -12,12 +12,10 @@ namespace {
 
 constexpr Color kVoidColor = {224, 224, 192};
 
-std::string size_text(int64_t height, int64_t width) { return std::to_string(width) + " x " + std::to_string(height); }
-
 void check_values(const std::string& where, int64_t height, int64_t width, size_t values, int64_t channels) {
   const bool sane = height >= 1 && width >= 1 && height <= limits::kPictureSide && width <= limits::kPictureSide;
   if (!sane || uint64_t(height * width * channels) != values) {
-    throw UsageError("a picture of " + size_text(height, width) + " cannot have " + std::to_string(values) + " values",
+    throw UsageError("a picture of " + size_text(width, height) + " cannot have " + std::to_string(values) + " values",
                      where,
                      "it needs height x width x " + std::to_string(channels) + " of them, and sides of 1 to " +
                          std::to_string(limits::kPictureSide));
@@ -76,8 +74,8 @@ Image overlay(const Image& image, const LabelMap& labels, const Palette& palette
   check_size(kWhere, labels);
   check_colors(kWhere, labels, palette, ignore_index);
   if (image.height != labels.height || image.width != labels.width) {
-    throw UsageError("the picture is " + size_text(image.height, image.width) + ", the labels " +
-                         size_text(labels.height, labels.width),
+    throw UsageError("the picture is " + size_text(image.width, image.height) + ", the labels " +
+                         size_text(labels.width, labels.height),
                      kWhere, "resize one of them");
   }
   if (!(opacity >= 0 && opacity <= 1)) throw UsageError("the opacity must be 0 to 1", kWhere, "0.5 shows both");
@@ -114,8 +112,8 @@ Image error_map(const Image& image, const LabelMap& labels, const LabelMap& pred
   check_size(kWhere, predictions);
   for (const LabelMap* map : {&labels, &predictions}) {
     if (image.height != map->height || image.width != map->width) {
-      throw UsageError("the picture is " + size_text(image.height, image.width) + ", the labels or predictions " +
-                           size_text(map->height, map->width),
+      throw UsageError("the picture is " + size_text(image.width, image.height) + ", the labels or predictions " +
+                           size_text(map->width, map->height),
                        kWhere, "resize one of them");
     }
   }

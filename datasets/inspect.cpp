@@ -36,8 +36,6 @@ PixelSums sums_of(const Image& image) {
   return sums;
 }
 
-std::string size_text(int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); }
-
 std::string mode_text(const PictureInfo& info) {
   return info.format + " " + info.mode + " " + std::to_string(info.bits) + (info.bits == 1 ? " bit" : " bits");
 }

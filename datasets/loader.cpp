@@ -184,8 +184,8 @@ void DataLoader::State::make_sample(Slot& slot, int64_t sample, int64_t position
     const bool fits = pipeline.crop ? ready.image.height <= size.height && ready.image.width <= size.width
                                     : ready.image.height == size.height && ready.image.width == size.width;
     if (!fits) {
-      throw DataError("the picture is " + std::to_string(ready.image.width) + "x" + std::to_string(ready.image.height) +
-                          " where the first one is " + std::to_string(size.width) + "x" + std::to_string(size.height),
+      throw DataError("the picture is " + size_text(ready.image.width, ready.image.height) +
+                          " where the first one is " + size_text(size.width, size.height),
                       dataset.describe(index), "set pipeline.crop, so that all have one size");
     }
     const int64_t pixels = size.height * size.width;

@@ -11,11 +11,11 @@
 namespace eq {
 namespace {
 
-constexpr const char* kOp = "fuse_levels";
+constexpr const char* kFuseLevels = "fuse_levels";
 
 struct FuseLevelsBackward final : Node {
   FuseLevelsBackward(const std::vector<Tensor>& branches, const FuseLevelsOptions& options)
-      : Node(kOp), align_corners_(options.align_corners), pad_h_(options.pad_h), pad_w_(options.pad_w) {
+      : Node(kFuseLevels), align_corners_(options.align_corners), pad_h_(options.pad_h), pad_w_(options.pad_w) {
     for (const Tensor& branch : branches) {
       shapes_.push_back(branch.shape());
       channels_.push_back(branch.size(3));
@@ -66,7 +66,7 @@ void trace_levels(const Tensor& y, const std::vector<Tensor>& branches, const Fu
     if (constants.empty()) inputs.resize(inputs.size() + branches.size());
   }
   inputs.push_back(options.border);
-  trace(kOp, y, inputs, TracedLevels{options.out_h, options.out_w, options.align_corners, options.pad_h, options.pad_w});
+  trace(kFuseLevels, y, inputs, TracedLevels{options.out_h, options.out_w, options.align_corners, options.pad_h, options.pad_w});
 }
 
 }  // namespace
@@ -100,7 +100,7 @@ void check::levels(const char* op, const std::vector<Tensor>& branches, const Fu
 }
 
 Tensor fuse_levels(const std::vector<Tensor>& branches, const FuseLevelsOptions& options) {
-  check::levels(kOp, branches, options);
+  check::levels(kFuseLevels, branches, options);
   int64_t channels = 0;
   for (const Tensor& branch : branches) channels += branch.size(3);
   Tensor y = Tensor::empty({branches[0].size(0), options.out_h + 2 * options.pad_h, options.out_w + 2 * options.pad_w, channels},

@@ -9,11 +9,11 @@
 namespace eq {
 namespace {
 
-constexpr const char* kOp = "fused_conv2d";
+constexpr const char* kFusedConv2d = "fused_conv2d";
 
 struct FusedConv2dBackward final : Node {
   FusedConv2dBackward(const std::vector<Tensor>& branches, const Tensor& weight, const FuseLevelsOptions& levels, const Conv2dOptions& conv)
-      : Node(kOp), weight_(save(weight)), border_(save(levels.border)), levels_(levels), conv_(conv) {
+      : Node(kFusedConv2d), weight_(save(weight)), border_(save(levels.border)), levels_(levels), conv_(conv) {
     for (const Tensor& branch : branches) {
       shapes_.push_back(branch.shape());
       branches_.push_back(&save(weight.requires_grad() ? branch : Tensor()));
@@ -79,7 +79,7 @@ bool check::commutes(const std::vector<Tensor>& branches, const Tensor& weight, 
 
 Tensor fused_conv2d(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const FuseLevelsOptions& levels,
                     const Conv2dOptions& conv) {
-  check::levels(kOp, branches, levels);
+  check::levels(kFusedConv2d, branches, levels);
   Shape shape;
   if (tracing() || !check::commutes(branches, weight, bias, levels, conv, shape)) return conv2d(fuse_levels(branches, levels), weight, bias, conv);
   Tensor y = Tensor::empty(shape, weight.dtype());

@@ -9,10 +9,10 @@
 namespace eq {
 namespace {
 
-constexpr const char* kOp = "slice";
+constexpr const char* kSlice = "slice";
 
 struct SliceBackward final : Node {
-  SliceBackward(const Shape& shape, int axis, int64_t begin) : Node(kOp), shape_(shape), axis_(axis), begin_(begin) {}
+  SliceBackward(const Shape& shape, int axis, int64_t begin) : Node(kSlice), shape_(shape), axis_(axis), begin_(begin) {}
   TensorList backward(const TensorList& grads) override {
     Tensor grad_x = Tensor::empty(shape_, grads[0].dtype(), grads[0].device());
     EQ_RUN(grads[0].device(), slice_backward(grads[0], grad_x, axis_, begin_));
@@ -26,13 +26,13 @@ struct SliceBackward final : Node {
 }  // namespace
 
 Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
-  check::defined(kOp, {"x", x});
-  check::rank_at_least(kOp, {"x", x}, 1);
+  check::defined(kSlice, {"x", x});
+  check::rank_at_least(kSlice, {"x", x}, 1);
   axis = x.shape().normalized(axis);
   if (begin < 0 || end < begin || end > x.size(axis)) {
     throw ShapeError("slice: there is no range [" + std::to_string(begin) + ", " + std::to_string(end) + ") along axis " +
                          std::to_string(axis) + " of " + describe(x),
-                     kOp, "give 0 <= begin <= end <= the extent; positions do not count from the end");
+                     kSlice, "give 0 <= begin <= end <= the extent; positions do not count from the end");
   }
   Shape shape = x.shape();
   shape.set(axis, end - begin);
@@ -43,7 +43,7 @@ Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
     y = Tensor::empty(shape, x.dtype(), x.device());
     EQ_RUN(x.device(), slice_forward(x, y, axis, begin));
   }
-  trace(kOp, y, {x}, SliceRange{axis, begin});
+  trace(kSlice, y, {x}, SliceRange{axis, begin});
   record<SliceBackward>(y, {x}, x.shape(), axis, begin);
   return y;
 }

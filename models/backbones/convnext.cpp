@@ -5,7 +5,7 @@
 namespace eq {
 namespace {
 
-constexpr StageVariant kVariants[] = {{"tiny", 96, {3, 3, 9, 3}}, {"small", 96, {3, 3, 27, 3}}, {"base", 128, {3, 3, 27, 3}}};
+constexpr StageVariant kConvNextVariants[] = {{"tiny", 96, {3, 3, 9, 3}}, {"small", 96, {3, 3, 27, 3}}, {"base", 128, {3, 3, 27, 3}}};
 constexpr double kEps = 1e-6;
 
 }  // namespace
@@ -25,7 +25,7 @@ Tensor ConvNeXtBlock::forward(const Tensor& x) {
 }
 
 ConvNeXt::ConvNeXt(const BackboneOptions& options) {
-  const StagePlan plan = plan_stages(kVariants, options);
+  const StagePlan plan = plan_stages(kConvNextVariants, options);
   level_channels_ = plan.channels;
   auto& downsample = register_module<ModuleList<Sequential>>("downsample_layers");
   auto& stages = register_module<ModuleList<Sequential>>("stages");

@@ -12,12 +12,12 @@ struct Variant {
   int blocks;           // on a branch between two exchanges
   int modules[3];       // exchanges in stages 2, 3, 4
 };
-constexpr Variant kVariants[] = {
+constexpr Variant kHrnetVariants[] = {
     {"w18_small", 18, 2, 2, {1, 3, 2}}, {"w18", 18, 4, 4, {1, 4, 3}}, {"w32", 32, 4, 4, {1, 4, 3}}, {"w40", 40, 4, 4, {1, 4, 3}}, {"w48", 48, 4, 4, {1, 4, 3}}};
 constexpr int64_t kStemChannels = 64;
 
 const Variant& variant_of(const std::string& name) {
-  for (const Variant& known : kVariants) {
+  for (const Variant& known : kHrnetVariants) {
     if (known.name == name) return known;
   }
   throw UsageError("there is no HRNet '" + name + "'", "model.backbone.variant", "use w18_small, w18, w32, w40 or w48");

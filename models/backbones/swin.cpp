@@ -6,7 +6,7 @@
 namespace eq {
 namespace {
 
-constexpr StageVariant kVariants[] = {{"tiny", 96, {2, 2, 6, 2}, 3}, {"small", 96, {2, 2, 18, 2}, 3}, {"base", 128, {2, 2, 18, 2}, 4}};
+constexpr StageVariant kSwinVariants[] = {{"tiny", 96, {2, 2, 6, 2}, 3}, {"small", 96, {2, 2, 18, 2}, 3}, {"base", 128, {2, 2, 18, 2}, 4}};
 constexpr int64_t kPatch = 4;
 
 constexpr size_t kMostMasks = 16;  // four stages of four picture sizes
@@ -102,7 +102,7 @@ Tensor PatchMerging::forward(const Tensor& x) {
 }
 
 SwinTransformer::SwinTransformer(const BackboneOptions& options) {
-  const StagePlan plan = plan_stages(kVariants, options);
+  const StagePlan plan = plan_stages(kSwinVariants, options);
   level_channels_ = plan.channels;
   patch_embed_ = &register_module<PatchEmbed>("patch_embed", 3, plan.channels[0], kPatch);
   small_weights(patch_embed_->projection());

@@ -5,7 +5,7 @@
 namespace eq {
 namespace {
 
-constexpr StageVariant kVariants[] = {
+constexpr StageVariant kTwinsVariants[] = {
     {"svt_small", 64, {2, 2, 10, 4}, 2},
     {"svt_base", 96, {2, 2, 18, 2}, 3},
     {"svt_large", 128, {2, 2, 18, 2}, 4},
@@ -80,7 +80,7 @@ ConditionalPositionEncoding::ConditionalPositionEncoding(int64_t channels)
 
 // Convolutions start as Conv2d does, He-normal by fan-out: so does the published code.
 Twins::Twins(const BackboneOptions& options) {
-  const StagePlan plan = plan_stages(kVariants, options);
+  const StagePlan plan = plan_stages(kTwinsVariants, options);
   const bool pcpvt = options.variant.starts_with("pcpvt");
   level_channels_ = plan.channels;
   auto& embeds = register_module<ModuleList<PatchEmbed>>("patch_embeds");
