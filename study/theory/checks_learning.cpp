@@ -12,7 +12,7 @@
 namespace eq {
 namespace {
 
-const std::vector<int64_t> kRatios = {1, 2, 4, 8};
+const std::vector<int64_t> kLevelRatios = {1, 2, 4, 8};
 const std::vector<double> kDeviations = {1, std::sqrt(0.5), 0.5, std::sqrt(0.125)};
 constexpr double kDone = 0.1;  // nine tenths of the change are learned
 constexpr const char* kModes[] = {"off", "explicit", "folded", "folded_lr"};
@@ -66,7 +66,7 @@ Speeds check_descent(Lab& lab, const Levels& levels) {
   for (const std::string mode : kModes) {
     const Course course = course_of(lab, levels, mode, kSgd, kSteps);
     shares.emplace_back();
-    for (size_t level = 0; level < kRatios.size(); ++level) {
+    for (size_t level = 0; level < kLevelRatios.size(); ++level) {
       const std::vector<double> measured = course.remaining(level);
       const double factor = descent_factor(kSgd.lr, felt_deviation(mode, level));
       std::vector<double> predicted;
@@ -86,7 +86,7 @@ Speeds check_adam(Lab& lab, const Levels& levels) {
   for (const std::string mode : kModes) {
     const Course course = course_of(lab, levels, mode, kAdamW, kSteps);
     speeds.emplace_back();
-    for (size_t level = 0; level < kRatios.size(); ++level) {
+    for (size_t level = 0; level < kLevelRatios.size(); ++level) {
       const std::vector<double> measured = course.remaining(level);
       const std::vector<double> predicted = adam_remaining(kAdamW.lr * felt_deviation(mode, level), kAdamW.betas, kSteps);
       lab.report.learning.push_back(curve("adamw", mode, level, predicted, measured));
@@ -108,7 +108,7 @@ void check_exponents(Lab& lab, const Levels& levels, const Speeds& descent, cons
   for (const std::string mode : {"off", "explicit"}) {
     const Course course = course_of(lab, levels, mode, kSign, 300);
     std::vector<double> speeds;
-    for (size_t level = 0; level < kRatios.size(); ++level) speeds.push_back(1 / crossing(course.remaining(level), kDone));
+    for (size_t level = 0; level < kLevelRatios.size(); ++level) speeds.push_back(1 / crossing(course.remaining(level), kDone));
     check(fmt::format("steps by the sign alone (betas 0), {}", mode), mode, speeds, 1, 1e-6);
   }
   for (size_t mode = 0; mode < std::size(kModes); ++mode) {
@@ -208,13 +208,13 @@ void check_noise_levels(Lab& lab) {
   OptimizerOptions optimizer = kSgd;
   optimizer.lr = 0.05;  // few small steps: what levels have in common by chance enters with its square and the length of the way
   const int64_t images = std::clamp<int64_t>(lab.request().samples >> 15, 16, 256);
-  std::vector<std::vector<BatchSums>> sums(2, std::vector<BatchSums>(kRatios.size()));
+  std::vector<std::vector<BatchSums>> sums(2, std::vector<BatchSums>(kLevelRatios.size()));
   Levels levels;
   for (int draw = 0; draw < kDraws; ++draw) {
-    levels = noise_levels(lab, images, kRatios, false);
+    levels = noise_levels(lab, images, kLevelRatios, false);
     for (size_t mode = 0; mode < 2; ++mode) {
       const Course course = course_of(lab, levels, mode == 0 ? "off" : "explicit", optimizer, kSteps);
-      for (size_t level = 0; level < kRatios.size(); ++level) {
+      for (size_t level = 0; level < kLevelRatios.size(); ++level) {
         const Tensor before = course.error(0, level), after = course.error(kSteps, level);
         const double left = sum(mul(before, after)).item() / sum(square(before)).item();
         sums[mode][level].add((1 - std::pow(left, 1.0 / kSteps)) / optimizer.lr);
@@ -222,9 +222,9 @@ void check_noise_levels(Lab& lab) {
     }
   }
   for (size_t mode = 0; mode < 2; ++mode) {
-    for (size_t level = 0; level < kRatios.size(); ++level) {
+    for (size_t level = 0; level < kLevelRatios.size(); ++level) {
       lab.equal("learning, white noise",
-                fmt::format("{}, r={}: share lost per step over the rate", mode == 0 ? "off" : "explicit", kRatios[level]), mode == 0 ? levels.moments[level].variance : 1, sums[mode][level].estimate(), 0.05);
+                fmt::format("{}, r={}: share lost per step over the rate", mode == 0 ? "off" : "explicit", kLevelRatios[level]), mode == 0 ? levels.moments[level].variance : 1, sums[mode][level].estimate(), 0.05);
     }
   }
 }
@@ -283,13 +283,13 @@ void check_common_factor(Lab& lab, const Levels& levels) {
 }  // namespace
 
 void check_learning(Lab& lab) {
-  const Levels whitened = whitened_levels(lab, kRatios, kDeviations);
+  const Levels whitened = whitened_levels(lab, kLevelRatios, kDeviations);
   const Speeds descent = check_descent(lab, whitened);
   check_correlated_levels(lab);
   const Speeds adam = check_adam(lab, whitened);
   check_exponents(lab, whitened, descent, adam);
   check_noise_levels(lab);
-  const Levels noise = noise_levels(lab, 2, kRatios, false), rectified = noise_levels(lab, 2, kRatios, true);
+  const Levels noise = noise_levels(lab, 2, kLevelRatios, false), rectified = noise_levels(lab, 2, kLevelRatios, true);
   check_gram(lab, noise, "white noise");
   check_gram(lab, rectified, "rectified white noise");
   check_folds(lab, whitened, rectified);

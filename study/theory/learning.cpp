@@ -11,7 +11,7 @@
 namespace eq {
 namespace {
 
-constexpr int64_t kSide = 16, kImages = 4, kChannels = 3, kOutputs = 3;
+constexpr int64_t kTaskSide = 16, kImages = 4, kTaskChannels = 3, kTaskOutputs = 3;
 constexpr int64_t kNoiseSide = 32;
 constexpr uint64_t kChangeStream = 0x4348414E4745;  // "CHANGE"
 
@@ -40,7 +40,7 @@ Tensor orthogonal_channel(Lab& lab, const Shape& shape, double deviation, std::v
     directions.push_back(direction / std::sqrt(dot(direction, direction)));
   }
   Tensor x = without(directions, lab.normal(shape, DType::kFloat64));
-  Tensor at_fusion = resize_bilinear(x, kSide, kSide, false);
+  Tensor at_fusion = resize_bilinear(x, kTaskSide, kTaskSide, false);
   const double scale = deviation / std::sqrt(mean(square(at_fusion)).item());
   others.push_back(at_fusion * scale);
   return x * scale;
@@ -51,7 +51,7 @@ bool is_explicit(const std::string& mode) { return mode == "explicit"; }
 class Student : public Module {
  public:
   Student(const Levels& levels, const std::string& mode)
-      : levels_(levels), conv_(register_module<Conv2d>("conv", channels(), kOutputs, Conv2dLayerOptions{})),
+      : levels_(levels), conv_(register_module<Conv2d>("conv", channels(), kTaskOutputs, Conv2dLayerOptions{})),
         site_(register_module<FusionSite>("site", branches(), false, options(mode), conv_)) {
     std::vector<BranchConstants> constants;
     for (const MeanVariance& m : levels_.moments) constants.push_back({{m.mean}, {std::sqrt(m.variance)}});
@@ -62,7 +62,7 @@ class Student : public Module {
   Tensor weight() const { return conv_.weight(); }
   Tensor weights() const {
     const NoGradGuard no_grad;
-    return concat({reshape(conv_.weight(), {kOutputs, channels()}), reshape(conv_.bias(), {kOutputs, 1})}, 1);
+    return concat({reshape(conv_.weight(), {kTaskOutputs, channels()}), reshape(conv_.bias(), {kTaskOutputs, 1})}, 1);
   }
   std::vector<int64_t> first_channels() const {
     std::vector<int64_t> first{0};
@@ -95,7 +95,7 @@ Tensor change_of(const Lesson& lesson, const Student& student) {
   const std::vector<int64_t> first = student.first_channels();
   Tensor change = Tensor::empty(student.weight().shape(), DType::kFloat64);
   Random random(lesson.seed, kChangeStream);
-  for (int64_t o = 0; o < kOutputs; ++o) {
+  for (int64_t o = 0; o < kTaskOutputs; ++o) {
     double* row = change.data<double>() + o * first.back();
     for (size_t level = 0; level + 1 < first.size(); ++level) {
       const double unit = is_explicit(lesson.mode) ? 1 : std::sqrt(lesson.levels.moments[level].variance);
@@ -108,7 +108,7 @@ Tensor change_of(const Lesson& lesson, const Student& student) {
 Tensor output_of(Student& student, bool norm_behind) {
   const Tensor y = student.forward();
   if (!norm_behind) return y;
-  Tensor running_mean = Tensor::zeros({kOutputs}, y.dtype()), running_var = Tensor::full({kOutputs}, 1, y.dtype());
+  Tensor running_mean = Tensor::zeros({kTaskOutputs}, y.dtype()), running_var = Tensor::full({kTaskOutputs}, 1, y.dtype());
   return batch_norm(y, {}, {}, running_mean, running_var, {.eps = 0, .update_running = false});
 }
 
@@ -138,13 +138,13 @@ double crossing(const std::vector<double>& remaining, double share) {
 }
 
 Levels whitened_levels(Lab& lab, const std::vector<int64_t>& ratios, const std::vector<double>& deviations) {
-  Levels levels{kSide, std::vector<Tensor>(ratios.size()), {}};
-  std::vector<Tensor> others{Tensor::full({kImages, kSide, kSide, 1}, 1, DType::kFloat64)};  // a constant: who is orthogonal to it has mean 0
+  Levels levels{kTaskSide, std::vector<Tensor>(ratios.size()), {}};
+  std::vector<Tensor> others{Tensor::full({kImages, kTaskSide, kTaskSide, 1}, 1, DType::kFloat64)};  // a constant: who is orthogonal to it has mean 0
   // The coarsest first: it has the fewest cells to be orthogonal with.
   for (size_t i = ratios.size(); i-- > 0;) {
     std::vector<Tensor> channels;
-    const Shape shape{kImages, kSide / ratios[i], kSide / ratios[i], 1};
-    for (int64_t c = 0; c < kChannels; ++c) channels.push_back(orthogonal_channel(lab, shape, deviations[i], others));
+    const Shape shape{kImages, kTaskSide / ratios[i], kTaskSide / ratios[i], 1};
+    for (int64_t c = 0; c < kTaskChannels; ++c) channels.push_back(orthogonal_channel(lab, shape, deviations[i], others));
     levels.features[i] = concat(channels, 3);
   }
   for (const double deviation : deviations) levels.moments.push_back({0, deviation * deviation});
@@ -155,7 +155,7 @@ Levels noise_levels(Lab& lab, int64_t images, const std::vector<int64_t>& ratios
   Levels levels{kNoiseSide, {}, {}};
   for (const int64_t ratio : ratios) {
     const int64_t cells = kNoiseSide / ratio;
-    const Tensor noise = lab.normal({images, cells, cells, kChannels}, DType::kFloat64);
+    const Tensor noise = lab.normal({images, cells, cells, kTaskChannels}, DType::kFloat64);
     const MeanVariance before = rectified ? rectified_moments(0, 1) : MeanVariance{0, 1};
     levels.features.push_back(rectified ? relu(noise) : noise);
     levels.moments.push_back({before.mean, before.variance * std::pow(bilinear_variance_factor(cells, kNoiseSide, false), 2)});
@@ -205,7 +205,7 @@ Course learn(const Lesson& lesson) {
     target = output_of(student, lesson.norm_behind);
     weight.copy_(start);
   }
-  const double pixels = double(target.numel() / kOutputs);
+  const double pixels = double(target.numel() / kTaskOutputs);
   const auto optimizer = make_optimizer(optimizer_parameters(student), lesson.optimizer);
   course.weights.push_back(student.weights());
   for (int64_t step = 0; step < lesson.steps; ++step) {
