@@ -22,7 +22,6 @@ inline EqualizerOptions equalizer_mode(const char* name, const char* granularity
 class BranchNet : public Module {
  public:
   BranchNet(Fusion fusion, const EqualizerOptions& options) {
-    Layer* last = nullptr;
     std::vector<LevelSite::Branch> branches{{.name = "fine", .channels = 3},
                                             {.name = "middle", .channels = 2, .upsampled = true},
                                             {.name = "coarse", .channels = 3, .upsampled = true}};
@@ -38,9 +37,7 @@ class BranchNet : public Module {
       layer.norm = &norm;
       site_ = &register_module<FusionSite>("site", branches, false, options, layer);
     }
-    last = &register_module<Conv2d>("last", 8, 2, Conv2dLayerOptions{});
-    last_ = last;
-    assign_paths();
+    last_ = &register_module<Conv2d>("last", 8, 2, Conv2dLayerOptions{});
   }
   Tensor forward(const std::vector<Tensor>& features) { return (*last_)(site_->forward(features, 8, 6)); }
   const Conv2d& conv() { return *site_->fusion().conv; }

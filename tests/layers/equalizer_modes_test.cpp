@@ -97,9 +97,9 @@ class GroupNormed : public Module {
 TEST_CASE("a fusion layer that does more than its convolution is applied whole, folded or not", "[equalizer]") {
   const auto result = [](const char* name) {
     const InitRandom random(3, DType::kFloat64);
-    GroupNormed net(mode(name, "scalar"));
-    calibrate_equalizers(net, [&](int64_t i) { net.forward(features(100 + 10 * uint64_t(i))); });
-    return net.forward(features(1));
+    GroupNormed net(equalizer_mode(name));
+    calibrate_equalizers(net, [&](int64_t i) { net.forward(branch_features(100 + 10 * uint64_t(i))); });
+    return net.forward(branch_features(1));
   };
   const Tensor normed = result("explicit");
   CHECK(std::abs(mean(normed).item()) < 1e-12);  // the group norm was applied
