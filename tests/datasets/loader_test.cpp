@@ -275,7 +275,7 @@ TEST_CASE("a sample that is not what a data set promises is named", "[loader]") 
     CHECK_THROWS_WITH(DataLoader(dataset, plain(), {.batch_size = 2}), Contains(words) && Contains("careless 0"));
     CHECK_THROWS_WITH(load_for_evaluation(dataset, 1, plain()), Contains(words) && Contains("careless 1"));
   };
-  refused([](RawSample& s) { s.image.pixels.resize(24); }, "6 x 4 cannot have 24 values");  // gray
+  refused([](RawSample& s) { s.image.pixels.resize(24); }, "6x4 cannot have 24 values");  // gray
   refused([](RawSample& s) { s.labels.labels.pop_back(); }, "cannot have 23 values");
   refused([](RawSample& s) { s.labels = {6, 4, s.labels.labels}; }, "the picture is 6x4, its label map 4x6");
   refused([](RawSample& s) { s.image = {}; }, "cannot have 0 values");

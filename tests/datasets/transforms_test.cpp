@@ -333,7 +333,7 @@ TEST_CASE("each part of the augmentation has draws of its own", "[transforms]") 
 }
 
 TEST_CASE("what is no picture is not read", "[transforms]") {
-  CHECK_THROWS_WITH(prepare_image({4, 4, std::vector<uint8_t>(16)}, {}), Contains("4 x 4 cannot have 16 values"));
+  CHECK_THROWS_WITH(prepare_image({4, 4, std::vector<uint8_t>(16)}, {}), Contains("4x4 cannot have 16 values"));
   CHECK_THROWS_WITH(prepare_image({}, {}), Contains("prepare_image"));
   CHECK_THROWS_WITH(labels_tensor({4, 4, std::vector<uint8_t>(48)}), Contains("labels_tensor"));
 }
