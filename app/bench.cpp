@@ -72,15 +72,20 @@ void add_bench(CLI::App& app) {
   auto options = std::make_shared<Options>();
   options->config.add_to(command);
   options->machine.add_to(command);
-  command->add_option("--steps", options->steps, "Timed repetitions, after one to warm up")->capture_default_str()->check(CLI::Range(1, 100000));
+  command->add_option("--steps", options->steps, "Timed repetitions, after one to warm up")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100000));
   command->add_option("--size", options->size, "Side of the square pictures in pixels")->capture_default_str()->check(CLI::Range(32, 4096));
   command->add_option("--batch", options->batch, "Pictures per step")->capture_default_str()->check(CLI::Range(1, 1024));
-  command->add_option("--classes", options->classes, "Number of classes (default: the data set's, if the configuration tells, else 11)")->check(CLI::Range(2, 255));
+  command->add_option("--classes", options->classes, "Number of classes (default: the data set's, if the configuration tells, else 11)")
+      ->check(CLI::Range(2, 255));
   command->add_flag("--no-train", options->no_train, "Time inference only");
   command->add_flag("--no-inference", options->no_inference, "Time training only");
   command->add_option("--json", options->json, "Write the measurements to this file");
   command->callback([options] {
-    if (options->no_train && options->no_inference) throw UsageError("nothing is left to time", "--no-train --no-inference", "leave one of them out");
+    if (options->no_train && options->no_inference) {
+      throw UsageError("nothing is left to time", "--no-train --no-inference", "leave one of them out");
+    }
     options->machine.apply();
     Config config = options->config.load();
     note_unread_keys(config);
@@ -107,18 +112,26 @@ void add_bench(CLI::App& app) {
         synchronize(model.device());
       });
     }
-    fmt::print("{} of {} x {}, {}, {}\n", counted(options->batch, "picture"), options->size, options->size, to_string(model.device()), counted(num_threads(), "thread"));
+    fmt::print("{} of {} x {}, {}, {}\n", counted(options->batch, "picture"), options->size, options->size, to_string(model.device()),
+               counted(num_threads(), "thread"));
     if (!train_seconds.empty()) {
-      fmt::print("training step  median {:.4f} s  best {:.4f} s\n", median(train_seconds), *std::min_element(train_seconds.begin(), train_seconds.end()));
+      fmt::print("training step  median {:.4f} s  best {:.4f} s\n", median(train_seconds),
+                 *std::min_element(train_seconds.begin(), train_seconds.end()));
     }
     if (!inference_seconds.empty()) {
-      fmt::print("inference      median {:.4f} s  best {:.4f} s\n", median(inference_seconds), *std::min_element(inference_seconds.begin(), inference_seconds.end()));
+      fmt::print("inference      median {:.4f} s  best {:.4f} s\n", median(inference_seconds),
+                 *std::min_element(inference_seconds.begin(), inference_seconds.end()));
     }
     fmt::print("memory         {} of tensors, {} of the process\n", human_bytes(double(train_peak)), human_bytes(double(peak_rss_bytes())));
     if (!options->json.empty()) {
-      const nlohmann::json result = {{"train_step_seconds", train_seconds}, {"inference_seconds", inference_seconds},
-                                     {"peak_rss_bytes", peak_rss_bytes()}, {"peak_tensor_bytes", train_peak},
-                                     {"batch_size", options->batch}, {"size", options->size}, {"threads", num_threads()}, {"device", to_string(model.device())}};
+      const nlohmann::json result = {{"train_step_seconds", train_seconds},
+                                     {"inference_seconds", inference_seconds},
+                                     {"peak_rss_bytes", peak_rss_bytes()},
+                                     {"peak_tensor_bytes", train_peak},
+                                     {"batch_size", options->batch},
+                                     {"size", options->size},
+                                     {"threads", num_threads()},
+                                     {"device", to_string(model.device())}};
       write_text_atomically(options->json, result.dump(2) + "\n");
     }
   });

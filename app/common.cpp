@@ -24,15 +24,22 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 
 void MachineOptions::add_to(CLI::App* command) {
   command->add_option("--device", device, "cpu, cuda or cuda:<index>")->capture_default_str();
-  command->add_option("--convolution", convolution, "auto; on a CPU direct: without Winograd's algorithm; on a GPU own: never cuDNN, or cudnn: wherever it can")
+  command
+      ->add_option("--convolution", convolution,
+                   "auto; on a CPU direct: without Winograd's algorithm; on a GPU own: never cuDNN, or cudnn: wherever it can")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "direct", "own", "cudnn"}));
   command->add_flag("--tf32", tf32, "On a GPU: float32 products with factors of 10 bits; faster");
-  command->add_option("--threads", threads, "Threads that compute; 0: OMP_NUM_THREADS where that is set, else one per core. Results do not depend on it")->capture_default_str();
+  command
+      ->add_option("--threads", threads,
+                   "Threads that compute; 0: OMP_NUM_THREADS where that is set, else one per core. Results do not depend on it")
+      ->capture_default_str();
 }
 
 void ViewOptions::add_to(CLI::App* command) {
-  command->add_flag("--tta", many, "Average over six sizes, 0.5 to 1.75, of each picture and its mirror image (evaluate.scales, evaluate.flip): slower, a little better");
+  command->add_flag("--tta", many,
+                    "Average over six sizes, 0.5 to 1.75, of each picture and its mirror image (evaluate.scales, evaluate.flip): slower, a "
+                    "little better");
 }
 
 void ViewOptions::apply(EvaluateOptions& options) const {
@@ -43,7 +50,8 @@ void ViewOptions::apply(EvaluateOptions& options) const {
 
 void check_weights_name(const std::filesystem::path& out) {
   if (out.extension() == ".safetensors") return;
-  throw UsageError("the new file's name must end in .safetensors", out.string(), "for example --out " + (out.stem().empty() ? "network" : out.stem().string()) + ".safetensors");
+  throw UsageError("the new file's name must end in .safetensors", out.string(),
+                   "for example --out " + (out.stem().empty() ? "network" : out.stem().string()) + ".safetensors");
 }
 
 void check_not_source(const std::filesystem::path& out, const std::filesystem::path& source) {
@@ -85,9 +93,13 @@ void MachineOptions::apply() const {
 }
 
 void ConfigOptions::add_to(CLI::App* command) {
-  command->add_option("config", path, "Configuration file (JSON with // comments), such as recipes/shapes_upernet_resnet18.json")->required();
-  command->add_option("--set", settings, "Change a key, e.g. --set train.iterations=200 (may be repeated)")->take_all()->allow_extra_args(false);
-  command->add_option("--seed", seed, "Seed of weights, data order and augmentation (default: the configuration's)")->check(from_zero(std::numeric_limits<int64_t>::max()));
+  command->add_option("config", path, "Configuration file (JSON with // comments), such as recipes/shapes_upernet_resnet18.json")
+      ->required();
+  command->add_option("--set", settings, "Change a key, e.g. --set train.iterations=200 (may be repeated)")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->add_option("--seed", seed, "Seed of weights, data order and augmentation (default: the configuration's)")
+      ->check(from_zero(std::numeric_limits<int64_t>::max()));
 }
 
 std::vector<std::string> ConfigOptions::all_settings() const {
@@ -100,14 +112,18 @@ Config ConfigOptions::load() const { return load_config(path, all_settings()); }
 
 void RunOptions::add_to(CLI::App* command, const std::string& example) {
   command->add_option("run", path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
-  command->add_option("--set", settings, "Change a key of the run's configuration, e.g. --set " + example)->take_all()->allow_extra_args(false);
+  command->add_option("--set", settings, "Change a key of the run's configuration, e.g. --set " + example)
+      ->take_all()
+      ->allow_extra_args(false);
 }
 
 void note_unread_keys(const Config& config) {
   for (const std::string& sentence : unread_keys(config)) fmt::print(stderr, "note: {}\n", sentence);
 }
 
-void print_json(const nlohmann::json& value) { std::printf("%s\n", value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str()); }
+void print_json(const nlohmann::json& value) {
+  std::printf("%s\n", value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+}
 
 std::string human_bytes(double bytes) {
   const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

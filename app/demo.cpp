@@ -37,7 +37,9 @@ void write_comparison(const std::filesystem::path& out, const Config& config) {
   for (int64_t i = 0; i < std::min(kRows, dataset->size()); ++i) {
     const RawSample sample = dataset->load(i);
     std::vector<Image> row{sample.image, colorize(sample.labels, dataset->palette(), dataset->ignore_index())};
-    for (TrainedModel& model : models) row.push_back(colorize(predict_labels(model, sample.image), dataset->palette(), dataset->ignore_index()));
+    for (TrainedModel& model : models) {
+      row.push_back(colorize(predict_labels(model, sample.image), dataset->palette(), dataset->ignore_index()));
+    }
     for (Image& image : row) image = enlarged(image);
     rows.push_back(side_by_side(row));
   }
@@ -58,7 +60,9 @@ void add_demo(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("--out", options->out, "Folder for both runs and the pictures")->capture_default_str();
   options->machine.add_to(command);
-  command->add_option("--set", options->settings, "Change a key of the recipe, e.g. --set train.iterations=100")->take_all()->allow_extra_args(false);
+  command->add_option("--set", options->settings, "Change a key of the recipe, e.g. --set train.iterations=100")
+      ->take_all()
+      ->allow_extra_args(false);
   command->add_flag("--json", options->json, "Print both summaries as JSON on standard output, progress on standard error");
   command->callback([options] {
     options->machine.apply();
@@ -80,7 +84,8 @@ void add_demo(CLI::App& app) {
       summaries[arm] = nlohmann::json::parse(read_text(out / arm / "summary.json", size_t{1} << 24));
     }
     write_comparison(out, config);
-    fmt::print(log, "\nmIoU without equalizers {:.4f}, with equalizers {:.4f} (one seed each: a difference this size may be chance)\n", miou[0], miou[1]);
+    fmt::print(log, "\nmIoU without equalizers {:.4f}, with equalizers {:.4f} (one seed each: a difference this size may be chance)\n",
+               miou[0], miou[1]);
     if (options->json) print_json(summaries);
     fmt::print(log, "picture | labels | without | with:\n{}\n", (out / "comparison.png").string());
   });

@@ -100,20 +100,32 @@ nlohmann::json facts() {
       {"convolution", convolution_words()},
       {"pictures_in", "JPEG, PNG, PNM, BMP, TGA"},
       {"limits",
-       {{"picture_side", limits::kPictureSide}, {"picture_pixels", limits::kPicturePixels}, {"picture_file_bytes", limits::kPictureFileBytes},
-        {"jpeg_scans", limits::kJpegScans}, {"safetensors_header_bytes", limits::kSafetensorsHeader},
-        {"safetensors_tensors", limits::kSafetensorsTensors}, {"pickle_bytes", limits::kPickleBytes}, {"pickle_steps", limits::kPickleSteps},
-        {"pickle_memo", limits::kPickleMemo}, {"pickle_depth", limits::kPickleDepth}, {"zip_entries", limits::kZipEntries},
-        {"torch_tensors", limits::kTorchTensors}, {"torch_name_bytes", limits::kTorchNameBytes}, {"torch_growth", limits::kTorchGrowth},
-        {"tensor_rank", kMaxRank}, {"json_bytes", limits::kJsonBytes},
-        {"json_depth", limits::kJsonDepth}, {"list_file_bytes", limits::kListFileBytes}}},
+       {{"picture_side", limits::kPictureSide},
+        {"picture_pixels", limits::kPicturePixels},
+        {"picture_file_bytes", limits::kPictureFileBytes},
+        {"jpeg_scans", limits::kJpegScans},
+        {"safetensors_header_bytes", limits::kSafetensorsHeader},
+        {"safetensors_tensors", limits::kSafetensorsTensors},
+        {"pickle_bytes", limits::kPickleBytes},
+        {"pickle_steps", limits::kPickleSteps},
+        {"pickle_memo", limits::kPickleMemo},
+        {"pickle_depth", limits::kPickleDepth},
+        {"zip_entries", limits::kZipEntries},
+        {"torch_tensors", limits::kTorchTensors},
+        {"torch_name_bytes", limits::kTorchNameBytes},
+        {"torch_growth", limits::kTorchGrowth},
+        {"tensor_rank", kMaxRank},
+        {"json_bytes", limits::kJsonBytes},
+        {"json_depth", limits::kJsonDepth},
+        {"list_file_bytes", limits::kListFileBytes}}},
   };
 }
 
 }  // namespace
 
 void add_doctor(CLI::App& app) {
-  CLI::App* command = add_command(app, "doctor", "Show what was built in and found, the limits on files, and run a quick self-test", "equiscale doctor");
+  CLI::App* command =
+      add_command(app, "doctor", "Show what was built in and found, the limits on files, and run a quick self-test", "equiscale doctor");
   auto machine = std::make_shared<MachineOptions>();
   auto json = std::make_shared<bool>(false);
   machine->add_to(command);
@@ -131,8 +143,11 @@ void add_doctor(CLI::App& app) {
       print_json(report);
     } else {
       fmt::print("equiscale {}\n", report["version"].get<std::string>());
-      for (const char* key : {"compiler", "cpu", "cuda", "convolution", "pictures_in"}) fmt::print("  {:<12} {}\n", key, report[key].get<std::string>());
-      fmt::print("  {:<12} {}\n  {:<12} {}\n", "threads", num_threads(), "memory", human_bytes(total_memory()) + ", " + human_bytes(double(available_memory())) + " of it free");
+      for (const char* key : {"compiler", "cpu", "cuda", "convolution", "pictures_in"}) {
+        fmt::print("  {:<12} {}\n", key, report[key].get<std::string>());
+      }
+      fmt::print("  {:<12} {}\n  {:<12} {}\n", "threads", num_threads(), "memory",
+                 human_bytes(total_memory()) + ", " + human_bytes(double(available_memory())) + " of it free");
       fmt::print("limits on files\n");
       for (const auto& [name, value] : report["limits"].items()) fmt::print("  {:<26} {}\n", name, value.dump());
       fmt::print("self-test: gradients against central differences in float64\n");

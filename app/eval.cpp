@@ -38,8 +38,8 @@ void add_eval(CLI::App& app) {
     if (options->json) {
       fmt::print("{}\n", metrics_json(result.metrics));
     } else {
-      fmt::print("{}{} of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), counted(result.pictures, "picture"), options->split,
-                 result.seconds, human_bytes(double(result.peak_bytes)));
+      fmt::print("{}{} of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), counted(result.pictures, "picture"),
+                 options->split, result.seconds, human_bytes(double(result.peak_bytes)));
     }
   });
 }

@@ -24,12 +24,15 @@ void add_export(CLI::App& app) {
   auto options = std::make_shared<Options>();
   options->run.add_to(command, "pipeline.crop=[512,512]");
   command->add_option("--out", options->out, "The new file, .onnx (operator set 17)")->required();
-  command->add_option("--size", options->size, "Height and width of the pictures; without it those of evaluate.crop (slide) or pipeline.crop")
+  command
+      ->add_option("--size", options->size, "Height and width of the pictures; without it those of evaluate.crop (slide) or pipeline.crop")
       ->expected(2)
       ->check(CLI::Range(int64_t{1}, limits::kPictureSide));
   command->add_option("--batch", options->network.batch, "Pictures at a time; 0: any number")->capture_default_str()->check(from_zero());
-  command->add_flag("--normalized", options->network.normalized, "The input is float32 [N,3,H,W], normalised by the caller, instead of RGB pixels, uint8 [N,H,W,3]");
-  command->add_flag("--labels", options->network.labels, "The output is the class of each pixel, uint8 [N,H,W], instead of scores, float32 [N,K,H,W]");
+  command->add_flag("--normalized", options->network.normalized,
+                    "The input is float32 [N,3,H,W], normalised by the caller, instead of RGB pixels, uint8 [N,H,W,3]");
+  command->add_flag("--labels", options->network.labels,
+                    "The output is the class of each pixel, uint8 [N,H,W], instead of scores, float32 [N,K,H,W]");
   command->add_flag("--fold", options->fold, "Fold the equalizers into the weights first, as `equiscale fold` does");
   command->add_flag("--json", options->json, "Print JSON");
   options->machine.add_to(command);
@@ -43,9 +46,14 @@ void add_export(CLI::App& app) {
     if (options->fold) fold_equalizers(trained);
     const OnnxExportReport report = export_onnx(trained, options->out, options->network);
     if (options->json) {
-      print_json({{"file", options->out}, {"input", report.input}, {"output", report.output}, {"operators", report.operators}, {"bytes", report.bytes}});
+      print_json({{"file", options->out},
+                  {"input", report.input},
+                  {"output", report.output},
+                  {"operators", report.operators},
+                  {"bytes", report.bytes}});
     } else {
-      fmt::print("{}: {} operators, {}\n  from {}\n  to   {}\n", options->out, report.operators, human_bytes(double(report.bytes)), report.input, report.output);
+      fmt::print("{}: {} operators, {}\n  from {}\n  to   {}\n", options->out, report.operators, human_bytes(double(report.bytes)),
+                 report.input, report.output);
     }
   });
 }

@@ -11,8 +11,9 @@
 namespace eq::app {
 
 void add_fold(CLI::App& app) {
-  CLI::App* command = add_command(app, "fold", "Turn the equalizers of a trained network into weights: the same predictions, nothing left to compute for them",
-                                  "equiscale fold runs/camvid --out camvid_folded.safetensors --check 101");
+  CLI::App* command = add_command(
+      app, "fold", "Turn the equalizers of a trained network into weights: the same predictions, nothing left to compute for them",
+      "equiscale fold runs/camvid --out camvid_folded.safetensors --check 101");
   struct Options {
     RunOptions run;
     MachineOptions machine;
@@ -22,7 +23,8 @@ void add_fold(CLI::App& app) {
   };
   auto options = std::make_shared<Options>();
   options->run.add_to(command, "data.root=elsewhere");
-  command->add_option("--out", options->out, "The new weights file, .safetensors; `eval` and `predict` take it as they take a run")->required();
+  command->add_option("--out", options->out, "The new weights file, .safetensors; `eval` and `predict` take it as they take a run")
+      ->required();
   command->add_option("--check", options->check, "Compare the predictions on so many pictures")->capture_default_str()->check(from_zero());
   command->add_option("--split", options->split, "train, val or test, for --check")->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
@@ -48,8 +50,8 @@ void add_fold(CLI::App& app) {
       report["check"] = {{"pictures", difference.pictures}, {"pixels", difference.pixels}, {"largest_difference", difference.largest},
                          {"changed_pixels", difference.changed_pixels}};
       if (!options->json) {
-        fmt::print("{} of {}: the scores differ by at most {:.2g}, the class of {} of {} pixels\n", counted(difference.pictures, "picture"), options->split,
-                   difference.largest, difference.changed_pixels, difference.pixels);
+        fmt::print("{} of {}: the scores differ by at most {:.2g}, the class of {} of {} pixels\n", counted(difference.pictures, "picture"),
+                   options->split, difference.largest, difference.changed_pixels, difference.pixels);
       }
     }
     if (options->json) print_json(report);

@@ -37,10 +37,16 @@ std::map<std::string, int64_t> sizes_of(const DataReport& report) {
 nlohmann::json to_json(const DataReport& report, const std::vector<std::string>& left_out, const std::string& remark) {
   nlohmann::json classes = nlohmann::json::array(), problems = nlohmann::json::array(), values = nlohmann::json::object();
   for (size_t c = 0; c < report.class_names.size(); ++c) {
-    classes.push_back({{"index", c}, {"name", report.class_names[c]}, {"pixels", report.class_pixels[c]}, {"pictures", report.class_samples[c]}});
+    classes.push_back(
+        {{"index", c}, {"name", report.class_names[c]}, {"pixels", report.class_pixels[c]}, {"pictures", report.class_samples[c]}});
   }
   for (const DataProblem& problem : report.problems) {
-    problems.push_back({{"file", problem.file}, {"message", problem.message}, {"x", problem.x}, {"y", problem.y}, {"value", problem.value}, {"pixels", problem.pixels}});
+    problems.push_back({{"file", problem.file},
+                        {"message", problem.message},
+                        {"x", problem.x},
+                        {"y", problem.y},
+                        {"value", problem.value},
+                        {"pixels", problem.pixels}});
   }
   for (int value = 0; value < 256; ++value) {
     if (report.file_values[value] > 0) values[std::to_string(value)] = report.file_values[value];
@@ -73,7 +79,9 @@ void print(const DataReport& report, const std::vector<std::string>& left_out, c
 }
 
 void add_inspect_data(CLI::App& parent) {
-  CLI::App* command = add_command(parent, "data", "Check every picture and label map of a data set: modes, sizes, label values, class shares (equiscale data: statistics for the configuration, pictures to look at)",
+  CLI::App* command = add_command(parent, "data",
+                                  "Check every picture and label map of a data set: modes, sizes, label values, class shares (equiscale "
+                                  "data: statistics for the configuration, pictures to look at)",
                                   "equiscale inspect data recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid");
   auto config_options = std::make_shared<ConfigOptions>();
   auto machine = std::make_shared<MachineOptions>();
@@ -97,8 +105,9 @@ void add_inspect_data(CLI::App& parent) {
       print(report, dataset->left_out(), remark);
     }
     if (report.problem_count > 0) {
-      throw DataError(fmt::format("{} problems in {} pictures, the first: {}", report.problem_count, report.inspected, report.problems[0].message),
-                      report.problems[0].file, "mend or remove these files, or set data.label_map to what their values mean");
+      throw DataError(
+          fmt::format("{} problems in {} pictures, the first: {}", report.problem_count, report.inspected, report.problems[0].message),
+          report.problems[0].file, "mend or remove these files, or set data.label_map to what their values mean");
     }
   });
 }
@@ -109,8 +118,9 @@ void print_classes(const DataReport& report, const std::vector<double>& weights)
   fmt::print("{:>5}  {:<20} {:>12} {:>8} {:>9}{}\n", "class", "name", "pixels", "share", "pictures", weights.empty() ? "" : "    weight");
   for (size_t c = 0; c < report.class_names.size(); ++c) {
     const double share = report.total_pixels > 0 ? 100.0 * double(report.class_pixels[c]) / double(report.total_pixels) : 0;
-    fmt::print("{:>5}  {:<20} {:>12} {:>7.2f}% {:>9}{}{}\n", c, report.class_names[c], report.class_pixels[c], share, report.class_samples[c],
-               weights.empty() ? "" : fmt::format("{:>10.3g}", weights[c]), report.class_pixels[c] == 0 ? "  never occurs" : "");
+    fmt::print("{:>5}  {:<20} {:>12} {:>7.2f}% {:>9}{}{}\n", c, report.class_names[c], report.class_pixels[c], share,
+               report.class_samples[c], weights.empty() ? "" : fmt::format("{:>10.3g}", weights[c]),
+               report.class_pixels[c] == 0 ? "  never occurs" : "");
   }
   fmt::print("ignored: {:.2f} % of the pixels\n", 100 * report.ignored_share());
 }

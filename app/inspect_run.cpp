@@ -31,7 +31,9 @@ void print_table(const std::vector<std::vector<std::string>>& rows, size_t left 
   }
   for (const auto& row : rows) {
     std::string line = " ";
-    for (size_t i = 0; i < row.size(); ++i) line += i < left ? fmt::format(" {:<{}} ", row[i], widths[i]) : fmt::format(" {:>{}} ", row[i], widths[i]);
+    for (size_t i = 0; i < row.size(); ++i) {
+      line += i < left ? fmt::format(" {:<{}} ", row[i], widths[i]) : fmt::format(" {:>{}} ", row[i], widths[i]);
+    }
     line.erase(line.find_last_not_of(' ') + 1);
     fmt::print("{}\n", line);
   }
@@ -57,7 +59,10 @@ void print_classes(std::vector<ClassRow> classes) {
   for (size_t i = 0; i < classes.size(); ++i) {
     const bool left_out = ends && i >= kEnds && i + kEnds < classes.size();
     if (left_out && i == kEnds) rows.push_back({fmt::format("... {} more", classes.size() - 2 * kEnds)});
-    if (!left_out) rows.push_back({printable(classes[i].name), in_percent(classes[i].iou), in_percent(classes[i].acc), in_percent(classes[i].precision)});
+    if (!left_out) {
+      rows.push_back(
+          {printable(classes[i].name), in_percent(classes[i].iou), in_percent(classes[i].acc), in_percent(classes[i].precision)});
+    }
   }
   fmt::print("\n");
   print_table(rows);
@@ -66,12 +71,15 @@ void print_classes(std::vector<ClassRow> classes) {
 void print_one(const RunAccount& run) {
   fmt::print("{}: {}\n", run.files.folder.string(), words(run.state));
   if (!run.error.empty()) fmt::print("  the log ends with: {}\n", printable(run.error));
-  fmt::print("  network     {}{}, equalizers {}\n", printable(run.network), std::isnan(run.parameters) ? "" : ", " + human_count(run.parameters) + " parameters",
-             printable(run.equalizer));
+  fmt::print("  network     {}{}, equalizers {}\n", printable(run.network),
+             std::isnan(run.parameters) ? "" : ", " + human_count(run.parameters) + " parameters", printable(run.equalizer));
   fmt::print("  data        {}\n  seed        {}\n", data_words(run), whole(run.seed));
   const bool resumable = run.state != RunState::kFinished && run.files.checkpoint_iteration;
-  fmt::print("  iterations  {} of {}{}\n", whole(run.done), whole(run.planned), resumable ? fmt::format(", a checkpoint of {}", *run.files.checkpoint_iteration) : "");
-  if (!std::isnan(run.seconds)) fmt::print("  time        {}, {:.3g} pictures a second in training steps\n", human_duration(run.seconds), run.images_per_second);
+  fmt::print("  iterations  {} of {}{}\n", whole(run.done), whole(run.planned),
+             resumable ? fmt::format(", a checkpoint of {}", *run.files.checkpoint_iteration) : "");
+  if (!std::isnan(run.seconds)) {
+    fmt::print("  time        {}, {:.3g} pictures a second in training steps\n", human_duration(run.seconds), run.images_per_second);
+  }
   if (!run.files.train.empty()) fmt::print("  loss        {:.4g}\n", run.files.train.back().loss);
   if (!run.last) {
     fmt::print("  mIoU        not evaluated yet\n");
@@ -81,7 +89,9 @@ void print_one(const RunAccount& run) {
   fmt::print("  aAcc, mAcc  {}, {}\n", in_percent(run.last->aacc), in_percent(run.last->macc));
   if (run.files.evaluations.size() > 1) {
     std::vector<std::vector<std::string>> rows{{"iteration", "mIoU", "aAcc", "mAcc"}};
-    for (const EvaluationRow& row : run.files.evaluations) rows.push_back({whole(row.iteration), in_percent(row.miou), in_percent(row.aacc), in_percent(row.macc)});
+    for (const EvaluationRow& row : run.files.evaluations) {
+      rows.push_back({whole(row.iteration), in_percent(row.miou), in_percent(row.aacc), in_percent(row.macc)});
+    }
     fmt::print("\n");
     print_table(rows, 0);
   }
@@ -114,16 +124,19 @@ bool same_classes(const std::vector<RunAccount>& runs) {
     for (const ClassRow& c : run.last->classes) all.push_back(c.name);
     return all;
   };
-  return std::all_of(runs.begin(), runs.end(), [&](const RunAccount& run) { return run.last && runs[0].last && names(run) == names(runs[0]); });
+  return std::all_of(runs.begin(), runs.end(),
+                     [&](const RunAccount& run) { return run.last && runs[0].last && names(run) == names(runs[0]); });
 }
 
 void print_several(const std::vector<RunAccount>& runs) {
   std::vector<std::vector<std::string>> rows{{"", "run", "state", "iterations", "last mIoU", "best mIoU", "aAcc", "mAcc", "loss", "time"}};
   for (size_t r = 0; r < runs.size(); ++r) {
     const RunAccount& run = runs[r];
-    rows.push_back({std::to_string(r + 1), run.files.folder.string(), words(run.state), whole(run.done) + "/" + whole(run.planned), score_at(run.last), score_at(run.best),
-                    run.last ? in_percent(run.last->aacc) : "-", run.last ? in_percent(run.last->macc) : "-",
-                    run.files.train.empty() ? "-" : fmt::format("{:.4g}", run.files.train.back().loss), std::isnan(run.seconds) ? "-" : human_duration(run.seconds)});
+    rows.push_back({std::to_string(r + 1), run.files.folder.string(), words(run.state), whole(run.done) + "/" + whole(run.planned),
+                    score_at(run.last), score_at(run.best), run.last ? in_percent(run.last->aacc) : "-",
+                    run.last ? in_percent(run.last->macc) : "-",
+                    run.files.train.empty() ? "-" : fmt::format("{:.4g}", run.files.train.back().loss),
+                    std::isnan(run.seconds) ? "-" : human_duration(run.seconds)});
   }
   print_table(rows, 3);
   for (size_t r = 0; r < runs.size(); ++r) {
@@ -165,11 +178,15 @@ void print_several(const std::vector<RunAccount>& runs) {
 nlohmann::json count_or_null(double count) { return std::abs(count) < 1e15 ? nlohmann::json(int64_t(count)) : nlohmann::json(); }
 
 nlohmann::json to_json(const EvaluationRow& row, bool with_classes) {
-  nlohmann::json value = {{"iteration", count_or_null(row.iteration)}, {"miou", number_or_null(row.miou)}, {"macc", number_or_null(row.macc)}, {"aacc", number_or_null(row.aacc)}};
+  nlohmann::json value = {{"iteration", count_or_null(row.iteration)},
+                          {"miou", number_or_null(row.miou)},
+                          {"macc", number_or_null(row.macc)},
+                          {"aacc", number_or_null(row.aacc)}};
   if (!with_classes) return value;
   value["per_class"] = nlohmann::json::array();
   for (const ClassRow& c : row.classes) {
-    value["per_class"].push_back({{"name", c.name}, {"iou", number_or_null(c.iou)}, {"acc", number_or_null(c.acc)}, {"precision", number_or_null(c.precision)}});
+    value["per_class"].push_back(
+        {{"name", c.name}, {"iou", number_or_null(c.iou)}, {"acc", number_or_null(c.acc)}, {"precision", number_or_null(c.precision)}});
   }
   return value;
 }
@@ -179,10 +196,20 @@ nlohmann::json to_json(const std::vector<RunAccount>& runs) {
   for (const RunAccount& run : runs) {
     nlohmann::json evaluations = nlohmann::json::array();
     for (const EvaluationRow& row : run.files.evaluations) evaluations.push_back(to_json(row, false));
-    all.push_back({{"run", run.files.folder.string()}, {"state", words(run.state)}, {"error", run.error}, {"network", run.network}, {"equalizer", run.equalizer},
-                   {"data", run.data}, {"root", run.root}, {"seed", count_or_null(run.seed)}, {"iterations", count_or_null(run.done)}, {"iterations_planned", count_or_null(run.planned)},
-                   {"seconds", number_or_null(run.seconds)}, {"images_per_second", number_or_null(run.images_per_second)},
-                   {"parameters", count_or_null(run.parameters)}, {"evaluations", evaluations}});
+    all.push_back({{"run", run.files.folder.string()},
+                   {"state", words(run.state)},
+                   {"error", run.error},
+                   {"network", run.network},
+                   {"equalizer", run.equalizer},
+                   {"data", run.data},
+                   {"root", run.root},
+                   {"seed", count_or_null(run.seed)},
+                   {"iterations", count_or_null(run.done)},
+                   {"iterations_planned", count_or_null(run.planned)},
+                   {"seconds", number_or_null(run.seconds)},
+                   {"images_per_second", number_or_null(run.images_per_second)},
+                   {"parameters", count_or_null(run.parameters)},
+                   {"evaluations", evaluations}});
     nlohmann::json& value = all.back();
     value["checkpoint"] = run.files.checkpoint_iteration ? nlohmann::json(*run.files.checkpoint_iteration) : nullptr;
     value["loss"] = run.files.train.empty() ? nullptr : number_or_null(run.files.train.back().loss);
@@ -199,7 +226,8 @@ nlohmann::json to_json(const std::vector<RunAccount>& runs) {
 
 void add_inspect_run(CLI::App& inspect) {
   CLI::App* command = add_command(inspect, "run",
-                                  "Say what a run is and what it has reached, also while it trains or after it broke off; of several: what sets their configurations apart, and "
+                                  "Say what a run is and what it has reached, also while it trains or after it broke off; of several: what "
+                                  "sets their configurations apart, and "
                                   "their scores side by side. For one page with everything: equiscale report",
                                   "equiscale inspect run runs/camvid\n  equiscale inspect run runs/camvid runs/camvid_seed1");
   auto folders = std::make_shared<std::vector<std::string>>();

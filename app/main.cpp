@@ -103,13 +103,15 @@ int main(int argc, char** argv) {
   } catch (const eq::Error& error) {
     return report(error);
   } catch (const std::filesystem::filesystem_error& error) {
-    return report(eq::IoError("a file or folder cannot be used: " + error.code().message(), error.path1().string(), "check the path and its permissions"));
+    return report(eq::IoError("a file or folder cannot be used: " + error.code().message(), error.path1().string(),
+                              "check the path and its permissions"));
   } catch (const std::system_error& error) {  // of printing
     return report(eq::IoError("the output cannot be written: " + error.code().message(), "standard output", "check the disk and the pipe"));
   } catch (const std::bad_alloc&) {
     return report(eq::OutOfMemoryError("the machine has no memory left", "outside of tensors", "a smaller batch or fewer loader threads"));
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "internal error: %s\n  where: equiscale\n  try:   report this with the command line that caused it\n", error.what());
+    std::fprintf(stderr, "internal error: %s\n  where: equiscale\n  try:   report this with the command line that caused it\n",
+                 error.what());
     return 1;
   }
 }

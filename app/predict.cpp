@@ -22,16 +22,20 @@ void add_predict(CLI::App& app) {
   auto options = std::make_shared<Options>();
   options->run.add_to(command, "evaluate.crop=[512,512]");
   command->add_option("pictures", options->pictures, "Pictures, or folders of pictures")->required();
-  command->add_option("--out", options->out,
-                      "Folder for <name>.png (class indices) and <name>_overlay.png. Earlier predictions, which have both, are replaced; it must not be a picture's own folder, and "
-                      "where only one of the two files is there, nothing is written")
+  command
+      ->add_option("--out", options->out,
+                   "Folder for <name>.png (class indices) and <name>_overlay.png. Earlier predictions, which have both, are replaced; it "
+                   "must not be a picture's own folder, and "
+                   "where only one of the two files is there, nothing is written")
       ->required();
   options->machine.add_to(command);
   command->add_flag("--slide", options->slide, "Average over sliding windows (evaluate.crop, evaluate.stride) instead of whole pictures");
   options->views.add_to(command);
   command->add_flag("--label-values", options->files.label_values,
-                    "Class indices become the values of the data set's label files, as benchmarks want them: data.label_map backwards (ADE20K: 1 to 150; Cityscapes: its ids)");
-  command->add_flag("--probabilities", options->files.probabilities, "Also write <name>_probabilities.safetensors: float32 \"probabilities\" [classes, height, width]");
+                    "Class indices become the values of the data set's label files, as benchmarks want them: data.label_map backwards "
+                    "(ADE20K: 1 to 150; Cityscapes: its ids)");
+  command->add_flag("--probabilities", options->files.probabilities,
+                    "Also write <name>_probabilities.safetensors: float32 \"probabilities\" [classes, height, width]");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
     options->machine.apply();
@@ -47,23 +51,24 @@ void add_predict(CLI::App& app) {
     }
     nlohmann::json written = nlohmann::json::array();
     int64_t unreadable = 0;
-    const auto all = predict_files(trained, list.pictures, options->out, options->files, [&](const PredictedFiles& files, const Error* error) {
-      if (error) {
-        ++unreadable;
-        written.push_back({{"picture", files.picture.string()}, {"error", error->what_happened()}});
-        if (!options->json) fmt::print("{}: {}\n", files.picture.string(), error->what_happened());
-        return;
-      }
-      written.push_back({{"picture", files.picture.string()}, {"labels", files.labels.string()}, {"overlay", files.overlay.string()}});
-      if (!files.probabilities.empty()) written.back()["probabilities"] = files.probabilities.string();
-      if (!options->json) fmt::print("{} -> {}\n", files.picture.string(), files.overlay.string());
-    });
+    const auto all =
+        predict_files(trained, list.pictures, options->out, options->files, [&](const PredictedFiles& files, const Error* error) {
+          if (error) {
+            ++unreadable;
+            written.push_back({{"picture", files.picture.string()}, {"error", error->what_happened()}});
+            if (!options->json) fmt::print("{}: {}\n", files.picture.string(), error->what_happened());
+            return;
+          }
+          written.push_back({{"picture", files.picture.string()}, {"labels", files.labels.string()}, {"overlay", files.overlay.string()}});
+          if (!files.probabilities.empty()) written.back()["probabilities"] = files.probabilities.string();
+          if (!options->json) fmt::print("{} -> {}\n", files.picture.string(), files.overlay.string());
+        });
     if (options->json) print_json(written);
     if (unreadable > 0) {
       const bool none = unreadable == int64_t(all.size());
-      throw DataError(none ? "none of the pictures could be read" : fmt::format("{} of {} pictures could not be read; the others are predicted", unreadable, all.size()),
-                      none ? all.front().picture.string() : options->out,
-                      "replace those that are named above");
+      throw DataError(none ? "none of the pictures could be read"
+                           : fmt::format("{} of {} pictures could not be read; the others are predicted", unreadable, all.size()),
+                      none ? all.front().picture.string() : options->out, "replace those that are named above");
     }
   });
 }

@@ -30,7 +30,9 @@ std::string typed_command() {
   return command;
 }
 
-double seconds_since(std::chrono::steady_clock::time_point start) { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 // A folder keeps one study: throws UsageError where another kind has left its result. One that cannot be read is no loss.
 void check_folder(const std::filesystem::path& out, const std::string& kind) {
@@ -85,7 +87,8 @@ void add_theory(CLI::App& study) {
   command->add_option("--out", options->out, "Folder for study.json and report.html");
   command->add_option("--seed", options->request.seed, "Seed of all random fields")->capture_default_str();
   command->add_option("--samples", options->request.samples, "Random cells per setting")->capture_default_str();
-  command->add_flag("--full", options->request.full, "The authors' experiment in its published size: 99 variances, 16 x 256 maps of 128 x 128 (long)");
+  command->add_flag("--full", options->request.full,
+                    "The authors' experiment in its published size: 99 variances, 16 x 256 maps of 128 x 128 (long)");
   command->add_flag("--json", options->json, "Print study.json on standard output, the table on standard error");
   command->callback([options] {
     options->machine.apply();
@@ -104,8 +107,9 @@ void add_theory(CLI::App& study) {
 }
 
 void add_run(CLI::App& study) {
-  CLI::App* command = add_command(study, "run", "Train the same seeds under several arms and compare them pair by pair with the first one",
-                                  "equiscale study run recipes/shapes_upernet_resnet18.json --arms off,explicit,folded --seeds 10 --out studies/shapes");
+  CLI::App* command =
+      add_command(study, "run", "Train the same seeds under several arms and compare them pair by pair with the first one",
+                  "equiscale study run recipes/shapes_upernet_resnet18.json --arms off,explicit,folded --seeds 10 --out studies/shapes");
   struct Options {
     ConfigOptions config;
     MachineOptions machine;
@@ -116,7 +120,10 @@ void add_run(CLI::App& study) {
   auto options = std::make_shared<Options>();
   options->config.add_to(command);
   options->machine.add_to(command);
-  command->add_option("--arms", options->arms, "Modes of the equalizer (docs/config.md), or name:key=value;key=value; the first one is the baseline")->capture_default_str();
+  command
+      ->add_option("--arms", options->arms,
+                   "Modes of the equalizer (docs/config.md), or name:key=value;key=value; the first one is the baseline")
+      ->capture_default_str();
   command->add_option("--seeds", options->seeds, "How many, from the configuration's on")->capture_default_str();
   command->add_option("--out", options->out, "The study's folder; finished runs in it are kept, an interrupted one goes on")->required();
   command->add_flag("--dry-run", options->dry_run, "Check all arms and their initial weights, run nothing");
@@ -154,7 +161,8 @@ void add_claims(CLI::App& study) {
   command->add_option("--out", options->out, "Folder for study.json and report.html (default: FOLDER/claims)");
   command->add_flag("--json", options->json, "Print study.json on standard output, the table on standard error");
   command->callback([options] {
-    const std::filesystem::path folder = options->folder, out = options->out.empty() ? folder / "claims" : std::filesystem::path(options->out);
+    const std::filesystem::path folder = options->folder,
+                                out = options->out.empty() ? folder / "claims" : std::filesystem::path(options->out);
     check_folder(out, "claims");
     const auto start = std::chrono::steady_clock::now();
     const auto claims = judge_claims(folder);
@@ -172,7 +180,8 @@ void add_snapshots(CLI::App& study, bool gradients) {
       study, name,
       gradients ? "The gradient of each branch's slice of the fusion weights and at each branch, for each head, with and without equalizers"
                 : "The scale of each branch at every fusion site, before and after resizing and equalizing, for each head",
-      "equiscale study " + name + " recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid --heads uper,psp,fcn --out studies/" + name);
+      "equiscale study " + name +
+          " recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid --heads uper,psp,fcn --out studies/" + name);
   struct Options {
     ConfigOptions config;
     MachineOptions machine;
@@ -184,11 +193,16 @@ void add_snapshots(CLI::App& study, bool gradients) {
   options->request.gradients = gradients;
   options->config.add_to(command);
   options->machine.add_to(command);
-  command->add_option("--heads", options->heads, "Decode heads (uper, psp, aspp, sep_aspp, fcn), or name:key=value;... (default: the configuration's)");
+  command->add_option("--heads", options->heads,
+                      "Decode heads (uper, psp, aspp, sep_aspp, fcn), or name:key=value;... (default: the configuration's)");
   command->add_option("--arms", options->arms, "Modes of the equalizer (docs/config.md), or name:key=value;...")->capture_default_str();
   command->add_option("--batches", options->request.batches, "Training batches to look at")->capture_default_str();
-  command->add_option("--iterations", options->request.iterations, "Also train each so long and record on the way; needs --out")->capture_default_str()->check(from_zero());
-  command->add_option("--every", options->request.every, "Iterations between those records")->capture_default_str()->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  command->add_option("--iterations", options->request.iterations, "Also train each so long and record on the way; needs --out")
+      ->capture_default_str()
+      ->check(from_zero());
+  command->add_option("--every", options->request.every, "Iterations between those records")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command->add_option("--out", options->out, "Folder for study.json and report.html");
   command->add_flag("--json", options->json, "Print study.json on standard output, the tables on standard error");
   command->callback([options, name] {
@@ -214,8 +228,10 @@ void add_snapshots(CLI::App& study, bool gradients) {
 }
 
 void add_ablation(CLI::App& study) {
-  CLI::App* command = add_command(study, "ablation", "How much trained networks use each branch: the accuracy without it, replaced by its mean; several networks side by side",
-                                  "equiscale study ablation demo/off demo/explicit --out studies/ablation");
+  CLI::App* command =
+      add_command(study, "ablation",
+                  "How much trained networks use each branch: the accuracy without it, replaced by its mean; several networks side by side",
+                  "equiscale study ablation demo/off demo/explicit --out studies/ablation");
   struct Options {
     MachineOptions machine;
     AblationRequest request;
@@ -225,7 +241,9 @@ void add_ablation(CLI::App& study) {
   };
   auto options = std::make_shared<Options>();
   command->add_option("runs", options->runs, "Folders or weights files of trained networks")->required();
-  command->add_option("--set", options->request.settings, "Change a key of all of them, e.g. --set data.root=elsewhere (may be repeated)")->take_all()->allow_extra_args(false);
+  command->add_option("--set", options->request.settings, "Change a key of all of them, e.g. --set data.root=elsewhere (may be repeated)")
+      ->take_all()
+      ->allow_extra_args(false);
   options->machine.add_to(command);
   command->add_option("--split", options->request.split, "train, val or test")->capture_default_str();
   command->add_option("--limit", options->request.limit, "Only the first N pictures; 0: all")->capture_default_str()->check(from_zero());
@@ -253,7 +271,9 @@ void add_ablation(CLI::App& study) {
 }  // namespace
 
 void add_study(CLI::App& app) {
-  CLI::App* study = add_command(app, "study", "Check the paper's claims: formulas, scales and gradients of real features, paired training runs, what each branch contributes, all claims as a table",
+  CLI::App* study = add_command(app, "study",
+                                "Check the paper's claims: formulas, scales and gradients of real features, paired training runs, what "
+                                "each branch contributes, all claims as a table",
                                 "equiscale study theory");
   study->require_subcommand(1);
   add_theory(*study);

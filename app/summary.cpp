@@ -69,7 +69,10 @@ std::string stride_text(const std::optional<ReceptiveField>& field) {
 nlohmann::json field_json(const std::optional<ReceptiveField>& field) {
   if (!field) return nullptr;
   const auto extent = [](int64_t pixels) { return pixels == ReceptiveField::kGlobal ? nlohmann::json("global") : nlohmann::json(pixels); };
-  return {{"height", extent(field->rows)}, {"width", extent(field->columns)}, {"stride_height", field->row_stride}, {"stride_width", field->column_stride}};
+  return {{"height", extent(field->rows)},
+          {"width", extent(field->columns)},
+          {"stride_height", field->row_stride},
+          {"stride_width", field->column_stride}};
 }
 
 // Bytes that tensors hold at most in a training step, and in one of `few` pictures, which were measured.
@@ -78,7 +81,8 @@ struct StepMemory {
   double bytes = 0, few_bytes = 0;
 };
 
-// Measured by running steps. What is more with more pictures is what they take, so of a large batch a few pictures and half of them are run.
+// Measured by running steps. What is more with more pictures is what they take, so of a large batch a few pictures and half of them are
+// run.
 StepMemory measure_step(EncoderDecoder& model, Config config, int64_t height, int64_t width) {
   config.train.accumulate = 1;
   model.train();
@@ -89,10 +93,12 @@ StepMemory measure_step(EncoderDecoder& model, Config config, int64_t height, in
     return double(allocator(model.device()).stats().peak_bytes);
   };
   const int64_t batch = config.train.batch_size, quick = (int64_t{1} << 18) / (height * width);
-  const int64_t half = std::min(batch, std::clamp<int64_t>(quick, 2, std::max<int64_t>(2, batch / 2))), few = half == batch ? batch : 2 * half;
+  const int64_t half = std::min(batch, std::clamp<int64_t>(quick, 2, std::max<int64_t>(2, batch / 2))),
+                few = half == batch ? batch : 2 * half;
   fmt::print(stderr, "measuring the memory of a training step on {} of {} x {} (--no-memory leaves it out)\n",
              counted(half == batch ? batch : half + few, "picture"), width, height);
-  peak_of(half, std::min<int64_t>(height, 64), std::min<int64_t>(width, 64));  // the optimizer's state is there from the first step on, whatever the pictures
+  peak_of(half, std::min<int64_t>(height, 64),
+          std::min<int64_t>(width, 64));  // the optimizer's state is there from the first step on, whatever the pictures
   const double half_bytes = peak_of(half, height, width);
   if (half == batch) return {batch, half_bytes, half_bytes};
   const double few_bytes = peak_of(few, height, width);
@@ -104,12 +110,15 @@ void print(const std::vector<Row>& rows, const EncoderDecoder& model, int64_t he
   int64_t macs = 0;
   for (const Row& row : rows) {
     macs += row.macs;
-    fmt::print("{:<44} {:<34} {:<20} {:>12} {:>10} {:>9} {:>6}\n", row.name, row.description, row.output, row.parameters ? std::to_string(row.parameters) : "",
-               row.macs ? human_count(double(row.macs)) : "", field_text(row.field), stride_text(row.field));
+    fmt::print("{:<44} {:<34} {:<20} {:>12} {:>10} {:>9} {:>6}\n", row.name, row.description, row.output,
+               row.parameters ? std::to_string(row.parameters) : "", row.macs ? human_count(double(row.macs)) : "", field_text(row.field),
+               stride_text(row.field));
   }
   fmt::print("\nparameters {} ({}); MACs of one {} x {} picture {}\n", model.parameter_count(),
              human_bytes(double(model.parameter_count()) * 4), width, height, human_count(double(macs)));
-  fmt::print("field: the pixels on a side that a cell depends on; stride: pixels from a cell to the next; global: the whole picture, as after pooling to one cell\n");
+  fmt::print(
+      "field: the pixels on a side that a cell depends on; stride: pixels from a cell to the next; global: the whole picture, as after "
+      "pooling to one cell\n");
 }
 
 }  // namespace
@@ -122,7 +131,8 @@ void add_summary(CLI::App& app) {
   auto json = std::make_shared<bool>(false), no_memory = std::make_shared<bool>(false);
   config_options->add_to(command);
   machine->add_to(command);
-  command->add_flag("--no-memory", *no_memory, "Do not measure the memory of a training step: for large pictures that takes a minute, the rest a second");
+  command->add_flag("--no-memory", *no_memory,
+                    "Do not measure the memory of a training step: for large pictures that takes a minute, the rest a second");
   command->add_flag("--json", *json, "Print JSON");
   command->callback([=] {
     machine->apply();
@@ -131,16 +141,23 @@ void add_summary(CLI::App& app) {
     config.model.num_classes = class_count(config.data);
     if (config.model.num_classes == 0) config.model.num_classes = make_dataset(config.data, "train")->num_classes();
     const auto model = untrained_model(config.model);
-    const auto [height, width] = config.pipeline.crop.value_or(config.data.type == "shapes" ? std::array{config.data.size, config.data.size} : std::array<int64_t, 2>{512, 512});
+    const auto [height, width] = config.pipeline.crop.value_or(config.data.type == "shapes" ? std::array{config.data.size, config.data.size}
+                                                                                            : std::array<int64_t, 2>{512, 512});
     const std::vector<Row> rows = trace(*model, height, width);
     if (*json) {
       nlohmann::json layers = nlohmann::json::array();
       int64_t macs = 0;
       for (const Row& row : rows) {
         macs += row.macs;
-        layers.push_back({{"name", row.name}, {"what", row.description}, {"output", row.output}, {"parameters", row.parameters}, {"macs", row.macs}, {"field", field_json(row.field)}});
+        layers.push_back({{"name", row.name},
+                          {"what", row.description},
+                          {"output", row.output},
+                          {"parameters", row.parameters},
+                          {"macs", row.macs},
+                          {"field", field_json(row.field)}});
       }
-      nlohmann::json all = {{"layers", layers}, {"parameters", model->parameter_count()}, {"macs", macs}, {"height", height}, {"width", width}};
+      nlohmann::json all = {
+          {"layers", layers}, {"parameters", model->parameter_count()}, {"macs", macs}, {"height", height}, {"width", width}};
       if (!*no_memory) all["train_step_bytes"] = measure_step(*model, config, height, width).bytes;
       print_json(all);
       return;
@@ -149,8 +166,9 @@ void add_summary(CLI::App& app) {
     if (*no_memory) return;
     std::fflush(stdout);  // to be read while memory is measured
     const StepMemory memory = measure_step(*model, config, height, width);
-    fmt::print("a training step of {} holds about {} of tensors, the optimizer's state included{}\n", counted(config.train.batch_size, "picture"),
-               human_bytes(memory.bytes), memory.few == config.train.batch_size ? "" : fmt::format(" (with {}: {})", memory.few, human_bytes(memory.few_bytes)));
+    fmt::print("a training step of {} holds about {} of tensors, the optimizer's state included{}\n",
+               counted(config.train.batch_size, "picture"), human_bytes(memory.bytes),
+               memory.few == config.train.batch_size ? "" : fmt::format(" (with {}: {})", memory.few, human_bytes(memory.few_bytes)));
   });
 }
 

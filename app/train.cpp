@@ -22,11 +22,14 @@ void add_train(CLI::App& app) {
   auto options = std::make_shared<Options>();
   options->config.add_to(command);
   options->machine.add_to(command);
-  command->add_option("--out", options->out,
-                      "The run's folder: checkpoint/, metrics, tensorboard/ (with --set train.tensorboard=true), overlays/, eval/, model.safetensors, "
-                      "summary.json, report.html; not needed with --dry-run");
-  command->add_option("--load-mode", options->load_mode,
-                      "Of model.backbone.pretrained: strict (the file has the whole backbone), or backbone (its layers up to the first one that the file lacks)")
+  command->add_option(
+      "--out", options->out,
+      "The run's folder: checkpoint/, metrics, tensorboard/ (with --set train.tensorboard=true), overlays/, eval/, model.safetensors, "
+      "summary.json, report.html; not needed with --dry-run");
+  command
+      ->add_option("--load-mode", options->load_mode,
+                   "Of model.backbone.pretrained: strict (the file has the whole backbone), or backbone (its layers up to the first one "
+                   "that the file lacks)")
       ->check(CLI::IsMember({"strict", "backbone"}));
   command->add_flag("--resume", options->resume, "Go on from the folder's last checkpoint, to the same bits as an uninterrupted run");
   command->add_flag("--dry-run", options->dry_run, "Check configuration, data, shapes and memory with one step, write nothing");

@@ -23,7 +23,8 @@ void companion(const char* op, const Argument& first, DType type, const Argument
   if (!other.tensor.defined()) return;
   if (other.tensor.dtype() != type) {
     throw DTypeError(std::string(op) + ": " + other.name + " is " + describe(other.tensor) + ", but " + first.name + " is " +
-                         describe(first.tensor) + (type == first.tensor.dtype() ? "" : std::string(", beside which it must be ") + name_of(type)),
+                         describe(first.tensor) +
+                         (type == first.tensor.dtype() ? "" : std::string(", beside which it must be ") + name_of(type)),
                      op, "convert one of them: x.to(DType)");
   }
   if (other.tensor.device() != first.tensor.device()) {

@@ -105,8 +105,9 @@ class Walk {
     set_current_operator(node.name());
     TensorList input_grads = node.backward(grads);
     if (input_grads.size() != node.edges().size()) {
-      throw AutogradError("a node gave " + counted(int64_t(input_grads.size()), "gradient") + " for " + counted(int64_t(node.edges().size()), "input"), node.name(),
-                          "its backward() returns one for each recorded input, undefined where needs(i) is false");
+      throw AutogradError(
+          "a node gave " + counted(int64_t(input_grads.size()), "gradient") + " for " + counted(int64_t(node.edges().size()), "input"),
+          node.name(), "its backward() returns one for each recorded input, undefined where needs(i) is false");
     }
     if (!retain_graph_ && !node.edges().empty()) node.release_saved();
     return input_grads;

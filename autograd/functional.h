@@ -98,8 +98,9 @@ Tensor matmul(const Tensor& a, const Tensor& b);  // [M,K]x[K,N]; with leading b
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, WeightCache* cache = nullptr);
 
 // --- images and features, [N, H, W, C] ---
-// On the CPU 3x3 filters of stride 1 go by Winograd's algorithm in float32, where that pays: results differ from the direct sum by rounding (2e-7), and an
-// infinity or NaN reaches values up to three pixels outside its window. `--convolution direct`, in C++ cpu::allow_winograd(false), forbids it.
+// On the CPU 3x3 filters of stride 1 go by Winograd's algorithm in float32, where that pays: results differ from the direct sum by rounding
+// (2e-7), and an infinity or NaN reaches values up to three pixels outside its window. `--convolution direct`, in C++
+// cpu::allow_winograd(false), forbids it.
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options);
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options);
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options);
@@ -116,8 +117,8 @@ Tensor fused_conv2d(const std::vector<Tensor>& branches, const Tensor& weight, c
 // those four. The bits are the same. A layer that is applied many times passes a cache for what is made of its weight.
 Tensor conv2d_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& conv, const InferenceNorm& norm,
                          const Tensor& residual = {}, WeightCache* cache = nullptr);
-Tensor fused_conv2d_batch_norm(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const FuseLevelsOptions& levels,
-                               const Conv2dOptions& conv, const InferenceNorm& norm);
+Tensor fused_conv2d_batch_norm(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias,
+                               const FuseLevelsOptions& levels, const Conv2dOptions& conv, const InferenceNorm& norm);
 
 // Squares of size x size pixels as rows, [N*rows*columns, size*size, C], for attention within them: of the image padded with zeros to whole
 // windows and rolled by -shift. join_windows is the inverse, `image` its shape. Any element type (core/kernels/windows.h).

@@ -48,7 +48,8 @@ GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)
   }
   const Tensor y = fn(inputs);
   if (y.dtype() != DType::kFloat64) {
-    throw DTypeError("gradcheck needs a float64 result, not " + describe(y), "gradcheck", "compute in float64 throughout; layers do where they are made under InitRandom(seed, DType::kFloat64)");
+    throw DTypeError("gradcheck needs a float64 result, not " + describe(y), "gradcheck",
+                     "compute in float64 throughout; layers do where they are made under InitRandom(seed, DType::kFloat64)");
   }
   Random random(options.seed);
   Tensor weights = Tensor::empty(y.shape(), DType::kFloat64);

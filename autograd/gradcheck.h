@@ -23,8 +23,9 @@ struct GradcheckResult {
 };
 
 // Checks d(sum of w * fn(inputs))/d(input) for random weights w and every input that requires a gradient.
-// Inputs must be leaves (else AutogradError), they and the result float64 (else DTypeError); fn must be deterministic and may return any shape. To check a
-// layer's parameters, too, make it under InitRandom(seed, DType::kFloat64), put parameters() among the inputs, and let fn apply the layer: it reads them itself.
+// Inputs must be leaves (else AutogradError), they and the result float64 (else DTypeError); fn must be deterministic and may return any
+// shape. To check a layer's parameters, too, make it under InitRandom(seed, DType::kFloat64), put parameters() among the inputs, and let fn
+// apply the layer: it reads them itself.
 GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& fn, std::vector<Tensor> inputs,
                           const GradcheckOptions& options = {});
 

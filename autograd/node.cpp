@@ -79,7 +79,10 @@ int Node::add_output(const Tensor& output) {
 }
 
 int HookList::add(Hook hook) {
-  if (!hook) throw AutogradError("a hook must be a function", "register_hook", "pass one that takes a gradient and returns a tensor, undefined to keep the gradient");
+  if (!hook) {
+    throw AutogradError("a hook must be a function", "register_hook",
+                        "pass one that takes a gradient and returns a tensor, undefined to keep the gradient");
+  }
   hooks_.emplace_back(++last_id_, std::move(hook));
   return last_id_;
 }

@@ -44,17 +44,39 @@ class FieldBuilder {
     Value& image = value(fields_.image_);
     image.related = true;
     if (shape.rank() == 4) image.axes = kImage, image.extent = {shape[1], shape[2]}, image.stride = {1, 1};
-    static const std::map<std::string, void (FieldBuilder::*)(Operation)> rules = {
-        {"add", &FieldBuilder::pointwise}, {"sub", &FieldBuilder::pointwise}, {"mul", &FieldBuilder::pointwise}, {"div", &FieldBuilder::pointwise},
-        {"maximum", &FieldBuilder::pointwise}, {"minimum", &FieldBuilder::pointwise}, {"cast", &FieldBuilder::pointwise}, {"expand", &FieldBuilder::pointwise},
-        {"linear", &FieldBuilder::channelwise}, {"layer_norm", &FieldBuilder::channelwise}, {"softmax", &FieldBuilder::channelwise},
-        {"log_softmax", &FieldBuilder::channelwise}, {"batch_norm", &FieldBuilder::batch_norm}, {"matmul", &FieldBuilder::matmul},
-        {"conv2d", &FieldBuilder::conv2d}, {"max_pool2d", &FieldBuilder::pool}, {"avg_pool2d", &FieldBuilder::pool},
-        {"adaptive_avg_pool2d", &FieldBuilder::adaptive_pool}, {"resize_bilinear", &FieldBuilder::resize_bilinear}, {"resize_nearest", &FieldBuilder::resize_nearest},
-        {"fuse_levels", &FieldBuilder::fuse_levels}, {"pad2d", &FieldBuilder::pad}, {"slice", &FieldBuilder::slice}, {"concat", &FieldBuilder::concat},
-        {"reshape", &FieldBuilder::reshape}, {"permute", &FieldBuilder::permute}, {"sum", &FieldBuilder::reduce}, {"mean", &FieldBuilder::reduce},
-        {"var", &FieldBuilder::reduce}, {"max", &FieldBuilder::reduce}, {"argmax", &FieldBuilder::reduce},
-        {"split_windows", &FieldBuilder::split_windows}, {"join_windows", &FieldBuilder::join_windows}};
+    static const std::map<std::string, void (FieldBuilder::*)(Operation)> rules = {{"add", &FieldBuilder::pointwise},
+                                                                                   {"sub", &FieldBuilder::pointwise},
+                                                                                   {"mul", &FieldBuilder::pointwise},
+                                                                                   {"div", &FieldBuilder::pointwise},
+                                                                                   {"maximum", &FieldBuilder::pointwise},
+                                                                                   {"minimum", &FieldBuilder::pointwise},
+                                                                                   {"cast", &FieldBuilder::pointwise},
+                                                                                   {"expand", &FieldBuilder::pointwise},
+                                                                                   {"linear", &FieldBuilder::channelwise},
+                                                                                   {"layer_norm", &FieldBuilder::channelwise},
+                                                                                   {"softmax", &FieldBuilder::channelwise},
+                                                                                   {"log_softmax", &FieldBuilder::channelwise},
+                                                                                   {"batch_norm", &FieldBuilder::batch_norm},
+                                                                                   {"matmul", &FieldBuilder::matmul},
+                                                                                   {"conv2d", &FieldBuilder::conv2d},
+                                                                                   {"max_pool2d", &FieldBuilder::pool},
+                                                                                   {"avg_pool2d", &FieldBuilder::pool},
+                                                                                   {"adaptive_avg_pool2d", &FieldBuilder::adaptive_pool},
+                                                                                   {"resize_bilinear", &FieldBuilder::resize_bilinear},
+                                                                                   {"resize_nearest", &FieldBuilder::resize_nearest},
+                                                                                   {"fuse_levels", &FieldBuilder::fuse_levels},
+                                                                                   {"pad2d", &FieldBuilder::pad},
+                                                                                   {"slice", &FieldBuilder::slice},
+                                                                                   {"concat", &FieldBuilder::concat},
+                                                                                   {"reshape", &FieldBuilder::reshape},
+                                                                                   {"permute", &FieldBuilder::permute},
+                                                                                   {"sum", &FieldBuilder::reduce},
+                                                                                   {"mean", &FieldBuilder::reduce},
+                                                                                   {"var", &FieldBuilder::reduce},
+                                                                                   {"max", &FieldBuilder::reduce},
+                                                                                   {"argmax", &FieldBuilder::reduce},
+                                                                                   {"split_windows", &FieldBuilder::split_windows},
+                                                                                   {"join_windows", &FieldBuilder::join_windows}};
     for (const TracedOperation& operation : trace_.operations()) {
       bool related = false, windowed = false;
       for (const int input : operation.inputs) {
@@ -90,7 +112,9 @@ class FieldBuilder {
     }
     return list;
   }
-  void link(int y, int from, Fields::Reads rows, Fields::Reads columns) { value(y).links.push_back({from, {std::move(rows), std::move(columns)}}); }
+  void link(int y, int from, Fields::Reads rows, Fields::Reads columns) {
+    value(y).links.push_back({from, {std::move(rows), std::move(columns)}});
+  }
 
   // Every position from every other: of the picture, or of a window where all that is read lies in windows of one kind.
   void mix(Operation operation) {
@@ -132,7 +156,10 @@ class FieldBuilder {
     // Where a map is repeated along an axis of positions that it does not have itself.
     for (int axis = 0; axis < rank; ++axis) {
       const Axis kind = axes[size_t(axis)];
-      const int64_t wanted = kind == Axis::kRows ? extent[0] : kind == Axis::kColumns ? extent[1] : kind == Axis::kCells ? extent[0] * extent[1] : shape(y)[axis];
+      const int64_t wanted = kind == Axis::kRows      ? extent[0]
+                             : kind == Axis::kColumns ? extent[1]
+                             : kind == Axis::kCells   ? extent[0] * extent[1]
+                                                      : shape(y)[axis];
       if (wanted != shape(y)[axis]) return mix(operation);
     }
     place(y, like, axes);
@@ -162,7 +189,9 @@ class FieldBuilder {
 
   void batch_norm(Operation operation) { operation.as<BatchNormOptions>().training ? mix(operation) : channelwise(operation); }
 
-  void matmul(Operation operation) { shape(operation.inputs[0]).rank() == shape(operation.output).rank() ? channelwise(operation) : mix(operation); }
+  void matmul(Operation operation) {
+    shape(operation.inputs[0]).rank() == shape(operation.output).rank() ? channelwise(operation) : mix(operation);
+  }
 
   // Cells of one image read a range of another's: kernel, stride, padding, or whatever else.
   void windows(Operation operation, const std::array<Fields::Reads, 2>& reads, const std::array<double, 2>& stride) {
@@ -190,7 +219,8 @@ class FieldBuilder {
 
   void pool(Operation operation) {
     const auto& o = operation.as<Pool2dOptions>();
-    windows(operation, {sliding(o.kernel_h, o.stride_h, o.pad_h, 1), sliding(o.kernel_w, o.stride_w, o.pad_w, 1)}, {double(o.stride_h), double(o.stride_w)});
+    windows(operation, {sliding(o.kernel_h, o.stride_h, o.pad_h, 1), sliding(o.kernel_w, o.stride_w, o.pad_w, 1)},
+            {double(o.stride_h), double(o.stride_w)});
   }
 
   void adaptive_pool(Operation operation) {
@@ -248,7 +278,8 @@ class FieldBuilder {
       if (!value(y).axes.empty()) continue;
       value(y).axes = kImage;
       value(y).extent = {shape(y)[1], shape(y)[2]};
-      value(y).stride = {value(x).stride[0] * bilinear_stride(shape(x)[1], o.out_h, o.align_corners), value(x).stride[1] * bilinear_stride(shape(x)[2], o.out_w, o.align_corners)};
+      value(y).stride = {value(x).stride[0] * bilinear_stride(shape(x)[1], o.out_h, o.align_corners),
+                         value(x).stride[1] * bilinear_stride(shape(x)[2], o.out_w, o.align_corners)};
     }
   }
 
@@ -313,7 +344,8 @@ class FieldBuilder {
     link(operation.output, x, same, same);
   }
 
-  // Rows and columns stay where their axes stay, become one axis or two again, or are cut into blocks, [H] to [H/b, b]: then a position reads b of them.
+  // Rows and columns stay where their axes stay, become one axis or two again, or are cut into blocks, [H] to [H/b, b]: then a position
+  // reads b of them.
   void reshape(Operation operation) {
     const int x = operation.inputs[0], y = operation.output;
     const Shape &in = shape(x), &out = shape(y);
@@ -373,7 +405,8 @@ class FieldBuilder {
   void join_windows(Operation operation) {
     const int x = operation.inputs[0], y = operation.output;
     const auto& grid = operation.as<WindowGrid>();
-    const bool known = value(x).windowed && std::all_of(value(x).sources.begin(), value(x).sources.end(), [&](int source) { return grids_.at(source) == grid; });
+    const bool known = value(x).windowed &&
+                       std::all_of(value(x).sources.begin(), value(x).sources.end(), [&](int source) { return grids_.at(source) == grid; });
     if (!known) {
       mix(operation);
       value(y).windowed = false;
@@ -382,7 +415,8 @@ class FieldBuilder {
     }
     const auto whole_windows = [](const WindowAxis& axis) -> Fields::Reads {
       return [size = axis.size, shift = axis.shift](CellRange range) {
-        return CellRange{floor_div(range.first - shift, size) * size + shift, floor_div(range.last - shift, size) * size + shift + size - 1, range.everywhere};
+        return CellRange{floor_div(range.first - shift, size) * size + shift, floor_div(range.last - shift, size) * size + shift + size - 1,
+                         range.everywhere};
       };
     };
     for (const int source : value(x).sources) {
@@ -415,7 +449,9 @@ CellRange ReceptiveFields::reads(int value, int axis, int64_t position) const {
 }
 
 std::optional<ReceptiveField> ReceptiveFields::of(int index) const {
-  if (index < 0 || size_t(index) >= values_.size() || !values_[size_t(index)].related || values_[size_t(index)].windowed) return std::nullopt;
+  if (index < 0 || size_t(index) >= values_.size() || !values_[size_t(index)].related || values_[size_t(index)].windowed) {
+    return std::nullopt;
+  }
   const Value& value = values_[size_t(index)];
   ReceptiveField field;
   if (value.axes.empty()) return field;

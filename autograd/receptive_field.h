@@ -1,5 +1,6 @@
 #pragma once
-// Receptive fields: which pixels of an image a cell of a feature map depends on, found by walking a trace (autograd/trace.h) backwards from the cell.
+// Receptive fields: which pixels of an image a cell of a feature map depends on, found by walking a trace (autograd/trace.h) backwards from
+// the cell.
 //
 //   Trace trace({image});                              // [N,H,W,C]
 //   const Tensor y = network(image);
@@ -7,10 +8,11 @@
 //   const ReceptiveFields fields(trace);
 //   fields.of(trace.find(y));                          // rows, columns, and pixels from one cell to the next
 //
-// The fields are the theoretical ones: what the operators read, whatever the weights, and as if the picture went on beyond its border. Each operator maps a range of cells
-// to the range that it reads, so branches that meet are joined by their hull. Bins of pooling are shares of the traced picture's size. Attention in windows (split_windows ...
-// join_windows) reads whole windows; what rolling brings from the opposite border is taken to be masked, as it is in Swin. What reads all positions, or what is not known to
-// read few, is global: attention over the picture, pooling to one cell, group norm, batch norm in training.
+// The fields are the theoretical ones: what the operators read, whatever the weights, and as if the picture went on beyond its border. Each
+// operator maps a range of cells to the range that it reads, so branches that meet are joined by their hull. Bins of pooling are shares of
+// the traced picture's size. Attention in windows (split_windows ... join_windows) reads whole windows; what rolling brings from the
+// opposite border is taken to be masked, as it is in Swin. What reads all positions, or what is not known to read few, is global: attention
+// over the picture, pooling to one cell, group norm, batch norm in training.
 
 #include <array>
 #include <cstdint>
@@ -30,7 +32,8 @@ struct CellRange {
 
 struct ReceptiveField {
   static constexpr int64_t kGlobal = -1;
-  int64_t rows = kGlobal, columns = kGlobal;  // of the image; the largest among the cells (of neighbours in the middle, where there are many)
+  int64_t rows = kGlobal,
+          columns = kGlobal;  // of the image; the largest among the cells (of neighbours in the middle, where there are many)
   double row_stride = 0, column_stride = 0;   // pixels from a cell to the next; 0: the value has no positions
   bool global() const { return rows == kGlobal && columns == kGlobal; }
 };
@@ -40,7 +43,8 @@ class ReceptiveFields {
   explicit ReceptiveFields(const Trace& trace, int image = 0);  // `image`: which input of the trace
   // Of a value of the trace. Nothing where a cell is no place in the image: within windows, or where the value does not depend on it.
   std::optional<ReceptiveField> of(int value) const;
-  // Rows (axis 0) or columns (axis 1) that the cell in row or column `position` depends on; they may lie outside the image. Of a value that `of` knows.
+  // Rows (axis 0) or columns (axis 1) that the cell in row or column `position` depends on; they may lie outside the image. Of a value that
+  // `of` knows.
   CellRange reads(int value, int axis, int64_t position) const;
 
  private:

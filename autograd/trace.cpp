@@ -30,7 +30,8 @@ int Trace::find(const Tensor& tensor) const {
   for (const Key& key : known->second) {
     if (key.data == tensor.raw_data() && key.shape == tensor.shape() && key.version == tensor.version()) return key.value;
   }
-  throw AutogradError("a traced value was changed in place, or seen in another shape than its operator gave it", "trace of " + describe(tensor),
+  throw AutogradError("a traced value was changed in place, or seen in another shape than its operator gave it",
+                      "trace of " + describe(tensor),
                       "compute it with the operators of autograd/functional.h (reshape and slice instead of alias)");
 }
 

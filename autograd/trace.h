@@ -48,8 +48,8 @@ class Trace {
 
   const std::vector<TracedValue>& values() const { return values_; }  // the inputs first
   const std::vector<TracedOperation>& operations() const { return operations_; }
-  // The position of a value that depends on the inputs, or -1. Throws AutogradError for one that was changed in place since, or whose memory was looked
-  // at in another way than through an operator.
+  // The position of a value that depends on the inputs, or -1. Throws AutogradError for one that was changed in place since, or whose
+  // memory was looked at in another way than through an operator.
   int find(const Tensor& tensor) const;
 
   // For trace() and record().
@@ -82,7 +82,9 @@ inline void trace(const char* op, const Tensor& output, const std::vector<Tensor
 template <class Options>  // with operator==
 void trace(const char* op, const Tensor& output, const std::vector<Tensor>& inputs, const Options& options) {
   if (!tracing()) return;
-  const auto equal = [](const std::any& a, const std::any& b) { return std::any_cast<const Options&>(a) == std::any_cast<const Options&>(b); };
+  const auto equal = [](const std::any& a, const std::any& b) {
+    return std::any_cast<const Options&>(a) == std::any_cast<const Options&>(b);
+  };
   detail::t_trace->add({.op = op, .options = options, .equal_options = equal}, output, inputs);
 }
 

@@ -137,7 +137,8 @@ bool any_needs_grad(const std::vector<Tensor>& inputs) {
 void attach(const std::shared_ptr<Node>& node, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs) {
   for (const Tensor& output : outputs) {
     if (!output.requires_grad()) continue;
-    throw AutogradError(std::string("what ") + node->name() + " records as its result has a history already, or is a leaf", node->name() + (", result " + describe(output)),
+    throw AutogradError(std::string("what ") + node->name() + " records as its result has a history already, or is a leaf",
+                        node->name() + (", result " + describe(output)),
                         "record once, for a tensor of the operator's own; to return an argument, return x.alias(x.shape())");
   }
   std::vector<Node::Edge> edges;

@@ -52,12 +52,16 @@ const bool kRegistered = [] {
     })->UseRealTime()->Unit(benchmark::kMicrosecond);
   }
   for (const cases::MatmulCase& product : cases::kLargeMatmulCases) {
-    benchmark::RegisterBenchmark(("matmul/" + to_string(product.a) + " x " + to_string(product.b)).c_str(), [&product](benchmark::State& state) {
-      const Tensor a = filled(product.a), b = filled(product.b);
-      for (auto _ : state) benchmark::DoNotOptimize(matmul(a, b).raw_data());
-      const double flop = 2.0 * double(product.result.numel()) * double(a.size(-1));
-      state.counters["FLOP/s"] = benchmark::Counter(flop * double(state.iterations()), benchmark::Counter::kIsRate);
-    })->UseRealTime()->Unit(benchmark::kMicrosecond);
+    benchmark::RegisterBenchmark(("matmul/" + to_string(product.a) + " x " + to_string(product.b)).c_str(),
+                                 [&product](benchmark::State& state) {
+                                   const Tensor a = filled(product.a), b = filled(product.b);
+                                   for (auto _ : state) benchmark::DoNotOptimize(matmul(a, b).raw_data());
+                                   const double flop = 2.0 * double(product.result.numel()) * double(a.size(-1));
+                                   state.counters["FLOP/s"] =
+                                       benchmark::Counter(flop * double(state.iterations()), benchmark::Counter::kIsRate);
+                                 })
+        ->UseRealTime()
+        ->Unit(benchmark::kMicrosecond);
   }
   return true;
 }();

@@ -1,5 +1,5 @@
-// What moves values and hardly computes: arithmetic of two tensors with and without broadcasting, conversions, copies, layouts. GB/s counts each element
-// of inputs and outputs once.
+// What moves values and hardly computes: arithmetic of two tensors with and without broadcasting, conversions, copies, layouts. GB/s counts
+// each element of inputs and outputs once.
 
 #include <benchmark/benchmark.h>
 
@@ -35,7 +35,8 @@ void add(const std::string& name, const Shape& shape, const std::function<Tensor
 // A residual's, a scale of channels, a weight of pixels.
 void add_binary(const std::string& name, Tensor (*op)(const Tensor&, const Tensor&)) {
   const Shape x{8, 64, 64, 64};
-  for (const auto& [title, shape] : {std::pair<const char*, Shape>{"same", x}, {"channels", {64}}, {"pixels", {8, 64, 64, 1}}, {"number", {}}}) {
+  for (const auto& [title, shape] :
+       {std::pair<const char*, Shape>{"same", x}, {"channels", {64}}, {"pixels", {8, 64, 64, 1}}, {"number", {}}}) {
     add("binary/" + name + "/" + title, x, [op, b = uniform_values(shape, 2)](const Tensor& a) { return op(a, b); });
   }
 }

@@ -73,9 +73,9 @@ class CachingAllocator {
   std::function<bool(size_t)> failure_hook_;
 };
 
-// The process-wide allocator of a device. It outlives every tensor. The library sets no limit: where the system promises more memory than it has
-// (Linux does), a program that takes too much is ended without a word. The command sets that of the CPU to most of what is available when it
-// starts; a program of your own that would rather get an OutOfMemoryError does so with set_limit().
+// The process-wide allocator of a device. It outlives every tensor. The library sets no limit: where the system promises more memory than
+// it has (Linux does), a program that takes too much is ended without a word. The command sets that of the CPU to most of what is available
+// when it starts; a program of your own that would rather get an OutOfMemoryError does so with set_limit().
 CachingAllocator& allocator(Device device = Device::cpu());
 
 }  // namespace eq

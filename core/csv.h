@@ -1,5 +1,6 @@
 #pragma once
-// A line of comma-separated values, with quotes where a field needs them (RFC 4180). Control characters become spaces, so a row is one line.
+// A line of comma-separated values, with quotes where a field needs them (RFC 4180). Control characters become spaces, so a row is one
+// line.
 
 #include <string>
 #include <vector>

@@ -12,7 +12,9 @@ std::string to_string(Device device) {
 std::string cuda::trouble_words(int driver, int runtime, const std::string& reason) {
   const auto version = [](int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); };
   if (driver == 0) return "this machine has no CUDA driver";
-  if (driver < runtime) return "the CUDA driver (" + version(driver) + ") is older than the toolkit this was built with (" + version(runtime) + ")";
+  if (driver < runtime) {
+    return "the CUDA driver (" + version(driver) + ") is older than the toolkit this was built with (" + version(runtime) + ")";
+  }
   return "this machine has no CUDA device" + (reason.empty() ? reason : ": " + reason);
 }
 
@@ -22,10 +24,12 @@ void check_exists(Device device) {
     const int count = cuda::device_count();
     if (device.index >= 0 && device.index < count) return;
     if (count == 0) {
-      throw DeviceError(cuda::trouble(), "device " + to_string(device), "use --device cpu; `nvidia-smi` shows driver and devices, a newer driver runs older toolkits");
+      throw DeviceError(cuda::trouble(), "device " + to_string(device),
+                        "use --device cpu; `nvidia-smi` shows driver and devices, a newer driver runs older toolkits");
     }
-    throw DeviceError("there is no " + to_string(device) + ": this machine has " + std::to_string(count) + " CUDA device" + (count > 1 ? "s" : ""),
-                      "device " + to_string(device), "use cuda:0" + (count > 1 ? " to cuda:" + std::to_string(count - 1) : ""));
+    throw DeviceError(
+        "there is no " + to_string(device) + ": this machine has " + std::to_string(count) + " CUDA device" + (count > 1 ? "s" : ""),
+        "device " + to_string(device), "use cuda:0" + (count > 1 ? " to cuda:" + std::to_string(count - 1) : ""));
   } else {
     throw DeviceError("this build has no CUDA backend", "device " + to_string(device),
                       "use --device cpu, or build with the CUDA toolkit: cmake -DEQ_CUDA=ON");

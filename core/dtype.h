@@ -55,7 +55,8 @@ template <> struct dtype_of<uint8_t> { static constexpr DType value = DType::kUI
 template <> struct dtype_of<bfloat16> { static constexpr DType value = DType::kBFloat16; };
 template <> struct dtype_of<bool> { static constexpr DType value = DType::kBool; };
 
-// Calls fn.template operator()<T>() with T = float or double: what the CPU's kernels compute in. Throws DTypeError naming `op` for any other type.
+// Calls fn.template operator()<T>() with T = float or double: what the CPU's kernels compute in. Throws DTypeError naming `op` for any
+// other type.
 template <class Fn>
 decltype(auto) dispatch_floating(DType dtype, const char* op, Fn&& fn) {
   if (dtype == DType::kFloat32) return fn.template operator()<float>();

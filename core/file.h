@@ -53,8 +53,8 @@ class FileWriter {
   FileWriter(const FileWriter&) = delete;
   void write(const void* data, size_t bytes);       // throws IoError (disk full, ...)
   void write(const std::string& text) { write(text.data(), text.size()); }
-  // Flush, fsync, rename, fsync the folder; errors of close count. Throws IoError, and the old file stands. If it is the folder's fsync that
-  // fails, the new file stands, but a machine that loses power may come back with the old one.
+  // Flush, fsync, rename, fsync the folder; errors of close count. Throws IoError, and the old file stands. If it is the folder's fsync
+  // that fails, the new file stands, but a machine that loses power may come back with the old one.
   void commit();
 
  private:

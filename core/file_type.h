@@ -42,8 +42,8 @@ inline constexpr FileType kFileTypes[] = {
 };
 inline constexpr const char* kSupportedFileTypes = "F64, F32, F16, BF16, I64, I32, U8, BOOL";
 
-// A tensor of a supported type, whose values `fill` writes as the file has them, in their order; F16 and BF16 are then widened to float32. Throws
-// DataError naming the file and the tensor for a BOOL that is neither 0 nor 1.
+// A tensor of a supported type, whose values `fill` writes as the file has them, in their order; F16 and BF16 are then widened to float32.
+// Throws DataError naming the file and the tensor for a BOOL that is neither 0 nor 1.
 Tensor tensor_from_file(const FileType& type, const Shape& shape, const std::string& file, const std::string& tensor,
                         const std::function<void(void* data, size_t bytes)>& fill);
 

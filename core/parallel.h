@@ -22,8 +22,8 @@ class SerialScope {
   SerialScope(const SerialScope&) = delete;
 };
 
-// Flushes denormal numbers to zero on this thread while alive (they slow arithmetic a hundredfold); before and afterwards the thread computes
-// as its owner wants. Operators and the bodies of parallel_for run so, on every thread.
+// Flushes denormal numbers to zero on this thread while alive (they slow arithmetic a hundredfold); before and afterwards the thread
+// computes as its owner wants. Operators and the bodies of parallel_for run so, on every thread.
 class FlushDenormals {
  public:
   FlushDenormals();

@@ -1,6 +1,6 @@
 #pragma once
-// Python's pickles, read without Python: programs for a stack machine that build values. Here nothing is ever called or imported. A call (of a class
-// or a function) stays what was called and with which arguments, and it is the reader's business which of them he understands.
+// Python's pickles, read without Python: programs for a stack machine that build values. Here nothing is ever called or imported. A call
+// (of a class or a function) stays what was called and with which arguments, and it is the reader's business which of them he understands.
 
 #include <deque>
 #include <functional>
@@ -16,8 +16,9 @@ struct PickleValue {
   Kind kind = Kind::kOther;           // kOther: a float, bytes, a set, an integer beyond 64 bits
   int64_t number = 0;                 // kBool, kInt
   std::string text;                   // kText; kGlobal: "module.name"; kOther: the integer's bytes, little-endian
-  std::vector<PickleValue*> items;    // kTuple, kList; kDict (and OrderedDict): key, value, key, value, ...; kPersistent: what the program that wrote
-                                      // the file knows it by; kCall: what is called, its arguments (of any kind: most often a tuple)
+  std::vector<PickleValue*>
+      items;  // kTuple, kList; kDict (and OrderedDict): key, value, key, value, ...; kPersistent: what the program that wrote
+              // the file knows it by; kCall: what is called, its arguments (of any kind: most often a tuple)
   bool is(Kind wanted) const { return kind == wanted; }
   const PickleValue* find(std::string_view key) const;  // in a kDict; nullptr: not there
 };

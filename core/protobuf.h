@@ -1,6 +1,6 @@
 #pragma once
-// Writes messages of Protocol Buffers, for files of other programs that are made of them: the wire format only. A schema, here the numbers and
-// types of a message's fields, is the caller's knowledge. https://protobuf.dev/programming-guides/encoding
+// Writes messages of Protocol Buffers, for files of other programs that are made of them: the wire format only. A schema, here the numbers
+// and types of a message's fields, is the caller's knowledge. https://protobuf.dev/programming-guides/encoding
 
 #include <cstdint>
 #include <span>

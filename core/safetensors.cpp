@@ -111,8 +111,9 @@ class HeaderReader : public json::json_sax_t {
         refuse(file_, "the header names more than " + std::to_string(limits::kSafetensorsTensors) + " tensors");
       }
     } else if (at_ == At::kMetadata) {
-      if (result_.metadata.count(name) > 0)
+      if (result_.metadata.count(name) > 0) {
         refuse(file_, "the metadata has the key " + quoted_for_message(name) + " twice");
+      }
     } else {
       bool* seen = name == "dtype" ? &entry().has_type : name == "shape" ? &entry().has_shape
                    : name == "data_offsets" ? &entry().has_offsets : nullptr;
@@ -226,10 +227,12 @@ void check_coverage(const std::string& file, std::vector<Entry>& entries, uint64
              "the values end at byte " + std::to_string(end) + " of the data, which has only " +
                  std::to_string(data_bytes) + ": the file is truncated");
     }
-    if (begin < covered)
+    if (begin < covered) {
       refuse(file, entry, "the values overlap those of another tensor at byte " + std::to_string(begin));
-    if (begin > covered)
+    }
+    if (begin > covered) {
       refuse(file, entry, "there is a gap of " + std::to_string(begin - covered) + " bytes before the values");
+    }
     covered = end;
   }
   if (covered < data_bytes) refuse(file, std::to_string(data_bytes - covered) + " bytes follow the last tensor");
@@ -239,19 +242,24 @@ using ReadNext = std::function<void(void* data, size_t bytes)>;
 
 SafetensorsFile read_sequentially(const std::string& file, uint64_t size, const ReadNext& read_next) {
   uint64_t header_bytes = 0;
-  if (size < sizeof header_bytes)
+  if (size < sizeof header_bytes) {
     refuse(file, "the file has " + std::to_string(size) + " bytes; the header length alone takes 8");
+  }
   read_next(&header_bytes, sizeof header_bytes);
   if (header_bytes % 65536 == 0x4b50 && header_bytes > limits::kSafetensorsHeader) {  // "PK"
     throw DataError("this is a zip archive, perhaps one of PyTorch's (.pth, .pt), not a safetensors file", file,
                     "weights of PyTorch's can start a backbone: model.backbone.pretrained");
   }
   if (header_bytes > limits::kSafetensorsHeader) {
-    const std::pair<std::string, const char*> others[] = {{"\x89PNG", "a PNG picture"}, {"\xFF\xD8\xFF", "a JPEG picture"}, {"\x89HDF", "an HDF5 file"},
-                                                          {"\x1F\x8B", "a gzip archive"}, {"{", "a JSON text"}};
+    const std::pair<std::string, const char*> others[] = {{"\x89PNG", "a PNG picture"},
+                                                          {"\xFF\xD8\xFF", "a JPEG picture"},
+                                                          {"\x89HDF", "an HDF5 file"},
+                                                          {"\x1F\x8B", "a gzip archive"},
+                                                          {"{", "a JSON text"}};
     for (const auto& [first_bytes, what] : others) {
       if (std::memcmp(&header_bytes, first_bytes.data(), first_bytes.size()) != 0) continue;
-      throw DataError("this is " + std::string(what) + ", not a file of weights", file, "give a .safetensors file, or one of PyTorch's (.pth)");
+      throw DataError("this is " + std::string(what) + ", not a file of weights", file,
+                      "give a .safetensors file, or one of PyTorch's (.pth)");
     }
     refuse(file, "the header would have " + std::to_string(header_bytes) + " bytes; at most " +
                      std::to_string(limits::kSafetensorsHeader) + " are read");

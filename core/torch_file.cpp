@@ -62,7 +62,8 @@ class Allowance {
   void take(uint64_t bytes) {
     constexpr uint64_t kSlack = uint64_t{1} << 20;
     if (__builtin_add_overflow(taken_, bytes, &taken_) || taken_ / limits::kTorchGrowth > file_bytes_ + kSlack / limits::kTorchGrowth) {
-      refuse_torch(file_, "its tensors would need more than " + std::to_string(limits::kTorchGrowth) + " times the " + std::to_string(file_bytes_) + " bytes of the file");
+      refuse_torch(file_, "its tensors would need more than " + std::to_string(limits::kTorchGrowth) + " times the " +
+                              std::to_string(file_bytes_) + " bytes of the file");
     }
   }
 
@@ -84,7 +85,8 @@ WeightsFile load(const RandomAccess& source, const PickleValue& root, Storages& 
       const std::optional<uint64_t> there = storages.bytes(tensor.storage.key);
       if (!there) refuse_torch(source.name, whose + " is missing");
       if (*there != tensor.storage.bytes) {
-        refuse_torch(source.name, whose + " has " + std::to_string(*there) + " bytes; " + std::to_string(tensor.storage.bytes) + " are named");
+        refuse_torch(source.name,
+                     whose + " has " + std::to_string(*there) + " bytes; " + std::to_string(tensor.storage.bytes) + " are named");
       }
       for_storages.take(*there);
     } else if (sharing[0]->storage.bytes != tensor.storage.bytes) {
@@ -98,9 +100,10 @@ WeightsFile load(const RandomAccess& source, const PickleValue& root, Storages& 
     const Tensor storage = Tensor::empty({int64_t(bytes)}, DType::kUInt8);
     if (bytes > 0) storages.read(key, storage.raw_data(), size_t(bytes));
     for (const TorchTensor* tensor : sharing) {
-      result.tensors[tensor->name] = tensor_from_file(*tensor->type, tensor->shape, source.name, tensor->name, [&](void* data, size_t wanted) {
-        if (wanted > 0) gather(*tensor, storage.data<uint8_t>(), static_cast<uint8_t*>(data));
-      });
+      result.tensors[tensor->name] =
+          tensor_from_file(*tensor->type, tensor->shape, source.name, tensor->name, [&](void* data, size_t wanted) {
+            if (wanted > 0) gather(*tensor, storage.data<uint8_t>(), static_cast<uint8_t*>(data));
+          });
     }
   }
   if (!state.taken_from.empty()) result.metadata["taken from"] = state.taken_from;
@@ -138,7 +141,8 @@ std::string folder_in(const ZipFile& zip, const std::string& file) {
   for (const auto& [name, entry] : zip.entries()) {
     if (name.ends_with(kObject) && name.find('/') == name.size() - kObject.size()) return name.substr(0, name.find('/') + 1);
   }
-  throw DataError("this zip archive is not one of PyTorch's: it has no data.pkl", file, "name a file that torch.save has written, or safetensors");
+  throw DataError("this zip archive is not one of PyTorch's: it has no data.pkl", file,
+                  "name a file that torch.save has written, or safetensors");
 }
 
 WeightsFile read_zip(const RandomAccess& source) {
@@ -147,7 +151,9 @@ WeightsFile read_zip(const RandomAccess& source) {
   if (const auto order = zip.entries().find(folder + "byteorder"); order != zip.entries().end()) {
     std::string text(size_t(std::min<uint64_t>(order->second.size, 6)), '\0');
     zip.open(order->second).read(text.data(), text.size());
-    if (text != "little") throw DataError("its values are in the byte order " + quoted_for_message(text), source.name, "save it on a little-endian machine");
+    if (text != "little") {
+      throw DataError("its values are in the byte order " + quoted_for_message(text), source.name, "save it on a little-endian machine");
+    }
   }
   const ZipFile::Entry object = zip.entries().at(folder + "data.pkl");
   ZipFile::Stream stream = zip.open(object);
@@ -165,7 +171,8 @@ class LegacyStorages : public Storages {
   LegacyStorages(const RandomAccess& source, const PickleReader& pickles, const PickleValue& keys, uint64_t offset) : source_(source) {
     std::map<std::string, size_t> element_bytes;
     for (const PickleValue& value : pickles.values()) {
-      const bool is_storage = value.is(Kind::kPersistent) && value.items[0]->is(Kind::kTuple) && !value.items[0]->items.empty() && value.items[0]->items[0]->text == "storage";
+      const bool is_storage = value.is(Kind::kPersistent) && value.items[0]->is(Kind::kTuple) && !value.items[0]->items.empty() &&
+                              value.items[0]->items[0]->text == "storage";
       if (!is_storage) continue;  // the source text of a class
       const TypedStorage typed = torch_storage(value, source.name, "the object");
       element_bytes[typed.storage.key] = typed.type->size;
@@ -179,7 +186,8 @@ class LegacyStorages : public Storages {
       source.read_at(offset, &elements, sizeof elements);
       offset += sizeof elements;
       if (__builtin_mul_overflow(elements, known->second, &bytes) || bytes > source.size - offset) {
-        refuse_torch(source.name, whose + ", would have " + std::to_string(elements) + " elements, more than the file has behind it: it is truncated");
+        refuse_torch(source.name,
+                     whose + ", would have " + std::to_string(elements) + " elements, more than the file has behind it: it is truncated");
       }
       places_[key->text] = {offset, bytes};
       offset += bytes;
@@ -210,7 +218,8 @@ WeightsFile read_legacy(const RandomAccess& source) {
   });
   const PickleValue& magic = pickles.next();
   if (!magic.is(Kind::kOther) || magic.text != kMagic) {
-    throw DataError("this is a pickle, but none that torch.save has written", source.name, "load it in Python, and save a mapping of names to tensors with torch.save");
+    throw DataError("this is a pickle, but none that torch.save has written", source.name,
+                    "load it in Python, and save a mapping of names to tensors with torch.save");
   }
   if (const PickleValue& protocol = pickles.next(); protocol.number != kProtocol) {
     refuse_torch(source.name, "its version is " + std::to_string(protocol.number) + "; only " + std::to_string(kProtocol) + " is known");

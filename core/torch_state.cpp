@@ -16,7 +16,9 @@ constexpr const char* kWrappers[] = {"state_dict", "model_state_dict", "model_st
 constexpr int kMostWrappers = 4;
 constexpr const char* kSaveState = "save the state in Python: torch.save(model.state_dict(), NAME)";
 
-[[noreturn]] void refuse_torch(const std::string& file, const std::string& whose, const std::string& what) { throw DataError(whose + ": " + what, file, kTorchAdvice); }
+[[noreturn]] void refuse_torch(const std::string& file, const std::string& whose, const std::string& what) {
+  throw DataError(whose + ": " + what, file, kTorchAdvice);
+}
 
 // A call of a function with a tuple of arguments.
 struct Call {
@@ -24,17 +26,21 @@ struct Call {
   const std::vector<PickleValue*>* arguments = nullptr;
 };
 
-bool is_call(const PickleValue& value) { return value.is(Kind::kCall) && value.items[0]->is(Kind::kGlobal) && value.items[1]->is(Kind::kTuple); }
+bool is_call(const PickleValue& value) {
+  return value.is(Kind::kCall) && value.items[0]->is(Kind::kGlobal) && value.items[1]->is(Kind::kTuple);
+}
 
 Call call_of(const PickleValue& value) { return {value.items[0]->text, &value.items[1]->items}; }
 
-// The call that makes a tensor of a storage, taken out of those that make a parameter of it or give it attributes; no function: it is something else.
+// The call that makes a tensor of a storage, taken out of those that make a parameter of it or give it attributes; no function: it is
+// something else.
 Call tensor_call(const PickleValue& value) {
   constexpr int kMostCalls = 4;
   const PickleValue* at = &value;
   for (int i = 0; i < kMostCalls && is_call(*at); ++i) {
     Call call = call_of(*at);
-    if (call.function == "torch._tensor._rebuild_from_type_v2" && call.arguments->size() == 4) {  // (function, class, its arguments, attributes)
+    if (call.function == "torch._tensor._rebuild_from_type_v2" &&
+        call.arguments->size() == 4) {  // (function, class, its arguments, attributes)
       const std::vector<PickleValue*>& inner = *call.arguments;
       if (!inner[0]->is(Kind::kGlobal) || !inner[2]->is(Kind::kTuple)) return {};
       call = {inner[0]->text, &inner[2]->items};
@@ -44,8 +50,9 @@ Call tensor_call(const PickleValue& value) {
       if (call.function == own) return call;
     }
     // Before PyTorch 0.4 the class itself was called.
-    const bool wraps = call.function == "torch._utils._rebuild_parameter" || call.function == "torch._utils._rebuild_parameter_with_state" ||
-                       call.function == "torch.nn.parameter.Parameter" || call.function == "torch.autograd.variable.Variable";
+    const bool wraps = call.function == "torch._utils._rebuild_parameter" ||
+                       call.function == "torch._utils._rebuild_parameter_with_state" || call.function == "torch.nn.parameter.Parameter" ||
+                       call.function == "torch.autograd.variable.Variable";
     if (!wraps || call.arguments->empty()) return {};
     at = call.arguments->front();
   }
@@ -67,7 +74,9 @@ uint64_t count_of(const PickleValue& value, const char* what, const std::string&
 
 // `each` is what one of them is called.
 std::vector<uint64_t> counts_of(const PickleValue& value, const char* each, const std::string& file, const std::string& whose) {
-  if (!value.is(Kind::kTuple)) refuse_torch(file, whose, std::string("what should be a tuple with ") + each + " for each axis is something else");
+  if (!value.is(Kind::kTuple)) {
+    refuse_torch(file, whose, std::string("what should be a tuple with ") + each + " for each axis is something else");
+  }
   if (value.items.size() > size_t(kMaxRank)) refuse_torch(file, whose, "it has more than " + std::to_string(kMaxRank) + " axes");
   std::vector<uint64_t> counts;
   for (const PickleValue* item : value.items) counts.push_back(count_of(*item, each, file, whose));
@@ -78,7 +87,8 @@ std::vector<uint64_t> counts_of(const PickleValue& value, const char* each, cons
 const FileType* type_named(std::string_view global, const char* FileType::*by) {
   constexpr std::string_view kModule = "torch.";
   if (!global.starts_with(kModule) || global == kModule) return nullptr;
-  const auto* found = std::find_if(std::begin(kFileTypes), std::end(kFileTypes), [&](const FileType& type) { return global.substr(kModule.size()) == type.*by; });
+  const auto* found = std::find_if(std::begin(kFileTypes), std::end(kFileTypes),
+                                   [&](const FileType& type) { return global.substr(kModule.size()) == type.*by; });
   return found == std::end(kFileTypes) ? nullptr : found;
 }
 
@@ -90,7 +100,10 @@ void check_place(const TorchTensor& tensor, const std::vector<uint64_t>& extents
     uint64_t reach = 0;
     empty = empty || extents[axis] == 0;
     overflow = overflow || __builtin_mul_overflow(product, std::max<uint64_t>(extents[axis], 1), &product) || product > (uint64_t{1} << 59);
-    if (extents[axis] > 1) overflow = overflow || __builtin_mul_overflow(extents[axis] - 1, tensor.strides[axis], &reach) || __builtin_add_overflow(last, reach, &last);
+    if (extents[axis] > 1) {
+      overflow =
+          overflow || __builtin_mul_overflow(extents[axis] - 1, tensor.strides[axis], &reach) || __builtin_add_overflow(last, reach, &last);
+    }
   }
   if (overflow) refuse_torch(file, whose, "the element count of the shape, or its place, overflows");
   if (!empty && last >= tensor.storage.bytes / tensor.type->size) {
@@ -108,13 +121,17 @@ TorchTensor tensor_of(const std::string& name, const Call& call, const std::stri
   TorchTensor tensor{.name = name, .type = typed.type, .storage = typed.storage};
   if (has_type) tensor.type = type_named(arguments[6]->text, &FileType::torch);
   if (tensor.type == nullptr || !tensor.type->supported) {
-    throw DataError(whose + ": the element type " + (tensor.type != nullptr ? tensor.type->torch : quoted_for_message(arguments[6]->text)) + " is not supported", file,
-                    std::string("leave it out of the file, or convert it to one of ") + kSupportedFileTypes);
+    throw DataError(whose + ": the element type " + (tensor.type != nullptr ? tensor.type->torch : quoted_for_message(arguments[6]->text)) +
+                        " is not supported",
+                    file, std::string("leave it out of the file, or convert it to one of ") + kSupportedFileTypes);
   }
   tensor.offset = count_of(*arguments[1], "its offset", file, whose);
   const std::vector<uint64_t> extents = counts_of(*arguments[2], "an extent", file, whose);
   tensor.strides = counts_of(*arguments[3], "a stride", file, whose);
-  if (tensor.strides.size() != extents.size()) refuse_torch(file, whose, "it has " + std::to_string(extents.size()) + " axes and " + std::to_string(tensor.strides.size()) + " strides");
+  if (tensor.strides.size() != extents.size()) {
+    refuse_torch(file, whose,
+                 "it has " + std::to_string(extents.size()) + " axes and " + std::to_string(tensor.strides.size()) + " strides");
+  }
   check_place(tensor, extents, file, whose);
   for (size_t axis = 0; axis < extents.size(); ++axis) {
     if (extents[axis] <= 1) tensor.strides[axis] = 0;  // never stepped by, and anything in the file
@@ -179,17 +196,23 @@ TorchState find_torch_state(const PickleValue& root, const std::string& file) {
     at = at->find(*wrapper);
   }
   if (!at->is(Kind::kDict) || !has_tensors(*at)) {
-    throw DataError("there is no state dict, a mapping of names to tensors: " + (state.taken_from.empty() ? "the file holds " : state.taken_from + " is ") + described(*at),
+    throw DataError("there is no state dict, a mapping of names to tensors: " +
+                        (state.taken_from.empty() ? "the file holds " : state.taken_from + " is ") + described(*at),
                     file, kSaveState);
   }
   std::map<std::string_view, const PickleValue*> named;
   for (size_t i = 0; i < at->items.size(); i += 2) {
     const std::string& name = at->items[i]->text;
-    if (name.size() > limits::kTorchNameBytes) refuse_torch(file, "tensor " + quoted_for_message(name), "its name is longer than " + std::to_string(limits::kTorchNameBytes) + " bytes");
+    if (name.size() > limits::kTorchNameBytes) {
+      refuse_torch(file, "tensor " + quoted_for_message(name),
+                   "its name is longer than " + std::to_string(limits::kTorchNameBytes) + " bytes");
+    }
     if (at->items[i]->is(Kind::kText)) named[name] = at->items[i + 1];
   }
   if (named.size() > limits::kTorchTensors) {
-    throw DataError("the state dict has " + std::to_string(named.size()) + " names; at most " + std::to_string(limits::kTorchTensors) + " are read", file, kSaveState);
+    throw DataError(
+        "the state dict has " + std::to_string(named.size()) + " names; at most " + std::to_string(limits::kTorchTensors) + " are read",
+        file, kSaveState);
   }
   for (const auto& [view, value] : named) {
     const std::string name(view);

@@ -20,7 +20,8 @@ struct TorchStorage {
   uint64_t bytes = 0;
 };
 
-// Elements of `type` in a storage: `offset` and `strides` in elements. They are within the storage and the shape's count times 8 bytes does not overflow.
+// Elements of `type` in a storage: `offset` and `strides` in elements. They are within the storage and the shape's count times 8 bytes does
+// not overflow.
 struct TorchTensor {
   std::string name;
   const FileType* type = nullptr;
@@ -36,9 +37,10 @@ struct TorchState {
   std::vector<std::string_view> left_out;  // of the pickle: keys that were passed on the way, and names of what are no tensors
 };
 
-// The state dict: at the top, or behind keys that training programs put it under (state_dict, model_state_dict, model_state, model, module: the first of
-// them that is a mapping, and so on within it). Parameters are tensors. What is no tensor there (a number, a sparse or a quantized tensor, an object)
-// is left out. Throws DataError naming `file` and the tensor: no state dict, a type that is not supported, a tensor outside its storage.
+// The state dict: at the top, or behind keys that training programs put it under (state_dict, model_state_dict, model_state, model, module:
+// the first of them that is a mapping, and so on within it). Parameters are tensors. What is no tensor there (a number, a sparse or a
+// quantized tensor, an object) is left out. Throws DataError naming `file` and the tensor: no state dict, a type that is not supported, a
+// tensor outside its storage.
 TorchState find_torch_state(const PickleValue& root, const std::string& file);
 
 // The storage that a persistent id stands for, and the type of its elements (an untyped one: bytes, U8). Throws DataError.

@@ -141,16 +141,20 @@ void ZipFile::list_entries() {
   const std::string& file = archive_->source.name;
   const zip_int64_t count = zip_get_num_entries(archive_->zip, 0);
   if (uint64_t(count) > limits::kZipEntries) {
-    refuse_zip(file, "the zip archive has " + std::to_string(count) + " entries; at most " + std::to_string(limits::kZipEntries) + " are read");
+    refuse_zip(file,
+               "the zip archive has " + std::to_string(count) + " entries; at most " + std::to_string(limits::kZipEntries) + " are read");
   }
   for (zip_uint64_t i = 0; i < zip_uint64_t(count); ++i) {
     zip_stat_t stat;
-    if (zip_stat_index(archive_->zip, i, ZIP_FL_ENC_RAW, &stat) != 0) archive_->fail("the zip archive's list of entries is damaged", zip_get_error(archive_->zip));
+    if (zip_stat_index(archive_->zip, i, ZIP_FL_ENC_RAW, &stat) != 0) {
+      archive_->fail("the zip archive's list of entries is damaged", zip_get_error(archive_->zip));
+    }
     constexpr zip_uint64_t kNeeded = ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
     if ((stat.valid & kNeeded) != kNeeded) refuse_zip(file, "the zip archive's list of entries is damaged");
     const std::string entry = "the zip archive's entry " + quoted_for_message(stat.name);
     if (stat.comp_method != ZIP_CM_STORE && stat.comp_method != ZIP_CM_DEFLATE) {
-      refuse_zip(file, entry + " is compressed by a method (" + std::to_string(stat.comp_method) + ") that is not read; stored and deflated ones are");
+      refuse_zip(file, entry + " is compressed by a method (" + std::to_string(stat.comp_method) +
+                           ") that is not read; stored and deflated ones are");
     }
     if (stat.comp_size > archive_->source.size || (stat.comp_method == ZIP_CM_STORE && stat.size != stat.comp_size)) {
       refuse_zip(file, entry + " says that it has " + std::to_string(stat.size) + " bytes, which it cannot have");

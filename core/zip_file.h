@@ -30,7 +30,8 @@ class ZipFile {
     std::unique_ptr<State> state_;
   };
 
-  // Throws DataError for what is no archive, or one with more entries than limits.h allows, a name that occurs twice, or an entry in another form.
+  // Throws DataError for what is no archive, or one with more entries than limits.h allows, a name that occurs twice, or an entry in
+  // another form.
   explicit ZipFile(RandomAccess source);
   ~ZipFile();
   ZipFile(const ZipFile&) = delete;

@@ -93,11 +93,11 @@ constexpr int kGradientBlocks = sizeof(T) == 2 ? 4 : kBlocks<T> - 1;
 
 // --- sums ---
 
-// What a block adds moments up in. bfloat16: float32, around the block's first value, which spares every thread its conversions to double at
-// the end, where no load is on its way. Differences of such values are mostly exact in float32, and so are their sums over a block. What is
-// not moves the variance by a fraction of what the rounding of the values to bfloat16 has: by 3e-7 of itself where that has moved it by 3e-5,
-// by 1e-5 where it is 7e-2 (a mean of a hundred deviations), by 4e-4 where it is 4e-3 (a value a thousand deviations away, first in a block).
-// Around the channel's first value instead, all blocks would suffer from such a one.
+// What a block adds moments up in. bfloat16: float32, around the block's first value, which spares every thread its conversions to double
+// at the end, where no load is on its way. Differences of such values are mostly exact in float32, and so are their sums over a block. What
+// is not moves the variance by a fraction of what the rounding of the values to bfloat16 has: by 3e-7 of itself where that has moved it by
+// 3e-5, by 1e-5 where it is 7e-2 (a mean of a hundred deviations), by 4e-4 where it is 4e-3 (a value a thousand deviations away, first in a
+// block). Around the channel's first value instead, all blocks would suffer from such a one.
 template <class T>
 using MomentSum = std::conditional_t<std::is_same_v<T, bfloat16>, float, double>;
 

@@ -6,7 +6,8 @@
 namespace eq::cuda {
 
 constexpr int64_t kNoPosition = std::numeric_limits<int64_t>::max();
-constexpr int kLastThreads = 1024;  // of the one block that combines what the blocks have found: its kernels say so, and get at most 64 registers
+constexpr int kLastThreads =
+    1024;  // of the one block that combines what the blocks have found: its kernels say so, and get at most 64 registers
 
 struct Smaller {
   template <class T>

@@ -150,8 +150,8 @@ RawMemory memory(int index) {
           },
           [index](void* block) {
             // What was queued before may still use it: cudaFree waits for that.
-            // Nothing is thrown: the allocator is between blocks that are freed and others that are not. An error that has come to stay is every
-            // later call's as well.
+            // Nothing is thrown: the allocator is between blocks that are freed and others that are not. An error that has come to stay is
+            // every later call's as well.
             const bool current = cudaSetDevice(index) == cudaSuccess;
             if (cudaFree(block) != cudaSuccess || !current) cudaGetLastError();
           }};
@@ -225,7 +225,8 @@ void report_later(Device device, int64_t* cell, std::function<void(int64_t, int6
 unsigned blocks_for(int64_t count, int64_t size) {
   const int64_t blocks = (count + size - 1) / size;
   if (blocks > 0x7fffffff) {
-    throw UsageError("a kernel over " + std::to_string(count) + " items has more blocks than a grid can hold", "CUDA", "use a smaller batch");
+    throw UsageError("a kernel over " + std::to_string(count) + " items has more blocks than a grid can hold", "CUDA",
+                     "use a smaller batch");
   }
   return unsigned(blocks);
 }

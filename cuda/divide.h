@@ -10,7 +10,8 @@
 
 namespace eq::cuda {
 
-// n / divisor for 0 <= n < 2^31 and 1 <= divisor < 2^31 (Granlund and Montgomery 1994, "Division by invariant integers using multiplication").
+// n / divisor for 0 <= n < 2^31 and 1 <= divisor < 2^31 (Granlund and Montgomery 1994, "Division by invariant integers using
+// multiplication").
 class Divisor {
  public:
   Divisor() = default;

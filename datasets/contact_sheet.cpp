@@ -33,7 +33,8 @@ std::vector<RawSample> spread_samples(const Dataset& dataset, int64_t count) {
   return samples;
 }
 
-std::vector<RawSample> training_samples(const Dataset& dataset, const PipelineOptions& pipeline, const LoaderOptions& loader, int64_t count) {
+std::vector<RawSample> training_samples(const Dataset& dataset, const PipelineOptions& pipeline, const LoaderOptions& loader,
+                                        int64_t count) {
   DataLoader batches(dataset, pipeline, loader);
   std::vector<RawSample> samples;
   while (int64_t(samples.size()) < count) {
@@ -48,7 +49,8 @@ Image contact_sheet(const std::vector<RawSample>& samples, const Palette& palett
   for (size_t i = 0; i < samples.size(); ++i) {
     const RawSample& sample = samples[i];
     const Size own{sample.image.height, sample.image.width}, size = side > 0 ? fitted_size(own, {side, side}) : own;
-    pairs.push_back(side_by_side({resize_bilinear(sample.image, size), colorize(resize_nearest(sample.labels, size), palette, ignore_index)}, kPairGap));
+    pairs.push_back(side_by_side(
+        {resize_bilinear(sample.image, size), colorize(resize_nearest(sample.labels, size), palette, ignore_index)}, kPairGap));
     if (int64_t(pairs.size()) < columns && i + 1 < samples.size()) continue;
     rows.push_back(side_by_side(pairs, kGap));
     pairs.clear();

@@ -43,7 +43,8 @@ bool reads(const Entry& entry, const std::string& key) {
 // A value that the data set does not read would be taken for granted: pictures of one's own, say, and shapes are trained on.
 void refuse_unread(const Entry& entry, const DataOptions& o) {
   const DataOptions d;
-  const bool hard = o.difficulty.noise != d.difficulty.noise || o.difficulty.contrast != d.difficulty.contrast || o.difficulty.blur != d.difficulty.blur;
+  const bool hard =
+      o.difficulty.noise != d.difficulty.noise || o.difficulty.contrast != d.difficulty.contrast || o.difficulty.blur != d.difficulty.blur;
   const bool suffixes = o.image_suffix != d.image_suffix || o.label_suffix != d.label_suffix;
   const std::pair<const char*, bool> changed[] = {{"root", o.root != d.root},
                                                   {"list", !o.list.empty()},
@@ -79,8 +80,9 @@ void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample
   check_size(name, image);
   check_size(name, map);
   if (map.height != image.height || map.width != image.width) {
-    throw DataError("the picture is " + std::to_string(image.width) + "x" + std::to_string(image.height) + ", its label map " + std::to_string(map.width) + "x" +
-                        std::to_string(map.height), name, "give a label for each pixel");
+    throw DataError("the picture is " + std::to_string(image.width) + "x" + std::to_string(image.height) + ", its label map " +
+                        std::to_string(map.width) + "x" + std::to_string(map.height),
+                    name, "give a label for each pixel");
   }
   const int classes = int(dataset.num_classes());
   const auto is_bad = [classes](uint8_t label) { return (label >= classes) & (label != kIgnoreIndex); };

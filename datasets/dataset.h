@@ -33,8 +33,8 @@ class Dataset {
   virtual int64_t size() const = 0;
   static constexpr int64_t kEndless = std::numeric_limits<int64_t>::max();
 
-  // Safe to call from many threads, and the same sample each time. Throws IoError or DataError naming the file (unreadable, damaged, image and labels
-  // of different sizes, a label out of range with its pixel) and UsageError for an index outside 0 .. size-1.
+  // Safe to call from many threads, and the same sample each time. Throws IoError or DataError naming the file (unreadable, damaged, image
+  // and labels of different sizes, a label out of range with its pixel) and UsageError for an index outside 0 .. size-1.
   virtual RawSample load(int64_t index) const = 0;
   // What errors and reports call the sample: the image's path, or "shapes train 17".
   virtual std::string describe(int64_t index) const = 0;
@@ -63,8 +63,8 @@ class Dataset {
   Palette palette_;
 };
 
-// Throws DataError or UsageError naming the sample where it is not what load() promises. Who reads a data set that may be someone else's asks, as the loader and the
-// evaluation do: nothing behind them looks at sizes again.
+// Throws DataError or UsageError naming the sample where it is not what load() promises. Who reads a data set that may be someone else's
+// asks, as the loader and the evaluation do: nothing behind them looks at sizes again.
 void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample);
 
 // The names make_dataset knows: the values of data.type.
@@ -73,8 +73,8 @@ std::vector<std::string> dataset_names();
 // Without a look at files; 0 if it needs one.
 int64_t class_count(const DataOptions& options);
 
-// How label files, and predictions that are submitted to a benchmark, write the classes: data.label_map, or what the set's own files have; without
-// a look at these.
+// How label files, and predictions that are submitted to a benchmark, write the classes: data.label_map, or what the set's own files have;
+// without a look at these.
 LabelMapOptions label_map_of(const DataOptions& options);
 
 // Throws UsageError (options that make no sense, unknown type or split) and IoError or DataError naming the file

@@ -127,7 +127,8 @@ void require_folder(const fs::path& folder, const std::string& hint) {
   const fs::file_status status = fs::status(folder, error);
   if (fs::is_directory(status)) return;
   if (status.type() == fs::file_type::none) {
-    throw IoError("the folder cannot be examined: " + error.message(), folder.string(), "check the path and the permissions of the folders in it");
+    throw IoError("the folder cannot be examined: " + error.message(), folder.string(),
+                  "check the path and the permissions of the folders in it");
   }
   throw IoError(fs::exists(status) ? "this is not a folder" : "the folder does not exist", folder.string(), hint);
 }
@@ -166,7 +167,9 @@ fs::path listed_file(const fs::path& root, const std::string& name) {
 
 FilePairs pairs_from_list(const fs::path& root, const fs::path& file) {
   FilePairs pairs;
-  for (const auto& row : read_list(file, 2, 2, "an image and its label file")) pairs.files.push_back({listed_file(root, row[0]), listed_file(root, row[1])});
+  for (const auto& row : read_list(file, 2, 2, "an image and its label file")) {
+    pairs.files.push_back({listed_file(root, row[0]), listed_file(root, row[1])});
+  }
   return pairs;
 }
 
@@ -176,7 +179,9 @@ namespace {
 std::optional<std::string> without_suffix(const std::string& path, const std::vector<std::string>& suffixes) {
   std::optional<std::string> shortest;
   for (const std::string& suffix : suffixes) {
-    if (lower(path).ends_with(lower(suffix)) && (!shortest || suffix.size() > path.size() - shortest->size())) shortest = path.substr(0, path.size() - suffix.size());
+    if (lower(path).ends_with(lower(suffix)) && (!shortest || suffix.size() > path.size() - shortest->size())) {
+      shortest = path.substr(0, path.size() - suffix.size());
+    }
   }
   return shortest;
 }
@@ -222,7 +227,8 @@ FilePairs pairs_from_folders(const fs::path& images, const fs::path& labels, con
   }
   const std::string suffixes = joined(image_suffixes, " or ");
   if (pairs.files.empty()) {
-    throw DataError("the folder holds no file whose name ends in " + suffixes, images.string(), "check the folder and data.folders.image_suffix");
+    throw DataError("the folder holds no file whose name ends in " + suffixes, images.string(),
+                    "check the folder and data.folders.image_suffix");
   }
   for (const auto& [stem, file] : label_of) {  // before the others: pictures and labels may share a folder
     if (used.insert(file.lexically_normal()).second) alone.push_back(file.lexically_relative(labels).string());

@@ -59,8 +59,9 @@ std::vector<std::vector<std::string>> read_list(const std::filesystem::path& fil
 std::filesystem::path listed_file(const std::filesystem::path& root, const std::string& name);
 // Of lines "image label".
 FilePairs pairs_from_list(const std::filesystem::path& root, const std::filesystem::path& file);
-// Every file under `images` whose name ends in one of image_suffixes, whatever their case, sorted by path, with the file of the same relative path
-// under `labels` whose suffix is label_suffix; the others are left out. Throws IoError (missing folder) and DataError (no image).
+// Every file under `images` whose name ends in one of image_suffixes, whatever their case, sorted by path, with the file of the same
+// relative path under `labels` whose suffix is label_suffix; the others are left out. Throws IoError (missing folder) and DataError (no
+// image).
 FilePairs pairs_from_folders(const std::filesystem::path& images, const std::filesystem::path& labels,
                              const std::vector<std::string>& image_suffixes, const std::string& label_suffix);
 

@@ -27,8 +27,8 @@ struct LabelMap {  // class indices as stored in the file, row-major [height, wi
 using Color = std::array<uint8_t, 3>;
 using Palette = std::vector<Color>;
 
-// Throw UsageError where the values are not as many as the sides say, or the sides are none of a picture's. What takes pictures from programs asks;
-// what only passes them on does not.
+// Throw UsageError where the values are not as many as the sides say, or the sides are none of a picture's. What takes pictures from
+// programs asks; what only passes them on does not.
 void check_size(const std::string& where, const Image& image);
 void check_size(const std::string& where, const LabelMap& labels);
 
@@ -72,7 +72,8 @@ Image colorize(const LabelMap& labels, const Palette& palette, int ignore_index)
 Image error_map(const Image& image, const LabelMap& labels, const LabelMap& predictions, int ignore_index);
 // Pictures of one height side by side (smaller ones padded with white), with `gap` white pixels between.
 Image side_by_side(const std::vector<Image>& images, int64_t gap = 4);
-// One below the other, at the left (narrower ones padded with white). Throws UsageError for no picture, and for a higher one than there may be.
+// One below the other, at the left (narrower ones padded with white). Throws UsageError for no picture, and for a higher one than there may
+// be.
 Image stacked(const std::vector<Image>& images, int64_t gap = 4);
 
 }  // namespace eq

@@ -62,8 +62,9 @@ Palette voc_palette() {
   Palette palette(256);
   for (int index = 0; index < 256; ++index) {
     // Bits 0, 3, 6 of the index go to red, 1, 4, 7 to green, 2, 5 to blue, the lowest to the highest place.
-    for (int bit = 0; bit < 8; ++bit)
+    for (int bit = 0; bit < 8; ++bit) {
       palette[size_t(index)][size_t(bit % 3)] |= uint8_t((index >> bit & 1) << (7 - bit / 3));
+    }
   }
   return palette;
 }
@@ -190,7 +191,9 @@ Image stacked(const std::vector<Image>& images, int64_t gap) {
     result.width = std::max(result.width, image.width);
   }
   if (images.empty() || gap < 0 || result.height > limits::kPictureSide) {
-    throw UsageError("there is no picture, the gap is negative, or all together would be more than " + std::to_string(limits::kPictureSide) + " pixels high", kWhere, "give fewer or smaller pictures");
+    throw UsageError("there is no picture, the gap is negative, or all together would be more than " +
+                         std::to_string(limits::kPictureSide) + " pixels high",
+                     kWhere, "give fewer or smaller pictures");
   }
   result.pixels.assign(size_t(result.height * result.width) * 3, 255);
   int64_t top = 0;

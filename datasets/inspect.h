@@ -60,8 +60,9 @@ struct DataReport {
   double ignored_share() const { return total_pixels > 0 ? double(ignored_pixels) / double(total_pixels) : 0; }
 };
 
-// A weight for each class that evens out how much of the loss is its (Eigen and Fergus 2015, "median frequency balancing"): the median of all classes' frequencies by its own, a
-// frequency being the share among the labelled pixels of the samples that show the class. 1 for a class that never occurs.
+// A weight for each class that evens out how much of the loss is its (Eigen and Fergus 2015, "median frequency balancing"): the median of
+// all classes' frequencies by its own, a frequency being the share among the labelled pixels of the samples that show the class. 1 for a
+// class that never occurs.
 std::vector<double> balancing_weights(const DataReport& report);
 
 // Never throws for what is wrong with the files: that is in the report. Uses all threads of parallel_for.
@@ -73,8 +74,8 @@ void check_report(const DataReport& report);
 // inspect_dataset of 128 samples, up to 4096 while classes are missing, then check_report. Returns the report. Decoding the 128
 // pictures costs little (a hundred of 480 x 360: 0.2 s on one core), all 4096 might take longer than is good before a training.
 DataReport check_before_training(const Dataset& dataset);
-// Of what a run will be evaluated on, so that a bad file is not met at its end: 512 samples' files, whatever classes they show. Throws DataError.
-// Returns the report.
+// Of what a run will be evaluated on, so that a bad file is not met at its end: 512 samples' files, whatever classes they show. Throws
+// DataError. Returns the report.
 DataReport check_before_evaluation(const Dataset& dataset);
 
 }  // namespace eq

@@ -104,8 +104,8 @@ std::vector<uint8_t> LabelMapper::values() const {
     const auto first = std::find(table_.begin(), table_.end(), k);
     const bool none = first == table_.end();
     if (none || std::find(first + 1, table_.end(), k) != table_.end()) {
-      throw UsageError(std::string(none ? "no value" : "more than one value") + " of label files means class " + std::to_string(k), "data.label_map",
-                       "give a map with one value for each class");
+      throw UsageError(std::string(none ? "no value" : "more than one value") + " of label files means class " + std::to_string(k),
+                       "data.label_map", "give a map with one value for each class");
     }
     values.push_back(uint8_t(first - table_.begin()));
   }

@@ -19,7 +19,8 @@ std::string numbered(int64_t index, int64_t count) {
   return name;
 }
 
-void write_split(const DataOptions& shapes, uint64_t seed, const std::string& split, int64_t count, const fs::path& images, const fs::path& labels) {
+void write_split(const DataOptions& shapes, uint64_t seed, const std::string& split, int64_t count, const fs::path& images,
+                 const fs::path& labels) {
   DataOptions as_they_are = shapes;
   as_they_are.wrong_labels.clear();
   const ShapesDataset pictures(seed, split, shapes.size, count, as_they_are), written(seed, split, shapes.size, count, shapes);
@@ -38,7 +39,9 @@ void write_split(const DataOptions& shapes, uint64_t seed, const std::string& sp
 }  // namespace
 
 DataOptions write_shapes(const DataOptions& shapes, uint64_t seed, const fs::path& folder) {
-  if (shapes.train_images < 1) throw UsageError("an endless set cannot be written", "data.train_images", "give a number of training pictures");
+  if (shapes.train_images < 1) {
+    throw UsageError("an endless set cannot be written", "data.train_images", "give a number of training pictures");
+  }
   std::error_code ignored;
   if (fs::exists(folder, ignored) && !(fs::is_directory(folder, ignored) && fs::is_empty(folder, ignored))) {
     throw UsageError("there is something here already", folder.string(), "give a new folder, or an empty one");

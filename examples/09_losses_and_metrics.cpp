@@ -67,10 +67,11 @@ bool imbalance(const Tensor& labels) {
   const auto counts = Tensor::from(std::vector<float>(pixels.begin(), pixels.end()), {kClasses});
   const Tensor shares = counts / sum(counts);
   const CrossEntropyOptions weighted{.class_weights = reciprocal(shares)};
-  const Loss losses[] = {[](const auto& z, const auto& y) { return cross_entropy(z, y); },
-                         [&](const auto& z, const auto& y) { return cross_entropy(z, y, weighted); },
-                         [](const auto& z, const auto& y) { return cross_entropy(z, hard_examples(z, y, {.threshold = 0.3, .min_kept = 0})); },
-                         [](const auto& z, const auto& y) { return dice_loss(z, y); }};
+  const Loss losses[] = {
+      [](const auto& z, const auto& y) { return cross_entropy(z, y); },
+      [&](const auto& z, const auto& y) { return cross_entropy(z, y, weighted); },
+      [](const auto& z, const auto& y) { return cross_entropy(z, hard_examples(z, y, {.threshold = 0.3, .min_kept = 0})); },
+      [](const auto& z, const auto& y) { return dice_loss(z, y); }};
   std::vector<std::vector<double>> columns;
   for (const Loss& loss : losses) columns.push_back(gradient_shares(loss, labels, shares));
   std::printf("share in %%:    pixels   gradient of: plain  weighted   OHEM    Dice\n");

@@ -69,8 +69,9 @@ void observe(FusionSite& site, SiteMoments& moments, const int64_t& batch) {
       const auto seen = channel_moments(resized, branch.first_channel, branch.first_channel + branch.channels);
       for (size_t c = 0; c < seen.size(); ++c) {
         if (!std::isfinite(seen[c].mean) || !std::isfinite(seen[c].m2)) {
-          throw NumericalError("the features of branch '" + branch.name + "' are not finite (batch " + std::to_string(batch) + ", channel " + std::to_string(c) +
-                                   "): their scale cannot be measured", visit.site.path(), "look for weights or pictures with NaN or infinity in them");
+          throw NumericalError("the features of branch '" + branch.name + "' are not finite (batch " + std::to_string(batch) +
+                                   ", channel " + std::to_string(c) + "): their scale cannot be measured",
+                               visit.site.path(), "look for weights or pictures with NaN or infinity in them");
         }
         moments[b][c].merge(seen[c]);
       }
@@ -137,7 +138,8 @@ std::vector<BranchConstants> conclude(const FusionSite& site, const SiteMoments&
 }
 
 // Over some passes, of several sites at once.
-std::vector<SiteMoments> measure(Module& model, const std::vector<FusionSite*>& sites, int64_t batches, const std::function<void(int64_t)>& run_forward) {
+std::vector<SiteMoments> measure(Module& model, const std::vector<FusionSite*>& sites, int64_t batches,
+                                 const std::function<void(int64_t)>& run_forward) {
   std::vector<SiteMoments> moments;
   for (FusionSite* site : sites) moments.push_back(no_moments(*site));
   {
@@ -161,7 +163,8 @@ std::vector<FusionSite*> sites_to_measure(Module& model) {
   for (const FusionSite* site : sites) {
     const EqualizerOptions &own = site->options(), &first = sites[0]->options();
     if (own.batches != first.batches || own.constants != first.constants || own.measure != first.measure) {
-      throw UsageError("the sites of one network are calibrated in one way", site->path(), "give all the same equalizer.batches, constants and measure");
+      throw UsageError("the sites of one network are calibrated in one way", site->path(),
+                       "give all the same equalizer.batches, constants and measure");
     }
     if (own.batches < 1) throw UsageError("calibration needs at least one batch", "equalizer.batches", "use 32, or at least 1");
   }
@@ -205,7 +208,8 @@ CalibrationReport calibrate_equalizers(Module& model, const std::function<void(i
   report.batches = options.batches;
   const bool in_turn = options.measure == "in_turn";
   for (size_t first = 0; first < sites.size(); first = in_turn ? first + 1 : sites.size()) {
-    const std::vector<FusionSite*> now(sites.begin() + std::ptrdiff_t(first), in_turn ? sites.begin() + std::ptrdiff_t(first) + 1 : sites.end());
+    const std::vector<FusionSite*> now(sites.begin() + std::ptrdiff_t(first),
+                                       in_turn ? sites.begin() + std::ptrdiff_t(first) + 1 : sites.end());
     const std::vector<SiteMoments> moments = measure(model, now, options.batches, run_forward);
     for (size_t s = 0; s < now.size(); ++s) now[s]->set_constants(conclude(*now[s], moments[s], report));
   }
@@ -217,7 +221,9 @@ NewConstants measure_again(Module& model, const std::function<void(int64_t)>& ru
   NewConstants result;
   const std::vector<FusionSite*> sites = sites_to_measure(model);
   for (const FusionSite* site : sites) {
-    if (!refreshes(site->options())) throw UsageError("this site's constants do not change during training", site->path(), "build it with equalizer.refresh");
+    if (!refreshes(site->options())) {
+      throw UsageError("this site's constants do not change during training", site->path(), "build it with equalizer.refresh");
+    }
   }
   if (sites.empty()) return result;
   NoGradGuard no_grad;

@@ -31,11 +31,13 @@ void check_options(const EqualizerOptions& options, const FusionLayer& fusion) {
   }
   if (options.refresh > 0 && has_constants(options) && (!refreshes(options) || options.constants == "analytic")) {
     const bool analytic = options.constants == "analytic";
-    throw UsageError(analytic                      ? "analytic constants follow from sizes alone and never change"
-                     : options.mode == "learnable" ? "the mode 'learnable' trains its constants instead of measuring them anew"
-                                                   : "the mode '" + options.mode + "' has no constants left after the first step that could be measured anew",
-                     std::string("equalizer.refresh with equalizer.") + (analytic ? "constants" : "mode"),
-                     analytic ? "use equalizer.constants measured, or equalizer.refresh 0" : "use explicit or folded_lr, or equalizer.refresh 0");
+    throw UsageError(
+        analytic ? "analytic constants follow from sizes alone and never change"
+        : options.mode == "learnable"
+            ? "the mode 'learnable' trains its constants instead of measuring them anew"
+            : "the mode '" + options.mode + "' has no constants left after the first step that could be measured anew",
+        std::string("equalizer.refresh with equalizer.") + (analytic ? "constants" : "mode"),
+        analytic ? "use equalizer.constants measured, or equalizer.refresh 0" : "use explicit or folded_lr, or equalizer.refresh 0");
   }
   if (!pads_itself(options)) return;
   const Conv2dOptions& conv = fusion.conv->options();
@@ -44,7 +46,8 @@ void check_options(const EqualizerOptions& options, const FusionLayer& fusion) {
     throw UsageError("a fusion convolution with uneven padding cannot take constants over", key, instead);
   }
   if (fusion.conv->pads_to_same()) {
-    throw UsageError("a fusion convolution whose padding follows its input (same) cannot take constants over", key, std::string("give it a padding, or ") + instead);
+    throw UsageError("a fusion convolution whose padding follows its input (same) cannot take constants over", key,
+                     std::string("give it a padding, or ") + instead);
   }
   if (fusion.norm == nullptr && !fusion.conv->bias().defined()) {
     throw UsageError("the fusion convolution has neither a bias nor a norm behind it to take the means", key, instead);
@@ -90,7 +93,8 @@ void check_constants(const BranchConstants& constants, const LevelSite::Branch& 
                          std::to_string(constants.mean.size()) + " and " + std::to_string(constants.std.size()), where,
                      "give one pair, or one per channel, as equalizer.granularity says");
   }
-  if (!all(constants.mean, [](double v) { return std::isfinite(v); }) || !all(constants.std, [](double v) { return std::isfinite(v) && v > 0; })) {
+  if (!all(constants.mean, [](double v) { return std::isfinite(v); }) ||
+      !all(constants.std, [](double v) { return std::isfinite(v) && v > 0; })) {
     throw NumericalError("branch '" + branch.name + "' cannot be equalized by these constants", where,
                          "means must be finite, standard deviations finite and positive");
   }
@@ -157,7 +161,8 @@ FusionSite::FusionSite(std::vector<Branch> branches, bool align_corners, const E
   check_options(options, fusion);
   const int64_t reads = fusion_.conv->weight().size(3) * fusion_.conv->options().groups;
   if (reads != total_channels()) {
-    throw ShapeError("the branches have " + std::to_string(total_channels()) + " channels together, the fusion convolution reads " + std::to_string(reads),
+    throw ShapeError("the branches have " + std::to_string(total_channels()) + " channels together, the fusion convolution reads " +
+                         std::to_string(reads),
                      "FusionSite", "make the convolution for the concatenation of all branches");
   }
   for (size_t i = 0; i < branches_.size(); ++i) {
@@ -178,7 +183,8 @@ FusionSite::FusionSite(std::vector<Branch> branches, bool align_corners, const E
 Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w) {
   const std::vector<Tensor> arriving = arrive(features);
   std::vector<Tensor> inputs = arriving;
-  FuseLevelsOptions fuse{.out_h = out_h, .out_w = out_w, .align_corners = align_corners_, .pad_h = pad_h_, .pad_w = pad_w_, .border = border_};
+  FuseLevelsOptions fuse{
+      .out_h = out_h, .out_w = out_w, .align_corners = align_corners_, .pad_h = pad_h_, .pad_w = pad_w_, .border = border_};
   Tensor shares;
   if (weights_.defined()) {
     const Tensor positive = relu(weights_);
@@ -230,7 +236,9 @@ void FusionSite::check_fit(const std::vector<BranchConstants>& constants) const 
                          std::to_string(constants.size()), path(), "give one entry per branch");
   }
   for (size_t i = 0; i < branches_.size(); ++i) {
-    if (equalizes(branches_[i])) check_constants(constants[i], branches_[i], options_.granularity == "channel" ? branches_[i].channels : 1, path());
+    if (equalizes(branches_[i])) {
+      check_constants(constants[i], branches_[i], options_.granularity == "channel" ? branches_[i].channels : 1, path());
+    }
   }
 }
 
@@ -254,7 +262,9 @@ void FusionSite::fold_in(const std::vector<BranchConstants>& constants) {
   if (options_.mode == "folded_normalised") {
     double log_sum = 0;
     for (const Branch& branch : branches_) {
-      for (int64_t c = 0; c < branch.channels; ++c) log_sum += std::log(all.std[size_t(branch.first_channel + c)]) / double(branch.channels);
+      for (int64_t c = 0; c < branch.channels; ++c) {
+        log_sum += std::log(all.std[size_t(branch.first_channel + c)]) / double(branch.channels);
+      }
     }
     for (double& value : scale) value *= std::exp(log_sum / double(branches_.size()));
   }
@@ -263,7 +273,9 @@ void FusionSite::fold_in(const std::vector<BranchConstants>& constants) {
 }
 
 std::vector<double> FusionSite::refresh(const std::vector<BranchConstants>& constants) {
-  if (!refreshes(options_)) throw UsageError("this site's constants do not change during training", path(), "build it with equalizer.refresh");
+  if (!refreshes(options_)) {
+    throw UsageError("this site's constants do not change during training", path(), "build it with equalizer.refresh");
+  }
   check_fit(constants);
   std::vector<double> mean, growth;
   if (unit_.defined()) {
@@ -306,7 +318,8 @@ void FusionSite::fold() {
   folded.mode = "folded";
   folded.refresh = 0;
   if (options_.mode != "explicit" && options_.mode != "learnable") {
-    throw UsageError("equalizers of the mode '" + options_.mode + "' cannot be folded", path(), "fold a network trained with explicit or learnable ones");
+    throw UsageError("equalizers of the mode '" + options_.mode + "' cannot be folded", path(),
+                     "fold a network trained with explicit or learnable ones");
   }
   check_options(folded, fusion_);
   const std::vector<BranchConstants> measured = constants();
@@ -336,8 +349,8 @@ void FusionSite::check_not_folded() const {
   throw UsageError("the site has folded its constants into the fusion weight already", path(), "build the network anew and measure that");
 }
 
-// What was e shall be scale (e' - mean) in terms of what the site gives from now on, e': W e = (W scale) e' - sum (W scale) mean, with the sum
-// over all taps because the border is translated, too.
+// What was e shall be scale (e' - mean) in terms of what the site gives from now on, e': W e = (W scale) e' - sum (W scale) mean, with the
+// sum over all taps because the border is translated, too.
 void FusionSite::absorb(const std::vector<double>& mean, const std::vector<double>& scale) {
   NoGradGuard no_grad;
   const Tensor& weight = fusion_.conv->weight();

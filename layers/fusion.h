@@ -3,8 +3,8 @@
 // calibration, probes and reports attach here, and no head knows of them.
 //
 // FusionSite concatenates: it resizes, equalizes and joins its branches in one pass over memory, and applies the layer that follows. Where
-// that layer is a convolution, perhaps with a norm, the two are one operator (fused_conv2d), unless a LayerObserver wants to see each of them.
-// AdditiveSite sums two levels.
+// that layer is a convolution, perhaps with a norm, the two are one operator (fused_conv2d), unless a LayerObserver wants to see each of
+// them. AdditiveSite sums two levels.
 
 #include <functional>
 #include <string>
@@ -38,10 +38,12 @@ class LevelSite : public Module {
     Tensor resized() const;  // [N,out_h,out_w,total_channels()]: resized and concatenated, not equalized; computed by each call
   };
   using Observer = std::function<void(const Visit& visit)>;
-  Observer set_observer(Observer observer) { return std::exchange(observer_, std::move(observer)); }  // there is one at a time; returns the last; empty: none
+  Observer set_observer(Observer observer) {
+    return std::exchange(observer_, std::move(observer));
+  }  // there is one at a time; returns the last; empty: none
 
-  // From now on the branch arrives as `values` [its channels] at every position of every picture, whatever the head passes, and no gradient flows
-  // back to it: the network without what this branch would tell. Undefined: as it comes. Throws ShapeError.
+  // From now on the branch arrives as `values` [its channels] at every position of every picture, whatever the head passes, and no gradient
+  // flows back to it: the network without what this branch would tell. Undefined: as it comes. Throws ShapeError.
   void replace(size_t branch, const Tensor& values);
 
   const std::vector<Branch>& branches() const { return branches_; }
@@ -89,17 +91,19 @@ class FusionSite : public LevelSite {
   const FusionLayer& fusion() const { return fusion_; }
   bool equalizes(const Branch& branch) const { return options_.mode != "off" && (options_.inputs == "all" || branch.upsampled); }
 
-  // One entry per branch; those of branches that are not equalized are not looked at. Explicit and learnable equalizers take the constants over; the
-  // folded modes fold them into the weight, which happens once. Throws, before anything changes: ShapeError for another number of entries or of
-  // values, NumericalError for a mean that is not finite or a standard deviation that is not finite and positive, UsageError where a fold was made.
+  // One entry per branch; those of branches that are not equalized are not looked at. Explicit and learnable equalizers take the constants
+  // over; the folded modes fold them into the weight, which happens once. Throws, before anything changes: ShapeError for another number of
+  // entries or of values, NumericalError for a mean that is not finite or a standard deviation that is not finite and positive, UsageError
+  // where a fold was made.
   void set_constants(const std::vector<BranchConstants>& constants);
   std::vector<BranchConstants> constants() const;  // of explicit and learnable equalizers; empty entries elsewhere
   void reset();  // equalizers back to the identity; throws UsageError where a fold was made
 
-  // Other constants, the same function, for sites whose options ask for it (`refreshes`). Explicit: the fusion weight takes sigma_new / sigma_old, the norm
-  // behind it (or the bias) what the means add, and the border, zero at first, is translated as the features are, which makes it exact up to the
-  // edge. "folded_lr": the unit alone changes. Returns sigma_new / sigma_old of each channel [total_channels()]: by so much the
-  // weight in the equalizer's units has grown, and its gradients have shrunk. Throws as set_constants does, and UsageError for other sites.
+  // Other constants, the same function, for sites whose options ask for it (`refreshes`). Explicit: the fusion weight takes sigma_new /
+  // sigma_old, the norm behind it (or the bias) what the means add, and the border, zero at first, is translated as the features are, which
+  // makes it exact up to the edge. "folded_lr": the unit alone changes. Returns sigma_new / sigma_old of each channel [total_channels()]:
+  // by so much the weight in the equalizer's units has grown, and its gradients have shrunk. Throws as set_constants does, and UsageError
+  // for other sites.
   std::vector<double> refresh(const std::vector<BranchConstants>& constants);
 
   // Turns explicit or learnable equalizers into a folded site that computes the same function: the fusion weight takes 1 / sigma, the

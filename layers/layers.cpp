@@ -34,12 +34,13 @@ Conv2d::Conv2d(int64_t in_channels, int64_t out_channels, const Conv2dLayerOptio
     : options_(kernel_options(options)), same_(options.same) {
   if (options.kernel_size < 1 || options.stride < 1 || options.dilation < 1) {
     throw UsageError("kernel size, stride and dilation must be at least 1",
-                     "Conv2d(" + number(in_channels) + ", " + number(out_channels) + ", kernel size " + number(options.kernel_size) + ", stride " +
-                         number(options.stride) + ", dilation " + number(options.dilation) + ")",
+                     "Conv2d(" + number(in_channels) + ", " + number(out_channels) + ", kernel size " + number(options.kernel_size) +
+                         ", stride " + number(options.stride) + ", dilation " + number(options.dilation) + ")",
                      "1 is the smallest of each");
   }
   if (options.groups < 1 || in_channels % options.groups != 0 || out_channels % options.groups != 0) {
-    throw UsageError("groups must divide both channel counts", "Conv2d(" + number(in_channels) + ", " + number(out_channels) + ", groups " + number(options.groups) + ")",
+    throw UsageError("groups must divide both channel counts",
+                     "Conv2d(" + number(in_channels) + ", " + number(out_channels) + ", groups " + number(options.groups) + ")",
                      "choose another number of groups or channels");
   }
   Tensor weight = Tensor::empty({out_channels, options.kernel_size, options.kernel_size, in_channels / options.groups}, init::dtype());
@@ -56,7 +57,9 @@ Conv2dOptions Conv2d::options_for(int64_t height, int64_t width) const {
   return padded;
 }
 
-Conv2dOptions Conv2d::options_for(const Tensor& x) const { return x.defined() && x.rank() == 4 ? options_for(x.size(1), x.size(2)) : options_; }
+Conv2dOptions Conv2d::options_for(const Tensor& x) const {
+  return x.defined() && x.rank() == 4 ? options_for(x.size(1), x.size(2)) : options_;
+}
 
 Conv2dOptions Conv2d::options_for(const FuseLevelsOptions& levels) const {
   return options_for(levels.out_h + 2 * levels.pad_h, levels.out_w + 2 * levels.pad_w);
@@ -76,7 +79,8 @@ Tensor Conv2d::forward_norm(const Tensor& x, const InferenceNorm& norm, const Te
 }
 
 Tensor Conv2d::forward_fused_norm(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels, const InferenceNorm& norm) const {
-  return fused_conv2d_batch_norm(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels, options_for(levels), norm);
+  return fused_conv2d_batch_norm(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels, options_for(levels),
+                                 norm);
 }
 
 void Conv2d::set_padding(int64_t rows, int64_t columns) {
@@ -236,8 +240,9 @@ Tensor forward_in_order(const std::vector<Layer*>& layers, const Tensor& x) {
 
 void Sequential::check_free(const std::string& name) const {
   if (!has_child(name)) return;
-  throw UsageError("there is a layer \"" + name + "\" already", path().empty() ? "Sequential" : path(),
-                   "append() names a layer by its place, " + number(int64_t(size())) + " for the next one: name this one with append_as(\"...\")");
+  throw UsageError(
+      "there is a layer \"" + name + "\" already", path().empty() ? "Sequential" : path(),
+      "append() names a layer by its place, " + number(int64_t(size())) + " for the next one: name this one with append_as(\"...\")");
 }
 
 ConvModule::ConvModule(int64_t in_channels, int64_t out_channels, int64_t kernel_size, int64_t dilation, int64_t groups)

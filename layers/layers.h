@@ -71,7 +71,8 @@ class Linear : public Layer {
 
 struct BatchNorm2dOptions {
   double eps = 1e-5;
-  std::optional<double> momentum = 0.1;  // weight of a new batch in the running statistics; none: they are the plain average of all batches since the reset
+  std::optional<double> momentum =
+      0.1;  // weight of a new batch in the running statistics; none: they are the plain average of all batches since the reset
   bool relu = false;                     // fused activation
 };
 
@@ -177,9 +178,9 @@ class Upsample : public Layer {
 };
 
 // Zeroes elements, whole channels or whole samples (stochastic depth, Huang et al. 2016: "drop path") with probability p in training and
-// scales the others by 1 / (1 - p). The mask is a pure function of (seed, stream). Each call draws a new one, of streams that are the layer's own and
-// follow from InitRandom's seed, so that a program that is run again draws the same. Who resumes, as the trainer does, says the stream of each step
-// (set_stream; EncoderDecoder::set_step for a whole network): from then on calls repeat its mask.
+// scales the others by 1 / (1 - p). The mask is a pure function of (seed, stream). Each call draws a new one, of streams that are the
+// layer's own and follow from InitRandom's seed, so that a program that is run again draws the same. Who resumes, as the trainer does, says
+// the stream of each step (set_stream; EncoderDecoder::set_step for a whole network): from then on calls repeat its mask.
 class Dropout : public Layer {
  public:
   enum class Kind { kElement, kChannel, kSample };

@@ -25,7 +25,9 @@ Tensor from_file_layout(const Tensor& tensor, FileLayout layout) {
   return layout == FileLayout::kConvWeight && tensor.rank() == 4 ? permute(tensor, {0, 2, 3, 1}) : tensor;
 }
 
-std::string listed(const std::string& title, const std::vector<std::string>& names) { return names.empty() ? "" : title + ": " + some_of(names) + "; "; }
+std::string listed(const std::string& title, const std::vector<std::string>& names) {
+  return names.empty() ? "" : title + ": " + some_of(names) + "; ";
+}
 
 // Each tensor under the first of its names.
 std::vector<Module::NamedTensor> without_repetitions(const std::vector<Module::NamedTensor>& entries) {
@@ -189,7 +191,9 @@ void Module::check_name(const std::string& name, Kind kind) const {
     throw UsageError("a " + std::string(kinds[int(kind)]) + " cannot be registered as \"" + name + "\": " + why,
                      path_.empty() ? "Module" : path_, "give it a name of its own: names are keys of the state dict");
   };
-  if (name.empty() || name.front() == '.' || name.back() == '.' || name.find("..") != std::string::npos) refuse("a part of the name is empty");
+  if (name.empty() || name.front() == '.' || name.back() == '.' || name.find("..") != std::string::npos) {
+    refuse("a part of the name is empty");
+  }
   const auto check_beside = [&](const std::string& other, Kind its_kind) {
     if (name == other && kind == its_kind) return;  // replaced
     if (name == other) refuse("the name is taken by another kind");
@@ -217,7 +221,9 @@ Tensor Module::register_buffer(const std::string& name, Tensor value) {
 
 void Module::add_child(const std::string& name, std::unique_ptr<Module> child) {
   check_name(name, Kind::kChild);
-  if (!child) throw UsageError("a child named \"" + name + "\" was not given", path_.empty() ? "Module" : path_, "register a module that is there");
+  if (!child) {
+    throw UsageError("a child named \"" + name + "\" was not given", path_.empty() ? "Module" : path_, "register a module that is there");
+  }
   child->assign_paths(join(path_, name));
   for (auto& [existing, old] : children_) {
     if (existing == name) {
@@ -239,7 +245,8 @@ bool Module::has_child(const std::string& name) const {
 Tensor Layer::operator()(const Tensor& x) {
   if (!x.defined()) {
     const std::string name = description().empty() ? "Layer" : description();
-    throw UsageError("a layer is applied to a tensor that has no value", path().empty() ? name : path() + " (" + name + ")", "pass a defined tensor");
+    throw UsageError("a layer is applied to a tensor that has no value", path().empty() ? name : path() + " (" + name + ")",
+                     "pass a defined tensor");
   }
   const Tensor y = forward(x);
   for (LayerObserver* observer = t_observer; observer != nullptr; observer = observer->outer_) observer->callback_(*this, x, y);

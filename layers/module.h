@@ -10,8 +10,8 @@
 //     Conv2d& conv_;  // owned by the tree
 //   };
 //
-// Modules cannot be copied. Registering a name again replaces what it named; references to the old child are then invalid. A name that would make two
-// tensors one in the state dict is refused: empty, of another kind, or "a.b" beside "a".
+// Modules cannot be copied. Registering a name again replaces what it named; references to the old child are then invalid. A name that
+// would make two tensors one in the state dict is refused: empty, of another kind, or "a.b" beside "a".
 
 #include <functional>
 #include <map>
@@ -63,7 +63,8 @@ class Module {
   void eval() { train(false); }
   void zero_grad();
 
-  // Copies of parameters and buffers under PyTorch's names, all of them, and layouts, on the host: what training does later does not change them.
+  // Copies of parameters and buffers under PyTorch's names, all of them, and layouts, on the host: what training does later does not change
+  // them.
   std::map<std::string, Tensor> state_dict() const;
   struct LoadReport {
     std::vector<std::string> loaded, missing, unexpected, mismatched;  // mismatched: "name: file [19], model [8]"
@@ -108,8 +109,8 @@ class Module {
   bool training_ = true;
 };
 
-// Remembers whether each module of a tree is in training mode, and gives all of them their modes back when it ends: a part may be in evaluation mode
-// (frozen) while the whole trains. The tree must be the same then.
+// Remembers whether each module of a tree is in training mode, and gives all of them their modes back when it ends: a part may be in
+// evaluation mode (frozen) while the whole trains. The tree must be the same then.
 class ModeScope {
  public:
   explicit ModeScope(Module& root);
@@ -169,7 +170,8 @@ class InitRandom {
   DType before_dtype_;
 };
 
-// While alive, modules built on this thread have zeros for weights: for networks that are given theirs next. Drawing tens of millions takes seconds.
+// While alive, modules built on this thread have zeros for weights: for networks that are given theirs next. Drawing tens of millions takes
+// seconds.
 class InitZeros {
  public:
   InitZeros();

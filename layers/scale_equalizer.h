@@ -34,11 +34,13 @@ struct EqualizerOptions {
   std::string measure = "together";    // all sites in one pass; or "in_turn", each with the sites before it equalized
   int64_t batches = 32;                // training batches the constants are measured over
   double floor = 1e-5;                 // smallest sigma
-  // What the constants are made of: mu is 0 without `center` (the scale alone is equalized); with an exponent below 1 a branch is divided by
-  // sigma^exponent, so that differences of scale become smaller and do not vanish: 0.5 halves them on a logarithmic scale, 0 leaves them.
+  // What the constants are made of: mu is 0 without `center` (the scale alone is equalized); with an exponent below 1 a branch is divided
+  // by sigma^exponent, so that differences of scale become smaller and do not vanish: 0.5 halves them on a logarithmic scale, 0 leaves
+  // them.
   bool center = true;
   double exponent = 1;
-  // "explicit" and "folded_lr": updates between measurements of the constants during training (FusionSite::refresh); 0: never, as the paper has it.
+  // "explicit" and "folded_lr": updates between measurements of the constants during training (FusionSite::refresh); 0: never, as the paper
+  // has it.
   int64_t refresh = 0;
 };
 

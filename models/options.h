@@ -14,10 +14,12 @@ struct BackboneOptions {
   int depth = 18;                     // resnet: 18, 34, 50, 101
   std::string stem = "v1c";           // resnet: "v1": one 7x7 convolution; "v1c": three 3x3
   int64_t width = 64;                 // resnet: channels of the first stage; 64 is the standard network
-  double multiplier = 1;              // mobilenet_v1, swin, convnext, twins: of every layer's channels; 1, 0.75, 0.5, 0.25 are MobileNet's published ones
-  std::string variant;                // hrnet: "w18_small" (if empty), "w18", "w32", "w40", "w48"; swin, convnext: "tiny" (if empty), "small", "base";
-                                      // twins: "svt_small" (if empty), "svt_base", "svt_large", "pcpvt_small", "pcpvt_base", "pcpvt_large"
-  double drop_path = 0;               // swin, convnext, twins: probability that training leaves a block's path out, rising from 0 to this over the blocks
+  double multiplier =
+      1;                // mobilenet_v1, swin, convnext, twins: of every layer's channels; 1, 0.75, 0.5, 0.25 are MobileNet's published ones
+  std::string variant;  // hrnet: "w18_small" (if empty), "w18", "w32", "w40", "w48"; swin, convnext: "tiny" (if empty), "small", "base";
+                        // twins: "svt_small" (if empty), "svt_base", "svt_large", "pcpvt_small", "pcpvt_base", "pcpvt_large"
+  double drop_path =
+      0;  // swin, convnext, twins: probability that training leaves a block's path out, rising from 0 to this over the blocks
   int output_stride = 32;             // resnet, mobilenet_v1: 8, 16 or 32; below 32 the last stages are dilated
   std::string pretrained;             // safetensors file or .pth with the backbone's weights; empty: random
   std::string load_mode = "strict";   // "strict", "backbone" (models/pretrained.h)

@@ -48,7 +48,8 @@ std::vector<std::string> names_in_order(Backbone& backbone) {
   }
   const std::vector<std::string> order = backbone.order_of_use();
   const auto place = [&](const std::string& name) {
-    return std::find_if(order.begin(), order.end(), [&](const std::string& beginning) { return name.starts_with(beginning); }) - order.begin();
+    return std::find_if(order.begin(), order.end(), [&](const std::string& beginning) { return name.starts_with(beginning); }) -
+           order.begin();
   };
   std::stable_sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) { return place(a) < place(b); });
   return names;
@@ -74,7 +75,9 @@ bool is_derived_table(const std::string& name) { return name.ends_with("relative
 
 std::string load_pretrained(Backbone& backbone, const std::filesystem::path& file, const std::string& mode) {
   const bool strict = mode == "strict";
-  if (!strict && mode != "backbone") throw UsageError("there is no way '" + mode + "' to load weights", "model.backbone.load_mode", "use strict or backbone");
+  if (!strict && mode != "backbone") {
+    throw UsageError("there is no way '" + mode + "' to load weights", "model.backbone.load_mode", "use strict or backbone");
+  }
   State rest = backbone_weights(file), used;
   std::erase_if(rest, [](const auto& entry) { return is_derived_table(entry.first); });
   const State state = backbone.state_dict();
@@ -111,13 +114,13 @@ std::string load_pretrained(Backbone& backbone, const std::filesystem::path& fil
   for (const auto& [name, tensor] : rest) unused.push_back(name);
   const std::string whose = dialect == Dialect::kOurs ? "" : " (" + owner(dialect) + " names)";
   const size_t all = used.size() + missing.size() + behind.size() + misfits.size();
-  const std::string found_text = "loaded " + std::to_string(used.size()) + "/" + std::to_string(all) + whose + listed(", of another form: ", misfits) +
-                                 listed(", missing: ", missing) + listed("; behind it, left at their initial values: ", behind) +
-                                 listed("; not used: ", unused);
+  const std::string found_text = "loaded " + std::to_string(used.size()) + "/" + std::to_string(all) + whose +
+                                 listed(", of another form: ", misfits) + listed(", missing: ", missing) +
+                                 listed("; behind it, left at their initial values: ", behind) + listed("; not used: ", unused);
   // A classifier is a part of its own. What is left over among the backbone's parts, or has another form, is of another network.
-  const bool other_network = !misfits.empty() || 2 * used.size() < all || std::any_of(unused.begin(), unused.end(), [&](const std::string& name) {
-    return parts.count(first_part(name)) > 0;
-  });
+  const bool other_network =
+      !misfits.empty() || 2 * used.size() < all ||
+      std::any_of(unused.begin(), unused.end(), [&](const std::string& name) { return parts.count(first_part(name)) > 0; });
   if (other_network || (strict && !(missing.empty() && unused.empty()))) {
     throw DataError("the weights do not fit the backbone: " + found_text, file.string(),
                     other_network ? "check model.backbone: its type, depth, stem, multiplier or variant"

@@ -82,17 +82,20 @@ void refuse_unread(const BackboneEntry& entry, const BackboneOptions& o) {
   }
 }
 
-std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model, const char* key) {
+std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model,
+                                const char* key) {
   return find(kHeads, options.type, key).make(options, level_channels, model);
 }
 
 void check_classes(const ModelOptions& options) {
   if (options.num_classes == 1) {
-    throw UsageError("with one class there is nothing to learn: every pixel is of it, whatever the network says", "model",
-                     "name two in data.classes, background and foreground, say, and bring the label files' values to 0 and 1 with data.label_map");
+    throw UsageError(
+        "with one class there is nothing to learn: every pixel is of it, whatever the network says", "model",
+        "name two in data.classes, background and foreground, say, and bring the label files' values to 0 and 1 with data.label_map");
   }
   if (options.num_classes < 1 || options.num_classes > 255) {
-    throw UsageError("the number of classes must be 2 to 255, not " + std::to_string(options.num_classes), "model", "check the data set's classes");
+    throw UsageError("the number of classes must be 2 to 255, not " + std::to_string(options.num_classes), "model",
+                     "check the data set's classes");
   }
 }
 
@@ -124,14 +127,19 @@ EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options),
   const std::vector<int64_t> levels = backbone->level_channels();
   auto decode_head = make_head(options.decode_head, levels, options);
   std::unique_ptr<Head> auxiliary_head;
-  if (!options.auxiliary_head.type.empty()) auxiliary_head = make_head(options.auxiliary_head, levels, options, "model.auxiliary_head.type");
+  if (!options.auxiliary_head.type.empty()) {
+    auxiliary_head = make_head(options.auxiliary_head, levels, options, "model.auxiliary_head.type");
+  }
   adopt(std::move(backbone), std::move(decode_head), std::move(auxiliary_head));
 }
 
-EncoderDecoder::EncoderDecoder(const ModelOptions& options, std::unique_ptr<Backbone> backbone, std::unique_ptr<Head> decode_head, std::unique_ptr<Head> auxiliary_head)
+EncoderDecoder::EncoderDecoder(const ModelOptions& options, std::unique_ptr<Backbone> backbone, std::unique_ptr<Head> decode_head,
+                               std::unique_ptr<Head> auxiliary_head)
     : options_(options), backbone_words_("the backbone") {
   check_classes(options);
-  if (!backbone || !decode_head) throw UsageError("a network needs a backbone and a decode head", "EncoderDecoder", "give both, or make it from its options alone");
+  if (!backbone || !decode_head) {
+    throw UsageError("a network needs a backbone and a decode head", "EncoderDecoder", "give both, or make it from its options alone");
+  }
   adopt(std::move(backbone), std::move(decode_head), std::move(auxiliary_head));
 }
 
@@ -150,21 +158,25 @@ void EncoderDecoder::adopt(std::unique_ptr<Backbone> backbone, std::unique_ptr<H
 
 void EncoderDecoder::set_precision(DType features) {
   const bool bf16 = features == DType::kBFloat16;
-  if (!bf16 && features != DType::kFloat32) throw UsageError(std::string("networks are not trained in ") + name_of(features), "train.precision", "use float32 or bf16");
+  if (!bf16 && features != DType::kFloat32) {
+    throw UsageError(std::string("networks are not trained in ") + name_of(features), "train.precision", "use float32 or bf16");
+  }
   if (bf16 && device().is_cpu()) throw UsageError("bfloat16 is for GPUs", "train.precision", "use float32 here, or --device cuda");
   precision_ = features;
 }
 
 void EncoderDecoder::check_size(int64_t height, int64_t width) const {
   if (std::min(height, width) >= backbone_->smallest_side()) return;
-  throw ShapeError("pictures of " + std::to_string(width) + " x " + std::to_string(height) + " are too small for " + backbone_words_ + ", which needs " +
-                       std::to_string(backbone_->smallest_side()) + " pixels a side", "model.backbone",
+  throw ShapeError("pictures of " + std::to_string(width) + " x " + std::to_string(height) + " are too small for " + backbone_words_ +
+                       ", which needs " + std::to_string(backbone_->smallest_side()) + " pixels a side",
+                   "model.backbone",
                    "use larger pictures, resize them (pipeline.test_scale) or enlarge the crops (pipeline.crop, evaluate.crop)");
 }
 
 SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
   if (images.rank() != 4 || images.size(3) != 3) {
-    throw ShapeError("the network takes pictures [N,H,W,3], not " + describe(images), "EncoderDecoder", "normalise and batch the pictures first");
+    throw ShapeError("the network takes pictures [N,H,W,3], not " + describe(images), "EncoderDecoder",
+                     "normalise and batch the pictures first");
   }
   check_size(images.size(1), images.size(2));
   Tensor input = images.to(device());
@@ -173,8 +185,9 @@ SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
   const auto full = [&](const Tensor& scores) { return reduced ? cast(scores, DType::kFloat32) : scores; };
   const std::vector<Tensor> levels = backbone_->forward(input);
   if (levels.size() != backbone_->level_channels().size()) {  // heads read them by their numbers
-    throw ShapeError("the backbone gave " + counted(int64_t(levels.size()), "level") + ", not the " + std::to_string(backbone_->level_channels().size()) +
-                         " of its level_channels()", "backbone", "its forward() gives one feature map for each");
+    throw ShapeError("the backbone gave " + counted(int64_t(levels.size()), "level") + ", not the " +
+                         std::to_string(backbone_->level_channels().size()) + " of its level_channels()",
+                     "backbone", "its forward() gives one feature map for each");
   }
   SegmentorOutput output;
   output.logits = full(decode_head_->forward(levels));

@@ -1,5 +1,6 @@
 #pragma once
-// EncoderDecoder: backbone, decode head, optional auxiliary head, by their names in a configuration ("type") or of one's own; and the table of these names.
+// EncoderDecoder: backbone, decode head, optional auxiliary head, by their names in a configuration ("type") or of one's own; and the table
+// of these names.
 
 #include <memory>
 #include <string>
@@ -17,7 +18,8 @@ class Backbone : public Module {
   virtual std::vector<Tensor> forward(const Tensor& images) = 0;
   virtual std::vector<int64_t> level_channels() const = 0;
   virtual int64_t smallest_side() const { return 1; }  // of pictures
-  // Beginnings of the names of weights in the order of their use; what begins otherwise comes behind them. Empty: they are registered in that order.
+  // Beginnings of the names of weights in the order of their use; what begins otherwise comes behind them. Empty: they are registered in
+  // that order.
   virtual std::vector<std::string> order_of_use() const { return {}; }
 };
 
@@ -27,7 +29,8 @@ class Head : public Module {
   virtual Tensor forward(const std::vector<Tensor>& levels) = 0;
 };
 
-// By options.type. Throw UsageError for an unknown name, with the nearest known one, and for options that this type does not read. The weights are InitRandom's.
+// By options.type. Throw UsageError for an unknown name, with the nearest known one, and for options that this type does not read. The
+// weights are InitRandom's.
 std::unique_ptr<Backbone> make_backbone(const BackboneOptions& options);
 std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model);
 
@@ -44,11 +47,14 @@ class EncoderDecoder : public Module {
   // On compute_device(), with weights drawn from InitRandom (throws what make_backbone and make_head throw).
   // With pretrained weights for the backbone where the options name a file (models/pretrained.h).
   explicit EncoderDecoder(const ModelOptions& options);
-  // Of parts that were made before, stock ones or of one's own; what the options say of those is not read. Throws UsageError where the backbone or the decode
-  // head is missing. Its weights alone go into a file (Module::state_dict): a run's folder can only name stock parts.
-  EncoderDecoder(const ModelOptions& options, std::unique_ptr<Backbone> backbone, std::unique_ptr<Head> decode_head, std::unique_ptr<Head> auxiliary_head = nullptr);
+  // Of parts that were made before, stock ones or of one's own; what the options say of those is not read. Throws UsageError where the
+  // backbone or the decode head is missing. Its weights alone go into a file (Module::state_dict): a run's folder can only name stock
+  // parts.
+  EncoderDecoder(const ModelOptions& options, std::unique_ptr<Backbone> backbone, std::unique_ptr<Head> decode_head,
+                 std::unique_ptr<Head> auxiliary_head = nullptr);
 
-  // Pictures of any device; they are taken to the network's. Throws ShapeError for what is no batch of pictures, or too small for the backbone.
+  // Pictures of any device; they are taken to the network's. Throws ShapeError for what is no batch of pictures, or too small for the
+  // backbone.
   SegmentorOutput forward(const Tensor& images);
   // Throws ShapeError where pictures of this size are too small for the backbone.
   void check_size(int64_t height, int64_t width) const;

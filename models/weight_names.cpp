@@ -10,8 +10,8 @@
 namespace eq {
 namespace {
 
-// Beginnings of names, of whole parts between dots; what follows is the same for all. "{s}" (a stage) and "{b}" (a block) stand for numbers,
-// which the others may count differently: "{2s+1}". The first row that fits is taken; null: no other name than ours.
+// Beginnings of names, of whole parts between dots; what follows is the same for all. "{s}" (a stage) and "{b}" (a block) stand for
+// numbers, which the others may count differently: "{2s+1}". The first row that fits is taken; null: no other name than ours.
 struct NameRule {
   std::array<const char*, 4> names;  // by dialect: ours, timm's since 0.9, the original, torchvision's
   bool merges_patches = false;
@@ -22,7 +22,8 @@ constexpr NameRule kRules[] = {
     {{"patch_embed.projection", "patch_embed.proj", "patch_embed.proj", "features.0.0"}},
     {{"patch_embed.norm", "patch_embed.norm", "patch_embed.norm", "features.0.2"}},
     {{"stages.{s}.blocks.{b}.attn.w_msa", "layers.{s}.blocks.{b}.attn", "layers.{s}.blocks.{b}.attn", "features.{2s+1}.{b}.attn"}},
-    {{"stages.{s}.blocks.{b}.ffn.layers.0.0", "layers.{s}.blocks.{b}.mlp.fc1", "layers.{s}.blocks.{b}.mlp.fc1", "features.{2s+1}.{b}.mlp.0"}},
+    {{"stages.{s}.blocks.{b}.ffn.layers.0.0", "layers.{s}.blocks.{b}.mlp.fc1", "layers.{s}.blocks.{b}.mlp.fc1",
+      "features.{2s+1}.{b}.mlp.0"}},
     {{"stages.{s}.blocks.{b}.ffn.layers.1", "layers.{s}.blocks.{b}.mlp.fc2", "layers.{s}.blocks.{b}.mlp.fc2", "features.{2s+1}.{b}.mlp.3"}},
     {{"stages.{s}.blocks.{b}", "layers.{s}.blocks.{b}", "layers.{s}.blocks.{b}", "features.{2s+1}.{b}"}},
     {{"stages.{s}.downsample", "layers.{s+1}.downsample", "layers.{s}.downsample", "features.{2s+2}"}, true},

@@ -8,8 +8,8 @@
 
 namespace eq {
 
-// Whose names a file of weights has. Ours are mmsegmentation's and mmpretrain's; the original ones are those of the repository that a network was
-// published with.
+// Whose names a file of weights has. Ours are mmsegmentation's and mmpretrain's; the original ones are those of the repository that a
+// network was published with.
 enum class Dialect { kOurs, kTimm, kOriginal, kTorchvision };
 std::string owner(Dialect dialect);  // for messages: "timm's"
 
@@ -26,8 +26,8 @@ Dialect recognise(const std::map<std::string, Tensor>& file, const std::map<std:
 // Whether the shapes are the same but for axes of length 1: layer scales [C,1,1] and [C], pointwise weights [4C,C,1,1] and [4C,C].
 bool same_values(const Shape& a, const Shape& b);
 
-// The last axis of patch merging, 4 C, from blocks of C for the pixels (row, column) = (0,0), (1,0), (0,1), (1,1), as the other libraries have it,
-// to ours, which is torch.nn.Unfold's: channel, row, column.
+// The last axis of patch merging, 4 C, from blocks of C for the pixels (row, column) = (0,0), (1,0), (0,1), (1,1), as the other libraries
+// have it, to ours, which is torch.nn.Unfold's: channel, row, column.
 Tensor unfold_order(const Tensor& values);
 
 }  // namespace eq

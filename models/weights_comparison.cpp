@@ -72,7 +72,12 @@ void measure(SharedTensor& pair, const Tensor& a, const Tensor& b) {
 // `mine` is the tensor under our names; as an operator it takes no part in any graph.
 SharedTensor compare(const std::string& name, const Tensor& mine, const ForeignName& foreign, const Tensor& theirs, bool renamed) {
   const NoGradGuard no_grad;
-  SharedTensor pair{.name = name, .other_name = foreign.name, .dtype = mine.dtype(), .other_dtype = theirs.dtype(), .shape = mine.shape(), .other_shape = theirs.shape()};
+  SharedTensor pair{.name = name,
+                    .other_name = foreign.name,
+                    .dtype = mine.dtype(),
+                    .other_dtype = theirs.dtype(),
+                    .shape = mine.shape(),
+                    .other_shape = theirs.shape()};
   const bool fits = renamed ? same_values(mine.shape(), theirs.shape()) : mine.shape() == theirs.shape();
   if (!fits) return pair;
   const Tensor shaped = theirs.alias(mine.shape());
@@ -92,7 +97,8 @@ int64_t WeightsComparison::misfits() const {
 }
 
 const SharedTensor* WeightsComparison::most_apart() const {
-  const auto most = std::max_element(shared.begin(), shared.end(), [](const SharedTensor& a, const SharedTensor& b) { return a.relative < b.relative; });
+  const auto most =
+      std::max_element(shared.begin(), shared.end(), [](const SharedTensor& a, const SharedTensor& b) { return a.relative < b.relative; });
   return most == shared.end() || most->relative == 0 ? nullptr : &*most;
 }
 
@@ -102,7 +108,8 @@ WeightsComparison compare_weights(const State& first, const State& other) {
   const State &ours = naming.swapped ? other : first, &theirs = naming.swapped ? first : other;
   const bool renamed = naming.dialect != Dialect::kOurs;
   std::set<std::string> used;
-  std::vector<std::string>&only_ours = naming.swapped ? result.only_other : result.only_first, &only_theirs = naming.swapped ? result.only_first : result.only_other;
+  std::vector<std::string>&only_ours = naming.swapped ? result.only_other : result.only_first,
+  &only_theirs = naming.swapped ? result.only_first : result.only_other;
   for (const auto& [name, tensor] : ours) {
     const ForeignName foreign = naming(name);
     const auto found = theirs.find(foreign.name);
@@ -124,7 +131,9 @@ WeightsComparison compare_weights(const State& first, const State& other) {
   std::sort(result.shared.begin(), result.shared.end(), [](const SharedTensor& a, const SharedTensor& b) { return a.name < b.name; });
   const std::string whose = naming.swapped ? "the first file" : "the other file";
   if (!result.shared.empty() && renamed) result.naming = whose + " has " + owner(naming.dialect) + " names";
-  if (!result.shared.empty() && naming.bare) result.naming += (renamed ? ", and " : whose + " has names ") + std::string("without \"backbone.\"");
+  if (!result.shared.empty() && naming.bare) {
+    result.naming += (renamed ? ", and " : whose + " has names ") + std::string("without \"backbone.\"");
+  }
   return result;
 }
 

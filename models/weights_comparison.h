@@ -30,8 +30,9 @@ struct WeightsComparison {
   const SharedTensor* most_apart() const; // relatively; null where nothing that can be compared differs
 };
 
-// The tensors of two files as they are there (read_network_weights). Of files that name the same backbone differently (models/weight_names.h), one of them as we do,
-// tensors are paired by what they mean, and patch merging's values brought into one order; "backbone." in front may be missing in one of them.
+// The tensors of two files as they are there (read_network_weights). Of files that name the same backbone differently
+// (models/weight_names.h), one of them as we do, tensors are paired by what they mean, and patch merging's values brought into one order;
+// "backbone." in front may be missing in one of them.
 WeightsComparison compare_weights(const std::map<std::string, Tensor>& first, const std::map<std::string, Tensor>& other);
 
 }  // namespace eq

@@ -23,7 +23,8 @@ Tensor trace_input(const Shape& shape, uint64_t seed, Device device) {
   return values.to(device);
 }
 
-void export_onnx(const std::filesystem::path& file, const TensorFunction& function, const Shape& input, const OnnxFunctionOptions& options) {
+void export_onnx(const std::filesystem::path& file, const TensorFunction& function, const Shape& input,
+                 const OnnxFunctionOptions& options) {
   if (options.any_batch && input.rank() == 0) {
     throw UsageError("an input without axes has no batch to leave open", "export_onnx to " + file.string(), "set any_batch = false");
   }

@@ -20,15 +20,16 @@ struct OnnxFunctionOptions {
   std::string input = "input", output = "output";  // what the file calls them
   std::map<uint64_t, std::string> names;           // of parameters, by Tensor::memory_id(): Module::memory_names()
   bool any_batch = true;                           // the input's first extent stays open
-  bool channels_first = true;                      // input and output of rank 4 are [N,C,H,W] in the file, as its readers expect; else [N,H,W,C]
+  bool channels_first = true;  // input and output of rank 4 are [N,C,H,W] in the file, as its readers expect; else [N,H,W,C]
   DType dtype = DType::kFloat32;                   // of the input
   Device device = Device::cpu();                   // where the function computes
 };
 
-// Writes the function as it is applied to an input of that shape, [N,H,W,C] for images. It is called twice, with noise (and two sizes of batch), and
-// must apply the same operators each time: networks are in evaluation mode. Throws AutogradError where the calls differ in more than the batch,
-// UsageError for a result that did not come from x through operators, or an operator without translation, and IoError.
-void export_onnx(const std::filesystem::path& file, const TensorFunction& function, const Shape& input, const OnnxFunctionOptions& options = {});
+// Writes the function as it is applied to an input of that shape, [N,H,W,C] for images. It is called twice, with noise (and two sizes of
+// batch), and must apply the same operators each time: networks are in evaluation mode. Throws AutogradError where the calls differ in more
+// than the batch, UsageError for a result that did not come from x through operators, or an operator without translation, and IoError.
+void export_onnx(const std::filesystem::path& file, const TensorFunction& function, const Shape& input,
+                 const OnnxFunctionOptions& options = {});
 
 // --- for who writes more than the function into the file (training/onnx_export.h), with OnnxTranslation ---
 

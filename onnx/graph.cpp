@@ -94,7 +94,8 @@ void OnnxGraph::output(const std::string& name, DType type, const std::vector<in
   graph_.message(field::graph::output, value_info(name, type, extents));
 }
 
-std::string OnnxGraph::add(const std::string& type, const std::vector<std::string>& inputs, const Attributes& attributes, const std::string& name) {
+std::string OnnxGraph::add(const std::string& type, const std::vector<std::string>& inputs, const Attributes& attributes,
+                           const std::string& name) {
   const std::string result = unused(name.empty() ? type : name);
   ProtobufMessage node;
   for (const std::string& input : inputs) node.bytes(field::node::input, input);
@@ -145,8 +146,8 @@ std::string OnnxGraph::bytes() const {
   model.message(field::model::graph, graph);
   std::string bytes = model.data() + metadata_.data();
   if (constant_bytes_ > kMostBytes || bytes.size() > kMostBytes) {
-    throw UsageError("an ONNX file holds 2 GiB, this network has " + std::to_string(constant_bytes_ >> 20) + " MiB of constants", "OnnxGraph",
-                     "use a smaller network, or smaller pictures if it is the masks of windows that take the room");
+    throw UsageError("an ONNX file holds 2 GiB, this network has " + std::to_string(constant_bytes_ >> 20) + " MiB of constants",
+                     "OnnxGraph", "use a smaller network, or smaller pictures if it is the masks of windows that take the room");
   }
   return bytes;
 }

@@ -1,7 +1,8 @@
 #pragma once
 // An ONNX model in the making: nodes in the order of their use, constants, inputs and outputs, and the bytes of its file.
 //
-// The file is a protocol buffer (https://github.com/onnx/onnx, onnx/onnx.proto). Operator set 17, format version 8: what ONNX 1.12 and everything since reads.
+// The file is a protocol buffer (https://github.com/onnx/onnx, onnx/onnx.proto). Operator set 17, format version 8: what ONNX 1.12 and
+// everything since reads.
 
 #include <cstdint>
 #include <map>
@@ -29,7 +30,8 @@ class OnnxGraph {
   std::string input(const std::string& name, DType type, const std::vector<int64_t>& extents);
   void output(const std::string& name, DType type, const std::vector<int64_t>& extents);
   // A node with one result, called `name`, or what is like it and not taken yet; empty: by its type. Returns the result's name.
-  std::string add(const std::string& type, const std::vector<std::string>& inputs, const Attributes& attributes = {}, const std::string& name = "");
+  std::string add(const std::string& type, const std::vector<std::string>& inputs, const Attributes& attributes = {},
+                  const std::string& name = "");
   // The values of a tensor, from any device: float32, float64, int64, int32 or uint8 (throws DTypeError).
   std::string constant(const Tensor& values, const std::string& name = "constant");
   std::string constant(const std::vector<int64_t>& values);  // 1-dimensional; one for all who ask for the same

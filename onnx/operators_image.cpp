@@ -34,7 +34,9 @@ std::string vector_of(OnnxTranslation& to, int value, int64_t channels, double o
 void batch_norm(OnnxTranslation& to, Operation operation) {
   const auto& o = operation.as<BatchNormOptions>();
   const int x = operation.inputs[0], gamma = operation.inputs[1], y = operation.output;
-  if (o.training) throw UsageError("batch norm in training has no translation to ONNX", to.module_of(gamma), "call eval() on the network first");
+  if (o.training) {
+    throw UsageError("batch norm in training has no translation to ONNX", to.module_of(gamma), "call eval() on the network first");
+  }
   const int64_t channels = to.shape(x).at(-1);
   const bool image = to.shape(x).rank() == 4;
   // Of rows [..., C] their last axis becomes ONNX's second one.
@@ -51,20 +53,26 @@ void batch_norm(OnnxTranslation& to, Operation operation) {
 void layer_norm(OnnxTranslation& to, Operation operation) {
   const int x = operation.inputs[0];
   const int64_t channels = to.shape(x).at(-1);
-  to.name_last(operation.output, to.graph().add("LayerNormalization",
-                                                {to.last(x), vector_of(to, operation.inputs[1], channels, 1, x), vector_of(to, operation.inputs[2], channels, 0, x)},
-                                                {{"axis", int64_t{-1}}, {"epsilon", float(operation.as<double>())}}, to.module_of(operation.inputs[1])));
+  to.name_last(
+      operation.output,
+      to.graph().add("LayerNormalization",
+                     {to.last(x), vector_of(to, operation.inputs[1], channels, 1, x), vector_of(to, operation.inputs[2], channels, 0, x)},
+                     {{"axis", int64_t{-1}}, {"epsilon", float(operation.as<double>())}}, to.module_of(operation.inputs[1])));
 }
 
 // The instance norm of [N, groups, values of a group], then the channels' own factors.
 void group_norm(OnnxTranslation& to, Operation operation) {
   const auto& o = operation.as<GroupNormOptions>();
   const int x = operation.inputs[0], gamma = operation.inputs[1], beta = operation.inputs[2], y = operation.output;
-  if (to.shape(x).rank() != 4) throw UsageError("group norm of " + to_string(to.shape(x)) + " has no translation to ONNX", to.module_of(gamma), "norm images [N,H,W,C]");
+  if (to.shape(x).rank() != 4) {
+    throw UsageError("group norm of " + to_string(to.shape(x)) + " has no translation to ONNX", to.module_of(gamma),
+                     "norm images [N,H,W,C]");
+  }
   const Integers extents = to.extents(y);
   const auto all_groups = [&](double value) { return to.graph().constant(Tensor::full({o.groups}, value, to.dtype(x))); };
   const std::string grouped = to.graph().add("Reshape", {to.first(x), to.graph().constant(Integers{0, o.groups, -1})});
-  const std::string normed = to.graph().add("InstanceNormalization", {grouped, all_groups(1), all_groups(0)}, {{"epsilon", float(o.eps)}}, to.module_of(gamma));
+  const std::string normed =
+      to.graph().add("InstanceNormalization", {grouped, all_groups(1), all_groups(0)}, {{"epsilon", float(o.eps)}}, to.module_of(gamma));
   std::string result = to.graph().add("Reshape", {normed, to.graph().constant(Integers{extents[0], extents[3], extents[1], extents[2]})});
   if (gamma >= 0) result = to.graph().add("Mul", {result, to.operand(gamma, true)});
   if (beta >= 0) result = to.graph().add("Add", {result, to.operand(beta, true)});
@@ -96,8 +104,8 @@ Tensor bins(int64_t in, int64_t out, DType type) {
   return Tensor::from(weights, {in, out}).to(type);
 }
 
-// ONNX pools into windows of one size: bins that differ are products, of the columns and, turned round, of the rows. The constant is on the right: on
-// the left OpenCV does not read it.
+// ONNX pools into windows of one size: bins that differ are products, of the columns and, turned round, of the rows. The constant is on the
+// right: on the left OpenCV does not read it.
 void adaptive_avg_pool2d(OnnxTranslation& to, Operation operation) {
   const int x = operation.inputs[0], y = operation.output;
   const int64_t in_h = to.shape(x)[1], in_w = to.shape(x)[2], out_h = to.shape(y)[1], out_w = to.shape(y)[2];
@@ -122,7 +130,8 @@ std::string resized(OnnxTranslation& to, int x, int64_t height, int64_t width, c
 }
 
 std::string resized_bilinearly(OnnxTranslation& to, int x, int64_t height, int64_t width, bool align_corners) {
-  return resized(to, x, height, width, {{"mode", "linear"}, {"coordinate_transformation_mode", align_corners ? "align_corners" : "half_pixel"}});
+  return resized(to, x, height, width,
+                 {{"mode", "linear"}, {"coordinate_transformation_mode", align_corners ? "align_corners" : "half_pixel"}});
 }
 
 void resize_bilinear(OnnxTranslation& to, Operation operation) {
@@ -132,8 +141,9 @@ void resize_bilinear(OnnxTranslation& to, Operation operation) {
 
 void resize_nearest(OnnxTranslation& to, Operation operation) {
   const Shape size = to.shape(operation.output);
-  to.name_first(operation.output, resized(to, operation.inputs[0], size[1], size[2],
-                                          {{"mode", "nearest"}, {"coordinate_transformation_mode", "asymmetric"}, {"nearest_mode", "floor"}}));
+  to.name_first(operation.output,
+                resized(to, operation.inputs[0], size[1], size[2],
+                        {{"mode", "nearest"}, {"coordinate_transformation_mode", "asymmetric"}, {"nearest_mode", "floor"}}));
 }
 
 // Each branch resized, then equalized where it has constants; all of them joined, in their border if there is one.
@@ -164,9 +174,16 @@ void fuse_levels(OnnxTranslation& to, Operation operation) {
 }  // namespace
 
 std::vector<OnnxOperator> onnx_image_operators() {
-  return {{"conv2d", conv2d}, {"batch_norm", batch_norm}, {"layer_norm", layer_norm}, {"group_norm", group_norm}, {"max_pool2d", max_pool2d},
-          {"avg_pool2d", avg_pool2d}, {"adaptive_avg_pool2d", adaptive_avg_pool2d}, {"resize_bilinear", resize_bilinear},
-          {"resize_nearest", resize_nearest}, {"fuse_levels", fuse_levels}};
+  return {{"conv2d", conv2d},
+          {"batch_norm", batch_norm},
+          {"layer_norm", layer_norm},
+          {"group_norm", group_norm},
+          {"max_pool2d", max_pool2d},
+          {"avg_pool2d", avg_pool2d},
+          {"adaptive_avg_pool2d", adaptive_avg_pool2d},
+          {"resize_bilinear", resize_bilinear},
+          {"resize_nearest", resize_nearest},
+          {"fuse_levels", fuse_levels}};
 }
 
 }  // namespace eq

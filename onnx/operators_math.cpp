@@ -110,7 +110,8 @@ void sum(OnnxTranslation& to, Operation operation) {
 
 void reduced(OnnxTranslation& to, Operation operation, const std::string& type) {
   const auto& reduction = operation.as<Reduction>();
-  to.name_last(operation.output, to.graph().add(type, {to.last(operation.inputs[0])}, {{"axes", axes_of(reduction)}, {"keepdims", int64_t{reduction.keepdim}}}));
+  to.name_last(operation.output, to.graph().add(type, {to.last(operation.inputs[0])},
+                                                {{"axes", axes_of(reduction)}, {"keepdims", int64_t{reduction.keepdim}}}));
 }
 
 void var(OnnxTranslation& to, Operation operation) {
@@ -124,7 +125,8 @@ void var(OnnxTranslation& to, Operation operation) {
 
 void argmax(OnnxTranslation& to, Operation operation) {
   const auto& reduction = operation.as<Reduction>();
-  to.name_last(operation.output, to.graph().add("ArgMax", {to.last(operation.inputs[0])}, {{"axis", axes_of(reduction)[0]}, {"keepdims", int64_t{0}}}));
+  to.name_last(operation.output,
+               to.graph().add("ArgMax", {to.last(operation.inputs[0])}, {{"axis", axes_of(reduction)[0]}, {"keepdims", int64_t{0}}}));
 }
 
 void softmax(OnnxTranslation& to, Operation operation) {
@@ -137,14 +139,42 @@ void softmax(OnnxTranslation& to, Operation operation) {
 }  // namespace
 
 std::vector<OnnxOperator> onnx_math_operators() {
-  return {EQ_SAME(neg, "Neg"), EQ_SAME(exp, "Exp"), EQ_SAME(log, "Log"), EQ_SAME(sqrt, "Sqrt"), EQ_SAME(reciprocal, "Reciprocal"), EQ_SAME(abs, "Abs"),
-          EQ_SAME(sin, "Sin"), EQ_SAME(cos, "Cos"), EQ_SAME(tanh, "Tanh"), EQ_SAME(sigmoid, "Sigmoid"), EQ_SAME(softplus, "Softplus"), EQ_SAME(relu, "Relu"),
-          EQ_SAME(hardswish, "HardSwish"), {"rsqrt", rsqrt}, {"square", square}, {"relu6", relu6}, {"clamp", clamp}, {"gelu", gelu}, {"silu", silu},
-          {"leaky_relu", leaky_relu}, EQ_BINARY(add, "Add"), EQ_BINARY(sub, "Sub"), EQ_BINARY(mul, "Mul"), EQ_BINARY(div, "Div"), EQ_BINARY(maximum, "Max"),
-          EQ_BINARY(minimum, "Min"), EQ_BINARY(pow, "Pow"), {"matmul", matmul}, {"linear", linear}, {"sum", sum},
+  return {EQ_SAME(neg, "Neg"),
+          EQ_SAME(exp, "Exp"),
+          EQ_SAME(log, "Log"),
+          EQ_SAME(sqrt, "Sqrt"),
+          EQ_SAME(reciprocal, "Reciprocal"),
+          EQ_SAME(abs, "Abs"),
+          EQ_SAME(sin, "Sin"),
+          EQ_SAME(cos, "Cos"),
+          EQ_SAME(tanh, "Tanh"),
+          EQ_SAME(sigmoid, "Sigmoid"),
+          EQ_SAME(softplus, "Softplus"),
+          EQ_SAME(relu, "Relu"),
+          EQ_SAME(hardswish, "HardSwish"),
+          {"rsqrt", rsqrt},
+          {"square", square},
+          {"relu6", relu6},
+          {"clamp", clamp},
+          {"gelu", gelu},
+          {"silu", silu},
+          {"leaky_relu", leaky_relu},
+          EQ_BINARY(add, "Add"),
+          EQ_BINARY(sub, "Sub"),
+          EQ_BINARY(mul, "Mul"),
+          EQ_BINARY(div, "Div"),
+          EQ_BINARY(maximum, "Max"),
+          EQ_BINARY(minimum, "Min"),
+          EQ_BINARY(pow, "Pow"),
+          {"matmul", matmul},
+          {"linear", linear},
+          {"sum", sum},
           {"mean", [](OnnxTranslation& to, Operation operation) { reduced(to, operation, "ReduceMean"); }},
-          {"max", [](OnnxTranslation& to, Operation operation) { reduced(to, operation, "ReduceMax"); }}, {"var", var}, {"argmax", argmax},
-          {"softmax", softmax}, {"log_softmax", softmax}};
+          {"max", [](OnnxTranslation& to, Operation operation) { reduced(to, operation, "ReduceMax"); }},
+          {"var", var},
+          {"argmax", argmax},
+          {"softmax", softmax},
+          {"log_softmax", softmax}};
 }
 
 }  // namespace eq

@@ -33,7 +33,8 @@ void expand(OnnxTranslation& to, Operation operation) {
   for (size_t axis = 0; axis < extents.size(); ++axis) {
     if (extents[axis] != OnnxGraph::kAnyBatch) continue;
     if (axis + before.size() < extents.size() || before[axis + before.size() - extents.size()] != OnnxGraph::kAnyBatch) {
-      throw UsageError("a value is repeated for each picture of the batch", "expand to " + to_string(to.shape(operation.output)), "export for one size of batch");
+      throw UsageError("a value is repeated for each picture of the batch", "expand to " + to_string(to.shape(operation.output)),
+                       "export for one size of batch");
     }
     extents[axis] = 1;
   }
@@ -73,7 +74,8 @@ void pad2d(OnnxTranslation& to, Operation operation) {
   const bool first = to.is_first(x);
   const std::vector<int64_t> amounts = first ? std::vector<int64_t>{0, 0, p.top, p.left, 0, 0, p.bottom, p.right}
                                              : std::vector<int64_t>{0, p.top, p.left, 0, 0, p.bottom, p.right, 0};
-  const std::string y = to.graph().add("Pad", {to.as_it_is(x), to.graph().constant(amounts), to.number(p.value, x)}, {{"mode", "constant"}});
+  const std::string y =
+      to.graph().add("Pad", {to.as_it_is(x), to.graph().constant(amounts), to.number(p.value, x)}, {{"mode", "constant"}});
   to.name(operation.output, first, y);
 }
 
@@ -108,7 +110,8 @@ void split_windows(OnnxTranslation& to, Operation operation) {
     x = to.graph().add("Pad", {x, to.graph().constant({0, 0, 0, 0, 0, bottom, right, 0}), to.number(0, image)}, {{"mode", "constant"}});
   }
   x = rolled(to, rolled(to, x, 1, grid.h.shift), 2, grid.w.shift);
-  reshape_to(to, operation, swapped(to, x, {to.extents(image)[0], grid.h.count, grid.h.size, grid.w.count, grid.w.size, to.shape(image)[3]}));
+  reshape_to(to, operation,
+             swapped(to, x, {to.extents(image)[0], grid.h.count, grid.h.size, grid.w.count, grid.w.size, to.shape(image)[3]}));
 }
 
 void join_windows(OnnxTranslation& to, Operation operation) {

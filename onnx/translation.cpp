@@ -12,8 +12,9 @@ namespace {
 constexpr int64_t kOpen = OnnxGraph::kAnyBatch;
 
 [[noreturn]] void fail_traces(const std::string& where) {
-  throw AutogradError("two traces of the network differ in more than the batch", where,
-                      "a network that is exported must apply the same operators to every picture, and compute what depends on the picture with operators");
+  throw AutogradError(
+      "two traces of the network differ in more than the batch", where,
+      "a network that is exported must apply the same operators to every picture, and compute what depends on the picture with operators");
 }
 
 bool same_bits(const Tensor& a, const Tensor& b) {
@@ -32,7 +33,9 @@ OnnxTranslation::OnnxTranslation(OnnxGraph& graph, const Trace& trace, const Tra
   const auto &operations = trace.operations(), &others = other.operations();
   if (operations.size() != others.size() || trace.values().size() != other.values().size()) fail_traces("their numbers of operators");
   for (size_t i = 0; i < operations.size(); ++i) {
-    if (operations[i].op != others[i].op || operations[i].inputs != others[i].inputs || !operations[i].same_options(others[i])) fail_traces(operations[i].op);
+    if (operations[i].op != others[i].op || operations[i].inputs != others[i].inputs || !operations[i].same_options(others[i])) {
+      fail_traces(operations[i].op);
+    }
   }
   for (size_t i = 0; i < trace.values().size(); ++i) {
     const TracedValue &value = trace.values()[i], &beside = other.values()[i];
@@ -60,7 +63,9 @@ void OnnxTranslation::run() {
   add_all(onnx_image_operators(), true);
   for (const TracedOperation& operation : trace_.operations()) {
     const auto found = table.find(operation.op);
-    if (found == table.end()) throw UsageError("the operator " + operation.op + " has no translation to ONNX", "OnnxTranslation", "add it in onnx/operators_*.cpp");
+    if (found == table.end()) {
+      throw UsageError("the operator " + operation.op + " has no translation to ONNX", "OnnxTranslation", "add it in onnx/operators_*.cpp");
+    }
     if (found->second.of_images) check_image(operation);
     found->second.translate(*this, operation);
   }
@@ -70,18 +75,23 @@ void OnnxTranslation::run() {
 void OnnxTranslation::check_image(const TracedOperation& operation) const {
   const std::vector<int64_t>& extents = extents_[size_t(operation.output)];
   if (std::find(extents.begin() + 1, extents.end(), kOpen) == extents.end()) return;
-  throw UsageError("the size of an image follows the batch", operation.op + " to " + to_string(shape(operation.output)), "export for one size of batch");
+  throw UsageError("the size of an image follows the batch", operation.op + " to " + to_string(shape(operation.output)),
+                   "export for one size of batch");
 }
 
 const TracedValue& OnnxTranslation::traced(int value) const {
   if (value >= 0 && size_t(value) < trace_.values().size()) return trace_.values()[size_t(value)];
-  throw UsageError("a value that is exported did not come from the input through operators", "OnnxTranslation, value " + std::to_string(value),
+  throw UsageError("a value that is exported did not come from the input through operators",
+                   "OnnxTranslation, value " + std::to_string(value),
                    "compute it from the input with the operators of autograd/functional.h: clone(), to() and data() leave no trace");
 }
 
 const Tensor& OnnxTranslation::constant(int value) const {
   const Tensor& tensor = traced(value).constant;
-  if (!tensor.defined()) throw UsageError("a weight that is computed from the picture has no translation to ONNX", to_string(shape(value)), "make it a parameter");
+  if (!tensor.defined()) {
+    throw UsageError("a weight that is computed from the picture has no translation to ONNX", to_string(shape(value)),
+                     "make it a parameter");
+  }
   return tensor;
 }
 
@@ -128,7 +138,8 @@ std::vector<int64_t> OnnxTranslation::extents(int value) const {
   const Shape traced_shape = shape(value);
   const std::vector<int64_t>& extents = extents_[size_t(value)];
   if (std::count(extents.begin(), extents.end(), kOpen) > 1) {
-    throw UsageError("several extents of a value follow the batch, which ONNX cannot say", to_string(traced_shape), "export for one size of batch");
+    throw UsageError("several extents of a value follow the batch, which ONNX cannot say", to_string(traced_shape),
+                     "export for one size of batch");
   }
   return extents;
 }

@@ -1,11 +1,12 @@
 #pragma once
 // From a trace (autograd/trace.h) to the nodes of an ONNX graph.
 //
-// LAYOUT: images are [N,H,W,C] here and [N,C,H,W] in ONNX. Each value of rank 4 exists in the order that its operator gives it; the other one is a Transpose,
-// made when someone asks for it. So a chain of convolutions has one at either end, and a transformer where it goes from images to tokens and back.
+// LAYOUT: images are [N,H,W,C] here and [N,C,H,W] in ONNX. Each value of rank 4 exists in the order that its operator gives it; the other
+// one is a Transpose, made when someone asks for it. So a chain of convolutions has one at either end, and a transformer where it goes from
+// images to tokens and back.
 //
-// BATCH: the same function is traced twice, with batches of different sizes, and with other values. Extents that differ follow the batch, and are left open.
-// What should be a constant and differs has slipped past the operators: that is an error, never a wrong file.
+// BATCH: the same function is traced twice, with batches of different sizes, and with other values. Extents that differ follow the batch,
+// and are left open. What should be a constant and differs has slipped past the operators: that is an error, never a wrong file.
 
 #include <cstdint>
 #include <map>
@@ -29,8 +30,8 @@ class OnnxTranslation {
   // All operators, in their order. Throws UsageError naming one that has no translation.
   void run();
 
-  // --- for the operators (onnx/operators_*.cpp) and for who continues the graph. All throw UsageError for -1, which Trace::find says of a value that did
-  // not come from the trace's inputs through operators.
+  // --- for the operators (onnx/operators_*.cpp) and for who continues the graph. All throw UsageError for -1, which Trace::find says of a
+  // value that did not come from the trace's inputs through operators.
   OnnxGraph& graph() { return graph_; }
   // What a value is called, channels last, as in memory; made from the other order if need be.
   std::string last(int value);
@@ -47,7 +48,8 @@ class OnnxTranslation {
   DType dtype(int value) const { return traced(value).dtype; }
   // In memory order, with kAnyBatch for the extent that follows the batch. Throws UsageError where that are several.
   std::vector<int64_t> extents(int value) const;
-  std::string extents_tensor(int value, const std::vector<int64_t>& extents);  // for Resize: the first extent may be open, and is then `value`'s
+  std::string extents_tensor(int value,
+                             const std::vector<int64_t>& extents);  // for Resize: the first extent may be open, and is then `value`'s
   std::string number(double value, int like);
   std::string name_of(int value) const;  // of a parameter; "constant"
   std::string module_of(int value) const;  // the parameter's layer: "backbone.conv1" of "backbone.conv1.weight"; "" where there is none
@@ -69,7 +71,8 @@ class OnnxTranslation {
   std::map<int, std::string> open_extents_;
 };
 
-// Translates one operator: reads operation.inputs through the translation and names operation.output. One per name in autograd/functional.h.
+// Translates one operator: reads operation.inputs through the translation and names operation.output. One per name in
+// autograd/functional.h.
 struct OnnxOperator {
   const char* op;
   void (*translate)(OnnxTranslation& to, const TracedOperation& operation);

@@ -97,12 +97,15 @@ Manifest read_manifest(const fs::path& folder) {
   const fs::path path = folder / kManifest;
   std::error_code error;
   if (!fs::exists(path, error) && !error) {  // of an error reading tells
-    throw IoError("there is no checkpoint here", folder.string(), "give the folder of a run that has written one (its checkpoint/manifest.json)");
+    throw IoError("there is no checkpoint here", folder.string(),
+                  "give the folder of a run that has written one (its checkpoint/manifest.json)");
   }
   Manifest manifest(parse_json(read_text(path, limits::kJsonBytes), path.string(), false), path.string());
   if (manifest.get<std::string>("format") != kFormat) manifest.fail("\"format\" is not \"" + std::string(kFormat) + "\"");
   const int version = manifest.get<int>("format_version");
-  if (version != kFormatVersion) manifest.fail(fmt::format("its format is version {}, this program reads version {}", version, kFormatVersion));
+  if (version != kFormatVersion) {
+    manifest.fail(fmt::format("its format is version {}, this program reads version {}", version, kFormatVersion));
+  }
   return manifest;
 }
 
@@ -115,7 +118,8 @@ std::string checked_file_name(const Manifest& manifest, const std::string& name)
 }
 
 // A part's file and the checksums of its tensors; none if the checkpoint lacks the part.
-std::optional<std::pair<fs::path, std::map<std::string, std::string>>> part_of(const fs::path& folder, const Manifest& manifest, const char* part) {
+std::optional<std::pair<fs::path, std::map<std::string, std::string>>> part_of(const fs::path& folder, const Manifest& manifest,
+                                                                               const char* part) {
   const json& files = manifest.at("files");
   if (!files.is_object() || !files.contains(part)) return std::nullopt;
   std::string name;
@@ -217,8 +221,8 @@ void save_checkpoint(const fs::path& folder, const Checkpoint& checkpoint) {
     }
     write_text_atomically(folder / kManifest, text);
   } catch (...) {
-    // Room for the next attempt: the files that no manifest names, neither the one that is there nor the one before. They differ where the new one
-    // was put in its place and the folder could not be synced: then the machine's next start may bring the old one back.
+    // Room for the next attempt: the files that no manifest names, neither the one that is there nor the one before. They differ where the
+    // new one was put in its place and the folder could not be synced: then the machine's next start may bring the old one back.
     try {
       standing.merge(files_of_manifest(folder));
       delete_others(folder, standing);

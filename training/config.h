@@ -25,9 +25,9 @@ struct Config {
   ProbeOptions probes;
 };
 
-// `settings` are "dotted.key=value" and are applied before anything is read: the value is JSON, or else the text as it stands; a number in the key
-// is an index into a list; "null" switches optional sections off. Throws IoError (the file), DataError (not JSON: with line and column)
-// and UsageError naming the key's path, and the nearest known key for an unknown one.
+// `settings` are "dotted.key=value" and are applied before anything is read: the value is JSON, or else the text as it stands; a number in
+// the key is an index into a list; "null" switches optional sections off. Throws IoError (the file), DataError (not JSON: with line and
+// column) and UsageError naming the key's path, and the nearest known key for an unknown one.
 Config load_config(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
 Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings = {});
 

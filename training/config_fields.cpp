@@ -109,7 +109,9 @@ void visit_data(Fields& f, DataOptions& o) {
             if (!suffix.is_string()) break;
             o.image_suffix.push_back(suffix.get<std::string>());
           }
-          if (o.image_suffix.empty() || o.image_suffix.size() != all.size()) throw std::invalid_argument("a suffix such as \".jpg\", or a list of them");
+          if (o.image_suffix.empty() || o.image_suffix.size() != all.size()) {
+            throw std::invalid_argument("a suffix such as \".jpg\", or a list of them");
+          }
         },
         [&] { return (o.image_suffix.size() == 1 ? json(o.image_suffix[0]) : json(o.image_suffix)).dump(); });
     folders.text("label_suffix", o.label_suffix);
@@ -254,7 +256,8 @@ void visit_optimizer(Fields& f, OptimizerOptions& o) {
   });
   for (size_t i = 0; i < o.groups.size(); ++i) {
     if (!o.groups[i].pattern.empty()) continue;
-    throw UsageError("the pattern is missing", "optimizer.groups[" + std::to_string(i) + "]", "say which parameters: {\"pattern\": \"norm\", \"lr_mult\": 2}");
+    throw UsageError("the pattern is missing", "optimizer.groups[" + std::to_string(i) + "]",
+                     "say which parameters: {\"pattern\": \"norm\", \"lr_mult\": 2}");
   }
 }
 

@@ -35,8 +35,8 @@ ConvertedModel convert_weights(Config config, const std::filesystem::path& weigh
   const Classes classes = classes_of(config.data);
   config.model.num_classes = int64_t(classes.names.size());
   if (has_constants(config.model.equalizer) && !has_any(state, "_fusion.")) {
-    throw UsageError("the weights have no equalizers, the configuration does (equalizer.mode " + config.model.equalizer.mode + ")", weights.string(),
-                     "convert them with --set equalizer.mode=off; equalizers are measured when a network is trained");
+    throw UsageError("the weights have no equalizers, the configuration does (equalizer.mode " + config.model.equalizer.mode + ")",
+                     weights.string(), "convert them with --set equalizer.mode=off; equalizers are measured when a network is trained");
   }
   ConvertedModel result;
   result.trained.model = untrained_model(config.model);
@@ -44,7 +44,8 @@ ConvertedModel convert_weights(Config config, const std::filesystem::path& weigh
   std::vector<std::string> left_out;
   const bool auxiliary = has_any(ours, "auxiliary_head.");
   std::erase_if(state, [&](const auto& entry) {
-    const bool extra = (entry.first.starts_with("auxiliary_head.") && !auxiliary) || (is_derived_table(entry.first) && !ours.contains(entry.first));
+    const bool extra =
+        (entry.first.starts_with("auxiliary_head.") && !auxiliary) || (is_derived_table(entry.first) && !ours.contains(entry.first));
     if (extra) left_out.push_back(entry.first);
     return extra;
   });

@@ -1,6 +1,7 @@
 #pragma once
-// What the last evaluation leaves in a run's folder, for people and for the report: eval/confusion.csv (a row for each label, a column for each prediction),
-// eval/pictures.csv (mean IoU and accuracy of each picture) and eval/best_*.png, eval/worst_*.png (picture | label | prediction | errors).
+// What the last evaluation leaves in a run's folder, for people and for the report: eval/confusion.csv (a row for each label, a column for
+// each prediction), eval/pictures.csv (mean IoU and accuracy of each picture) and eval/best_*.png, eval/worst_*.png (picture | label |
+// prediction | errors).
 
 #include <cstdint>
 #include <filesystem>
@@ -16,7 +17,8 @@ inline constexpr const char* kConfusionCorner = "label \\ prediction (pixels)";
 
 class EvaluationFiles {
  public:
-  // `shown`: how many of the best and of the worst pictures to draw, at the most half of the set each. Their predictions are kept until write().
+  // `shown`: how many of the best and of the worst pictures to draw, at the most half of the set each. Their predictions are kept until
+  // write().
   EvaluationFiles(const Dataset& dataset, std::filesystem::path folder, int64_t shown);
 
   void add(int64_t index, const Tensor& labels, const Tensor& predictions);  // uint8 [h,w] each, as EvalRequest::on_picture gives them

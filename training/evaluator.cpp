@@ -45,8 +45,8 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
     throw UsageError("an endless set cannot be evaluated as a whole", "evaluate", "choose the val split");
   }
   if (model.options().num_classes != dataset.num_classes()) {
-    throw DataError(fmt::format("the network has {} classes, the data set {}", model.options().num_classes, dataset.num_classes()), "evaluation",
-                    "evaluate on the data that the network was trained for, or map its labels with data.label_map");
+    throw DataError(fmt::format("the network has {} classes, the data set {}", model.options().num_classes, dataset.num_classes()),
+                    "evaluation", "evaluate on the data that the network was trained for, or map its labels with data.label_map");
   }
   const auto start = std::chrono::steady_clock::now();
   const ModeScope modes(model);

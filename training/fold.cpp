@@ -32,7 +32,9 @@ PredictionDifference compare_predictions(TrainedModel& a, TrainedModel& b, const
                                          const std::function<void(int64_t, int64_t)>& on_picture) {
   NoGradGuard no_grad;
   const int64_t count = limit > 0 ? std::min(limit, dataset.size()) : dataset.size();
-  if (count == Dataset::kEndless) throw UsageError("an endless data set has no last picture", "fold", "limit the pictures, or take the split val");
+  if (count == Dataset::kEndless) {
+    throw UsageError("an endless data set has no last picture", "fold", "limit the pictures, or take the split val");
+  }
   PredictionDifference difference;
   for (int64_t i = 0; i < count; ++i) {
     const Tensor image = prepare_image(dataset.load(i).image, a.config.pipeline);
@@ -40,7 +42,9 @@ PredictionDifference compare_predictions(TrainedModel& a, TrainedModel& b, const
     const Tensor largest = max(reshape(abs(sub(scores, others)), {-1}), 0);
     difference.largest = std::max(difference.largest, largest.item());
     const Tensor classes = argmax(scores, -1).to(Device::cpu()), other_classes = argmax(others, -1).to(Device::cpu());
-    for (int64_t k = 0; k < classes.numel(); ++k) difference.changed_pixels += classes.data<int64_t>()[k] != other_classes.data<int64_t>()[k];
+    for (int64_t k = 0; k < classes.numel(); ++k) {
+      difference.changed_pixels += classes.data<int64_t>()[k] != other_classes.data<int64_t>()[k];
+    }
     difference.pixels += classes.numel();
     difference.pictures += 1;
     if (on_picture) on_picture(i, count);

@@ -9,8 +9,8 @@
 
 namespace eq {
 
-// Turns explicit or learnable equalizers into weights: the network computes the same and has nothing left to equalize. Its configuration says "folded"
-// from then on. Returns the number of sites. Throws UsageError for a network without such equalizers.
+// Turns explicit or learnable equalizers into weights: the network computes the same and has nothing left to equalize. Its configuration
+// says "folded" from then on. Returns the number of sites. Throws UsageError for a network without such equalizers.
 int64_t fold_equalizers(TrainedModel& trained);
 
 struct PredictionDifference {

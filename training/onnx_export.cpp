@@ -14,12 +14,18 @@ namespace eq {
 namespace {
 
 void choose_size(const Config& config, OnnxExportOptions& options) {
-  if (options.height == 0 && config.evaluate.mode == "slide") options.height = config.evaluate.crop[0], options.width = config.evaluate.crop[1];
+  if (options.height == 0 && config.evaluate.mode == "slide") {
+    options.height = config.evaluate.crop[0], options.width = config.evaluate.crop[1];
+  }
   if (options.height == 0 && config.pipeline.crop) options.height = (*config.pipeline.crop)[0], options.width = (*config.pipeline.crop)[1];
   if (options.height < 1 || options.width < 1) {
-    throw UsageError("an exported network is for pictures of one size, and the configuration names none", "export", "give it, for example --size 512 512");
+    throw UsageError("an exported network is for pictures of one size, and the configuration names none", "export",
+                     "give it, for example --size 512 512");
   }
-  if (options.batch < 0) throw UsageError("there is no batch of " + std::to_string(options.batch) + " pictures", "export", "give 1 or more, or 0 for any number");
+  if (options.batch < 0) {
+    throw UsageError("there is no batch of " + std::to_string(options.batch) + " pictures", "export",
+                     "give 1 or more, or 0 for any number");
+  }
 }
 
 // From the file's input to the network's: a picture's pixels, normalised.
@@ -73,7 +79,8 @@ OnnxExportReport export_onnx(TrainedModel& trained, const std::filesystem::path&
   if (model.is_training()) throw UsageError("the network is in training mode", trained.source, "call model->eval() before it is exported");
   NoGradGuard no_grad;
   const auto traced = [&](int64_t batch, uint64_t seed) {
-    return TracedFunction([&](const Tensor& x) { return model.predict(x); }, trace_input({batch, options.height, options.width, 3}, seed, model.device()));
+    return TracedFunction([&](const Tensor& x) { return model.predict(x); },
+                          trace_input({batch, options.height, options.width, 3}, seed, model.device()));
   };
   const TracedFunction network = traced(std::max<int64_t>(options.batch, 1), 1), beside = traced(options.batch > 0 ? options.batch : 2, 2);
 

@@ -34,8 +34,8 @@ double sum_of_squares(const T* values, int64_t count) {
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-// Calls body(first, count, unit) over elements [begin, end) of a weight [O,kh,kw,I/groups] with a value for each input channel: unit[k] belongs to
-// element first + k.
+// Calls body(first, count, unit) over elements [begin, end) of a weight [O,kh,kw,I/groups] with a value for each input channel: unit[k]
+// belongs to element first + k.
 template <class T, class Body>
 void for_units(const Shape& shape, int64_t groups, const T* unit, int64_t begin, int64_t end, Body body) {
   const int64_t row = shape[3], outputs = row * shape[1] * shape[2], per_group = shape[0] / groups;
@@ -198,7 +198,9 @@ void Optimizer::rescale_state(const Tensor& weight, int64_t groups, const std::v
       dispatch_floating(here.dtype(), "optimizer state", [&]<class T>() {
         T* values = here.data<T>();
         for_units(here.shape(), groups, growth.data(), 0, here.numel(), [&](int64_t at, int64_t run, const double* by) {
-          for (int64_t k = 0; k < run; ++k) values[at + k] = T(double(values[at + k]) / (slot_kinds_[s].power == 2 ? by[k] * by[k] : by[k]));
+          for (int64_t k = 0; k < run; ++k) {
+            values[at + k] = T(double(values[at + k]) / (slot_kinds_[s].power == 2 ? by[k] * by[k] : by[k]));
+          }
         });
       });
       if (!slots_[s][i].device().is_cpu()) slots_[s][i].copy_(here);

@@ -21,8 +21,9 @@ struct OptimizerParameter {
   Tensor tensor;         // a leaf, float32 or float64
   bool is_norm = false;  // of a normalisation layer: matched by the pattern "norm"
   double lr_mult = 1, decay_mult = 1;  // set by assign_groups
-  // Where defined, the parameter v is stepped as if it were u * v with u one unit for each input channel of a convolution (over `groups`): for SGD
-  // that is the learning rate times 1 / u^2 and the decay times u^2, for AdamW the learning rate times 1 / u and eps times u. [I * groups].
+  // Where defined, the parameter v is stepped as if it were u * v with u one unit for each input channel of a convolution (over `groups`):
+  // for SGD that is the learning rate times 1 / u^2 and the decay times u^2, for AdamW the learning rate times 1 / u and eps times u. [I *
+  // groups].
   Tensor unit;
   int64_t groups = 1;
 };
@@ -38,12 +39,13 @@ class Optimizer {
   virtual ~Optimizer() = default;
 
   // One update of every parameter that has a gradient, each gradient multiplied by grad_scale first (clipping).
-  // Throws ShapeError or DTypeError if a gradient does not fit its parameter, UsageError for a rate or scale that is no number, or a negative rate.
+  // Throws ShapeError or DTypeError if a gradient does not fit its parameter, UsageError for a rate or scale that is no number, or a
+  // negative rate.
   void step(double lr, double grad_scale = 1);
 
-  // The weight [O,kh,kw,I] is now growth[i] times what it was for each input channel (over `groups`: [I * groups]), so its gradients are 1 / growth of
-  // what they would have been: the state, sums of gradients and of their squares, becomes what it would be had they always been that. Nothing for a
-  // tensor that is none of the parameters.
+  // The weight [O,kh,kw,I] is now growth[i] times what it was for each input channel (over `groups`: [I * groups]), so its gradients are 1
+  // / growth of what they would have been: the state, sums of gradients and of their squares, becomes what it would be had they always been
+  // that. Nothing for a tensor that is none of the parameters.
   void rescale_state(const Tensor& weight, int64_t groups, const std::vector<double>& growth);
 
   int64_t steps() const { return steps_; }
@@ -88,7 +90,8 @@ class Optimizer {
   int64_t steps_ = 0;
 };
 
-// By options.type; throws UsageError for an unknown name, values out of range, or parameters that share a name or memory. Groups are assigned here.
+// By options.type; throws UsageError for an unknown name, values out of range, or parameters that share a name or memory. Groups are
+// assigned here.
 std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parameters, const OptimizerOptions& options);
 
 // PyTorch's SGD: g += weight_decay * p; b = momentum * b + g; p -= lr * (nesterov ? g + momentum * b : b).

@@ -35,7 +35,8 @@ Tensor cut_windows(const Tensor& images, int64_t n, const std::vector<Window>& w
   for (size_t w = 0; w < windows.size(); ++w) {
     for (int64_t y = 0; y < height; ++y) {
       const int64_t pixel = (n * images.size(1) + windows[w].top + y) * images.size(2) + windows[w].left;
-      std::memcpy(to + (int64_t(w) * height + y) * int64_t(row_bytes), from + size_t(pixel * channels) * size_of(images.dtype()), row_bytes);
+      std::memcpy(to + (int64_t(w) * height + y) * int64_t(row_bytes), from + size_t(pixel * channels) * size_of(images.dtype()),
+                  row_bytes);
     }
   }
   return result;
@@ -111,7 +112,9 @@ Tensor mirrored(const Tensor& images) {
   const auto* from = static_cast<const uint8_t*>(images.raw_data());
   auto* to = static_cast<uint8_t*>(result.raw_data());
   for (int64_t row = 0; row < images.size(0) * images.size(1); ++row) {
-    for (int64_t x = 0; x < width; ++x) std::memcpy(to + size_t(row * width + x) * pixel, from + size_t((row + 1) * width - 1 - x) * pixel, pixel);
+    for (int64_t x = 0; x < width; ++x) {
+      std::memcpy(to + size_t(row * width + x) * pixel, from + size_t((row + 1) * width - 1 - x) * pixel, pixel);
+    }
   }
   return result;
 }
@@ -122,7 +125,8 @@ Tensor scores_at(EncoderDecoder& model, const Tensor& images, int64_t height, in
 }
 
 // Over the views, and their mirror images with options.flip.
-Tensor summed_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width, const EvaluateOptions& options) {
+Tensor summed_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
+                            const EvaluateOptions& options) {
   Tensor sum;
   const auto add_view = [&](const Tensor& scores) {
     const Tensor probabilities = softmax(scores.to(Device::cpu()));
@@ -176,13 +180,15 @@ std::vector<Tensor> prepare_views(const Image& image, const PipelineOptions& pip
   return views;
 }
 
-Tensor predict_classes(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width, const EvaluateOptions& options) {
+Tensor predict_classes(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
+                       const EvaluateOptions& options) {
   NoGradGuard no_grad;
   if (views.size() == 1 && !options.flip) return argmax_classes(scores_at(model, views[0], height, width, options));
   return argmax_classes(summed_probabilities(model, views, height, width, options));
 }
 
-Tensor predict_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width, const EvaluateOptions& options) {
+Tensor predict_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
+                             const EvaluateOptions& options) {
   NoGradGuard no_grad;
   return summed_probabilities(model, views, height, width, options) / double(views.size() * (options.flip ? 2 : 1));
 }

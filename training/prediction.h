@@ -13,9 +13,9 @@ namespace eq {
 // Throws UsageError where there is no scale, or sliding windows would leave gaps.
 void check_evaluate(const EvaluateOptions& options);
 
-// Class scores [N,H,W,K] for prepared pictures [N,H,W,3], no gradient. Whole: one pass. Slide: windows of options.crop every options.stride pixels, the last
-// ones moved inside the picture (windows larger than the picture are cut to it), overlapping scores averaged (mmsegmentation).
-// The model must be in evaluation mode. Throws what slide_windows does, and NumericalError when a score is not finite.
+// Class scores [N,H,W,K] for prepared pictures [N,H,W,3], no gradient. Whole: one pass. Slide: windows of options.crop every options.stride
+// pixels, the last ones moved inside the picture (windows larger than the picture are cut to it), overlapping scores averaged
+// (mmsegmentation). The model must be in evaluation mode. Throws what slide_windows does, and NumericalError when a score is not finite.
 Tensor predict_scores(EncoderDecoder& model, const Tensor& images, const EvaluateOptions& options);
 
 // The windows of slide mode, row by row. Throws UsageError where a stride leaves gaps between them.
@@ -24,11 +24,13 @@ std::vector<Window> slide_windows(int64_t height, int64_t width, const EvaluateO
 // A picture as a network sees it, once for each of options.scales: float32 [1,H,W,3].
 std::vector<Tensor> prepare_views(const Image& image, const PipelineOptions& pipeline, const EvaluateOptions& options);
 
-// The class of each pixel, uint8 [N,height,width], for views of N pictures [N,H,W,3]: of the scores, resized to that size. Of several views, or with
-// options.flip, the probabilities (softmax of the resized scores) are averaged (mmsegmentation's test-time augmentation).
-Tensor predict_classes(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width, const EvaluateOptions& options);
+// The class of each pixel, uint8 [N,height,width], for views of N pictures [N,H,W,3]: of the scores, resized to that size. Of several
+// views, or with options.flip, the probabilities (softmax of the resized scores) are averaged (mmsegmentation's test-time augmentation).
+Tensor predict_classes(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
+                       const EvaluateOptions& options);
 // These probabilities, also of a single view: [N,height,width,K] on the CPU. predict_classes is their argmax.
-Tensor predict_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width, const EvaluateOptions& options);
+Tensor predict_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
+                             const EvaluateOptions& options);
 
 // fn(), which uses the network; a picture that is too small for it (ShapeError) becomes a DataError that says where: name().
 template <class Name, class Fn>

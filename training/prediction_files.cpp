@@ -25,10 +25,12 @@ bool looks_like_picture(const fs::path& path) {
 }
 
 PredictedFiles files_of(const fs::path& picture, const fs::path& folder, const std::string& stem, const PredictionFileOptions& options) {
-  return {picture, folder / (stem + ".png"), folder / (stem + "_overlay.png"), options.probabilities ? folder / (stem + "_probabilities.safetensors") : fs::path()};
+  return {picture, folder / (stem + ".png"), folder / (stem + "_overlay.png"),
+          options.probabilities ? folder / (stem + "_probabilities.safetensors") : fs::path()};
 }
 
-// A prediction is written over nothing but an earlier one, which has both pictures: a picture's own folder may hold its label map under that name.
+// A prediction is written over nothing but an earlier one, which has both pictures: a picture's own folder may hold its label map under
+// that name.
 void check_targets(const std::vector<PredictedFiles>& all, const fs::path& folder) {
   const fs::path target = fs::weakly_canonical(fs::absolute(folder));
   for (const PredictedFiles& files : all) {
@@ -39,8 +41,9 @@ void check_targets(const std::vector<PredictedFiles>& all, const fs::path& folde
     const bool labels = fs::exists(files.labels), both = labels && fs::exists(files.overlay);
     for (const fs::path& file : {files.labels, files.overlay, files.probabilities}) {
       if (both || !fs::exists(file)) continue;
-      throw UsageError("the prediction of " + files.picture.string() + " would overwrite a file that is no earlier prediction: those come in pairs", file.string(),
-                       "write into another folder, or delete this file");
+      throw UsageError(
+          "the prediction of " + files.picture.string() + " would overwrite a file that is no earlier prediction: those come in pairs",
+          file.string(), "write into another folder, or delete this file");
     }
   }
 }
@@ -110,7 +113,9 @@ PictureList list_pictures(const std::vector<fs::path>& paths) {
       if (entry.is_directory() || entry.path().filename().string().starts_with(".")) continue;
       (entry.is_regular_file() && looks_like_picture(entry.path()) ? found : others).push_back(entry.path());
     }
-    if (found.empty()) throw DataError("there are no pictures in this folder", path.string(), "give pictures, or a folder with .jpg or .png files in it");
+    if (found.empty()) {
+      throw DataError("there are no pictures in this folder", path.string(), "give pictures, or a folder with .jpg or .png files in it");
+    }
     std::sort(found.begin(), found.end());
     std::sort(others.begin(), others.end());
     list.pictures.insert(list.pictures.end(), found.begin(), found.end());
@@ -128,7 +133,9 @@ std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vect
   for (const fs::path& picture : pictures) {
     // Two pictures of one name (in two folders, or of two formats) must not overwrite each other's result.
     std::string stem = picture.stem().string();
-    for (int i = 2; !used.insert(stem).second || !used.insert(stem + "_overlay").second; ++i) stem = picture.stem().string() + "-" + std::to_string(i);
+    for (int i = 2; !used.insert(stem).second || !used.insert(stem + "_overlay").second; ++i) {
+      stem = picture.stem().string() + "-" + std::to_string(i);
+    }
     files.push_back(files_of(picture, folder, stem, options));
   }
   check_targets(files, folder);

@@ -10,27 +10,30 @@
 
 namespace eq {
 
-// The pictures that `paths` name: files as they are, folders by their pictures (by suffix, sorted, not deeper); the folders' other files are `left_out`,
-// hidden ones apart. Throws IoError for what does not exist and DataError for a folder without pictures.
+// The pictures that `paths` name: files as they are, folders by their pictures (by suffix, sorted, not deeper); the folders' other files
+// are `left_out`, hidden ones apart. Throws IoError for what does not exist and DataError for a folder without pictures.
 struct PictureList {
   std::vector<std::filesystem::path> pictures, left_out;
 };
 PictureList list_pictures(const std::vector<std::filesystem::path>& paths);
 
 struct PredictionFileOptions {
-  bool label_values = false;   // in the label maps, instead of class indices: what the data set's label files have, as benchmarks want them (label_map_of)
-  bool probabilities = false;  // also write <stem>_probabilities.safetensors: float32 "probabilities" [K,H,W] of the picture's size, the class names in its metadata
+  bool label_values =
+      false;  // in the label maps, instead of class indices: what the data set's label files have, as benchmarks want them (label_map_of)
+  bool probabilities = false;  // also write <stem>_probabilities.safetensors: float32 "probabilities" [K,H,W] of the picture's size, the
+                               // class names in its metadata
 };
 
 struct PredictedFiles {
   std::filesystem::path picture, labels, overlay, probabilities;  // the last one is empty where it is not asked for
 };
-// Reads each picture and writes <stem>.png (class indices, with the palette) and <stem>_overlay.png into `folder`, which is made if missing; stems are the
-// pictures' own, made distinct. Throws UsageError, before any work, where that would overwrite what no prediction wrote: the folder is a picture's own, or one of
-// the two files is there without the other. `done`, if there is one, is called after each picture; one that cannot be read, or is too small, is then
-// no reason to stop: it comes with its error. What cannot be written always is.
+// Reads each picture and writes <stem>.png (class indices, with the palette) and <stem>_overlay.png into `folder`, which is made if
+// missing; stems are the pictures' own, made distinct. Throws UsageError, before any work, where that would overwrite what no prediction
+// wrote: the folder is a picture's own, or one of the two files is there without the other. `done`, if there is one, is called after each
+// picture; one that cannot be read, or is too small, is then no reason to stop: it comes with its error. What cannot be written always is.
 using OnPredicted = std::function<void(const PredictedFiles& files, const Error* error)>;
-std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<std::filesystem::path>& pictures, const std::filesystem::path& folder,
-                                          const PredictionFileOptions& options = {}, const OnPredicted& done = {});
+std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<std::filesystem::path>& pictures,
+                                          const std::filesystem::path& folder, const PredictionFileOptions& options = {},
+                                          const OnPredicted& done = {});
 
 }  // namespace eq

@@ -12,11 +12,14 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr const char* kHeader =
-    "iteration,site,branch,channels,height,width,upsampled,before_mean,before_std,resized_mean,resized_std,fused_mean,fused_std,within_image,"
+    "iteration,site,branch,channels,height,width,upsampled,before_mean,before_std,resized_mean,resized_std,fused_mean,fused_std,within_"
+    "image,"
     "between_images,between_channels,lag_one,predicted_factor,measured_factor,weight_grad,weight_grad_rms,weight_grad_share,update_ratio,"
     "input_grad,grad_ratio";
 
-ordered_json to_json(const BranchRecord::Scale& scale) { return {{"mean", number_or_null(scale.mean)}, {"std", number_or_null(scale.std)}}; }
+ordered_json to_json(const BranchRecord::Scale& scale) {
+  return {{"mean", number_or_null(scale.mean)}, {"std", number_or_null(scale.std)}};
+}
 
 ordered_json to_json(const BranchRecord& b) {
   ordered_json resized = to_json(b.resized);
@@ -62,10 +65,11 @@ void ProbeLog::write(const ProbeRecord& record) const {
   std::vector<std::string> rows;
   for (const SiteRecord& site : record.sites) {
     for (const BranchRecord& b : site.branches) {
-      std::string row = fmt::format("{},{},{},{},{},{},{}", record.iteration, site.site, b.name, b.channels, b.height, b.width, int(b.upsampled));
-      for (double value : {b.before.mean, b.before.std, b.resized.mean, b.resized.std, b.fused.mean, b.fused.std, b.within_image, b.between_images,
-                           b.between_channels, b.lag_one, b.predicted_factor, b.measured_factor, b.weight_grad, b.weight_grad_rms,
-                           b.weight_grad_share, b.update_ratio, b.input_grad, site.grad_ratio}) {
+      std::string row =
+          fmt::format("{},{},{},{},{},{},{}", record.iteration, site.site, b.name, b.channels, b.height, b.width, int(b.upsampled));
+      for (double value : {b.before.mean, b.before.std, b.resized.mean, b.resized.std, b.fused.mean, b.fused.std, b.within_image,
+                           b.between_images, b.between_channels, b.lag_one, b.predicted_factor, b.measured_factor, b.weight_grad,
+                           b.weight_grad_rms, b.weight_grad_share, b.update_ratio, b.input_grad, site.grad_ratio}) {
         row += ',';
         row += csv_number(value);
       }

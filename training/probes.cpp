@@ -110,7 +110,8 @@ BranchRecord measure_branch(const LevelSite::Visit& visit, size_t index, const T
   const LevelSite::Branch& branch = visit.site.branches()[index];
   const Tensor& x = visit.features[index];
   const int64_t begin = branch.first_channel, end = begin + branch.channels;
-  BranchRecord record{.name = branch.name, .channels = branch.channels, .height = x.size(1), .width = x.size(2), .upsampled = branch.upsampled};
+  BranchRecord record{
+      .name = branch.name, .channels = branch.channels, .height = x.size(1), .width = x.size(2), .upsampled = branch.upsampled};
   const auto before = picture_moments(x, 0, branch.channels), after = picture_moments(resized, begin, end);
   record.before = scale_of(all_of(before));
   record.resized = scale_of(all_of(after));
@@ -214,7 +215,8 @@ void Probe::after_backward() {
     double total = 0, largest = 0, smallest = std::numeric_limits<double>::infinity();
     for (size_t b = 0; b < site.branches.size(); ++b) {
       const auto& branch = sites_[s]->branches()[b];
-      const SliceNorm grad = slice_norm(conv.weight().grad(), conv.options().groups, branch.first_channel, branch.first_channel + branch.channels);
+      const SliceNorm grad =
+          slice_norm(conv.weight().grad(), conv.options().groups, branch.first_channel, branch.first_channel + branch.channels);
       site.branches[b].weight_grad = grad.norm;
       site.branches[b].weight_grad_rms = grad.rms;
       total += grad.norm;

@@ -3,7 +3,8 @@
 // itself. Where no probe is attached nothing is computed; an attached one costs a few passes over the sites' features (about the cost
 // printed by `equiscale study scales`).
 //
-// Means and standard deviations are over all values of a branch in the batch. Theory: PAPER section 2; docs/studies.md explains each number.
+// Means and standard deviations are over all values of a branch in the batch. Theory: PAPER section 2; docs/studies.md explains each
+// number.
 
 #include <filesystem>
 #include <limits>
@@ -36,8 +37,8 @@ struct BranchRecord {
   // Variance after over variance before resizing: predicted from the lag-one correlation for the within-image part (the others
   // do not shrink), and measured. 1 where nothing is resized.
   double predicted_factor = kNotMeasured, measured_factor = kNotMeasured;
-  // The branch's slice of the fusion weight: gradient norm, root mean square of the gradient, the norm's share of the sum over branches, and
-  // |update| / |weight|. Not measured at sums.
+  // The branch's slice of the fusion weight: gradient norm, root mean square of the gradient, the norm's share of the sum over branches,
+  // and |update| / |weight|. Not measured at sums.
   double weight_grad = kNotMeasured, weight_grad_rms = kNotMeasured, weight_grad_share = kNotMeasured, update_ratio = kNotMeasured;
   double input_grad = kNotMeasured;  // norm of the gradient that this site sends back to the branch
 };

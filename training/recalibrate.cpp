@@ -18,7 +18,11 @@ namespace {
 class Before {
  public:
   explicit Before(BatchNorm2d& norm)
-      : norm_(norm), mean_(norm.running_mean().clone()), var_(norm.running_var().clone()), tracked_(norm.batches_tracked()), momentum_(norm.momentum()) {
+      : norm_(norm),
+        mean_(norm.running_mean().clone()),
+        var_(norm.running_var().clone()),
+        tracked_(norm.batches_tracked()),
+        momentum_(norm.momentum()) {
     norm.reset_running_stats();
     norm.set_momentum(std::nullopt);
     norm.train();
@@ -38,7 +42,8 @@ class Before {
     NormShift shift{.layer = norm_.path(), .lowest_ratio = HUGE_VAL, .highest_ratio = 0};
     for (size_t c = 0; c < mean.size(); ++c) {
       if (!std::isfinite(mean[c]) || !std::isfinite(var[c])) {
-        throw NumericalError("the statistics of channel " + std::to_string(c) + " are not finite", shift.layer, "look for weights or pictures with NaN or infinity in them");
+        throw NumericalError("the statistics of channel " + std::to_string(c) + " are not finite", shift.layer,
+                             "look for weights or pictures with NaN or infinity in them");
       }
       const double floor = norm_.inference().eps;  // what evaluation adds to a variance: channels without any spread are compared by it
       shift.mean = std::max(shift.mean, std::abs(mean[c] - old_mean[c]) / std::sqrt(var[c] + floor));
@@ -75,8 +80,9 @@ std::vector<NormShift> recalibrate_batch_norm(Module& model, int64_t batches, co
     reached.push_back(before.get());
   }
   if (shifts.empty()) {
-    throw UsageError(all.empty() ? "the network has no batch norm" : "no pass reached a batch norm", "recalibrate_batch_norm",
-                     all.empty() ? "there is nothing to measure: layer and group norm keep no statistics" : "run the network in run_forward");
+    throw UsageError(
+        all.empty() ? "the network has no batch norm" : "no pass reached a batch norm", "recalibrate_batch_norm",
+        all.empty() ? "there is nothing to measure: layer and group norm keep no statistics" : "run the network in run_forward");
   }
   for (Before* before : reached) before->keep_new();
   return shifts;
@@ -86,8 +92,9 @@ std::vector<NormShift> recalibrate_batch_norm(TrainedModel& trained, int64_t bat
                                               const std::function<void(int64_t)>& on_batch) {
   const Config& config = trained.config;
   const std::unique_ptr<Dataset> dataset = make_dataset(config.data, split);
-  DataLoader loader(*dataset, config.pipeline,
-                    LoaderOptions{.batch_size = config.train.batch_size, .threads = int(config.train.loader_threads), .seed = uint64_t(config.seed)});
+  DataLoader loader(
+      *dataset, config.pipeline,
+      LoaderOptions{.batch_size = config.train.batch_size, .threads = int(config.train.loader_threads), .seed = uint64_t(config.seed)});
   return recalibrate_batch_norm(*trained.model, batches, [&](int64_t i) {
     trained.model->forward(loader.next().images);
     if (on_batch) on_batch(i);

@@ -66,7 +66,9 @@ RowFiles::RowFiles(fs::path folder, std::string stem, std::string csv_header, in
   keep_rows(folder_ / (stem_ + ".jsonl"), [&](const std::string& line) { return json_iteration(line) <= resume_from; });
   keep_rows(table, [&](const std::string& line) { return line == csv_header || csv_iteration(line) <= resume_from; });
   const std::string rows = fs::exists(table) ? read_text(table, limits::kListFileBytes) : "";
-  if (!rows.starts_with(csv_header + "\n")) write_text_atomically(table, csv_header + "\n" + rows);  // a kill, or a full disk, may have left it empty
+  if (!rows.starts_with(csv_header + "\n")) {
+    write_text_atomically(table, csv_header + "\n" + rows);  // a kill, or a full disk, may have left it empty
+  }
 }
 
 void RowFiles::append(const std::string& json_row, const std::vector<std::string>& csv_rows) const {

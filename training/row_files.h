@@ -11,8 +11,8 @@ namespace eq {
 
 class RowFiles {
  public:
-  // Rows after iteration `resume_from` are removed, as is a last line that a kill cut off; -1 removes all. An empty folder: nothing is written.
-  // Throws IoError.
+  // Rows after iteration `resume_from` are removed, as is a last line that a kill cut off; -1 removes all. An empty folder: nothing is
+  // written. Throws IoError.
   RowFiles(std::filesystem::path folder, std::string stem, std::string csv_header, int64_t resume_from);
   // One object with the key "iteration", and the lines that say the same in the table.
   void append(const std::string& json_row, const std::vector<std::string>& csv_rows) const;

@@ -113,8 +113,8 @@ void check_continues(const Checkpoint& checkpoint, const Config& config, const D
   const std::string where = folder.string();
   const int64_t had = int64_t(checkpoint.card.class_names.size());
   if (had != dataset.num_classes()) {
-    throw DataError(fmt::format("the checkpoint is of a network with {} classes, the data set has {} (tensor decode_head.conv_seg.weight)", had,
-                                dataset.num_classes()),
+    throw DataError(fmt::format("the checkpoint is of a network with {} classes, the data set has {} (tensor decode_head.conv_seg.weight)",
+                                had, dataset.num_classes()),
                     where, "resume with the data that the run was started with, or start a new run");
   }
   check_same_run(checkpoint.card.config, where, config);
@@ -190,7 +190,11 @@ void write_refresh(const fs::path& path, int64_t iteration, const CalibrationRep
 void write_non_finite_report(const fs::path& path, const NonFiniteReport& report, bool all_layers) {
   ordered_json layers = ordered_json::array();
   for (const auto& layer : report.layers) {
-    layers.push_back({{"name", layer.name}, {"description", layer.description}, {"largest", layer.largest}, {"mean", layer.mean}, {"bad_values", layer.bad}});
+    layers.push_back({{"name", layer.name},
+                      {"description", layer.description},
+                      {"largest", layer.largest},
+                      {"mean", layer.mean},
+                      {"bad_values", layer.bad}});
   }
   ordered_json value = {{"iteration", report.iteration},     {"pictures", report.pictures},
                         {"loss", number_or_null(report.loss)}, {"grad_norm", number_or_null(report.grad_norm)},
@@ -201,7 +205,8 @@ void write_non_finite_report(const fs::path& path, const NonFiniteReport& report
 
 void log_error(const fs::path& folder, const Error& error) {
   try {
-    append_line(folder / "log.txt", fmt::format("{}: {}\n  where: {}\n  try:   {}", error.kind(), error.what_happened(), error.where(), error.try_this()));
+    append_line(folder / "log.txt",
+                fmt::format("{}: {}\n  where: {}\n  try:   {}", error.kind(), error.what_happened(), error.where(), error.try_this()));
   } catch (const Error&) {  // the first error is the one to report
   }
 }

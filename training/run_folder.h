@@ -18,14 +18,15 @@ namespace eq {
 
 // Throws UsageError for a folder that holds a run when not resuming, and for one that does not exist when resuming.
 void check_run_folder(const TrainRequest& request);
-// The checkpoint to go on from, if there is one and the run is to be resumed. A run that was killed before its first one begins again: throws UsageError for a
-// configuration that is not its, and where other files show that there was a checkpoint.
+// The checkpoint to go on from, if there is one and the run is to be resumed. A run that was killed before its first one begins again:
+// throws UsageError for a configuration that is not its, and where other files show that there was a checkpoint.
 std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request, const Config& config);
 
 SplitPrint print_of(const Dataset& dataset);
 
-// Throws unless `config` may continue `checkpoint`: DataError for another number of classes (naming both and the tensor) and for other pictures, UsageError
-// naming the keys that differ and matter. Keys that only say how long to train, what to report or where files are may differ.
+// Throws unless `config` may continue `checkpoint`: DataError for another number of classes (naming both and the tensor) and for other
+// pictures, UsageError naming the keys that differ and matter. Keys that only say how long to train, what to report or where files are may
+// differ.
 void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const std::filesystem::path& folder);
 
 // Keeps other processes out of a run's folder, which is made if missing, while alive: two of them would delete each other's checkpoints.
@@ -44,9 +45,10 @@ class RunLock {
 // newest. The checkpoint has the same weights.
 void retire_results(const std::filesystem::path& folder);
 
-// calibration.json: {"batches", "branches": [{"site", "branch", "mean", "std", "equalized", "floored"}]} of the measurement before the first step, and
-// "refreshes", if there were any: [{"iteration", "branches": the same, and "growth", new over old constant}] in order. Adding one replaces what an earlier
-// part of the run has recorded from that iteration on.
+// calibration.json: {"batches", "branches": [{"site", "branch", "mean", "std", "equalized", "floored"}]} of the measurement before the
+// first step, and
+// "refreshes", if there were any: [{"iteration", "branches": the same, and "growth", new over old constant}] in order. Adding one replaces
+// what an earlier part of the run has recorded from that iteration on.
 void write_calibration(const std::filesystem::path& path, const CalibrationReport& report);
 void write_refresh(const std::filesystem::path& path, int64_t iteration, const CalibrationReport& report);
 // With the values of every layer, or the first bad one only.

@@ -52,16 +52,20 @@ std::string human_duration(double seconds) {
 std::string progress_line(const Progress& p) {
   const std::string total = std::to_string(p.iterations);
   const std::string parts = p.has_aux ? fmt::format(" (main {} aux {})", short_number(p.main_loss), short_number(p.aux_loss)) : "";
-  const std::string speed = p.images_per_second < 10 ? fmt::format("{:.1f}", p.images_per_second) : fmt::format("{:.0f}", p.images_per_second);
-  return fmt::format("iter {:>{}}/{}  loss {:.3f}{}  lr {:.1e}  |g| {:.2f}  {} img/s  data {:.0f}%  mem {}  eta {}", p.iteration, total.size() + 1,
-                     total, p.loss, parts, p.lr, p.grad_norm, speed, 100 * p.data_wait, short_bytes(p.memory_bytes),
+  const std::string speed =
+      p.images_per_second < 10 ? fmt::format("{:.1f}", p.images_per_second) : fmt::format("{:.0f}", p.images_per_second);
+  return fmt::format("iter {:>{}}/{}  loss {:.3f}{}  lr {:.1e}  |g| {:.2f}  {} img/s  data {:.0f}%  mem {}  eta {}", p.iteration,
+                     total.size() + 1, total, p.loss, parts, p.lr, p.grad_norm, speed, 100 * p.data_wait, short_bytes(p.memory_bytes),
                      human_duration(p.eta_seconds));
 }
 
 std::string metrics_json(const SegmentationMetrics& metrics) { return metrics_value(metrics).dump(); }
 
 RunLog::RunLog(std::filesystem::path folder, std::FILE* out, int64_t resume_from)
-    : folder_(folder), rows_(std::move(folder), "metrics", kCsvHeader, resume_from), out_(out), terminal_(out != nullptr && isatty(fileno(out)) == 1) {}
+    : folder_(folder),
+      rows_(std::move(folder), "metrics", kCsvHeader, resume_from),
+      out_(out),
+      terminal_(out != nullptr && isatty(fileno(out)) == 1) {}
 
 RunLog::~RunLog() { clear_glance(); }
 
@@ -89,9 +93,12 @@ void RunLog::glance(const Progress& progress) {
 
 void RunLog::progress(const Progress& p) {
   say(progress_line(p));
-  const ordered_json row = {{"type", "train"}, {"iteration", p.iteration}, {"loss", p.loss}, {"main_loss", p.main_loss}, {"aux_loss", p.aux_loss},
-                            {"lr", p.lr}, {"grad_norm", p.grad_norm}, {"images_per_second", p.images_per_second},
-                            {"data_wait", p.data_wait}, {"memory_bytes", p.memory_bytes}, {"seconds", p.seconds}};
+  const ordered_json row = {{"type", "train"},          {"iteration", p.iteration},
+                            {"loss", p.loss},           {"main_loss", p.main_loss},
+                            {"aux_loss", p.aux_loss},   {"lr", p.lr},
+                            {"grad_norm", p.grad_norm}, {"images_per_second", p.images_per_second},
+                            {"data_wait", p.data_wait}, {"memory_bytes", p.memory_bytes},
+                            {"seconds", p.seconds}};
   rows_.append(row.dump(), {fmt::format("{},{},{},{},{},{},{},{},{},{},,,", p.iteration, csv_number(p.loss), csv_number(p.main_loss),
                                         csv_number(p.aux_loss), csv_number(p.lr), csv_number(p.grad_norm), csv_number(p.images_per_second),
                                         csv_number(p.data_wait), p.memory_bytes, csv_number(p.seconds))});
@@ -105,8 +112,9 @@ void RunLog::evaluation(int64_t iteration, const EvalResult& result, double seco
                       {"memory_bytes", result.peak_bytes}};
   row.update(metrics_value(result.metrics));
   rows_.remove(evaluation_begin(iteration), fmt::format("{},,,,,,,,", iteration));
-  rows_.append(row.dump(), {fmt::format("{},,,,,,,,{},{},{},{},{}", iteration, result.peak_bytes, csv_number(seconds),
-                                        csv_number(result.metrics.miou), csv_number(result.metrics.macc), csv_number(result.metrics.aacc))});
+  rows_.append(row.dump(),
+               {fmt::format("{},,,,,,,,{},{},{},{},{}", iteration, result.peak_bytes, csv_number(seconds), csv_number(result.metrics.miou),
+                            csv_number(result.metrics.macc), csv_number(result.metrics.aacc))});
 }
 
 }  // namespace eq

@@ -31,8 +31,8 @@ std::string human_duration(double seconds);  // "0:02:11"
 
 class RunLog {
  public:
-  // Rows of an earlier part of the run after iteration `resume_from` are removed: they are about to be made again; log.txt keeps all that was
-  // said. Files are written below `folder` unless it is empty, text also goes to `out` unless it is null. Throws IoError.
+  // Rows of an earlier part of the run after iteration `resume_from` are removed: they are about to be made again; log.txt keeps all that
+  // was said. Files are written below `folder` unless it is empty, text also goes to `out` unless it is null. Throws IoError.
   RunLog(std::filesystem::path folder, std::FILE* out, int64_t resume_from);
   ~RunLog();
   RunLog(const RunLog&) = delete;
@@ -40,7 +40,8 @@ class RunLog {
   void say(const std::string& text);           // a line of its own
   void progress(const Progress& progress);     // a line that stays, and a row in each file
   void glance(const Progress& progress);       // on a terminal: a line that the next one overwrites; else nothing
-  void evaluation(int64_t iteration, const EvalResult& result, double seconds);  // the table, and a row in each file, instead of an older one
+  void evaluation(int64_t iteration, const EvalResult& result,
+                  double seconds);  // the table, and a row in each file, instead of an older one
   bool has_evaluation(int64_t iteration) const;
 
  private:

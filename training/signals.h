@@ -1,6 +1,7 @@
 #pragma once
-// SIGINT, SIGTERM, SIGHUP (a closed terminal) and SIGPIPE (a reader that has gone) as a polite request: the first one is remembered, so that training can end at a step with a checkpoint; the
-// second one ends the program at once. One within another, a run's within a study's, changes nothing: what the outer one has heard still counts.
+// SIGINT, SIGTERM, SIGHUP (a closed terminal) and SIGPIPE (a reader that has gone) as a polite request: the first one is remembered, so
+// that training can end at a step with a checkpoint; the second one ends the program at once. One within another, a run's within a study's,
+// changes nothing: what the outer one has heard still counts.
 
 namespace eq {
 

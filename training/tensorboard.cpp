@@ -24,7 +24,8 @@ constexpr int kSessionStatus = 1, kStart = 1;
 constexpr int kSummaryValue = 1, kValueTag = 1, kValueNumber = 2, kValueImage = 4;
 constexpr int kImageHeight = 1, kImageWidth = 2, kImageColorspace = 3, kImageEncoded = 4, kRgb = 3;
 
-// The file is events.out.tfevents.<seconds>.equiscale: TensorBoard asks for "tfevents" in the name, and reads a folder's files in the names' order.
+// The file is events.out.tfevents.<seconds>.equiscale: TensorBoard asks for "tfevents" in the name, and reads a folder's files in the
+// names' order.
 constexpr std::string_view kNameBegin = "events.out.tfevents.", kNameEnd = ".equiscale";
 
 constexpr std::array<uint32_t, 256> kCrcTable = [] {
@@ -145,10 +146,11 @@ std::string event_record(std::string_view event) {
   return record + masked_checksum(event);
 }
 
-// A resumed run gets a new file with the events that are kept, and the old one goes: so no step is there twice, for any reader. TensorBoard could
-// be told by a session's start to forget the steps from one on, but other readers do not know of that, and at the iteration of a checkpoint some
-// events are made again and some are not. Nor is the old file rewritten in place: a TensorBoard that has it open would go on at its old
-// position. It goes on to a file of a greater name, where the session's start at step 0 makes it forget what it has read. (With
+// A resumed run gets a new file with the events that are kept, and the old one goes: so no step is there twice, for any reader. TensorBoard
+// could be told by a session's start to forget the steps from one on, but other readers do not know of that, and at the iteration of a
+// checkpoint some events are made again and some are not. Nor is the old file rewritten in place: a TensorBoard that has it open would go
+// on at its old position. It goes on to a file of a greater name, where the session's start at step 0 makes it forget what it has read.
+// (With
 // --load_fast=false and without TensorFlow it waits for the old file until it is started again.)
 TensorBoardLog::TensorBoardLog(const fs::path& folder, int64_t resume_from, bool keep_evaluation) {
   make_folder(folder);

@@ -1,7 +1,7 @@
 #pragma once
 // What TensorBoard shows of a run, where asked for (train.tensorboard): one file of events in the run's folder tensorboard/, so that
-// `tensorboard --logdir runs` shows runs beside each other. The values are those of metrics.csv and probes.csv, under the tags train/..., val/...
-// and probes/...; the steps are their iterations. Values that were not measured are left out.
+// `tensorboard --logdir runs` shows runs beside each other. The values are those of metrics.csv and probes.csv, under the tags train/...,
+// val/... and probes/...; the steps are their iterations. Values that were not measured are left out.
 //
 // An event is a message of TensorFlow's event.proto. A record holds one and is written at once: a kill cuts off the last one at most, which
 // TensorBoard expects.
@@ -21,8 +21,8 @@ namespace eq {
 
 class TensorBoardLog {
  public:
-  // Events after update `resume_from` are removed, and those of that iteration that are about to be made again: its probe, and its evaluation unless
-  // `keep_evaluation`; -1 removes all. Throws IoError, as does whatever writes.
+  // Events after update `resume_from` are removed, and those of that iteration that are about to be made again: its probe, and its
+  // evaluation unless `keep_evaluation`; -1 removes all. Throws IoError, as does whatever writes.
   TensorBoardLog(const std::filesystem::path& folder, int64_t resume_from, bool keep_evaluation);
 
   void progress(const Progress& progress) const;

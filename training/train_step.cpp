@@ -58,7 +58,8 @@ TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
     if (std::none_of(weights.begin(), weights.end(), [](double weight) { return weight > 0; })) {
       throw UsageError("all class weights are 0: nothing would be learned", "train.class_weights", "give a class a positive weight");
     }
-    cross_entropy_.class_weights = Tensor::from<double>(weights, {int64_t(weights.size())}).to(model.parameters().at(0).dtype()).to(model.device());
+    cross_entropy_.class_weights =
+        Tensor::from<double>(weights, {int64_t(weights.size())}).to(model.parameters().at(0).dtype()).to(model.device());
   }
   cross_entropy_.reduction =
       options_.reduction == "mean_valid" ? CrossEntropyOptions::Reduction::kMeanValid : CrossEntropyOptions::Reduction::kMeanAll;
@@ -145,7 +146,8 @@ void TrainStep::explain(const Batch& batch, int64_t iteration, int64_t pass, dou
   const auto& parameters = optimizer_->parameters();
   for (size_t i = parameters.size(); i-- > 0 && report.first_bad.empty();) {
     if (!gradient_norm({parameters[i]}).finite) {
-      report.first_bad = "the forward pass is finite; seen from the loss, the first bad gradient is that of the parameter \"" + parameters[i].name + "\"";
+      report.first_bad =
+          "the forward pass is finite; seen from the loss, the first bad gradient is that of the parameter \"" + parameters[i].name + "\"";
     }
   }
   if (report.first_bad.empty()) report.first_bad = "the sum of the gradients' squares overflows";

@@ -1,6 +1,6 @@
 #pragma once
-// One training update: forward, losses, backward, clipping, optimizer, averaged weights. What it does is a function of the model's state, the
-// batches, the seed and the iteration alone; it keeps nothing that a checkpoint does not hold.
+// One training update: forward, losses, backward, clipping, optimizer, averaged weights. What it does is a function of the model's state,
+// the batches, the seed and the iteration alone; it keeps nothing that a checkpoint does not hold.
 
 #include <functional>
 #include <memory>

@@ -108,7 +108,8 @@ void Run::check_sizes(const DataReport& report) const {
   const double smallest = *std::min_element(config_.evaluate.scales.begin(), config_.evaluate.scales.end());
   for (const auto& [extent, count] : report.sizes) {
     const Size size = evaluation_size({extent[1], extent[0]}, config_.pipeline, smallest);
-    const Window window = config_.evaluate.mode == "slide" ? slide_windows(size.height, size.width, config_.evaluate).front() : Window{0, 0, size.height, size.width};
+    const Window window = config_.evaluate.mode == "slide" ? slide_windows(size.height, size.width, config_.evaluate).front()
+                                                           : Window{0, 0, size.height, size.width};
     naming_picture([&, at = extent] { return fmt::format("pictures of {} x {} that the run would be evaluated on", at[0], at[1]); },
                    [&] { model_->check_size(window.height, window.width); });
   }
@@ -120,18 +121,22 @@ void Run::say_what_was_loaded() {
 }
 
 ModelCard Run::card() const {
-  return {.config = to_json_text(config_), .class_names = train_set_->class_names(), .palette = train_set_->palette(), .iteration = iteration_};
+  return {
+      .config = to_json_text(config_), .class_names = train_set_->class_names(), .palette = train_set_->palette(), .iteration = iteration_};
 }
 
 void Run::start_or_restore() {
-  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {}, seed {}", config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
-                        config_.data.type, config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), counted(num_threads(), "thread"), config_.seed));
+  log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {}, seed {}",
+                        config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone), config_.data.type,
+                        config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), counted(num_threads(), "thread"),
+                        config_.seed));
   for (const auto* set : {train_set_.get(), val_set_.get()}) {
     for (const std::string& sentence : set->left_out()) log_->say(sentence);
   }
   if constexpr (kBuiltWithCuda) {
     if (model_->device().is_cuda()) {
-      log_->say(cuda::describe_device(model_->device().index) + "; convolutions by " + cuda::describe_convolution() + "; precision " + config_.train.precision);
+      log_->say(cuda::describe_device(model_->device().index) + "; convolutions by " + cuda::describe_convolution() + "; precision " +
+                config_.train.precision);
     }
   }
   if (!checkpoint_) {
@@ -157,8 +162,9 @@ void Run::start_or_restore() {
   log_->say(fmt::format("resuming after iteration {}", iteration_));
   const auto evaluated = checkpoint_->data.find("val");
   if (evaluated != checkpoint_->data.end() && evaluated->second.names != data_.at("val").names) {
-    log_->say(fmt::format("WARNING: the pictures to evaluate on are others than before ({} then, {} now): earlier evaluations are not comparable",
-                          evaluated->second.pictures, val_set_->size()));
+    log_->say(
+        fmt::format("WARNING: the pictures to evaluate on are others than before ({} then, {} now): earlier evaluations are not comparable",
+                    evaluated->second.pictures, val_set_->size()));
   }
   checkpoint_.reset();  // its tensors
 }
@@ -192,8 +198,9 @@ void Run::refresh() {
   });
   loader_->seek(next);
   if (const CalibrationReport::Branch* most = farthest(report)) {
-    log_->say(fmt::format("after iteration {}: feature scales measured anew; changed most: {} {}, std {:.4f}, {:.3f} times what it was divided by", iteration_,
-                          most->site, most->branch, most->std, most->growth));
+    log_->say(fmt::format(
+        "after iteration {}: feature scales measured anew; changed most: {} {}, std {:.4f}, {:.3f} times what it was divided by",
+        iteration_, most->site, most->branch, most->std, most->growth));
   }
   write_refresh(request_.out / "calibration.json", iteration_, report);
 }
@@ -201,19 +208,20 @@ void Run::refresh() {
 void Run::report_progress(bool last_of_interval) {
   const double count = double(std::max<int64_t>(1, interval_.steps));
   const double images = count * double(config_.train.batch_size * config_.train.accumulate);
-  Progress progress{.iteration = iteration_,
-                    .iterations = config_.train.iterations,
-                    .loss = interval_.loss / count,
-                    .main_loss = interval_.main_loss / count,
-                    .aux_loss = interval_.aux_loss / count,
-                    .has_aux = !config_.model.auxiliary_head.type.empty(),
-                    .lr = last_.lr,
-                    .grad_norm = last_.grad_norm,
-                    .images_per_second = images / std::max(1e-9, interval_.seconds),
-                    .data_wait = interval_.wait / std::max(1e-9, interval_.seconds),
-                    .memory_bytes = allocator(model_->device()).stats().peak_bytes,
-                    .seconds = seconds(),
-                    .eta_seconds = times_.seconds / double(std::max<int64_t>(1, times_.steps)) * double(config_.train.iterations - iteration_)};
+  Progress progress{
+      .iteration = iteration_,
+      .iterations = config_.train.iterations,
+      .loss = interval_.loss / count,
+      .main_loss = interval_.main_loss / count,
+      .aux_loss = interval_.aux_loss / count,
+      .has_aux = !config_.model.auxiliary_head.type.empty(),
+      .lr = last_.lr,
+      .grad_norm = last_.grad_norm,
+      .images_per_second = images / std::max(1e-9, interval_.seconds),
+      .data_wait = interval_.wait / std::max(1e-9, interval_.seconds),
+      .memory_bytes = allocator(model_->device()).stats().peak_bytes,
+      .seconds = seconds(),
+      .eta_seconds = times_.seconds / double(std::max<int64_t>(1, times_.steps)) * double(config_.train.iterations - iteration_)};
   if (!last_of_interval) return log_->glance(progress);
   log_->progress(progress);
   if (tensorboard_) tensorboard_->progress(progress);
@@ -224,7 +232,9 @@ void Run::loop() {
   const TrainOptions& options = config_.train;
   loader_->seek(iteration_ * options.accumulate);
   allocator(model_->device()).reset_peak();
-  const auto evaluates = [&] { return options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations; };
+  const auto evaluates = [&] {
+    return options.evaluate_every > 0 && iteration_ % options.evaluate_every == 0 && iteration_ < options.iterations;
+  };
   if (iteration_ > 0 && evaluates() && !log_->has_evaluation(iteration_)) evaluate_now(false);  // the earlier part was stopped before it
   if (iteration_ > 0 && iteration_ < options.iterations) retire_results(request_.out);
   const EqualizerOptions& equalizer = config_.model.equalizer;
@@ -269,7 +279,8 @@ void Run::evaluate_now(bool last) {
     const auto written = [this](int64_t index, const Image& picture, std::span<const uint8_t> png) {
       if (tensorboard_) tensorboard_->overlay(iteration_, index, picture.height, picture.width, png);
     };
-    request.on_picture = [&files, draw = OverlayWriter(*val_set_, request_.out / "overlays", overlays, written)](int64_t index, const Tensor& labels, const Tensor& predictions) {
+    request.on_picture = [&files, draw = OverlayWriter(*val_set_, request_.out / "overlays", overlays, written)](
+                             int64_t index, const Tensor& labels, const Tensor& predictions) {
       draw(index, labels, predictions);
       files.add(index, labels, predictions);
     };
@@ -304,7 +315,8 @@ TrainResult Run::train_and_evaluate() {
   const int64_t resume_from = checkpoint_ ? checkpoint_->card.iteration : -1;
   if (!checkpoint_) lost_ = last_row(request_.out, "metrics");
   log_ = std::make_unique<RunLog>(request_.out, request_.log, resume_from);
-  probes_ = std::make_unique<ProbeLog>(config_.probes, request_.out, std::max<int64_t>(-1, resume_from - 1));  // the next record's number is resume_from
+  probes_ = std::make_unique<ProbeLog>(config_.probes, request_.out,
+                                       std::max<int64_t>(-1, resume_from - 1));  // the next record's number is resume_from
   if (config_.train.tensorboard) {
     const bool keeps_evaluation = log_->has_evaluation(resume_from) && resume_from < config_.train.iterations;
     tensorboard_ = std::make_unique<TensorBoardLog>(request_.out / "tensorboard", resume_from, keeps_evaluation);
@@ -359,11 +371,11 @@ TrainResult Run::try_out() {
   const EvalResult evaluation = evaluate(*model_, *val_set_, {.options = config_.evaluate, .pipeline = config_.pipeline, .limit = 1});
   result_.eval_peak_bytes = evaluation.peak_bytes;
   constexpr double kMega = 1 << 20;
-  log_->say(fmt::format("dry run: {} parameters; a training step takes {:.2f} s and {:.0f} MiB of tensors, evaluation of one picture {:.2f} s and "
-                        "{:.0f} MiB; {} iterations would take about {}",
-                        model_->parameter_count(), step_seconds, double(result_.train_peak_bytes) / kMega, evaluation.seconds,
-                        double(result_.eval_peak_bytes) / kMega, config_.train.iterations,
-                        human_duration(step_seconds * double(config_.train.iterations))));
+  log_->say(fmt::format(
+      "dry run: {} parameters; a training step takes {:.2f} s and {:.0f} MiB of tensors, evaluation of one picture {:.2f} s and "
+      "{:.0f} MiB; {} iterations would take about {}",
+      model_->parameter_count(), step_seconds, double(result_.train_peak_bytes) / kMega, evaluation.seconds,
+      double(result_.eval_peak_bytes) / kMega, config_.train.iterations, human_duration(step_seconds * double(config_.train.iterations))));
   result_.seconds = seconds();
   return result_;
 }

@@ -35,10 +35,10 @@ struct TrainResult {
   CalibrationReport calibration;  // before the first step; empty when the equalizers are off, or were restored from a checkpoint
 };
 
-// The folder: config.json (resolved), log.txt, metrics.jsonl, metrics.csv, calibration.json, probes.* (probes.h), tensorboard/ (tensorboard.h),
-// checkpoint/, overlays/*.png (input | label | prediction), eval/ (evaluation_files.h), model.safetensors and, last, summary.json. Throws
-// UsageError (options; a folder that already holds a run, unless resuming; a configuration that does not belong to the checkpoint), DataError,
-// IoError, NonFiniteError.
+// The folder: config.json (resolved), log.txt, metrics.jsonl, metrics.csv, calibration.json, probes.* (probes.h), tensorboard/
+// (tensorboard.h), checkpoint/, overlays/*.png (input | label | prediction), eval/ (evaluation_files.h), model.safetensors and, last,
+// summary.json. Throws UsageError (options; a folder that already holds a run, unless resuming; a configuration that does not belong to the
+// checkpoint), DataError, IoError, NonFiniteError.
 TrainResult train(const Config& config, const TrainRequest& request);
 
 // A run began in this folder (it has a config.json): train() goes on there only by resuming.

@@ -26,7 +26,10 @@ std::vector<KeyReader> key_readers(const Config& c) {
       {"model.backbone", {"load_mode"}, !c.model.backbone.pretrained.empty(), "a file of weights (model.backbone.pretrained)"},
       {"equalizer", {"mode"}, fuses_inputs(c.model.decode_head) || fuses_inputs(c.model.auxiliary_head), "heads that fuse several inputs"},
       {"equalizer", {"inputs"}, equalizer.mode != "off", "an equalizer (equalizer.mode)"},
-      {"equalizer", {"granularity", "constants", "measure", "batches", "floor", "center", "exponent"}, has_constants(equalizer), "an equalizer with constants (explicit, folded, learnable)"},
+      {"equalizer",
+       {"granularity", "constants", "measure", "batches", "floor", "center", "exponent"},
+       has_constants(equalizer),
+       "an equalizer with constants (explicit, folded, learnable)"},
       {"equalizer", {"refresh"}, has_constants(equalizer), "an equalizer with constants to measure anew (explicit, folded_lr)"},
       {"equalizer", {"measure", "batches", "floor"}, equalizer.constants == "measured", "constants that are measured"},
       {"train", {"aux_weight"}, !c.model.auxiliary_head.type.empty(), "an auxiliary head"},
@@ -37,7 +40,8 @@ std::vector<KeyReader> key_readers(const Config& c) {
       {"schedule", {"warmup_ratio"}, c.schedule.warmup_iterations > 0, "a warm-up (schedule.warmup_iterations)"},
       {"probes", {"layers"}, c.probes.every > 0, "probes (probes.every)"},
   };
-  for (const auto& [section, head] : {std::pair{"model.decode_head", &c.model.decode_head}, {"model.auxiliary_head", &c.model.auxiliary_head}}) {
+  for (const auto& [section, head] :
+       {std::pair{"model.decode_head", &c.model.decode_head}, {"model.auxiliary_head", &c.model.auxiliary_head}}) {
     const std::string& type = head->type;
     readers.push_back({section, {"pool_scales"}, type == "uper" || type == "psp", "a uper or psp head"});
     readers.push_back({section, {"dilations"}, type == "aspp" || type == "sep_aspp", "an aspp or sep_aspp head"});
@@ -56,7 +60,8 @@ std::vector<std::string> unread_keys(const Config& config) {
   std::vector<std::string> sentences;
   for (const std::string& key : config_differences(config, defaults)) {
     for (const KeyReader& reader : readers) {
-      const bool reads = std::any_of(reader.keys.begin(), reader.keys.end(), [&](const std::string& own) { return key == reader.section + "." + own; });
+      const bool reads =
+          std::any_of(reader.keys.begin(), reader.keys.end(), [&](const std::string& own) { return key == reader.section + "." + own; });
       if (!reads || reader.is_there) continue;
       sentences.push_back(key + " has no effect here: it is for " + reader.name);
       break;

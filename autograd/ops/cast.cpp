@@ -16,7 +16,8 @@ struct CastBackward final : Node {
 Tensor cast(const Tensor& x, DType dtype) {
   check::floating("cast", {"x", x});
   if (!is_floating(dtype)) {
-    throw DTypeError(std::string("cast: ") + name_of(dtype) + " is not a floating type", "cast", "x.to(DType) converts to any type, without a gradient");
+    throw DTypeError(std::string("cast: ") + name_of(dtype) + " is not a floating type", "cast",
+                     "x.to(DType) converts to any type, without a gradient");
   }
   if (x.dtype() == dtype) return x;
   const Tensor y = x.to(dtype);

@@ -50,15 +50,17 @@ Tensor conv2d_batch_norm(const Tensor& x, const Tensor& weight, const Tensor& bi
   return y;
 }
 
-Tensor fused_conv2d_batch_norm(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const FuseLevelsOptions& levels,
-                               const Conv2dOptions& conv, const InferenceNorm& norm) {
+Tensor fused_conv2d_batch_norm(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias,
+                               const FuseLevelsOptions& levels, const Conv2dOptions& conv, const InferenceNorm& norm) {
   constexpr const char* kOp = "fused_conv2d_batch_norm";
   check::levels(kOp, branches, levels);
   std::vector<Tensor> inputs = branches;
   inputs.insert(inputs.end(), {weight, bias});
   Shape shape;
   if (!values_only(inputs, norm)) return norm_and_activation(fused_conv2d(branches, weight, bias, levels, conv), norm, {});
-  if (!check::commutes(branches, weight, bias, levels, conv, shape)) return conv2d_batch_norm(fuse_levels(branches, levels), weight, bias, conv, norm);
+  if (!check::commutes(branches, weight, bias, levels, conv, shape)) {
+    return conv2d_batch_norm(fuse_levels(branches, levels), weight, bias, conv, norm);
+  }
   check_norm(kOp, weight, shape, norm, {});
   Tensor y = Tensor::empty(shape, weight.dtype());
   EQ_RUN_ON_CPU(fused_conv2d_batch_norm_forward(branches, weight, bias, norm, y, levels, conv));

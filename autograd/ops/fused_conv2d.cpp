@@ -81,7 +81,9 @@ Tensor fused_conv2d(const std::vector<Tensor>& branches, const Tensor& weight, c
                     const Conv2dOptions& conv) {
   check::levels(kFusedConv2d, branches, levels);
   Shape shape;
-  if (tracing() || !check::commutes(branches, weight, bias, levels, conv, shape)) return conv2d(fuse_levels(branches, levels), weight, bias, conv);
+  if (tracing() || !check::commutes(branches, weight, bias, levels, conv, shape)) {
+    return conv2d(fuse_levels(branches, levels), weight, bias, conv);
+  }
   Tensor y = Tensor::empty(shape, weight.dtype());
   EQ_RUN_ON_CPU(fused_conv2d_forward(branches, weight, bias, y, levels, conv));
   std::vector<Tensor> inputs = branches;

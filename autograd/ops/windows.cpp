@@ -34,8 +34,11 @@ struct JoinWindowsBackward final : Node {
 constexpr int64_t kMostSide = int64_t{1} << 30;  // of images and windows: sums of cells stay far from overflow
 
 WindowGrid checked_grid(const char* op, const Shape& image, int64_t size, int64_t shift) {
-  const std::string what = std::string(op) + ": windows of " + std::to_string(size) + " shifted by " + std::to_string(shift) + ", the image is " + to_string(image);
-  if (size < 1 || size > kMostSide || shift < 0 || shift >= size) throw ShapeError(what, op, "give a size of 1 or more and a shift from 0 to size - 1");
+  const std::string what = std::string(op) + ": windows of " + std::to_string(size) + " shifted by " + std::to_string(shift) +
+                           ", the image is " + to_string(image);
+  if (size < 1 || size > kMostSide || shift < 0 || shift >= size) {
+    throw ShapeError(what, op, "give a size of 1 or more and a shift from 0 to size - 1");
+  }
   if (image.rank() != 4 || image[1] < 1 || image[2] < 1 || image[1] > kMostSide || image[2] > kMostSide) {
     throw ShapeError(what, op, "images are [N, H, W, C] with one row and column at least");
   }
@@ -60,8 +63,9 @@ Tensor join_windows(const Tensor& windows, const Shape& image, int64_t size, int
   check::defined(kOp, {"windows", windows});
   const WindowGrid grid = checked_grid(kOp, image, size, shift);
   if (!(windows.shape() == grid.windows(image))) {
-    throw ShapeError("join_windows: windows is " + describe(windows) + ", an image " + to_string(image) + " has " + to_string(grid.windows(image)), kOp,
-                     "give the shape, size and shift that split_windows was called with");
+    throw ShapeError(
+        "join_windows: windows is " + describe(windows) + ", an image " + to_string(image) + " has " + to_string(grid.windows(image)), kOp,
+        "give the shape, size and shift that split_windows was called with");
   }
   Tensor result = Tensor::empty(image, windows.dtype(), windows.device());
   EQ_RUN(windows.device(), join_windows(windows, grid, result));

@@ -25,7 +25,7 @@ namespace cpu {
 void conv2d_batch_norm_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const InferenceNorm& norm, const Tensor& residual,
                                WeightCache* cache, Tensor& y, const Conv2dOptions& options);
 // Needs commutes_with_resizing().
-void fused_conv2d_batch_norm_forward(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const InferenceNorm& norm,
-                                     Tensor& y, const FuseLevelsOptions& levels, const Conv2dOptions& conv);
+void fused_conv2d_batch_norm_forward(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias,
+                                     const InferenceNorm& norm, Tensor& y, const FuseLevelsOptions& levels, const Conv2dOptions& conv);
 }  // namespace cpu
 }  // namespace eq

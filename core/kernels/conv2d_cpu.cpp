@@ -46,7 +46,8 @@ Algorithm choose_for_3x3(const Shape& x, const Shape& y, const Conv2dOptions& o)
 // The one place where shapes choose their algorithm, for all three directions. float64 is for exact comparisons: direct.
 Algorithm choose_algorithm(DType dtype, const Shape& x, const Shape& weight, const Shape& y, const Conv2dOptions& o) {
   if (weight[3] == 1 && o.groups > 1) return Algorithm::kDepthwise;
-  const bool narrow = dtype == DType::kFloat32 ? conv::narrow_groups<float>(weight[0], x[3], o.groups) : conv::narrow_groups<double>(weight[0], x[3], o.groups);
+  const bool narrow = dtype == DType::kFloat32 ? conv::narrow_groups<float>(weight[0], x[3], o.groups)
+                                               : conv::narrow_groups<double>(weight[0], x[3], o.groups);
   if (narrow) return Algorithm::kNarrowGroups;
   const bool winograd = dtype == DType::kFloat32 && weight[1] == 3 && weight[2] == 3 && o.stride_h == 1 && o.stride_w == 1 &&
                         o.groups == 1 && winograd_allowed;

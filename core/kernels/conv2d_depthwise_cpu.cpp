@@ -236,7 +236,8 @@ auto row_kernel(const Axis& w, int64_t channels, int64_t group) -> void (*)(cons
 }
 
 template <class T>
-void correlate(const Correlation& c, int64_t channels, int64_t group, const T* x, const T* packed, const T* bias, const Finish<T>& finish, T* y) {
+void correlate(const Correlation& c, int64_t channels, int64_t group, const T* x, const T* packed, const T* bias, const Finish<T>& finish,
+               T* y) {
   const int64_t x_row = c.w.in * channels, x_image = c.h.in * x_row;
   const Split rows(c.h.out, grain_for(c.w.out * channels * int64_t(sizeof(T)), kTaskBytes));
   const auto run_row = row_kernel<T>(c.w, channels, group);

@@ -68,14 +68,16 @@ void pack_transposed(const T* from, int64_t from_row, int64_t rows, int64_t colu
     int64_t column = 0;
     for (; column + kWidth <= columns; column += kWidth) {
       Vector<T> square[kWidth];
-      for (int i = 0; i < kWidth; ++i)
+      for (int i = 0; i < kWidth; ++i) {
         square[i] = row + i < rows ? load(from + (row + i) * from_row + column) : Vector<T>{};
+      }
       transpose<T>(square);
       for (int i = 0; i < kWidth; ++i) store(to + (column + i) * width + row, square[i]);
     }
     for (; column < columns; ++column) {
-      for (int i = 0; i < kWidth; ++i)
+      for (int i = 0; i < kWidth; ++i) {
         to[column * width + row + i] = row + i < rows ? from[(row + i) * from_row + column] : T(0);
+      }
     }
   }
 }
@@ -288,7 +290,8 @@ void run_task(const Job<T>& job, const T* x, const T* packed, const T* bias, con
   pixels.rows = rows.count;
   pixels.cols = cols.count;
   // A pointer for each pixel makes a tile of few products some percent slower: where it saves an eighth of the tiles.
-  pixels.across_rows = kTilesAcrossRows && 8 * divide_up(images * rows.count * cols.count, kTileRows) <= 7 * images * rows.count * divide_up(cols.count, kTileRows);
+  pixels.across_rows = kTilesAcrossRows && 8 * divide_up(images * rows.count * cols.count, kTileRows) <=
+                                               7 * images * rows.count * divide_up(cols.count, kTileRows);
   for (int64_t chunk = 0; chunk < job.packing.chunks.parts; ++chunk) {
     const int64_t channel = group * c.in_channels + job.packing.chunks.begin(chunk);
     const StripInput<T> in =
@@ -297,8 +300,9 @@ void run_task(const Job<T>& job, const T* x, const T* packed, const T* bias, con
     taps.resize(in.taps.size());
     for (int64_t block = first_block; block < plan.blocks.begin(share + 1); ++block) {
       const int64_t out_channel = group * c.out_channels + block * kBlock<T>;
-      for (size_t i = 0; i < taps.size(); ++i)
+      for (size_t i = 0; i < taps.size(); ++i) {
         taps[i] = {in.taps[i].x, in.taps[i].weight * job.packing.block_width(block)};
+      }
       PixelTiles<T> tile = {};
       tile.x = in.x;
       tile.x_pixel = in.pixel;
@@ -331,7 +335,8 @@ void for_all(std::vector<Job<T>>& jobs, const Count& count, const Fn& fn) {
 
 // Packs the weights with `pack`, then runs all jobs.
 template <class T, class Pack>
-void run_jobs(std::vector<Job<T>>& jobs, const T* x, const Tensor& weight, const T* bias, const Finish<T>& finish, WeightCache* cache, const Pack& pack) {
+void run_jobs(std::vector<Job<T>>& jobs, const T* x, const Tensor& weight, const T* bias, const Finish<T>& finish, WeightCache* cache,
+              const Pack& pack) {
   int64_t size = 0;
   for (Job<T>& job : jobs) size = (job.packed_at = size) + job.c.groups * job.packing.group_size();
   const auto make = [&] {
@@ -385,8 +390,10 @@ void direct_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& g
   run_jobs<T>(jobs, grad_y.data<T>(), weight, nullptr, {}, nullptr, pack_backward<T>);
 }
 
-template void direct_forward<float>(const Tensor&, const Tensor&, const Tensor&, const Finish<float>&, WeightCache*, Tensor&, const Conv2dOptions&);
-template void direct_forward<double>(const Tensor&, const Tensor&, const Tensor&, const Finish<double>&, WeightCache*, Tensor&, const Conv2dOptions&);
+template void direct_forward<float>(const Tensor&, const Tensor&, const Tensor&, const Finish<float>&, WeightCache*, Tensor&,
+                                    const Conv2dOptions&);
+template void direct_forward<double>(const Tensor&, const Tensor&, const Tensor&, const Finish<double>&, WeightCache*, Tensor&,
+                                     const Conv2dOptions&);
 template void direct_backward_input<float>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
 template void direct_backward_input<double>(const Tensor&, const Tensor&, Tensor&, const Conv2dOptions&);
 

@@ -82,7 +82,9 @@ void pack_pixel(const T* from, int64_t pixel, int64_t count, int64_t size, T* to
     for (int v = 0; v < kVectors; ++v) store(to + v * kWidth, load(from + c + v * kWidth));
   }
   for (; c < count; c += size, to += part) {
-    for (int64_t v = 0; v < std::min(size, count - c); v += kWidth) store(to + v, load_first(from + c + v, std::min(kWidth, count - c - v)));
+    for (int64_t v = 0; v < std::min(size, count - c); v += kWidth) {
+      store(to + v, load_first(from + c + v, std::min(kWidth, count - c - v)));
+    }
   }
 }
 
@@ -106,7 +108,8 @@ class Task {
  public:
   Task(const Correlation& c, const Plan& plan, int64_t task) : c_(c), plan_(plan) {
     auto take = [&task](int64_t count) { return std::exchange(task, task / count) % count; };
-    const int64_t in = take(plan.ins.parts), out = take(plan.outs.parts), groups = take(plan.groups.parts), group = plan.groups.begin(groups);
+    const int64_t in = take(plan.ins.parts), out = take(plan.outs.parts), groups = take(plan.groups.parts),
+                  group = plan.groups.begin(groups);
     chunk_ = task;
     groups_ = plan.groups.size(groups);
     in_count_ = plan.ins.size(in);
@@ -122,7 +125,8 @@ class Task {
       return count == all && (count * int64_t(sizeof(T)) <= kInPlaceBytes || uses * taps() <= kFewUses);
     };
     const int64_t in_blocks = divide_up(in_count_, kBlock<T>), out_tiles = divide_up(out_count_, kTileRows);
-    x_in_place_ = c.h.never_outside() && c.w.never_outside() && in_count_ % kLanes<T> == 0 && in_place(in_count_, c.in_channels * c.groups, out_tiles);
+    x_in_place_ = c.h.never_outside() && c.w.never_outside() && in_count_ % kLanes<T> == 0 &&
+                  in_place(in_count_, c.in_channels * c.groups, out_tiles);
     grad_in_place_ = (!plan.transposed || out_count_ % kLanes<T> == 0) && in_place(out_count_, c.out_channels * c.groups, in_blocks);
     packed_x_ = !plan.transposed && !merged_ && !x_in_place_;
   }
@@ -134,8 +138,9 @@ class Task {
     const int64_t sums_size = whole((plan_.transposed ? taps() * in_count_ : out_count_) * sums_row);
     const int64_t positions = c_.h.positions(plan_.rows.largest()) * c_.w.positions(plan_.cols.largest());
     const int64_t pixels = plan_.images.largest() * plan_.rows.largest() * plan_.cols.largest(), grad_part = grad_part_channels();
-    const int64_t x_size = x_in_place_ ? 0 : packed_x_ ? divide_up(in_count_, kBlock<T>) * part_size(plan_.images.largest() * positions * kBlock<T>)
-                                     : whole(plan_.images.largest() * positions * scratch_pixel<T>(in_count_));
+    const int64_t x_size = x_in_place_ ? 0
+                           : packed_x_ ? divide_up(in_count_, kBlock<T>) * part_size(plan_.images.largest() * positions * kBlock<T>)
+                                       : whole(plan_.images.largest() * positions * scratch_pixel<T>(in_count_));
     const int64_t grad_size = grad_in_place_ ? 0 : divide_up(out_count_, grad_part) * part_size(pixels * grad_part);
     T* const sums = static_cast<T*>(thread_scratch(size_t(groups_ * sums_size + x_size + grad_size) * sizeof(T)));
     T *const x_scratch = sums + groups_ * sums_size, *const grad_scratch = x_scratch + x_size;
@@ -146,7 +151,8 @@ class Task {
       auto take = [&rest](int64_t count) { return std::exchange(rest, rest / count) % count; };
       const int64_t col = take(plan_.cols.parts), row = take(plan_.rows.parts);
       const auto window = x_in_place_ ? direct_window : copied_window;
-      const Window rows = window(c_.h, plan_.rows.begin(row), plan_.rows.size(row)), cols = window(c_.w, plan_.cols.begin(col), plan_.cols.size(col));
+      const Window rows = window(c_.h, plan_.rows.begin(row), plan_.rows.size(row)),
+                   cols = window(c_.w, plan_.cols.begin(col), plan_.cols.size(col));
       const int64_t image = plan_.images.begin(rest), images = plan_.images.size(rest);
       for (int64_t g = 0; g < groups_; ++g) {
         add_strip(rows, cols, images, read_x(x + g * c_.in_channels, image, images, rows, cols, x_scratch),
@@ -160,7 +166,9 @@ class Task {
   int64_t taps() const { return int64_t(c_.h.taps.size() * c_.w.taps.size()); }
   int64_t filter() const { return taps() * c_.in_channels; }  // elements of one output channel's
   // Of tiles of `lines` x `columns`.
-  static int64_t tile_rows(int64_t lines, int64_t columns) { return Split(lines, columns <= kLanes<T> ? kOneVectorRows : kTileRows).largest(); }
+  static int64_t tile_rows(int64_t lines, int64_t columns) {
+    return Split(lines, columns <= kLanes<T> ? kOneVectorRows : kTileRows).largest();
+  }
   int64_t columns() const { return merged_ ? in_count_ * int64_t(c_.w.taps.size()) : in_count_; }  // along x, of a strip that has all taps
   int64_t grad_part_channels() const { return plan_.transposed ? kBlock<T> : tile_rows(out_count_, columns()); }
   static int64_t part_size(int64_t count) { return scratch_pixel<T>(whole(count)); }
@@ -216,7 +224,8 @@ class Task {
     return grad;
   }
 
-  void add_strip(const Window& rows, const Window& cols, int64_t images, const Operand<T>& x, const Operand<T>& grad, T* sums, int64_t sums_row) const {
+  void add_strip(const Window& rows, const Window& cols, int64_t images, const Operand<T>& x, const Operand<T>& grad, T* sums,
+                 int64_t sums_row) const {
     const bool merged = merged_ && cols.consecutive();
     const int64_t width = merged ? in_count_ * int64_t(cols.tap.size()) : in_count_, taps_w = int64_t(c_.w.taps.size());
     const Operand<T> x_steps = {x.data, x.image, rows.step * x.row, cols.step * x.pixel, x.part};
@@ -239,7 +248,8 @@ class Task {
       for (int64_t row = 0; row < rows.count; row += panel_rows) {
         tile.rows = std::min(panel_rows, rows.count - row);
         tile.cols = cols.count;
-        const T *from_across = across.data + image * across.image + row * across.row, *from_down = down.data + image * down.image + row * down.row;
+        const T *from_across = across.data + image * across.image + row * across.row,
+                *from_down = down.data + image * down.image + row * down.row;
         for (size_t i = 0; i < rows.tap.size(); ++i) {
           for (size_t j = 0; j < (merged ? std::min<size_t>(1, cols.tap.size()) : cols.tap.size()); ++j) {
             const int64_t offset = rows.base[i] * x.row + cols.base[j] * x.pixel;

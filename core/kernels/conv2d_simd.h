@@ -18,7 +18,8 @@ inline constexpr int kVectorBytes = 32, kTileRows = 6;  // 12 of 16
 inline constexpr int kVectorBytes = 16, kTileRows = 6;
 #endif
 inline constexpr int kTileVectors = 2;
-inline constexpr int kOneVectorRows = kTileRows <= 6 ? 2 * kTileRows : kTileRows;  // of a tile of one vector: fewer sums than 8 wait for each other
+inline constexpr int kOneVectorRows =
+    kTileRows <= 6 ? 2 * kTileRows : kTileRows;  // of a tile of one vector: fewer sums than 8 wait for each other
 
 template <class T>
 struct VectorOf;

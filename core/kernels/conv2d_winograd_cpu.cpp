@@ -229,8 +229,8 @@ std::unique_ptr<Buffer<T>> all_filters(const Plan<T, kM>& plan, const Tensor& we
 
 // Many tiles: all filters are transformed first.
 template <class T, int kM>
-void run_wide(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool backward, const T* zeros, const T* bias, const Finish<T>& finish,
-              WeightCache* cache, T* y) {
+void run_wide(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool backward, const T* zeros, const T* bias,
+              const Finish<T>& finish, WeightCache* cache, T* y) {
   const auto make = [&] { return all_filters(plan, weight, backward); };
   const auto filters = WeightCache::get<Buffer<T>>(cache, weight, plan.key(), make);
   parallel_for(plan.tiles.parts * plan.shares.parts, 1, [&](int64_t begin, int64_t end) {
@@ -241,8 +241,8 @@ void run_wide(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool ba
 // Few tiles and many filters, whose transforms would be larger than everything else: all inputs are transformed first,
 // a task has all tiles and one block, and transforms its filters as it goes.
 template <class T, int kM>
-void run_deep(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool backward, const T* zeros, const T* bias, const Finish<T>& finish,
-              WeightCache* cache, T* y) {
+void run_deep(const Plan<T, kM>& plan, const T* x, const Tensor& weight, bool backward, const T* zeros, const T* bias,
+              const Finish<T>& finish, WeightCache* cache, T* y) {
   constexpr int kFrequencies = Plan<T, kM>::kFrequencies;
   const int64_t tiles = plan.shape.tiles(), vectors = plan.chunks.total, chunks = divide_up(vectors, kTileVectors);
   const int64_t input_plane = winograd_plane<T>(tiles * kBlock<T>), input_chunk = kFrequencies * input_plane;

@@ -62,8 +62,8 @@ bool loop_of_known_power(T p, const Loop& loop) {
   return ((p == T(kKnown) && (loop(T(kKnown)), true)) || ...);
 }
 
-// Calls loop(formula, p, begin, end) for parts of [begin, end). A branch inside a formula keeps its loop from being vectorised, so what it asks is asked
-// here: how large the angles of a block are; which power it is, which the loop then knows as a constant.
+// Calls loop(formula, p, begin, end) for parts of [begin, end). A branch inside a formula keeps its loop from being vectorised, so what it
+// asks is asked here: how large the angles of a block are; which power it is, which the loop then knows as a constant.
 template <class Formula, class T, class Loop>
 void for_each_loop(const T* x, T p, int64_t begin, int64_t end, const Loop& loop) {
   constexpr bool kSin = std::is_same_v<Formula, UnaryFormula<UnaryOp::sin>>, kCos = std::is_same_v<Formula, UnaryFormula<UnaryOp::cos>>;
@@ -75,7 +75,8 @@ void for_each_loop(const T* x, T p, int64_t begin, int64_t end, const Loop& loop
       else loop(Formula(), p, begin, block_end);
     }
   } else if constexpr (std::is_same_v<Formula, UnaryFormula<UnaryOp::pow_number>>) {
-    if (!loop_of_known_power<2., 3., 4., 1., 0., -1., -2., 0.5, -0.5, 1.5>(p, [&](T known) __attribute__((always_inline)) { loop(Formula(), known, begin, end); })) {
+    if (!loop_of_known_power<2., 3., 4., 1., 0., -1., -2., 0.5, -0.5, 1.5>(
+            p, [&](T known) __attribute__((always_inline)) { loop(Formula(), known, begin, end); })) {
       bool done = false;
       if constexpr (std::is_same_v<T, float>) {
         done = std::isfinite(p);
@@ -116,12 +117,13 @@ void unary_backward(UnaryOp op, const Tensor& grad_y, const Tensor& x, const Ten
       T* out = grad_x.data<T>();
       const T tp = T(p), tq = T(q);
       parallel_for(grad_y.numel(), kGrain, [=](int64_t begin, int64_t end) {
-        for_each_loop<Formula>(kept, tp, begin, end, [=](auto formula, T number, int64_t first, int64_t last) __attribute__((always_inline)) {
-          for (int64_t i = first; i < last; ++i) {
-            const T value_x = kReads == Reads::kX ? kept[i] : kUnread, value_y = kReads == Reads::kY ? kept[i] : kUnread;
-            out[i] = g[i] * formula.slope(value_x, value_y, number, tq);
-          }
-        });
+        for_each_loop<Formula>(
+            kept, tp, begin, end, [=](auto formula, T number, int64_t first, int64_t last) __attribute__((always_inline)) {
+              for (int64_t i = first; i < last; ++i) {
+                const T value_x = kReads == Reads::kX ? kept[i] : kUnread, value_y = kReads == Reads::kY ? kept[i] : kUnread;
+                out[i] = g[i] * formula.slope(value_x, value_y, number, tq);
+              }
+            });
       });
     });
   });

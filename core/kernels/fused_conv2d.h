@@ -30,8 +30,8 @@ inline bool multiplied_coarse(const Shape& branch, const FuseLevelsOptions& leve
   return branch[1] <= levels.out_h && branch[2] <= levels.out_w && 3 * branch[1] * branch[2] <= levels.out_h * levels.out_w;
 }
 
-// Whether the kernel applies and pays: a dense convolution of stride 1, whose input one side pads at most (the levels with their border, or the
-// convolution with zeros), a coarse branch, and no branch without channels.
+// Whether the kernel applies and pays: a dense convolution of stride 1, whose input one side pads at most (the levels with their border, or
+// the convolution with zeros), a coarse branch, and no branch without channels.
 bool commutes_with_resizing(const std::vector<Shape>& branches, const FuseLevelsOptions& levels, const Conv2dOptions& conv);
 
 namespace cpu {
@@ -44,7 +44,7 @@ struct FusedConv2dGradients {
   Tensor weight, bias;           // likewise
 };
 // `branches` hold values where grads.weight is wanted, and may be undefined otherwise; `shapes` are theirs.
-void fused_conv2d_backward(const Tensor& grad_y, const std::vector<Tensor>& branches, const std::vector<Shape>& shapes, const Tensor& weight,
-                           FusedConv2dGradients& grads, const FuseLevelsOptions& levels, const Conv2dOptions& conv);
+void fused_conv2d_backward(const Tensor& grad_y, const std::vector<Tensor>& branches, const std::vector<Shape>& shapes,
+                           const Tensor& weight, FusedConv2dGradients& grads, const FuseLevelsOptions& levels, const Conv2dOptions& conv);
 }  // namespace cpu
 }  // namespace eq

@@ -12,7 +12,8 @@ bool commutes_with_resizing(const std::vector<Shape>& branches, const FuseLevels
   const bool conv_pads = conv.pad_top != 0 || conv.pad_bottom != 0 || conv.pad_left != 0 || conv.pad_right != 0;
   const bool one_pads = !conv_pads || (levels.pad_h == 0 && levels.pad_w == 0 && !levels.border.defined());
   const bool filled = std::all_of(branches.begin(), branches.end(), [](const Shape& b) { return b[3] > 0; });
-  return dense && one_pads && filled && std::any_of(branches.begin(), branches.end(), [&](const Shape& b) { return multiplied_coarse(b, levels); });
+  return dense && one_pads && filled &&
+         std::any_of(branches.begin(), branches.end(), [&](const Shape& b) { return multiplied_coarse(b, levels); });
 }
 
 namespace cpu {
@@ -120,10 +121,10 @@ class Site {
   std::vector<T> shift_products() const { return products_with(shift_); }
   std::vector<T> border_products() const { return products_with(border_); }
 
-  // grad_w from the gradients of the fine and the coarse v's (the latter in the order of `coarse`), and the sums of grad_y [tap][O] where the
-  // tap is inside and outside; these are read only where they matter.
-  void join_gradients(const Tensor& fine_v, const std::vector<Tensor>& coarse_v, const std::vector<T>& inside, const std::vector<T>& outside,
-                      Tensor& grad_w) const {
+  // grad_w from the gradients of the fine and the coarse v's (the latter in the order of `coarse`), and the sums of grad_y [tap][O] where
+  // the tap is inside and outside; these are read only where they matter.
+  void join_gradients(const Tensor& fine_v, const std::vector<Tensor>& coarse_v, const std::vector<T>& inside,
+                      const std::vector<T>& outside, Tensor& grad_w) const {
     for_filters([&](int64_t filter, const T*) {
       T* to = grad_w.data<T>() + filter * in_;
       const T* from = fine.empty() ? nullptr : fine_v.data<T>() + filter * fine_channels;
@@ -293,15 +294,15 @@ void fused_conv2d_forward(const std::vector<Tensor>& branches, const Tensor& wei
   dispatch_floating(y.dtype(), "fused_conv2d", [&]<typename T>() { forward<T>(branches, weight, bias, {}, y, levels, conv); });
 }
 
-void fused_conv2d_batch_norm_forward(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias, const InferenceNorm& norm,
-                                     Tensor& y, const FuseLevelsOptions& levels, const Conv2dOptions& conv) {
+void fused_conv2d_batch_norm_forward(const std::vector<Tensor>& branches, const Tensor& weight, const Tensor& bias,
+                                     const InferenceNorm& norm, Tensor& y, const FuseLevelsOptions& levels, const Conv2dOptions& conv) {
   dispatch_floating(y.dtype(), "fused_conv2d_batch_norm", [&]<typename T>() {
     forward<T>(branches, weight, bias, conv::Finish<T>(norm, {}, y), y, levels, conv);
   });
 }
 
-void fused_conv2d_backward(const Tensor& grad_y, const std::vector<Tensor>& branches, const std::vector<Shape>& shapes, const Tensor& weight,
-                           FusedConv2dGradients& grads, const FuseLevelsOptions& levels, const Conv2dOptions& conv) {
+void fused_conv2d_backward(const Tensor& grad_y, const std::vector<Tensor>& branches, const std::vector<Shape>& shapes,
+                           const Tensor& weight, FusedConv2dGradients& grads, const FuseLevelsOptions& levels, const Conv2dOptions& conv) {
   dispatch_floating(grad_y.dtype(), "fused_conv2d",
                     [&]<typename T>() { backward<T>(grad_y, branches, shapes, weight, grads, levels, conv); });
 }

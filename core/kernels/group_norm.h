@@ -7,8 +7,8 @@
 //     grad_x = inv_std_ng * (h - mean(h) - xhat * mean(h * xhat)),
 //     grad_gamma_c = sum of g * xhat over images and positions, grad_beta_c = sum of g.
 //
-// Shapes: x [N, ..., C], C a multiple of groups; gamma, beta [C] or undefined (1 and 0), of parameter_type(x's type); mean, inv_std [N, groups].
-// One group is layer norm over whole images, C groups are instance norm. A group of one value gives beta.
+// Shapes: x [N, ..., C], C a multiple of groups; gamma, beta [C] or undefined (1 and 0), of parameter_type(x's type); mean, inv_std [N,
+// groups]. One group is layer norm over whole images, C groups are instance norm. A group of one value gives beta.
 // Passes over memory: two forward (statistics; apply), two backward (sums; apply). Sums in double over fixed chunks in order.
 
 #include "core/backend.h"

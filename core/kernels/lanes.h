@@ -1,6 +1,6 @@
 #pragma once
-// Fixed vectors of 64 bytes for CPU kernels that work along a row: 16 floats or 8 doubles, in as many registers as the machine needs for them. So results
-// depend neither on the instruction set's width nor on the length of a loop.
+// Fixed vectors of 64 bytes for CPU kernels that work along a row: 16 floats or 8 doubles, in as many registers as the machine needs for
+// them. So results depend neither on the instruction set's width nor on the length of a loop.
 
 #include <algorithm>
 #include <bit>

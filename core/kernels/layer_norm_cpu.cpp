@@ -27,8 +27,11 @@ Moments row_moments(const LaneRow<T>& walk, const T* row, const T* limit, int64_
   for (int64_t begin = 0; begin < walk.vectors; begin += kVectorsInT) {
     const int64_t pairs_end = std::min(begin + kVectorsInT, (walk.vectors - 1) / 2 * 2);
     Lanes<T> sum{};
-    for (int64_t v = begin; v < pairs_end; v += 2) sum += load(row + v * kLanes<T>) + load(row + (v + 1) * kLanes<T>);  // half as long a chain of sums
-    walk.each_vector(std::max(begin, pairs_end), begin + kVectorsInT, [&](int64_t v, auto is_last) { sum += walk.load_at(row, v, is_last, limit, T(0)); });
+    for (int64_t v = begin; v < pairs_end; v += 2) {
+      sum += load(row + v * kLanes<T>) + load(row + (v + 1) * kLanes<T>);  // half as long a chain of sums
+    }
+    walk.each_vector(std::max(begin, pairs_end), begin + kVectorsInT,
+                     [&](int64_t v, auto is_last) { sum += walk.load_at(row, v, is_last, limit, T(0)); });
     total += double(sum_lanes<T>(sum));
   }
   const T centre = T(total / double(width));

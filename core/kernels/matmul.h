@@ -7,8 +7,8 @@
 //   linear: y[m, o] = bias[o] + sum_i x[m, i] * weight[o, i]  grad_x = grad_y * weight, grad_weight = grad_y^T * x
 //
 // Accuracy: float32 sums of K terms, about 1e-7 * sqrt(K) of the result's rms.
-// Determinism: tiles of the result, and chunks of a long K added in order, follow from the shapes alone, and so does who multiplies a tile: the
-// convolutions' register tiles (matmul_tile.h) or Eigen, whose blocking follows from fixed cache sizes. Same bits for any thread count.
+// Determinism: tiles of the result, and chunks of a long K added in order, follow from the shapes alone, and so does who multiplies a tile:
+// the convolutions' register tiles (matmul_tile.h) or Eigen, whose blocking follows from fixed cache sizes. Same bits for any thread count.
 
 #include "core/backend.h"
 #include "core/kernels/weight_cache.h"
@@ -38,8 +38,8 @@ inline Shape stacked_shape(const Shape& batch, int64_t rows, int64_t columns) {
 EQ_KERNELS(
 // y[.., M, N] = op(a) * op(b), op(v) = v or v^T. y's batch axes are the broadcast of a's and b's; all have rank >= 2.
 void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, Tensor& y);
-// x [M, I], weight [O, I], bias [O] or undefined, y [M, O]; any shapes with these element counts and last axes. `cache`, if not null, keeps what
-// the CPU makes of the weight.
+// x [M, I], weight [O, I], bias [O] or undefined, y [M, O]; any shapes with these element counts and last axes. `cache`, if not null, keeps
+// what the CPU makes of the weight.
 void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightCache* cache, Tensor& y);
 void linear_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x);
 void linear_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& grad_weight);

@@ -16,7 +16,7 @@ constexpr int64_t kTileRows = 256, kTileColumns = 512, kLeastTile = 128;
 constexpr int64_t kEnoughTasks = 8;         // then the cores are busy without smaller tiles
 constexpr int64_t kLeastWork = 1 << 20;     // multiplications a task is worth
 constexpr int64_t kLeastDepth = 1024;       // of a chunk of K
-constexpr int64_t kTiledRows = 16;          // with fewer Eigen, which rearranges nothing, is up to 4 times as fast; with 49 3 to 34 % slower
+constexpr int64_t kTiledRows = 16;  // with fewer Eigen, which rearranges nothing, is up to 4 times as fast; with 49 3 to 34 % slower
 
 int64_t pieces(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
@@ -43,7 +43,8 @@ using Operand =
 
 // As tile_product, by Eigen: a transposed operand is the same memory read as column-major.
 template <class T>
-void eigen_product(const MatrixView<T>& a, const MatrixView<T>& b, T* c, int64_t c_stride, int64_t m, int64_t n, int64_t k, bool accumulate) {
+void eigen_product(const MatrixView<T>& a, const MatrixView<T>& b, T* c, int64_t c_stride, int64_t m, int64_t n, int64_t k,
+                   bool accumulate) {
   const bool ta = a.transposed, tb = b.transposed;
   Eigen::Map<Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>, Eigen::Unaligned, Eigen::OuterStride<>>
       result(c, m, n, Eigen::OuterStride<>(c_stride));

@@ -36,7 +36,8 @@ void pack_panel(const MatrixView<T>& b, int64_t depth, int64_t width, T* panel) 
 
 // a as it is: the rows of a tile are pixels of one run each.
 template <class T>
-void multiply_rows(const MatrixView<T>& a, const T* panel, T* c, int64_t c_stride, int64_t m, int64_t width, int64_t depth, bool accumulate) {
+void multiply_rows(const MatrixView<T>& a, const T* panel, T* c, int64_t c_stride, int64_t m, int64_t width, int64_t depth,
+                   bool accumulate) {
   const conv::Tap whole{0, 0};
   const bool wide = width > conv::kLanes<T>;
   conv::PixelTiles<T> tile{};
@@ -73,7 +74,8 @@ void multiply_columns(const MatrixView<T>& a, const T* panel, T* c, int64_t c_st
 }  // namespace
 
 template <class T>
-void tile_product(const MatrixView<T>& a, const MatrixView<T>& b, T* c, int64_t c_stride, int64_t m, int64_t n, int64_t k, bool accumulate) {
+void tile_product(const MatrixView<T>& a, const MatrixView<T>& b, T* c, int64_t c_stride, int64_t m, int64_t n, int64_t k,
+                  bool accumulate) {
   alignas(64) T panel[kDepth * kBlock<T>];
   if (!accumulate && (a.transposed || k == 0)) {
     for (int64_t row = 0; row < m; ++row) std::fill(c + row * c_stride, c + row * c_stride + n, T(0));

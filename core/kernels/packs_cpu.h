@@ -40,7 +40,8 @@ inline void store_pack(T* to, V value) {
 }
 
 // Stores a register past the caches: for large results that nobody reads soon, it saves fetching the lines that are about to be
-// overwritten. `to` is aligned to the register's size, and whole lines of 64 bytes are written. Call finish_streaming() before another thread may read.
+// overwritten. `to` is aligned to the register's size, and whole lines of 64 bytes are written. Call finish_streaming() before another
+// thread may read.
 template <class V, class T>
 inline void stream_pack(T* to, V value) {
   static_assert(sizeof value == kRegisterBytes);
@@ -74,7 +75,9 @@ inline V load_bytes(const uint8_t* from) {
   if constexpr (kCount == 16) return V(_mm512_maskz_cvtepu8_epi32(0xFFFF, load_pack<__m128i>(from)));  // the plain one warns in GCC 12
 #endif
 #if defined(__AVX2__)
-  if constexpr (kCount == 8 && sizeof(Element) == 4) return V(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+  if constexpr (kCount == 8 && sizeof(Element) == 4) {
+    return V(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+  }
   if constexpr (kCount == 4 && sizeof(Element) == 4) return V(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(load_pack<int32_t>(from))));
 #elif defined(__SSE2__)
   if constexpr (kCount == 4 && sizeof(Element) == 4) {

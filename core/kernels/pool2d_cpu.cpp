@@ -29,7 +29,8 @@ struct Windows {
   std::vector<PoolRange> of_cell;
 };
 
-// Calls fn.operator()<V, kVectors>(channel) for kTogether whole vectors at a time, then for single ones, then for the channels left over, each a <T, 1>.
+// Calls fn.operator()<V, kVectors>(channel) for kTogether whole vectors at a time, then for single ones, then for the channels left over,
+// each a <T, 1>.
 template <class T, int kTogether, class Fn>
 inline void for_channels(int64_t channels, Fn&& fn) {
   constexpr int kWide = kWidePack<T>, kNarrow = kNarrowPack<T>;
@@ -185,7 +186,8 @@ void gather(const Tensor& grad_y, Tensor& grad_x, const Windows& rows, const Win
 template <class T, class Place>
 void max_backward(const Tensor& grad_y, const Place* places, Tensor& grad_x, const Windows& rows, const Windows& columns) {
   const T* g = grad_y.data<T>();
-  const auto place_in = [row_windows = rows.of_output.data(), column_windows = columns.of_output.data()](int64_t p, int64_t q, int64_t r, int64_t s) {
+  const auto place_in = [row_windows = rows.of_output.data(), column_windows = columns.of_output.data()](int64_t p, int64_t q, int64_t r,
+                                                                                                         int64_t s) {
     const Window &row = row_windows[p], &column = column_windows[q];
     return int32_t((r - row.begin) * (column.end - column.begin) + s - column.begin);
   };
@@ -241,8 +243,9 @@ void average_backward(const Tensor& grad_y, Tensor& grad_x, const Windows& rows,
       shares[size_t(p * out_w + q)] = T(1) / T(rows.of_output[size_t(p)].count * columns.of_output[size_t(q)].count);
     }
   }
-  gather<T>(grad_y, grad_x, rows, columns, [of = shares.data(), out_w](int64_t p, int64_t q, int64_t, int64_t) { return of[p * out_w + q]; },
-            [=]<class V>(int64_t at, T share) { return V(share * load_pack<V>(g + at)); });
+  gather<T>(
+      grad_y, grad_x, rows, columns, [of = shares.data(), out_w](int64_t p, int64_t q, int64_t, int64_t) { return of[p * out_w + q]; },
+      [=]<class V>(int64_t at, T share) { return V(share * load_pack<V>(g + at)); });
 }
 
 }  // namespace

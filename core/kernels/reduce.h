@@ -10,8 +10,8 @@
 // o runs over the kept axes, r over the reduced ones. The variance is the two-pass form (Chan, Golub, LeVeque 1983), so
 // a large mean costs no digits.
 //
-// Accuracy: float32 is summed in double and rounded once: 6e-8 of the result, and 1e-12 of what its terms' sizes add up to (they may cancel).
-// Determinism: partial sums of fixed chunks, added in order. A sum over several runs of axes is one of sums, the last run's first.
+// Accuracy: float32 is summed in double and rounded once: 6e-8 of the result, and 1e-12 of what its terms' sizes add up to (they may
+// cancel). Determinism: partial sums of fixed chunks, added in order. A sum over several runs of axes is one of sums, the last run's first.
 
 #include <vector>
 

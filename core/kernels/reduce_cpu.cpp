@@ -22,8 +22,8 @@ Extents extents_around(const Shape& shape, int axis) {
   return {shape.product(0, axis), shape[axis], shape.product(axis + 1, shape.rank())};
 }
 
-// The last run of reduced axes that are neighbours (axes of one element do not matter), with what is before and behind it. Takes it out of `shape`
-// and `mask`; what is left in the mask are other runs.
+// The last run of reduced axes that are neighbours (axes of one element do not matter), with what is before and behind it. Takes it out of
+// `shape` and `mask`; what is left in the mask are other runs.
 Extents take_last_run(Shape& shape, AxisMask& mask) {
   Extents extents;
   int stage = 0;  // behind, in, before the run
@@ -192,8 +192,8 @@ void reduce(const T* x, const Extents& e, const double* centres, double factor, 
   });
 }
 
-// The first place of the largest value of a row, or of a NaN. Vectors over the row, first for the value, then for its place; behind the row they may
-// read as far as `limit`.
+// The first place of the largest value of a row, or of a NaN. Vectors over the row, first for the value, then for its place; behind the row
+// they may read as far as `limit`.
 template <class T>
 int64_t place_of_max(const LaneRow<T>& walk, const T* row, const T* limit) {
   using Bits = BitsOf<T>;
@@ -214,7 +214,8 @@ int64_t place_of_max(const LaneRow<T>& walk, const T* row, const T* limit) {
   const Lanes<Bits> lane = lane_numbers<T>();
   for (int64_t v = 0;; ++v) {
     const Lanes<T> values = walk.load(row, v, limit, row[0]);
-    const Lanes<Bits> places = each<Bits>([most](auto x, auto lane) { return x == most ? lane : decltype(lane){} + Bits(kLanes<T>); }, values, lane);
+    const Lanes<Bits> places =
+        each<Bits>([most](auto x, auto lane) { return x == most ? lane : decltype(lane){} + Bits(kLanes<T>); }, values, lane);
     const Bits place = fold_lanes<Bits>(places, [](auto a, auto b) { return a < b ? a : b; });
     if (place < kLanes<T>) return v * kLanes<T> + place;
   }

@@ -1,6 +1,7 @@
 #pragma once
-// The length of the machine's vector registers. The compiler's vector extension makes longer vectors of any length, but what it does with them is slow: comparisons
-// and selections are taken apart into single elements (GCC 12), and values that live through a loop go through memory.
+// The length of the machine's vector registers. The compiler's vector extension makes longer vectors of any length, but what it does with
+// them is slow: comparisons and selections are taken apart into single elements (GCC 12), and values that live through a loop go through
+// memory.
 
 #include <cstddef>
 

@@ -65,8 +65,8 @@ EQ_HOST_DEVICE inline float exp_nonpositive(float x) {
 
 EQ_HOST_DEVICE inline double log(double x) { return std::log(x); }
 
-// x = 2^n (1 + t) with 1 + t in [sqrt(1/2), sqrt(2)): n ln 2 + t - t^2 / 2 + t^3 P(t), small terms first. Numbers below the normal ones are read as
-// integers times 2^-149, so that they are none of the arithmetic's business.
+// x = 2^n (1 + t) with 1 + t in [sqrt(1/2), sqrt(2)): n ln 2 + t - t^2 / 2 + t^3 P(t), small terms first. Numbers below the normal ones are
+// read as integers times 2^-149, so that they are none of the arithmetic's business.
 EQ_HOST_DEVICE inline float log(float x) {
   constexpr int32_t kLeastNormal = 0x00800000, kRootHalf = 0x3f3504f3, kInfinity = 0x7f800000;
   constexpr float kLog2High = 0x1.63p-1f, kLog2Low = -0x1.bd0106p-13f;  // ln 2 in two parts: n times the first is exact
@@ -89,8 +89,9 @@ EQ_HOST_DEVICE inline double cos(double x) { return std::cos(x); }
 // Beyond, sine and cosine of a float need more digits of pi than reduced_sine has.
 inline constexpr float kModerateAngle = 1e5f;
 
-// sin(|x| + offset pi / 2), offset 0 or 1, for |x| <= kModerateAngle or NaN. |x| = n pi / 2 + r (Cody and Waite 1980): in double, where n times the first
-// part of pi / 2, of 36 bits, is exact, and what is left of the largest n that comes near a multiple has 2^-60 of error. n chooses the series and its sign.
+// sin(|x| + offset pi / 2), offset 0 or 1, for |x| <= kModerateAngle or NaN. |x| = n pi / 2 + r (Cody and Waite 1980): in double, where n
+// times the first part of pi / 2, of 36 bits, is exact, and what is left of the largest n that comes near a multiple has 2^-60 of error. n
+// chooses the series and its sign.
 EQ_HOST_DEVICE inline float reduced_sine(float x, int32_t offset) {
   constexpr float kShift = 0x1.8p23f;  // adding it rounds to an integer, in the low bits
   constexpr double kHigh = 0x1.921fb5444p0, kLow = 0x1.68c234c4c6629p-39;  // pi / 2 in two parts
@@ -104,7 +105,8 @@ EQ_HOST_DEVICE inline float reduced_sine(float x, int32_t offset) {
   return std::bit_cast<float>(bits ^ int32_t(uint32_t(quadrant & 2) << 30));
 }
 EQ_HOST_DEVICE inline float sin_moderate(float x) {
-  return std::bit_cast<float>(std::bit_cast<int32_t>(reduced_sine(x, 0)) ^ (std::bit_cast<int32_t>(x) & std::numeric_limits<int32_t>::min()));
+  return std::bit_cast<float>(std::bit_cast<int32_t>(reduced_sine(x, 0)) ^
+                              (std::bit_cast<int32_t>(x) & std::numeric_limits<int32_t>::min()));
 }
 EQ_HOST_DEVICE inline float cos_moderate(float x) { return reduced_sine(x, 1); }
 
@@ -116,7 +118,8 @@ EQ_HOST_DEVICE inline float sin(float x) { return std::abs(x) > kModerateAngle ?
 EQ_HOST_DEVICE inline float cos(float x) { return std::abs(x) > kModerateAngle ? std::cos(x) : cos_moderate(x); }
 #endif
 
-// Small powers are products and roots: p is the same for a whole array, so its branches cost little, std::pow much. As in std::pow, -0 is 0 to a root.
+// Small powers are products and roots: p is the same for a whole array, so its branches cost little, std::pow much. As in std::pow, -0 is 0
+// to a root.
 template <class T>
 EQ_HOST_DEVICE inline T power(T x, T p) {
   if (p == 2) return x * x;
@@ -134,10 +137,13 @@ EQ_HOST_DEVICE inline T power(T x, T p) {
 
 enum class Exponent { kFraction, kOdd, kEven };
 template <class T>
-inline Exponent kind_of(T p) { return p != std::floor(p) ? Exponent::kFraction : p / 2 != std::floor(p / 2) ? Exponent::kOdd : Exponent::kEven; }
+inline Exponent kind_of(T p) {
+  return p != std::floor(p) ? Exponent::kFraction : p / 2 != std::floor(p / 2) ? Exponent::kOdd : Exponent::kEven;
+}
 
-// x^p for any finite p but 0, without a branch: e^(p ln |x|) in double, for p multiplies the logarithm's error. ln |x| = n ln 2 + 2 artanh s, by its power
-// series; of the exponential a Taylor polynomial, good to 2e-10. Numbers below the normal ones count as 0. What std::pow does at 0, at infinity and below 0.
+// x^p for any finite p but 0, without a branch: e^(p ln |x|) in double, for p multiplies the logarithm's error. ln |x| = n ln 2 + 2 artanh
+// s, by its power series; of the exponential a Taylor polynomial, good to 2e-10. Numbers below the normal ones count as 0. What std::pow
+// does at 0, at infinity and below 0.
 EQ_HOST_DEVICE inline float general_power(float x, float p, Exponent kind) {
   constexpr int32_t kRootHalf = 0x3f3504f3;
   constexpr double kShift = 0x1.8p52, kLog2 = std::numbers::ln2;

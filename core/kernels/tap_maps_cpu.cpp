@@ -1,6 +1,6 @@
 // Interpolation is separable: a row of the result is first made from rows of the maps, with the taps of one filter column summed
-// (w short pixels of kernel_w * block channels), then its pixels from neighbouring pixels of that. The adjoint goes back in the other order.
-// All four steps are weighted sums of a few runs of channels; a block's working rows stay in the second cache level.
+// (w short pixels of kernel_w * block channels), then its pixels from neighbouring pixels of that. The adjoint goes back in the other
+// order. All four steps are weighted sums of a few runs of channels; a block's working rows stay in the second cache level.
 
 #include "core/kernels/tap_maps_cpu.h"
 
@@ -89,7 +89,8 @@ std::vector<Read<T>> reads_along(const TapAxis& axis) {
 template <class T>
 struct Lists {
   template <class Key, class Make>
-  Lists(const std::vector<Read<T>>& reads, int64_t keys, const Key& key, const Make& make) : first(size_t(keys) + 1, 0), terms(reads.size()) {
+  Lists(const std::vector<Read<T>>& reads, int64_t keys, const Key& key, const Make& make)
+      : first(size_t(keys) + 1, 0), terms(reads.size()) {
     for (const Read<T>& read : reads) ++first[size_t(key(read)) + 1];
     for (size_t k = 1; k < first.size(); ++k) first[k] += first[k - 1];
     std::vector<int64_t> next = first;
@@ -139,7 +140,8 @@ struct Map {
 // A task is a strip of rows of one image, for one block of channels.
 struct Tasks {
   Tasks(int64_t images, int64_t rows, int64_t channel_blocks)
-      : blocks(channel_blocks), strips(std::clamp(divide_up(kTasks, std::max<int64_t>(1, images * blocks)), int64_t{1}, divide_up(rows, kLeastRows))),
+      : blocks(channel_blocks),
+        strips(std::clamp(divide_up(kTasks, std::max<int64_t>(1, images * blocks)), int64_t{1}, divide_up(rows, kLeastRows))),
         count(images * strips * blocks) {}
   template <class Fn>
   void run(const Fn& fn) const {  // fn(image, strip, block)
@@ -195,7 +197,11 @@ void add_tap_maps(const std::vector<Tensor>& maps, const T* outside, const conv:
     }
     row_length += map.w * map.run;
   }
-  const Lists<T> columns(column_reads, out_w, [](const Read<T>& r) { return r.position; }, [](const Read<T>& r) { return Term<T>{r.cell, r.weight}; });
+  const Lists<T> columns(
+      column_reads, out_w, [](const Read<T>& r) { return r.position; },
+      [](const Read<T>& r) {
+        return Term<T>{r.cell, r.weight};
+      });
   const Tasks tasks(y.size(0), out_h, blocks.count);
   tasks.run([&](int64_t image, int64_t strip, int64_t block) {
     const Tensor scratch = Tensor::empty({row_length + size}, y.dtype());

@@ -1,6 +1,6 @@
 #pragma once
-// What a convolution's kernel makes of a weight before it begins (packed or transformed filters), kept for the next call: for inference, where weights
-// stay the same from call to call. A layer owns one.
+// What a convolution's kernel makes of a weight before it begins (packed or transformed filters), kept for the next call: for inference,
+// where weights stay the same from call to call. A layer owns one.
 //
 // The entry belongs to the weight's memory, version and shape: whoever writes through Tensor::data() calls bump_version(), as for autograd.
 

@@ -1,7 +1,9 @@
 #pragma once
-// split_windows, join_windows: square windows of an image as rows of a matrix, for attention within them (Liu et al. 2021, "Swin Transformer").
+// split_windows, join_windows: square windows of an image as rows of a matrix, for attention within them (Liu et al. 2021, "Swin
+// Transformer").
 //
-//   split:  y[(n*rows + i)*columns + j, r*size + s, c] = x[n, p, q, c]  with p = (i*size + r + shift) mod (rows*size), rows = ceil(H / size),
+//   split:  y[(n*rows + i)*columns + j, r*size + s, c] = x[n, p, q, c]  with p = (i*size + r + shift) mod (rows*size), rows = ceil(H /
+//   size),
 //           and q likewise; 0 where p >= H or q >= W. That is: padded at the bottom and right to whole windows, rolled by -shift, cut.
 //   join:   the inverse; what lies outside the image is dropped.
 //   Each is the other's adjoint.

@@ -115,7 +115,8 @@ Tensor select(const Tensor& probabilities, int64_t min_kept) {
   auto* const numbers = static_cast<unsigned*>(counts.raw_data());
   auto* const selected = static_cast<Selection*>(selection.raw_data());
   for (int shift = kProbabilityBits - kDigitBits; shift >= 0; shift -= kDigitBits) {
-    launch(device, "hard_examples", Grid{blocks, kThreads}, count_digits, data<float>(probabilities), count, chunk, selected, shift, numbers);
+    launch(device, "hard_examples", Grid{blocks, kThreads}, count_digits, data<float>(probabilities), count, chunk, selected, shift,
+           numbers);
     launch(device, "hard_examples", Grid{1, kLastThreads}, pick_digit, numbers, int(blocks), shift + kDigitBits == kProbabilityBits,
            min_kept, selected);
   }

@@ -21,7 +21,9 @@ struct SplitWindows {
     const int64_t pack = packs.split(rest), s = size.split(rest), r = size.split(rest);
     const int64_t j = columns.split(rest) * w.size + s, i = rows.split(rest) * h.size + r, p = h.pixel(i), q = w.pixel(j);
     Pack<E, N> values{};
-    if (p < h.extent && q < w.extent) values = load_pack<E, N>(image + (((rest * h.extent + p) * w.extent + q) * packs.divisor() + pack) * N);
+    if (p < h.extent && q < w.extent) {
+      values = load_pack<E, N>(image + (((rest * h.extent + p) * w.extent + q) * packs.divisor() + pack) * N);
+    }
     store_pack(windows + at * N, values);
   }
 };

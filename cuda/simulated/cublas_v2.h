@@ -9,7 +9,12 @@
 
 #include "core/bfloat16.h"
 
-enum cublasStatus_t { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_NOT_INITIALIZED = 1, CUBLAS_STATUS_ALLOC_FAILED = 3, CUBLAS_STATUS_INVALID_VALUE = 7 };
+enum cublasStatus_t {
+  CUBLAS_STATUS_SUCCESS = 0,
+  CUBLAS_STATUS_NOT_INITIALIZED = 1,
+  CUBLAS_STATUS_ALLOC_FAILED = 3,
+  CUBLAS_STATUS_INVALID_VALUE = 7
+};
 enum cublasOperation_t { CUBLAS_OP_N, CUBLAS_OP_T };
 enum cublasAtomicsMode_t { CUBLAS_ATOMICS_NOT_ALLOWED, CUBLAS_ATOMICS_ALLOWED };
 enum cublasMath_t { CUBLAS_DEFAULT_MATH = 0, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION = 16 };
@@ -79,8 +84,9 @@ inline cublasStatus_t cublasGemmStridedBatchedEx_64(cublasHandle_t handle, cubla
                                                     cudaDataType type_b, int64_t ldb, long long stride_b, const void* beta,
                                                     void* c, cudaDataType type_c, int64_t ldc, long long stride_c,
                                                     int64_t batch, cublasComputeType_t arithmetic, cublasGemmAlgo_t) {
-  if (handle == nullptr || !handle->has_workspace || handle->device != simulated_current_device)
+  if (handle == nullptr || !handle->has_workspace || handle->device != simulated_current_device) {
     return CUBLAS_STATUS_NOT_INITIALIZED;
+  }
   if (simulated_cublas_lacks_memory) return CUBLAS_STATUS_ALLOC_FAILED;
   const bool ta = op_a == CUBLAS_OP_T, tb = op_b == CUBLAS_OP_T;
   const auto least = [](int64_t rows) { return rows > 1 ? rows : 1; };

@@ -93,7 +93,9 @@ struct cudaDeviceProp {
 
 inline constexpr int kSimulatedDevices = 2;
 inline int simulated_current_device = 0;
-inline const char* cudaGetErrorString(cudaError_t status) { return status == cudaErrorMemoryAllocation ? "out of memory" : "simulated error"; }
+inline const char* cudaGetErrorString(cudaError_t status) {
+  return status == cudaErrorMemoryAllocation ? "out of memory" : "simulated error";
+}
 inline cudaError_t simulated_error = cudaSuccess;  // of work queued before, which a later call may report: tests set it
 inline cudaError_t cudaGetLastError() { return std::exchange(simulated_error, cudaSuccess); }
 inline cudaError_t cudaGetDeviceCount(int* count) { return *count = kSimulatedDevices, cudaSuccess; }

@@ -139,7 +139,9 @@ void run_block(dim3 threads, const std::vector<size_t>& sequence) {
     }
     if (!alive) return;
     if (moved) continue;
-    for (size_t begin = 0; begin < block.count; begin += 32) moved |= open_barrier(begin, std::min(begin + 32, block.count), Waiting::kWarp);
+    for (size_t begin = 0; begin < block.count; begin += 32) {
+      moved |= open_barrier(begin, std::min(begin + 32, block.count), Waiting::kWarp);
+    }
     if (!moved) moved = open_barrier(0, block.count, Waiting::kBlock);
     if (!moved) give_up("threads wait at different barriers");
   }

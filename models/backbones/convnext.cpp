@@ -45,7 +45,9 @@ ConvNeXt::ConvNeXt(const BackboneOptions& options) {
 
 std::vector<std::string> ConvNeXt::order_of_use() const {
   std::vector<std::string> order;
-  for (const char* i : {"0.", "1.", "2.", "3."}) order.insert(order.end(), {std::string("downsample_layers.") + i, std::string("stages.") + i});
+  for (const char* i : {"0.", "1.", "2.", "3."}) {
+    order.insert(order.end(), {std::string("downsample_layers.") + i, std::string("stages.") + i});
+  }
   return order;
 }
 

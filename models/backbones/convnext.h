@@ -1,7 +1,7 @@
 #pragma once
-// ConvNeXt (Liu et al., 2022) for dense prediction, under mmpretrain's names: "downsample_layers.<i>" (a 4x4 convolution of stride 4, then 2x2 ones
-// of stride 2), "stages.<i>.<block>", and a fresh layer norm on each of the four levels, "norm<i>". Layer scales start at 1, as its
-// segmentation recipes have it. A side that a stride does not divide loses the rest, so that pictures need 32 pixels.
+// ConvNeXt (Liu et al., 2022) for dense prediction, under mmpretrain's names: "downsample_layers.<i>" (a 4x4 convolution of stride 4, then
+// 2x2 ones of stride 2), "stages.<i>.<block>", and a fresh layer norm on each of the four levels, "norm<i>". Layer scales start at 1, as
+// its segmentation recipes have it. A side that a stride does not divide loses the rest, so that pictures need 32 pixels.
 
 #include "models/segmentor.h"
 

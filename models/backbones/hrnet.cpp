@@ -12,8 +12,11 @@ struct Variant {
   int blocks;           // on a branch between two exchanges
   int modules[3];       // exchanges in stages 2, 3, 4
 };
-constexpr Variant kHrnetVariants[] = {
-    {"w18_small", 18, 2, 2, {1, 3, 2}}, {"w18", 18, 4, 4, {1, 4, 3}}, {"w32", 32, 4, 4, {1, 4, 3}}, {"w40", 40, 4, 4, {1, 4, 3}}, {"w48", 48, 4, 4, {1, 4, 3}}};
+constexpr Variant kHrnetVariants[] = {{"w18_small", 18, 2, 2, {1, 3, 2}},
+                                      {"w18", 18, 4, 4, {1, 4, 3}},
+                                      {"w32", 32, 4, 4, {1, 4, 3}},
+                                      {"w40", 40, 4, 4, {1, 4, 3}},
+                                      {"w48", 48, 4, 4, {1, 4, 3}}};
 constexpr int64_t kStemChannels = 64;
 
 const Variant& variant_of(const std::string& name) {
@@ -69,7 +72,9 @@ Tensor HRFuseRow::forward(const std::vector<Tensor>& branches) {
   for (size_t from = 0; from < branches.size(); ++from) {
     Tensor part = paths_[from] ? (*paths_[from])(branches[from]) : target;
     // Sizes that are not multiples of 32: twice the coarser size may be one more than the finer.
-    if (part.size(1) != target.size(1) || part.size(2) != target.size(2)) part = resize_bilinear(part, target.size(1), target.size(2), false);
+    if (part.size(1) != target.size(1) || part.size(2) != target.size(2)) {
+      part = resize_bilinear(part, target.size(1), target.size(2), false);
+    }
     sum = sum.defined() ? add(sum, part) : part;
   }
   return relu(sum);

@@ -1,6 +1,7 @@
 #pragma once
 // HRNet (Wang et al., 2020) with mmsegmentation's structure and names: a stem to stride 4, bottlenecks ("layer1"), then stages of parallel
-// branches at strides 4, 8, 16, 32 that exchange features after every few blocks. Upsampling inside is bilinear with align_corners off, always.
+// branches at strides 4, 8, 16, 32 that exchange features after every few blocks. Upsampling inside is bilinear with align_corners off,
+// always.
 
 #include "models/segmentor.h"
 

@@ -19,7 +19,9 @@ MobileNetV1::MobileNetV1(const BackboneOptions& options) {
     throw UsageError("there is no output stride " + std::to_string(output_stride), "model.backbone.output_stride", "use 8, 16 or 32");
   }
   const auto channels = [&](int64_t standard) { return int64_t(double(standard) * options.multiplier); };
-  if (channels(32) < 1) throw UsageError("the multiplier leaves the first layer no channels", "model.backbone.multiplier", "use 1, 0.75, 0.5 or 0.25");
+  if (channels(32) < 1) {
+    throw UsageError("the multiplier leaves the first layer no channels", "model.backbone.multiplier", "use 1, 0.75, 0.5 or 0.25");
+  }
 
   int64_t width = channels(32), stride = 2, dilation = 1;
   add_step("conv1", 3, width, {.kernel_size = 3, .stride = 2}, false);
@@ -36,7 +38,8 @@ MobileNetV1::MobileNetV1(const BackboneOptions& options) {
   }
 }
 
-void MobileNetV1::add_step(const std::string& name, int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options, bool ends_level) {
+void MobileNetV1::add_step(const std::string& name, int64_t in_channels, int64_t out_channels, const Conv2dLayerOptions& options,
+                           bool ends_level) {
   Conv2dLayerOptions conv = options;
   conv.bias = false;
   conv.same = true;

@@ -1,7 +1,7 @@
 #pragma once
-// MobileNet V1 (Howard et al., 2017) for dense prediction, under the names of the Keras weights: conv1, conv1_bn, then conv_dw_k, conv_dw_k_bn,
-// conv_pw_k, conv_pw_k_bn for k = 1 .. 13. TensorFlow's: SAME padding, batch norm with epsilon 1e-3, ReLU6; pictures as x / 127.5 - 1,
-// which is pipeline.mean = pipeline.std = 127.5.
+// MobileNet V1 (Howard et al., 2017) for dense prediction, under the names of the Keras weights: conv1, conv1_bn, then conv_dw_k,
+// conv_dw_k_bn, conv_pw_k, conv_pw_k_bn for k = 1 .. 13. TensorFlow's: SAME padding, batch norm with epsilon 1e-3, ReLU6; pictures as x /
+// 127.5 - 1, which is pipeline.mean = pipeline.std = 127.5.
 
 #include "models/segmentor.h"
 

@@ -27,18 +27,22 @@ const Depth& depth_of(int depth) {
 ResNet::ResNet(const BackboneOptions& options) {
   const Depth& depth = depth_of(options.depth);
   const int64_t width = options.width;
-  if (width < 2 || width % 2 != 0) throw UsageError("the width must be even and positive", "model.backbone.width", "64 is the standard network");
+  if (width < 2 || width % 2 != 0) {
+    throw UsageError("the width must be even and positive", "model.backbone.width", "64 is the standard network");
+  }
   std::array<int64_t, 4> strides{1, 2, 2, 2}, dilations{1, 1, 1, 1};
   if (options.output_stride == 16) {
     strides[3] = 1, dilations[3] = 2;
   } else if (options.output_stride == 8) {
     strides[2] = strides[3] = 1, dilations[2] = 2, dilations[3] = 4;
   } else if (options.output_stride != 32) {
-    throw UsageError("there is no output stride " + std::to_string(options.output_stride), "model.backbone.output_stride", "use 8, 16 or 32");
+    throw UsageError("there is no output stride " + std::to_string(options.output_stride), "model.backbone.output_stride",
+                     "use 8, 16 or 32");
   }
 
   if (options.stem == "v1") {
-    stem_.push_back(&register_module<Conv2d>("conv1", 3, width, Conv2dLayerOptions{.kernel_size = 7, .stride = 2, .padding = 3, .bias = false}));
+    stem_.push_back(
+        &register_module<Conv2d>("conv1", 3, width, Conv2dLayerOptions{.kernel_size = 7, .stride = 2, .padding = 3, .bias = false}));
     stem_.push_back(&register_module<BatchNorm2d>("bn1", width, BatchNorm2dOptions{.relu = true}));
   } else if (options.stem == "v1c") {
     // PyTorch's sequence counts the ReLUs too: convolutions 0, 3, 6 and norms 1, 4, 7. Ours are fused into the norms.

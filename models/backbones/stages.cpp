@@ -16,7 +16,8 @@ StagePlan plan_stages(std::span<const StageVariant> variants, const BackboneOpti
     known.push_back(v.name);
   }
   if (!variant) {
-    throw UsageError("there is no " + options.type + " '" + options.variant + "'", "model.backbone.variant", known_names_hint(options.variant, known));
+    throw UsageError("there is no " + options.type + " '" + options.variant + "'", "model.backbone.variant",
+                     known_names_hint(options.variant, known));
   }
   const int64_t first = std::llround(double(variant->channels) * options.multiplier);
   if (first < variant->heads || first % variant->heads != 0) {
@@ -24,7 +25,8 @@ StagePlan plan_stages(std::span<const StageVariant> variants, const BackboneOpti
     std::ostringstream nearest;
     nearest << double(fitting) / double(variant->channels);
     throw UsageError("the multiplier leaves the first stage " + std::to_string(first) + " channels", "model.backbone.multiplier",
-                     "the product with " + std::to_string(variant->channels) + " must be a positive multiple of " + std::to_string(heads) + ": try " + nearest.str());
+                     "the product with " + std::to_string(variant->channels) + " must be a positive multiple of " + std::to_string(heads) +
+                         ": try " + nearest.str());
   }
   StagePlan plan{.blocks = variant->blocks};
   const int last = std::accumulate(plan.blocks.begin(), plan.blocks.end(), 0) - 1;

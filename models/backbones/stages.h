@@ -25,8 +25,8 @@ struct StagePlan {
   std::array<std::vector<double>, 4> drop_path;  // of each block: evenly from 0 at the network's first one to the option at its last
 };
 
-// By options.variant, the first one if that is empty, and options.multiplier. Throws UsageError for an unknown variant and for a multiplier that
-// does not leave each head a whole number of channels.
+// By options.variant, the first one if that is empty, and options.multiplier. Throws UsageError for an unknown variant and for a multiplier
+// that does not leave each head a whole number of channels.
 StagePlan plan_stages(std::span<const StageVariant> variants, const BackboneOptions& options);
 
 // A parameter's initial values, N(0, 0.02). (The published code cuts that normal at a hundred deviations.)

@@ -11,7 +11,9 @@ constexpr int64_t kPatch = 4;
 
 constexpr size_t kMostMasks = 16;  // four stages of four picture sizes
 
-bool fits(const Tensor& kept, const Tensor& like) { return kept.defined() && kept.dtype() == like.dtype() && kept.device() == like.device(); }
+bool fits(const Tensor& kept, const Tensor& like) {
+  return kept.defined() && kept.dtype() == like.dtype() && kept.device() == like.device();
+}
 
 // Modules whose only use is their name.
 class Container : public Module {
@@ -49,7 +51,9 @@ const Tensor& WindowConstants::mask(const Tensor& like, const Shape& image) {
     return mask(like, image);
   }
   // Of the padded image rolled by -kShift, the last kShift rows were the first ones, and the rest of the last windows was not next to them.
-  const auto region = [&](const WindowAxis& axis, int64_t cell) { return cell < axis.cells() - kSize ? 0 : cell < axis.cells() - kShift ? 1 : 2; };
+  const auto region = [&](const WindowAxis& axis, int64_t cell) {
+    return cell < axis.cells() - kSize ? 0 : cell < axis.cells() - kShift ? 1 : 2;
+  };
   const int64_t windows = grid.h.count * grid.w.count;
   std::vector<int> region_of(size_t(windows * kCells));
   for (int64_t i = 0; i < grid.h.cells(); ++i) {
@@ -90,7 +94,8 @@ std::string WindowAttention::description() const {
 }
 
 PatchMerging::PatchMerging(int64_t channels)
-    : norm_(register_module<LayerNorm>("norm", 4 * channels)), reduction_(register_module<Linear>("reduction", 4 * channels, 2 * channels, false)) {
+    : norm_(register_module<LayerNorm>("norm", 4 * channels)),
+      reduction_(register_module<Linear>("reduction", 4 * channels, 2 * channels, false)) {
   small_weights(reduction_);
 }
 
@@ -112,7 +117,8 @@ SwinTransformer::SwinTransformer(const BackboneOptions& options) {
     Container& stage = stages.append();
     auto& blocks = stage.register_module<Sequential>("blocks");
     for (int block = 0; block < plan.blocks[i]; ++block) {
-      blocks.append<TransformerBlock<WindowAttention>>(channels, 4 * channels, plan.drop_path[i][block], plan.heads[i], block % 2 * WindowConstants::kShift, constants_);
+      blocks.append<TransformerBlock<WindowAttention>>(channels, 4 * channels, plan.drop_path[i][block], plan.heads[i],
+                                                       block % 2 * WindowConstants::kShift, constants_);
     }
     stages_.push_back({&blocks, i < 3 ? &stage.register_module<PatchMerging>("downsample", channels) : nullptr, nullptr});
   }

@@ -1,8 +1,8 @@
 #pragma once
-// Swin Transformer (Liu et al., 2021) for dense prediction with mmsegmentation's structure and names: "patch_embed" (a 4x4 convolution of stride 4
-// and a layer norm), "stages.<i>.blocks.<block>" of attention within 7x7 windows, every other block's windows shifted by 3, "stages.<i>.downsample"
-// between stages, and a fresh layer norm on each of the four levels, "norm<i>". Pictures, maps and windows that do not fit are padded with
-// zeros at the bottom and right; windows are never smaller.
+// Swin Transformer (Liu et al., 2021) for dense prediction with mmsegmentation's structure and names: "patch_embed" (a 4x4 convolution of
+// stride 4 and a layer norm), "stages.<i>.blocks.<block>" of attention within 7x7 windows, every other block's windows shifted by 3,
+// "stages.<i>.downsample" between stages, and a fresh layer norm on each of the four levels, "norm<i>". Pictures, maps and windows that do
+// not fit are padded with zeros at the bottom and right; windows are never smaller.
 
 #include <map>
 #include <utility>

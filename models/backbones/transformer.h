@@ -12,8 +12,8 @@ namespace eq {
 std::vector<Tensor> split_heads(const Tensor& x, int64_t parts, int64_t heads);
 
 // softmax(q k^T / sqrt(depth) + bias + mask) v (Vaswani et al., 2017): query [B, heads, n, depth], key and value [B, heads, m, depth] ->
-// [B, n, heads * depth]. Both terms may be undefined. The bias broadcasts to [B, heads, n, m]. The mask is that of the P windows of one picture,
-// [P, 1, n or 1, m]; the pictures' windows follow each other along B.
+// [B, n, heads * depth]. Both terms may be undefined. The bias broadcasts to [B, heads, n, m]. The mask is that of the P windows of one
+// picture, [P, 1, n or 1, m]; the pictures' windows follow each other along B.
 Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& bias = {}, const Tensor& mask = {});
 
 // Multiply-adds of both products of attention within windows of a map [N,h,w,C].

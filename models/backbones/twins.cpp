@@ -52,7 +52,8 @@ GlobalSubsampledAttention::Projections::Projections(int64_t channels)
 GlobalSubsampledAttention::GlobalSubsampledAttention(int64_t channels, int64_t heads, int64_t ratio)
     : heads_(heads),
       ratio_(ratio),
-      sr_(ratio == 1 ? nullptr : &register_module<Conv2d>("sr", channels, channels, Conv2dLayerOptions{.kernel_size = ratio, .stride = ratio})),
+      sr_(ratio == 1 ? nullptr
+                     : &register_module<Conv2d>("sr", channels, channels, Conv2dLayerOptions{.kernel_size = ratio, .stride = ratio})),
       norm_(ratio == 1 ? nullptr : &register_module<LayerNorm>("norm", channels)),
       attn_(register_module<Projections>("attn", channels)) {}
 
@@ -107,7 +108,8 @@ std::vector<std::string> Twins::order_of_use() const {
   std::vector<std::string> order;
   for (const char* i : {"0.", "1.", "2.", "3."}) {
     const std::string stage = i;
-    order.insert(order.end(), {"patch_embeds." + stage, "layers." + stage + "0.", "position_encodings." + stage, "layers." + stage, "norm_list." + stage});
+    order.insert(order.end(), {"patch_embeds." + stage, "layers." + stage + "0.", "position_encodings." + stage, "layers." + stage,
+                               "norm_list." + stage});
   }
   return order;
 }

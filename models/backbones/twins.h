@@ -1,11 +1,12 @@
 #pragma once
 // Twins (Chu et al., 2021) for dense prediction with mmsegmentation's structure and names. SVT alternates attention within 7x7 windows and
-// global attention to a subsampled map; PCPVT has the global one only. "patch_embeds.<i>" (4x4, then 2x2 pixels become one; sides that do not fit
-// are padded), "layers.<i>.<block>", behind a stage's first block "position_encodings.<i>", behind the last one SVT's "norm_list.<i>": the normed
-// map is the level and what the next stage reads. PCPVT's levels are not normed.
+// global attention to a subsampled map; PCPVT has the global one only. "patch_embeds.<i>" (4x4, then 2x2 pixels become one; sides that do
+// not fit are padded), "layers.<i>.<block>", behind a stage's first block "position_encodings.<i>", behind the last one SVT's
+// "norm_list.<i>": the normed map is the level and what the next stage reads. PCPVT's levels are not normed.
 //
 // Where implementations differ:
-// - The padding of windows is no key: pixels attend to pixels alone. mmsegmentation's mask says the same where both sides of a map are padded,
+// - The padding of windows is no key: pixels attend to pixels alone. mmsegmentation's mask says the same where both sides of a map are
+// padded,
 //   but nothing where only one is, and then the padding's projections are keys. For timm they always are.
 // - Layer norms add 1e-5, mmsegmentation's default, to the variance; timm's norm1 and norm2 add 1e-6.
 // - timm has no norms behind SVT's stages, but one behind the last stage of either family.
@@ -31,8 +32,8 @@ class LocallyGroupedSelfAttention : public Layer {
   Linear& proj_;
 };
 
-// Attention of each pixel to a map of 1/ratio the size ("GSA"), by a convolution "sr" of kernel and stride `ratio`, under which a side loses the
-// rest, and a layer norm "norm"; neither at ratio 1. "attn" has the projections under torch.nn.MultiheadAttention's names.
+// Attention of each pixel to a map of 1/ratio the size ("GSA"), by a convolution "sr" of kernel and stride `ratio`, under which a side
+// loses the rest, and a layer norm "norm"; neither at ratio 1. "attn" has the projections under torch.nn.MultiheadAttention's names.
 class GlobalSubsampledAttention : public Layer {
  public:
   GlobalSubsampledAttention(int64_t channels, int64_t heads, int64_t ratio);
@@ -53,8 +54,8 @@ class GlobalSubsampledAttention : public Layer {
   Projections& attn_;
 };
 
-// x + proj(x), a depthwise 3x3 convolution (Chu et al., 2021, "Conditional Positional Encodings for Vision Transformers"): the zeros that it
-// reads beyond the edge tell pixels where they are.
+// x + proj(x), a depthwise 3x3 convolution (Chu et al., 2021, "Conditional Positional Encodings for Vision Transformers"): the zeros that
+// it reads beyond the edge tell pixels where they are.
 class ConditionalPositionEncoding : public Layer {
  public:
   explicit ConditionalPositionEncoding(int64_t channels);

@@ -48,8 +48,9 @@ DepthwiseSeparableASPPHead::DepthwiseSeparableASPPHead(const HeadOptions& option
   auto& first = sep_bottleneck_->append<DepthwiseSeparableConvModule>(channels + c1_channels, channels, 3);
   sep_bottleneck_->append<DepthwiseSeparableConvModule>(channels, channels, 3);
   if (c1_bottleneck_) {
-    const std::vector<FusionSite::Branch> branches{{.name = "pyramid", .channels = channels, .upsampled = is_coarser(in_index_, c1_level_, model)},
-                                                   {.name = level_name(c1_level_), .channels = c1_channels}};
+    const std::vector<FusionSite::Branch> branches{
+        {.name = "pyramid", .channels = channels, .upsampled = is_coarser(in_index_, c1_level_, model)},
+        {.name = level_name(c1_level_), .channels = c1_channels}};
     c1_fusion_ = &register_module<FusionSite>("c1_fusion", branches, model.align_corners, model.equalizer,
                                               FusionLayer(*sep_bottleneck_, first.depthwise()));
   }

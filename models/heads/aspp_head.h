@@ -1,8 +1,9 @@
 #pragma once
 // ASPPHead (DeepLabV3; Chen et al., 2017) and DepthwiseSeparableASPPHead (DeepLabV3+, 2018) with mmsegmentation's structure and names.
 //
-// Fusion sites: "aspp_fusion" (the pooled branch first, then the dilated ones in the order of `dilations`, before `bottleneck`); in the separable
-// head also "c1_fusion" (that result first, then the reduced finer level, before `sep_bottleneck`, whose first convolution is depthwise).
+// Fusion sites: "aspp_fusion" (the pooled branch first, then the dilated ones in the order of `dilations`, before `bottleneck`); in the
+// separable head also "c1_fusion" (that result first, then the reduced finer level, before `sep_bottleneck`, whose first convolution is
+// depthwise).
 
 #include "models/heads/head_parts.h"
 

@@ -34,10 +34,13 @@ FCNHead::FCNHead(const HeadOptions& options, const std::vector<int64_t>& level_c
                      "set num_convs to 1 or more, or channels to those of the level");
   }
   if (options.kernel_size % 2 == 0) {
-    throw UsageError("an even kernel changes the size of its features: kernel_size " + std::to_string(options.kernel_size), "fcn head", "use 1, 3 or 5, say");
+    throw UsageError("an even kernel changes the size of its features: kernel_size " + std::to_string(options.kernel_size), "fcn head",
+                     "use 1, 3 or 5, say");
   }
   for (int i = 0; i < options.num_convs; ++i) convs_.append(i == 0 ? in_channels : channels, channels, options.kernel_size);
-  if (resizes(options)) input_fusion_ = &register_module<FusionSite>("input_fusion", branches, model.align_corners, model.equalizer, convs_[0]);
+  if (resizes(options)) {
+    input_fusion_ = &register_module<FusionSite>("input_fusion", branches, model.align_corners, model.equalizer, convs_[0]);
+  }
   if (options.concat_input) {
     auto& conv_cat = register_module<ConvModule>("conv_cat", in_channels + channels, channels, options.kernel_size);
     branches.push_back({.name = "convs", .channels = channels});

@@ -25,8 +25,8 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
       fpn_convs_(register_module<ModuleList<ConvModule>>("fpn_convs")) {
   const int64_t channels = options.channels;
   auto& bottleneck = register_module<ConvModule>("bottleneck", psp_modules_.total_channels(), channels, 3);
-  ppm_fusion_ = &register_module<FusionSite>("ppm_fusion", psp_modules_.branches(level_name(in_index_.back())), align_corners_, model.equalizer,
-                                             bottleneck);
+  ppm_fusion_ = &register_module<FusionSite>("ppm_fusion", psp_modules_.branches(level_name(in_index_.back())), align_corners_,
+                                             model.equalizer, bottleneck);
   top_down_ = &register_module<ModuleList<AdditiveSite>>("top_down");
 
   std::vector<FusionSite::Branch> levels;
@@ -37,9 +37,11 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
   }
   levels.push_back({.name = "pyramid", .channels = channels, .upsampled = is_coarser(in_index_.back(), in_index_[0], model)});
   for (size_t i = 0; i + 1 < levels.size(); ++i) {
-    top_down_->append(std::vector<LevelSite::Branch>{{.name = levels[i].name, .channels = channels},
-                                                     {.name = levels[i + 1].name, .channels = channels, .upsampled = is_coarser(in_index_[i + 1], in_index_[i], model)}},
-                      align_corners_);
+    top_down_->append(
+        std::vector<LevelSite::Branch>{
+            {.name = levels[i].name, .channels = channels},
+            {.name = levels[i + 1].name, .channels = channels, .upsampled = is_coarser(in_index_[i + 1], in_index_[i], model)}},
+        align_corners_);
   }
   auto& fpn_bottleneck = register_module<ConvModule>("fpn_bottleneck", int64_t(levels.size()) * channels, channels, 3);
   fpn_fusion_ = &register_module<FusionSite>("fpn_fusion", levels, align_corners_, model.equalizer, fpn_bottleneck);

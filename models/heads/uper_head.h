@@ -2,7 +2,8 @@
 // UPerHead (Xiao et al., 2018) with mmsegmentation's structure and names: a pyramid pooling module on the last level, a top-down
 // path over the others, and a fusion of all levels at the finest size.
 //
-// Fusion sites: "ppm_fusion" (the last map, then the pooled branches in pool_scales' order, before `bottleneck`), the sums "top_down.<level>" and
+// Fusion sites: "ppm_fusion" (the last map, then the pooled branches in pool_scales' order, before `bottleneck`), the sums
+// "top_down.<level>" and
 // "fpn_fusion" (levels fine to coarse, the pyramid's output last, before `fpn_bottleneck`).
 
 #include "models/heads/head_parts.h"

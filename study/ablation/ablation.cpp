@@ -55,9 +55,13 @@ class ArrivingMeans {
 // False when a signal ended it.
 bool ablate(TrainedModel& trained, const AblationRequest& request, AblatedRun& run) {
   const auto dataset = make_dataset(trained.config.data, request.split);
-  const EvalRequest evaluation{.options = trained.config.evaluate, .pipeline = trained.config.pipeline, .limit = request.limit, .stop = StopSignals::requested};
+  const EvalRequest evaluation{
+      .options = trained.config.evaluate, .pipeline = trained.config.pipeline, .limit = request.limit, .stop = StopSignals::requested};
   const std::vector<LevelSite*> sites = modules_of<LevelSite>(*trained.model);
-  if (sites.empty()) throw UsageError("this network fuses no levels", run.run, "ablate one whose head does: uper, psp, aspp, sep_aspp, or fcn with resize_concat or concat_input");
+  if (sites.empty()) {
+    throw UsageError("this network fuses no levels", run.run,
+                     "ablate one whose head does: uper, psp, aspp, sep_aspp, or fcn with resize_concat or concat_input");
+  }
   std::vector<std::vector<Tensor>> means(sites.size());
   {
     const ArrivingMeans arriving(sites);
@@ -96,7 +100,8 @@ Ablation run_ablation(const AblationRequest& request) {
   Ablation ablation;
   for (const std::filesystem::path& path : request.runs) {
     TrainedModel trained = load_trained_model(path, request.settings);
-    AblatedRun run{.run = path.generic_string(), .head = trained.config.model.decode_head.type, .equalizer = trained.config.model.equalizer.mode};
+    AblatedRun run{
+        .run = path.generic_string(), .head = trained.config.model.decode_head.type, .equalizer = trained.config.model.equalizer.mode};
     if (!ablate(trained, request, run)) {
       ablation.finished = false;
       return ablation;
@@ -125,11 +130,14 @@ std::string ablation_table(const AblatedRun& run) {
   std::string text = fmt::format("{}: {}, equalizer {}, mIoU {:.2f} on {}\n", run.run, run.head, run.equalizer, 100 * run.metrics.miou,
                                  counted(run.pictures, "picture"));
   for (const AblatedSite& site : run.sites) {
-    text += fmt::format("  {} ({})\n    {:<12} {:>8} {:>8} {:>8}  classes that lose most\n", site.site, site.kind, "without", "channels", "mIoU", "lost");
+    text += fmt::format("  {} ({})\n    {:<12} {:>8} {:>8} {:>8}  classes that lose most\n", site.site, site.kind, "without", "channels",
+                        "mIoU", "lost");
     for (const AblatedBranch& branch : site.branches) {
       text += fmt::format("    {:<12} {:>8} {:>8.2f} {:>8.2f} ", branch.name, branch.channels, 100 * branch.metrics.miou,
                           100 * (run.metrics.miou - branch.metrics.miou));
-      for (const ClassLoss& lost : largest_losses(run.metrics, branch.metrics, 3)) text += fmt::format(" {} {:.1f}", lost.name, 100 * lost.loss);
+      for (const ClassLoss& lost : largest_losses(run.metrics, branch.metrics, 3)) {
+        text += fmt::format(" {} {:.1f}", lost.name, 100 * lost.loss);
+      }
       while (text.back() == ' ') text.pop_back();
       text += "\n";
     }
@@ -145,18 +153,21 @@ std::string ablation_json(const Ablation& ablation, const AblationRequest& reque
     for (const AblatedSite& site : run.sites) {
       ordered_json branches = ordered_json::array();
       for (const AblatedBranch& branch : site.branches) {
-        ordered_json entry = {{"name", branch.name}, {"channels", branch.channels}, {"lost", number_or_null(run.metrics.miou - branch.metrics.miou)}};
+        ordered_json entry = {
+            {"name", branch.name}, {"channels", branch.channels}, {"lost", number_or_null(run.metrics.miou - branch.metrics.miou)}};
         add_metrics(entry, branch.metrics);
         branches.push_back(entry);
       }
       sites.push_back({{"site", site.site}, {"kind", site.kind}, {"branches", branches}});
     }
-    ordered_json entry = {{"run", run.run}, {"head", run.head}, {"equalizer", run.equalizer}, {"pictures", run.pictures}, {"classes", names}};
+    ordered_json entry = {
+        {"run", run.run}, {"head", run.head}, {"equalizer", run.equalizer}, {"pictures", run.pictures}, {"classes", names}};
     add_metrics(entry, run.metrics);
     entry["sites"] = sites;
     runs.push_back(entry);
   }
-  const ordered_json study = {{"kind", "ablation"}, {"command", command}, {"version", EQ_VERSION}, {"seconds", seconds}, {"split", request.split}, {"runs", runs}};
+  const ordered_json study = {{"kind", "ablation"}, {"command", command},     {"version", EQ_VERSION},
+                              {"seconds", seconds}, {"split", request.split}, {"runs", runs}};
   return study.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 

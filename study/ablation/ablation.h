@@ -1,6 +1,6 @@
 #pragma once
-// `equiscale study ablation`: how much a trained network uses each branch of its fusion sites. One branch after the other is replaced by its mean,
-// one value a channel, and the network evaluated: what the accuracy loses is what this branch alone contributed.
+// `equiscale study ablation`: how much a trained network uses each branch of its fusion sites. One branch after the other is replaced by
+// its mean, one value a channel, and the network evaluated: what the accuracy loses is what this branch alone contributed.
 
 #include <cstdint>
 #include <cstdio>
@@ -43,8 +43,9 @@ struct Ablation {
   bool finished = true;  // false: SIGINT or SIGTERM ended it
 };
 
-// The means are those over the pictures that are evaluated, so as many evaluations as there are branches, and one more. A single picture's own
-// mean is not kept: a branch pooled to one cell is replaced, too. Throws what loading and evaluating throw, UsageError for a network that fuses nothing.
+// The means are those over the pictures that are evaluated, so as many evaluations as there are branches, and one more. A single picture's
+// own mean is not kept: a branch pooled to one cell is replaced, too. Throws what loading and evaluating throw, UsageError for a network
+// that fuses nothing.
 Ablation run_ablation(const AblationRequest& request);
 
 std::string ablation_json(const Ablation& ablation, const AblationRequest& request, const std::string& command, double seconds);

@@ -31,7 +31,11 @@ std::string claims_json(const std::vector<Claim>& claims, const std::string& com
   using nlohmann::ordered_json;
   ordered_json rows = ordered_json::array();
   for (const Claim& c : claims) {
-    rows.push_back({{"claim", c.claim}, {"source", c.source}, {"measurement", c.measurement}, {"verdict", to_string(c.verdict)}, {"evidence", c.evidence}});
+    rows.push_back({{"claim", c.claim},
+                    {"source", c.source},
+                    {"measurement", c.measurement},
+                    {"verdict", to_string(c.verdict)},
+                    {"evidence", c.evidence}});
   }
   const ordered_json value = {{"kind", "claims"}, {"command", command}, {"version", EQ_VERSION}, {"seconds", seconds}, {"claims", rows}};
   return value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";

@@ -17,8 +17,8 @@ struct Claim {
   std::string evidence;       // study.json files, relative to the folder, or the command that would make one
 };
 
-// Reads every study.json below `folder`. The rules stand in study/claims/rules_*.cpp and docs/studies.md. Throws IoError (no such folder) and
-// DataError naming the file (not JSON, or without what its kind promises).
+// Reads every study.json below `folder`. The rules stand in study/claims/rules_*.cpp and docs/studies.md. Throws IoError (no such folder)
+// and DataError naming the file (not JSON, or without what its kind promises).
 std::vector<Claim> judge_claims(const std::filesystem::path& folder);
 
 std::string claims_json(const std::vector<Claim>& claims, const std::string& command, double seconds);

@@ -52,7 +52,8 @@ BranchEvidence read_branch(const json& b) {
   return branch;
 }
 
-// equalizer.mode of an arm; "changed <mode>" where other settings make another equalizer of it than the paper's, of which it claims nothing.
+// equalizer.mode of an arm; "changed <mode>" where other settings make another equalizer of it than the paper's, of which it claims
+// nothing.
 std::string mode_of(const json& arm, const json& config) {
   json equalizer = config.at("equalizer");
   for (const json& setting : arm.at("settings")) {
@@ -63,7 +64,8 @@ std::string mode_of(const json& arm, const json& config) {
     equalizer[text.substr(dot + 1, equals - dot - 1)] = value.is_discarded() ? json(text.substr(equals + 1)) : value;
   }
   const std::string mode = equalizer.at("mode").get<std::string>();
-  const bool changed = equalizer.value("inputs", json("all")) != json("all") || equalizer.value("constants", json("measured")) != json("measured") ||
+  const bool changed = equalizer.value("inputs", json("all")) != json("all") ||
+                       equalizer.value("constants", json("measured")) != json("measured") ||
                        equalizer.value("center", json(true)) != json(true) || equalizer.value("exponent", json(1)) != json(1) ||
                        equalizer.value("refresh", json(0)) != json(0);
   return changed && mode != "off" ? "changed " + mode : mode;
@@ -123,7 +125,8 @@ void read_study(const fs::path& path, const std::string& name, Evidence& evidenc
     if (kind == "gradients") evidence.gradients.push_back(read_records(study, name));
     if (kind == "run") evidence.runs.push_back(read_runs(study, name));
   } catch (const json::exception& error) {
-    throw DataError("the study lacks what its kind promises: " + json_reason(error.what()), path.string(), "run the study again, or delete the file");
+    throw DataError("the study lacks what its kind promises: " + json_reason(error.what()), path.string(),
+                    "run the study again, or delete the file");
   }
 }
 
@@ -132,7 +135,8 @@ void read_study(const fs::path& path, const std::string& name, Evidence& evidenc
 Evidence read_evidence(const fs::path& folder) {
   if (!fs::is_directory(folder)) throw IoError("there is no such folder", folder.string(), "name a folder that holds studies");
   std::vector<fs::path> files;
-  for (auto entry = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied); entry != fs::end(entry); ++entry) {
+  for (auto entry = fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied); entry != fs::end(entry);
+       ++entry) {
     if (entry.depth() >= kDepth) entry.disable_recursion_pending();
     if (entry->path().filename() == "study.json" && entry->is_regular_file()) files.push_back(entry->path());
   }

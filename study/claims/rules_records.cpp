@@ -39,8 +39,9 @@ double median(std::vector<double> values) {
 }
 
 double scale_ratio(const SiteEvidence& site) {
-  const auto [low, high] = std::minmax_element(site.branches.begin(), site.branches.end(),
-                                               [](const BranchEvidence& a, const BranchEvidence& b) { return a.resized_std < b.resized_std; });
+  const auto [low, high] =
+      std::minmax_element(site.branches.begin(), site.branches.end(),
+                          [](const BranchEvidence& a, const BranchEvidence& b) { return a.resized_std < b.resized_std; });
   return high->resized_std / std::max(1e-30, low->resized_std);
 }
 
@@ -59,16 +60,17 @@ Claim unequal_scales(const std::vector<RecordEvidence>& scales) {
   for (const SiteEvidence* site : found.sites) ratios.push_back(scale_ratio(*site));
   const auto unequal = std::count_if(ratios.begin(), ratios.end(), [](double ratio) { return ratio >= kUnequal; });
   claim.verdict = by_count(unequal, int64_t(ratios.size()), kMostSites);
-  claim.measurement = fmt::format("largest over smallest standard deviation {:.2f} to {:.2f}, median {:.2f}, over {} fusion sites; {} of them at {} or more",
-                                  *std::min_element(ratios.begin(), ratios.end()), *std::max_element(ratios.begin(), ratios.end()), median(ratios),
-                                  ratios.size(), unequal, kUnequal);
+  claim.measurement = fmt::format(
+      "largest over smallest standard deviation {:.2f} to {:.2f}, median {:.2f}, over {} fusion sites; {} of them at {} or more",
+      *std::min_element(ratios.begin(), ratios.end()), *std::max_element(ratios.begin(), ratios.end()), median(ratios), ratios.size(),
+      unequal, kUnequal);
   claim.evidence = joined(found.files);
   return claim;
 }
 
 Claim unit_scale(const std::vector<RecordEvidence>& scales) {
-  Claim claim{"Equalizers give every fused feature mean 0 and standard deviation 1, whatever the data", "abstract; section 1.2", "", Verdict::kNotMeasured,
-              "equiscale study scales CONFIG --out DIR"};
+  Claim claim{"Equalizers give every fused feature mean 0 and standard deviation 1, whatever the data", "abstract; section 1.2", "",
+              Verdict::kNotMeasured, "equiscale study scales CONFIG --out DIR"};
   const Found found = sites_of(scales, "explicit");  // folded constants leave the features as they are; comparators promise something else
   double mean = 0, std = 0;
   size_t branches = 0;
@@ -81,15 +83,16 @@ Claim unit_scale(const std::vector<RecordEvidence>& scales) {
   }
   if (branches == 0) return claim;
   claim.verdict = mean <= kUnit && std <= kUnit ? Verdict::kHolds : Verdict::kDoesNotHold;
-  claim.measurement = fmt::format("{} branches: largest |mean| {:.4f}, largest |standard deviation - 1| {:.4f} (limit {})", branches, mean, std, kUnit);
+  claim.measurement =
+      fmt::format("{} branches: largest |mean| {:.4f}, largest |standard deviation - 1| {:.4f} (limit {})", branches, mean, std, kUnit);
   claim.evidence = joined(found.files);
   return claim;
 }
 
 // Pairs of branches of one site whose scales differ: does the larger one have the larger gradient per weight?
 Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
-  Claim claim{"On real data too, the branch of larger scale gets the larger gradients", "section 2.1, the gradient argument", "", Verdict::kNotMeasured,
-              "equiscale study gradients CONFIG --out DIR"};
+  Claim claim{"On real data too, the branch of larger scale gets the larger gradients", "section 2.1, the gradient argument", "",
+              Verdict::kNotMeasured, "equiscale study gradients CONFIG --out DIR"};
   const Found found = sites_of(gradients, "off");
   int64_t pairs = 0, ordered = 0;
   for (const SiteEvidence* site : found.sites) {
@@ -108,15 +111,16 @@ Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
     return claim;
   }
   claim.verdict = by_count(ordered, pairs, kMostPairs);
-  claim.measurement = fmt::format("{} of {} pairs of branches whose scales differ by {} or more have their gradients (per weight) in the same order", ordered,
-                                  pairs, kUnequal);
+  claim.measurement =
+      fmt::format("{} of {} pairs of branches whose scales differ by {} or more have their gradients (per weight) in the same order",
+                  ordered, pairs, kUnequal);
   claim.evidence = joined(found.files);
   return claim;
 }
 
 Claim gradients_equalized(const std::vector<RecordEvidence>& gradients) {
-  Claim claim{"Equalizers bring the gradients of the branches closer together", "abstract: bad for gradient descent", "", Verdict::kNotMeasured,
-              "equiscale study gradients CONFIG --out DIR"};
+  Claim claim{"Equalizers bring the gradients of the branches closer together", "abstract: bad for gradient descent", "",
+              Verdict::kNotMeasured, "equiscale study gradients CONFIG --out DIR"};
   const Found off = sites_of(gradients, "off"), on = sites_of(gradients, "explicit");
   std::vector<double> before, after;
   std::vector<std::string> files;
@@ -133,8 +137,9 @@ Claim gradients_equalized(const std::vector<RecordEvidence>& gradients) {
   int64_t closer = 0;
   for (size_t i = 0; i < before.size(); ++i) closer += after[i] < before[i];
   claim.verdict = by_count(closer, int64_t(before.size()), kMostPairs);
-  claim.measurement = fmt::format("largest over smallest gradient norm of the branches, median over sites: {:.2f} without, {:.2f} with; smaller at {} of {} sites",
-                                  median(before), median(after), closer, before.size());
+  claim.measurement = fmt::format(
+      "largest over smallest gradient norm of the branches, median over sites: {:.2f} without, {:.2f} with; smaller at {} of {} sites",
+      median(before), median(after), closer, before.size());
   claim.evidence = joined(files);
   return claim;
 }

@@ -115,8 +115,12 @@ Claim no_cost(const std::vector<RunEvidence>& evidence) {
     const auto interval = t_interval(logs);
     if (!interval) continue;
     const double low = std::exp((*interval)[0]) - 1, high = std::exp((*interval)[1]) - 1;
-    verdicts.add(pair, high <= kFreeOfCost ? Verdict::kHolds : low > kFreeOfCost ? Verdict::kDoesNotHold : Verdict::kNotSettled,
-                 fmt::format("time {:+.1f} % ({:+.1f} to {:+.1f}, calibration included)", 100 * (std::exp(mean_of(logs)) - 1), 100 * low, 100 * high));
+    verdicts.add(pair,
+                 high <= kFreeOfCost ? Verdict::kHolds
+                 : low > kFreeOfCost ? Verdict::kDoesNotHold
+                                     : Verdict::kNotSettled,
+                 fmt::format("time {:+.1f} % ({:+.1f} to {:+.1f}, calibration included)", 100 * (std::exp(mean_of(logs)) - 1), 100 * low,
+                             100 * high));
   }
   return verdicts.claim("Folded into the weights, equalizers cost nothing in training", "abstract; section 1.5");
 }
@@ -131,7 +135,8 @@ Claim initializer(const std::vector<RunEvidence>& evidence) {
     if (!interval) continue;
     const bool differs = (*interval)[0] > 0 || (*interval)[1] < 0;
     verdicts.add(pair, differs ? Verdict::kDoesNotHold : Verdict::kNotSettled,
-                 fmt::format("final training loss {:+.4f} ({:+.4f} to {:+.4f}, {} seeds)", mean_of(changes), (*interval)[0], (*interval)[1], changes.size()));
+                 fmt::format("final training loss {:+.4f} ({:+.4f} to {:+.4f}, {} seeds)", mean_of(changes), (*interval)[0], (*interval)[1],
+                             changes.size()));
   }
   return verdicts.claim("Training with equalizers equals training from folded weights: the equalizer is an initializer", "section 1.5");
 }
@@ -140,8 +145,8 @@ Claim initializer(const std::vector<RunEvidence>& evidence) {
 
 std::vector<Claim> judge_runs(const std::vector<RunEvidence>& evidence) {
   const Verdicts gains = accuracy_gains(evidence);
-  return {gains.claim("Equalizers raise the mIoU by about 0.1 to 0.4 points", "abstract; section 4.1"), consistent(gains), no_cost(evidence),
-          initializer(evidence)};
+  return {gains.claim("Equalizers raise the mIoU by about 0.1 to 0.4 points", "abstract; section 4.1"), consistent(gains),
+          no_cost(evidence), initializer(evidence)};
 }
 
 }  // namespace eq

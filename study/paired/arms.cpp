@@ -85,7 +85,9 @@ std::vector<ArmSpec> parse_specs(const std::string& text, const char* option, co
 }
 
 std::vector<ArmSpec> arm_specs(const std::string& text) {
-  return parse_specs(text, "--arms", [](const std::string& name) { return std::vector<std::string>{"equalizer.mode=" + (name == "on" ? "explicit" : name)}; });
+  return parse_specs(text, "--arms", [](const std::string& name) {
+    return std::vector<std::string>{"equalizer.mode=" + (name == "on" ? "explicit" : name)};
+  });
 }
 
 std::vector<ArmSpec> parse_arms(const std::string& text) {
@@ -94,7 +96,8 @@ std::vector<ArmSpec> parse_arms(const std::string& text) {
   return arms;
 }
 
-Arms resolve_arms(const std::filesystem::path& config, const std::vector<std::string>& settings, const std::vector<ArmSpec>& specs, int64_t seeds) {
+Arms resolve_arms(const std::filesystem::path& config, const std::vector<std::string>& settings, const std::vector<ArmSpec>& specs,
+                  int64_t seeds) {
   if (seeds < 1 || seeds > 1000) throw UsageError(std::to_string(seeds) + " seeds are out of range", "--seeds", "use 1 to 1000");
   Arms result;
   for (const ArmSpec& spec : specs) {

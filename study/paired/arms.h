@@ -25,7 +25,8 @@ std::vector<ArmSpec> parse_specs(const std::string& text, const char* option, co
 // A name alone is a mode of the equalizer ("on": explicit). One arm or more.
 std::vector<ArmSpec> arm_specs(const std::string& text);
 
-// arm_specs for a comparison, such as "off,explicit,gentle:optimizer.lr=1e-4;equalizer.mode=explicit": throws UsageError for fewer than two.
+// arm_specs for a comparison, such as "off,explicit,gentle:optimizer.lr=1e-4;equalizer.mode=explicit": throws UsageError for fewer than
+// two.
 std::vector<ArmSpec> parse_arms(const std::string& text);
 
 struct Arm {
@@ -40,7 +41,8 @@ struct Arms {
 };
 
 // Resolves every arm for `seeds` seeds. Throws what load_config throws, naming the arm.
-Arms resolve_arms(const std::filesystem::path& config, const std::vector<std::string>& settings, const std::vector<ArmSpec>& specs, int64_t seeds);
+Arms resolve_arms(const std::filesystem::path& config, const std::vector<std::string>& settings, const std::vector<ArmSpec>& specs,
+                  int64_t seeds);
 
 // The weights that arms begin with, for one seed: whether all that they have in common are equal.
 struct InitialWeights {

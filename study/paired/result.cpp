@@ -58,15 +58,34 @@ double value_of(const PairedRun& run, const std::string& metric) {
 ordered_json interval_json(const std::optional<Interval>& interval) { return interval ? ordered_json(*interval) : ordered_json(nullptr); }
 
 ordered_json comparison_json(const PairedComparison& c) {
-  return {{"baseline", c.baseline}, {"arm", c.arm}, {"metric", c.metric}, {"differences", c.differences}, {"mean", c.mean}, {"std", c.std},
-          {"t_interval", interval_json(c.t_interval)}, {"bootstrap_interval", interval_json(c.bootstrap_interval)}, {"sign_test_p", c.sign_test_p},
-          {"wins", c.wins}, {"losses", c.losses}, {"ties", c.ties},
-          {"seeds_to_settle_0.2", c.seeds_to_settle ? ordered_json(*c.seeds_to_settle) : ordered_json(nullptr)}, {"words", c.words}};
+  return {{"baseline", c.baseline},
+          {"arm", c.arm},
+          {"metric", c.metric},
+          {"differences", c.differences},
+          {"mean", c.mean},
+          {"std", c.std},
+          {"t_interval", interval_json(c.t_interval)},
+          {"bootstrap_interval", interval_json(c.bootstrap_interval)},
+          {"sign_test_p", c.sign_test_p},
+          {"wins", c.wins},
+          {"losses", c.losses},
+          {"ties", c.ties},
+          {"seeds_to_settle_0.2", c.seeds_to_settle ? ordered_json(*c.seeds_to_settle) : ordered_json(nullptr)},
+          {"words", c.words}};
 }
 
 ordered_json run_json(const PairedRun& r) {
-  return {{"arm", r.arm}, {"seed", r.seed}, {"folder", r.folder}, {"miou", r.miou}, {"macc", r.macc}, {"aacc", r.aacc}, {"per_class", r.per_class},
-          {"loss_tail", r.loss_tail}, {"seconds", r.seconds}, {"cpu_seconds", r.cpu_seconds}, {"weights_sha256", r.weights_sha256},
+  return {{"arm", r.arm},
+          {"seed", r.seed},
+          {"folder", r.folder},
+          {"miou", r.miou},
+          {"macc", r.macc},
+          {"aacc", r.aacc},
+          {"per_class", r.per_class},
+          {"loss_tail", r.loss_tail},
+          {"seconds", r.seconds},
+          {"cpu_seconds", r.cpu_seconds},
+          {"weights_sha256", r.weights_sha256},
           {"shared_from", r.shared_from.empty() ? ordered_json(nullptr) : ordered_json(r.shared_from)}};
 }
 
@@ -92,7 +111,8 @@ PairedRun read_run(const fs::path& folder, std::vector<std::string>* class_names
       run.cpu_seconds = parse_json(read_text(folder / "cost.json", limits::kJsonBytes), "cost.json", false).at("cpu_seconds").get<double>();
     }
   } catch (const json::exception& error) {
-    throw DataError("the run's summary lacks something: " + json_reason(error.what()), file.string(), "delete this run's folder; it will be made again");
+    throw DataError("the run's summary lacks something: " + json_reason(error.what()), file.string(),
+                    "delete this run's folder; it will be made again");
   }
   return run;
 }
@@ -125,7 +145,8 @@ std::vector<PairedComparison> compare_arms(const PairedStudy& study) {
 }
 
 std::string paired_study_json(const PairedStudy& study, const std::string& command) {
-  ordered_json arms = ordered_json::array(), runs = ordered_json::array(), comparisons = ordered_json::array(), weights = ordered_json::array();
+  ordered_json arms = ordered_json::array(), runs = ordered_json::array(), comparisons = ordered_json::array(),
+               weights = ordered_json::array();
   for (const Arm& arm : study.arms.arms) {
     arms.push_back({{"name", arm.spec.name}, {"settings", arm.spec.settings},
                     {"same_as", arm.same_as < 0 ? ordered_json(nullptr) : ordered_json(study.arms.arms[size_t(arm.same_as)].spec.name)}});
@@ -140,10 +161,19 @@ std::string paired_study_json(const PairedStudy& study, const std::string& comma
     weights.push_back({{"seed", w.seed}, {"equal", w.equal}, {"sha256", w.sha256},
                        {"first_difference", w.equal ? ordered_json(nullptr) : ordered_json(w.first_difference)}});
   }
-  const ordered_json value = {{"kind", "run"}, {"command", command}, {"version", EQ_VERSION}, {"seconds", wall}, {"finished", study.finished},
-                              {"config", ordered_json::parse(to_json_text(study.arms.arms.front().configs.front()))}, {"arms", arms},
-                              {"seeds", study.arms.seeds}, {"classes", study.class_names}, {"initial_weights", weights}, {"runs", runs},
-                              {"comparisons", comparisons}, {"cost", {{"cpu_seconds", cpu}, {"wall_seconds", wall}}}};
+  const ordered_json value = {{"kind", "run"},
+                              {"command", command},
+                              {"version", EQ_VERSION},
+                              {"seconds", wall},
+                              {"finished", study.finished},
+                              {"config", ordered_json::parse(to_json_text(study.arms.arms.front().configs.front()))},
+                              {"arms", arms},
+                              {"seeds", study.arms.seeds},
+                              {"classes", study.class_names},
+                              {"initial_weights", weights},
+                              {"runs", runs},
+                              {"comparisons", comparisons},
+                              {"cost", {{"cpu_seconds", cpu}, {"wall_seconds", wall}}}};
   return value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
@@ -162,8 +192,8 @@ std::string paired_study_table(const PairedStudy& study) {
       text += fmt::format("{:<24} {:>5} {:>8} {:>8} {:>8} {:>10} {:>9}\n", arm.spec.name, 0, "-", "-", "-", "-", "-");
       continue;
     }
-    text += fmt::format("{:<24} {:>5} {:>8.2f} {:>8.2f} {:>8.2f} {:>10.4f} {:>9}\n", arm.spec.name, miou.size(), mean_of(miou), sample_deviation(miou),
-                        mean_of(macc), mean_of(loss), human_duration(mean_of(seconds)));
+    text += fmt::format("{:<24} {:>5} {:>8.2f} {:>8.2f} {:>8.2f} {:>10.4f} {:>9}\n", arm.spec.name, miou.size(), mean_of(miou),
+                        sample_deviation(miou), mean_of(macc), mean_of(loss), human_duration(mean_of(seconds)));
   }
   for (const PairedComparison& c : study.comparisons) {
     if (c.metric == "miou") text += c.words + "\n";

@@ -20,8 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ between the parts of one study: they say where files are and what is reported.
-constexpr const char* kPairedFreeKeys[] = {"data.root", "train.loader_threads", "train.log_every", "train.checkpoint_every", "train.overlays",
-                                     "train.tensorboard"};
+constexpr const char* kPairedFreeKeys[] = {"data.root",      "train.loader_threads", "train.log_every", "train.checkpoint_every",
+                                           "train.overlays", "train.tensorboard"};
 
 double cpu_seconds_now() {
   struct rusage usage = {};
@@ -169,12 +169,15 @@ PairedStudy Session::run() {
   }
   for (const Job& job : jobs_) check_same_configuration(folder_of(job), arm_of(job).configs[job.seed]);
   for (const Arm& arm : study_.arms.arms) {
-    if (arm.same_as >= 0) say(fmt::format("{} is the same configuration as {}: it is run once", arm.spec.name, study_.arms.arms[size_t(arm.same_as)].spec.name));
+    if (arm.same_as >= 0) {
+      say(fmt::format("{} is the same configuration as {}: it is run once", arm.spec.name,
+                      study_.arms.arms[size_t(arm.same_as)].spec.name));
+    }
   }
   begin_seed(0);
   if (request_.dry_run) {
-    say(fmt::format("dry run: {} arms x {} seeds, {} runs of {} iterations", study_.arms.arms.size(), study_.arms.seeds.size(), jobs_.size(),
-                    study_.arms.arms.front().configs.front().train.iterations));
+    say(fmt::format("dry run: {} arms x {} seeds, {} runs of {} iterations", study_.arms.arms.size(), study_.arms.seeds.size(),
+                    jobs_.size(), study_.arms.arms.front().configs.front().train.iterations));
     return study_;
   }
   make_folder(request_.out);

@@ -1,8 +1,9 @@
 #pragma once
 // `equiscale study run`: the same seeds under every arm, compared pair by pair with the first arm.
 //
-// DIR/<arm>/<seed>/ is an ordinary training run (with cost.json beside what training leaves; its progress is in log.txt); DIR/study.json and report.html are rewritten after each.
-// Initial weights and the order of the data are functions of the seed, so runs of one seed differ in nothing but the arm.
+// DIR/<arm>/<seed>/ is an ordinary training run (with cost.json beside what training leaves; its progress is in log.txt); DIR/study.json
+// and report.html are rewritten after each. Initial weights and the order of the data are functions of the seed, so runs of one seed differ
+// in nothing but the arm.
 
 #include <cstdio>
 #include <filesystem>
@@ -46,8 +47,8 @@ struct PairedStudy {
   bool finished = false;  // false: stopped by a signal, or a dry run
 };
 
-// Finished runs are kept, an interrupted one is resumed. SIGINT and SIGTERM end it with a checkpoint. Throws UsageError for a folder that holds a run of
-// another configuration (naming the keys), and what training throws.
+// Finished runs are kept, an interrupted one is resumed. SIGINT and SIGTERM end it with a checkpoint. Throws UsageError for a folder that
+// holds a run of another configuration (naming the keys), and what training throws.
 PairedStudy run_paired_study(const PairedRequest& request);
 
 // The metrics that are compared: miou, macc, aacc, loss_tail.

@@ -34,9 +34,12 @@ Markup losses_plot(const std::vector<Fields>& runs, const std::string& name) {
       if (site.words("site") != name) continue;
       const std::vector<Fields> branches = site.objects("branches");
       for (const Fields& branch : branches) {
-        if (std::find(plot.rows.begin(), plot.rows.end(), branch.words("name")) == plot.rows.end()) plot.rows.push_back(branch.words("name"));
+        if (std::find(plot.rows.begin(), plot.rows.end(), branch.words("name")) == plot.rows.end()) {
+          plot.rows.push_back(branch.words("name"));
+        }
       }
-      DotPlot::Group group{runs[r].words("run"), std::vector<double>(plot.rows.size(), kNone), kArmMarks[r % std::size(kArmMarks)], int(r % 8)};
+      DotPlot::Group group{runs[r].words("run"), std::vector<double>(plot.rows.size(), kNone), kArmMarks[r % std::size(kArmMarks)],
+                           int(r % 8)};
       for (const Fields& branch : branches) {
         const auto row = std::find(plot.rows.begin(), plot.rows.end(), branch.words("name")) - plot.rows.begin();
         group.values[size_t(row)] = 100 * branch.number("lost");

@@ -129,8 +129,10 @@ Section learning_section(const RunFiles& run) {
   Section section{"learning", "Learning", {}};
   if (run.diverged) {
     const Fields report(*run.diverged, (run.folder / "nan_report.json").string());
-    section.body = element("p", {{"class", "missing"}}, element("strong", text(fmt::format("Diverged at iteration {:.0f}: ", report.number("iteration")))) +
-                                                             text(report.words("first_bad") + ". Lower optimizer.lr, set train.clip_norm (10, say) or a warm-up, and train again."));
+    section.body =
+        element("p", {{"class", "missing"}},
+                element("strong", text(fmt::format("Diverged at iteration {:.0f}: ", report.number("iteration")))) +
+                    text(report.words("first_bad") + ". Lower optimizer.lr, set train.clip_norm (10, say) or a warm-up, and train again."));
   }
   if (run.train.empty()) {
     section.body += missing("metrics.jsonl has no training record yet.", "The trainer writes one every train.log_every iterations.");
@@ -160,8 +162,9 @@ Section learning_section(const RunFiles& run) {
                                 .series = {series_of("", run.train, 0, [](const TrainRow& row) { return 100 * row.data_wait; })}}));
   section.body += gallery(figures);
   if (run.evaluations.empty()) section.body += missing("no evaluation has been made yet.", "It follows the last iteration.");
-  if (run.evaluations.size() == 1)
+  if (run.evaluations.size() == 1) {
     section.body += missing("mIoU over time: this run was evaluated once, at its end.", train_with("train.evaluate_every", "200"));
+  }
   return section;
 }
 

@@ -43,8 +43,8 @@ std::vector<Markup> class_figures(std::vector<ClassRow> classes) {
     const size_t end = std::min(classes.size(), begin + kBarsInAChart);
     const std::vector<ClassRow> part(classes.begin() + std::ptrdiff_t(begin), classes.begin() + std::ptrdiff_t(end));
     const std::string places = classes.size() > kBarsInAChart ? fmt::format(", places {} to {}", begin + 1, end) : "";
-    figures.push_back(class_bars("IoU of each class" + places, "Intersection over union, the highest first." + left_out, "IoU", part, 0, "absent",
-                                 [](const ClassRow& c) { return 100 * c.iou; }));
+    figures.push_back(class_bars("IoU of each class" + places, "Intersection over union, the highest first." + left_out, "IoU", part, 0,
+                                 "absent", [](const ClassRow& c) { return 100 * c.iou; }));
     if (!places.empty()) continue;
     figures.push_back(class_bars("Found", "Of the pixels labelled so, how many are predicted so (recall).", "found", part, 2, "no labels",
                                  [](const ClassRow& c) { return 100 * c.acc; }));
@@ -161,12 +161,13 @@ Markup calibration_figures(const RunFiles& run) {
                    .value = {.name = "standard deviation after resizing", .low = 0},
                    .bars = {}};
     for (const Calibrated& c : run.calibrated) {
-      if (c.site == site)
+      if (c.site == site) {
         chart.bars.push_back({c.branch, c.std,
                               short_number(c.std) + (c.floored     ? ", raised to the floor"
                                                      : c.equalized ? ""
                                                                    : ", left as it is"),
                               c.equalized ? 0 : 4});
+      }
     }
     figures.push_back(bar_chart(chart));
   }
@@ -191,7 +192,8 @@ Markup refresh_table(const RunFiles& run) {
     rows.push_back({cell(first.site), cell(first.branch), cell(first.mean), cell(last->mean), cell(first.std), cell(last->std),
                     cell(last->std / first.std), cell(most)});
   }
-  return table(fmt::format("Measured before training, and anew {} times, last after iteration {:.0f}. The equalizers took over the new scales, and the fusion weights "
+  return table(fmt::format("Measured before training, and anew {} times, last after iteration {:.0f}. The equalizers took over the new "
+                           "scales, and the fusion weights "
                            "the difference, so that the network's function did not change.",
                            run.refreshes.size(), run.refreshes.back().iteration),
                {"Site", "Branch", "Mean, first", "Mean, last", "Std, first", "Std, last", "Last / first", "Largest change at once"}, rows);
@@ -235,19 +237,23 @@ Section confusion_section(const RunFiles& run) {
   }
   const Confusion shown = labelled_part(*run.confusion);
   const size_t left_out = run.confusion->counts.size() - shown.counts.size();
-  HeatMap map{.title = "Where the pixels of each class go",
-              .caption =
-                  std::string("Each row is a labelled class and adds up to 100 %; the diagonal is what was found. The colour follows the square root, "
-                  "so that small shares are seen.") +
-                  (left_out > 0 ? fmt::format(" {} classes without a label have no row; what is predicted as one of them is the last column.", left_out) : ""),
-              .x = {.name = "predicted"},
-              .y = {.name = "labelled"},
-              .value = {.name = "of the label's pixels", .unit = "%", .low = 0, .high = 1},
-              .rows = {shown.names.begin(), shown.names.begin() + std::ptrdiff_t(shown.counts.size())},
-              .columns = shown.names,
-              .values = shown.counts,
-              .root = true,
-              .as_percent = true};
+  HeatMap map{
+      .title = "Where the pixels of each class go",
+      .caption =
+          std::string(
+              "Each row is a labelled class and adds up to 100 %; the diagonal is what was found. The colour follows the square root, "
+              "so that small shares are seen.") +
+          (left_out > 0
+               ? fmt::format(" {} classes without a label have no row; what is predicted as one of them is the last column.", left_out)
+               : ""),
+      .x = {.name = "predicted"},
+      .y = {.name = "labelled"},
+      .value = {.name = "of the label's pixels", .unit = "%", .low = 0, .high = 1},
+      .rows = {shown.names.begin(), shown.names.begin() + std::ptrdiff_t(shown.counts.size())},
+      .columns = shown.names,
+      .values = shown.counts,
+      .root = true,
+      .as_percent = true};
   for (auto& row : map.values) {
     double sum = 0;
     for (const double count : row) sum += count;

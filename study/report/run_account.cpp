@@ -60,7 +60,8 @@ std::string network_words(const Fields& config) {
 
 RunAccount account_of(const fs::path& folder) {
   if (!holds_run(folder)) {
-    throw IoError("this folder does not hold a run (config.json)", folder.string(), "give the folder that --out of `equiscale train` has named; a study has one for each run");
+    throw IoError("this folder does not hold a run (config.json)", folder.string(),
+                  "give the folder that --out of `equiscale train` has named; a study has one for each run");
   }
   RunAccount run{.files = read_run_progress(folder)};
   const Fields config(*run.files.config, (folder / "config.json").string());
@@ -72,8 +73,12 @@ RunAccount account_of(const fs::path& folder) {
   run.planned = config.object("train").number("iterations");
   run.seconds = run.images_per_second = run.parameters = std::nan("");
   run.done = double(run.files.checkpoint_iteration.value_or(0));
-  for (const TrainRow& row : run.files.train) run.done = std::max(run.done, row.iteration);  // std::max passes over NaN as its second argument
-  if (!run.files.train.empty()) run.seconds = run.files.train.back().seconds, run.images_per_second = run.files.train.back().images_per_second;
+  for (const TrainRow& row : run.files.train) {
+    run.done = std::max(run.done, row.iteration);  // std::max passes over NaN as its second argument
+  }
+  if (!run.files.train.empty()) {
+    run.seconds = run.files.train.back().seconds, run.images_per_second = run.files.train.back().images_per_second;
+  }
   if (run.files.summary) {
     const Fields summary(*run.files.summary, (folder / "summary.json").string());
     run.seconds = summary.number("seconds");
@@ -105,7 +110,9 @@ std::vector<DifferingKey> differing_keys(const std::vector<RunAccount>& runs) {
   }
   std::vector<DifferingKey> differing;
   for (const auto& [key, values] : table) {
-    if (std::any_of(values.begin(), values.end(), [&](const std::string& value) { return value != values[0]; })) differing.push_back({key, values});
+    if (std::any_of(values.begin(), values.end(), [&](const std::string& value) { return value != values[0]; })) {
+      differing.push_back({key, values});
+    }
   }
   return differing;
 }

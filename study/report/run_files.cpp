@@ -23,7 +23,8 @@ constexpr const char* kTryDelete = "delete the file: the report does without";
 std::vector<Calibrated> read_branches(const Fields& measurement) {
   std::vector<Calibrated> branches;
   for (const Fields& b : measurement.objects("branches")) {
-    branches.push_back({b.words("site"), b.words("branch"), b.number("mean"), b.number("std"), b.flag("equalized"), b.flag("floored"), b.number("growth")});
+    branches.push_back({b.words("site"), b.words("branch"), b.number("mean"), b.number("std"), b.flag("equalized"), b.flag("floored"),
+                        b.number("growth")});
   }
   return branches;
 }
@@ -77,8 +78,9 @@ std::vector<std::vector<std::string>> read_csv(const fs::path& path) {
   const std::string text = read_text(path, limits::kListFileBytes);
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
-    if (end > begin)
+    if (end > begin) {
       rows.push_back(csv_fields(text.substr(begin, end - begin), path.string() + ", row " + std::to_string(rows.size() + 1)));
+    }
     begin = end + 1;
   }
   return rows;
@@ -88,8 +90,9 @@ double csv_number(const std::string& field, const fs::path& path) {
   if (field.empty()) return kNone;
   double value = 0;
   const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), value);
-  if (error != std::errc() || end != field.data() + field.size())
+  if (error != std::errc() || end != field.data() + field.size()) {
     throw DataError("a number was expected in a field", path.string(), kTryDelete);
+  }
   return value;
 }
 
@@ -102,12 +105,14 @@ std::optional<Confusion> read_confusion(const fs::path& path) {
   }
   Confusion confusion{rows[0], {}};
   const size_t classes = rows[0].size();
-  if (rows.size() != classes + 1 || classes > 256)
+  if (rows.size() != classes + 1 || classes > 256) {
     throw DataError("the table is not one row and one column for each class", path.string(), kTryDelete);
+  }
   for (size_t r = 1; r < rows.size(); ++r) {
-    if (rows[r].size() != classes)
+    if (rows[r].size() != classes) {
       throw DataError("row " + std::to_string(r + 1) + " has another number of fields", path.string(),
                       kTryDelete);
+    }
     std::vector<double> counts;
     for (const std::string& field : rows[r]) counts.push_back(csv_number(field, path));
     confusion.counts.push_back(std::move(counts));
@@ -119,8 +124,9 @@ std::vector<PictureRow> read_pictures(const fs::path& path) {
   std::vector<PictureRow> pictures;
   const auto rows = read_csv(path);
   for (size_t r = 1; r < rows.size(); ++r) {
-    if (rows[r].size() != 4)
+    if (rows[r].size() != 4) {
       throw DataError("row " + std::to_string(r + 1) + " does not have 4 fields", path.string(), kTryDelete);
+    }
     const double index = csv_number(rows[r][0], path);
     pictures.push_back(
         {index >= 0 && index < 1e15 ? int64_t(index) : -1, rows[r][1], csv_number(rows[r][2], path), csv_number(rows[r][3], path)});

@@ -39,7 +39,9 @@ Markup headline(const RunFiles& run, const Fields& config) {
   if (!run.evaluations.empty()) {
     const EvaluationRow& last = run.evaluations.back();
     const auto in_mean = std::count_if(last.classes.begin(), last.classes.end(), [](const ClassRow& c) { return !std::isnan(c.iou); });
-    all.push_back({"mIoU", percent(last.miou, 2), (size_t(in_mean) < last.classes.size() ? fmt::format("over {} of ", in_mean) : "") + fmt::format("{} classes", last.classes.size())});
+    all.push_back({"mIoU", percent(last.miou, 2),
+                   (size_t(in_mean) < last.classes.size() ? fmt::format("over {} of ", in_mean) : "") +
+                       fmt::format("{} classes", last.classes.size())});
     all.push_back({"aAcc", percent(last.aacc, 2), "pixels that are right"});
     all.push_back({"mAcc", percent(last.macc, 2), "mean over classes"});
   }

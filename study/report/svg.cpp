@@ -47,11 +47,12 @@ std::string number(double value) {
 double text_width(std::string_view plain, double size) {
   double units = 0;
   for (const char c : plain) {
-    if (starts_character(c))
+    if (starts_character(c)) {
       units += wide_character(c)                              ? 1.0
                : c == '.' || c == ' ' || c == 'i' || c == 'l' ? 0.35
                : static_cast<unsigned char>(c) >= 0x80        ? 0.84
                                                               : 0.64;
+    }
   }
   return units * size;
 }
@@ -141,8 +142,9 @@ Markup mark(Mark shape, double x, double y, int color) {
   if (shape == Mark::kDiamond) {
     return element("path", {{"d", fmt::format("M{} {}l4.6 4.6l-4.6 4.6l-4.6 -4.6z", cx, number(y - 4.6))}, {"class", fill}});
   }
-  if (shape == Mark::kSquare)
+  if (shape == Mark::kSquare) {
     return element("rect", {{"x", number(x - 2.9)}, {"y", number(y - 2.9)}, {"width", "5.8"}, {"height", "5.8"}, {"class", fill}});
+  }
   if (shape == Mark::kTriangle) return element("path", {{"d", fmt::format("M{} {}l4.4 7.4h-8.8z", cx, number(y - 4.6))}, {"class", fill}});
   return element("circle", {{"cx", cx}, {"cy", cy}, {"r", "3.2"}, {"class", fill}});
 }
@@ -227,10 +229,11 @@ Markup figure(const std::string& title, const std::string& caption, const std::v
     body += element("ul", {{"class", "legend"}}, entries);
   }
   const Markup words = element("title", text(title)) + element("desc", text(drawing.words));
-  body += element(
-      "svg",
-      {{"viewBox", "0 0 " + number(drawing.width) + " " + number(drawing.height)}, {"role", "img"}, {"aria-label", title + ". " + drawing.words}},
-      words + drawing.content);
+  body += element("svg",
+                  {{"viewBox", "0 0 " + number(drawing.width) + " " + number(drawing.height)},
+                   {"role", "img"},
+                   {"aria-label", title + ". " + drawing.words}},
+                  words + drawing.content);
   return Markup::literal("\n") + element("figure", {{"class", drawing.width > kWidth ? "chart wide" : "chart"}}, body);
 }
 

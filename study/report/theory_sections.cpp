@@ -127,7 +127,8 @@ Markup speed_chart(const std::vector<Fields>& curves, const std::string& mode) {
   for (const Fields& c : curves) {
     if (c.words("mode") != mode || c.numbers("steps").empty()) continue;
     const int color = int(chart.series.size() % 8);
-    chart.series.push_back({fmt::format("deviation {:.2f}", c.number("deviation")), c.numbers("steps"), c.numbers("measured"), color, false, false, true});
+    chart.series.push_back(
+        {fmt::format("deviation {:.2f}", c.number("deviation")), c.numbers("steps"), c.numbers("measured"), color, false, false, true});
     lines.push_back({"", c.numbers("steps"), c.numbers("predicted"), color, true});
   }
   chart.series.insert(chart.series.end(), lines.begin(), lines.end());
@@ -147,9 +148,12 @@ Section speed_section(const std::vector<Fields>& curves) {
     rows.back().push_back({text(whole_number(c.number("predicted_steps")) + " / " + whole_number(c.number("measured_steps")))});
   }
   const Markup words = paragraph(
-      "A fusion layer learns a fixed linear mix of levels by least squares; every level has an equal part in what is to be learned. The smaller a "
-      "level's deviation, the more slowly it is learned: at a speed that goes as the deviation's square with SGD, about as the deviation itself with "
-      "AdamW. Explicit equalizers make all levels alike. Folding them into the initial weights does not, unless the optimizer steps in their units "
+      "A fusion layer learns a fixed linear mix of levels by least squares; every level has an equal part in what is to be learned. The "
+      "smaller a "
+      "level's deviation, the more slowly it is learned: at a speed that goes as the deviation's square with SGD, about as the deviation "
+      "itself with "
+      "AdamW. Explicit equalizers make all levels alike. Folding them into the initial weights does not, unless the optimizer steps in "
+      "their units "
       "(folded_lr).");
   return {"learning", "How fast each level is learned",
           words + gallery({speed_chart(curves, "off"), speed_chart(curves, "explicit"), speed_chart(curves, "folded")}) +
@@ -168,9 +172,10 @@ std::vector<Section> theory_sections(const Fields& study) {
   std::vector<Check> failed;
   std::copy_if(checks.begin(), checks.end(), std::back_inserter(failed), [](const Check& c) { return !c.pass; });
   for (Check& c : failed) c.setting = c.name + ", " + c.setting;
-  if (!failed.empty())
+  if (!failed.empty()) {
     sections.push_back(
         {"failed", "What differs", check_table("Checks in which measurement and prediction differ by more than chance allows", failed)});
+  }
   Section all{"checks", "Every check", {}};
   for (const std::string& name : names_of(checks)) {
     std::vector<Check> group;

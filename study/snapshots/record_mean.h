@@ -8,8 +8,8 @@ namespace eq {
 class RecordMean {
  public:
   void add(const ProbeRecord& record);
-  // Means and deviations of the batches together (the batches' means differ: that part of the variance counts as between images); gradients as root
-  // mean squares; correlations and factors as means; update ratios are not measured.
+  // Means and deviations of the batches together (the batches' means differ: that part of the variance counts as between images); gradients
+  // as root mean squares; correlations and factors as means; update ratios are not measured.
   ProbeRecord result() const;
 
  private:

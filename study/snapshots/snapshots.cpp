@@ -48,7 +48,9 @@ Snapshot take(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec
   InitRandom random{uint64_t(config.seed)};
   EncoderDecoder model(config.model);
   TrainStep step(model, config);
-  DataLoader loader(*dataset, config.pipeline, LoaderOptions{.batch_size = config.train.batch_size, .threads = int(config.train.loader_threads), .seed = uint64_t(config.seed)});
+  DataLoader loader(
+      *dataset, config.pipeline,
+      LoaderOptions{.batch_size = config.train.batch_size, .threads = int(config.train.loader_threads), .seed = uint64_t(config.seed)});
   model.set_step(uint64_t(config.seed), 0);
   calibrate_equalizers(model, [&](int64_t) { model.forward(loader.next().images); });
   loader.seek(kFreshBatches);  // the same for every arm, and none that a calibration saw
@@ -126,7 +128,9 @@ bool train_and_record(const SnapshotRequest& request) {
       settings.push_back("train.iterations=" + std::to_string(request.iterations));
       settings.push_back("probes.every=" + std::to_string(request.every));
       const bool resume = holds_run(out);
-      if (request.log != nullptr) fmt::print(request.log, "training {} for {} iterations{}\n", out.string(), request.iterations, resume ? ": going on" : "");
+      if (request.log != nullptr) {
+        fmt::print(request.log, "training {} for {} iterations{}\n", out.string(), request.iterations, resume ? ": going on" : "");
+      }
       if (!train(load_config(request.config, settings), {.out = out, .resume = resume, .log = nullptr}).finished) return false;
       write_run_report(out);
     }
@@ -134,8 +138,8 @@ bool train_and_record(const SnapshotRequest& request) {
   return true;
 }
 
-std::string snapshot_study_json(const SnapshotRequest& request, const std::vector<Snapshot>& snapshots, bool finished, const std::string& command,
-                                double seconds) {
+std::string snapshot_study_json(const SnapshotRequest& request, const std::vector<Snapshot>& snapshots, bool finished,
+                                const std::string& command, double seconds) {
   ordered_json arms = ordered_json::array(), records = ordered_json::array();
   for (const ArmSpec& arm : request.arms) arms.push_back({{"name", arm.name}, {"settings", arm.settings}});
   for (const Snapshot& snapshot : snapshots) {
@@ -149,9 +153,14 @@ std::string snapshot_study_json(const SnapshotRequest& request, const std::vecto
       for (const ArmSpec& arm : request.arms) append_records(records, request, head, arm);
     }
   }
-  const ordered_json study = {{"kind", request.gradients ? "gradients" : "scales"}, {"command", command}, {"version", EQ_VERSION}, {"seconds", seconds},
-                              {"finished", finished}, {"config", ordered_json::parse(to_json_text(load_config(request.config, request.settings)))},
-                              {"arms", arms}, {"records", records}};
+  const ordered_json study = {{"kind", request.gradients ? "gradients" : "scales"},
+                              {"command", command},
+                              {"version", EQ_VERSION},
+                              {"seconds", seconds},
+                              {"finished", finished},
+                              {"config", ordered_json::parse(to_json_text(load_config(request.config, request.settings)))},
+                              {"arms", arms},
+                              {"records", records}};
   return study.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
@@ -159,14 +168,17 @@ std::string snapshot_table(const Snapshot& snapshot, bool gradients) {
   std::string text = fmt::format("{}, equalizer {}\n", snapshot.head, snapshot.arm);
   for (const SiteRecord& site : snapshot.record.sites) {
     text += fmt::format("  {} ({}, {} x {})", site.site, site.kind, site.height, site.width);
-    if (gradients && std::isfinite(site.grad_ratio)) text += fmt::format(", largest over smallest gradient per weight {:.2f}", site.grad_ratio);
-    text += fmt::format("\n    {:<10} {:>8} {:>9} | {:>15} | {:>15} | {:>15} | {:>7} {:>9} {:>8}{}\n", "branch", "channels", "size", "arriving", "resized", "fused",
-                        "lag one", "predicted", "measured", gradients ? fmt::format(" | {:>9} {:>6} {:>9}", "gradient", "share", "at branch") : "");
+    if (gradients && std::isfinite(site.grad_ratio)) {
+      text += fmt::format(", largest over smallest gradient per weight {:.2f}", site.grad_ratio);
+    }
+    text += fmt::format("\n    {:<10} {:>8} {:>9} | {:>15} | {:>15} | {:>15} | {:>7} {:>9} {:>8}{}\n", "branch", "channels", "size",
+                        "arriving", "resized", "fused", "lag one", "predicted", "measured",
+                        gradients ? fmt::format(" | {:>9} {:>6} {:>9}", "gradient", "share", "at branch") : "");
     for (const BranchRecord& b : site.branches) {
-      text += fmt::format("    {:<10} {:>8} {:>9} | {} {} | {} {} | {} {} | {} {} {}", b.name, b.channels, fmt::format("{} x {}", b.height, b.width),
-                          number(b.before.mean, 7, 3), number(b.before.std, 7, 3), number(b.resized.mean, 7, 3), number(b.resized.std, 7, 3),
-                          number(b.fused.mean, 7, 3), number(b.fused.std, 7, 3), number(b.lag_one, 7, 3), number(b.predicted_factor, 9, 3),
-                          number(b.measured_factor, 8, 3));
+      text += fmt::format("    {:<10} {:>8} {:>9} | {} {} | {} {} | {} {} | {} {} {}", b.name, b.channels,
+                          fmt::format("{} x {}", b.height, b.width), number(b.before.mean, 7, 3), number(b.before.std, 7, 3),
+                          number(b.resized.mean, 7, 3), number(b.resized.std, 7, 3), number(b.fused.mean, 7, 3), number(b.fused.std, 7, 3),
+                          number(b.lag_one, 7, 3), number(b.predicted_factor, 9, 3), number(b.measured_factor, 8, 3));
       if (gradients) {
         const bool joined = std::isfinite(b.weight_grad_rms);
         text += fmt::format(" | {:>9} {:>6} {:9.2e}", joined ? fmt::format("{:.2e}", b.weight_grad_rms) : "-",

@@ -1,6 +1,6 @@
 #pragma once
-// `equiscale study scales` and `study gradients`: what the branches of every fusion site look like on real data, before the first update and,
-// if asked, along a training run.
+// `equiscale study scales` and `study gradients`: what the branches of every fusion site look like on real data, before the first update
+// and, if asked, along a training run.
 
 #include <cstdio>
 #include <filesystem>
@@ -37,13 +37,13 @@ std::vector<ArmSpec> parse_heads(const std::string& text);
 // Means over `batches` batches: deviations pooled, gradients as root mean squares. Throws what loading, building and training throw.
 std::vector<Snapshot> first_step_snapshots(const SnapshotRequest& request);
 
-// Trains each head and arm for request.iterations updates (0: none) with probes on, in out/<head>-<arm>/; what was begun goes on. False when SIGINT
-// or SIGTERM ended it, with a checkpoint. Throws what training throws.
+// Trains each head and arm for request.iterations updates (0: none) with probes on, in out/<head>-<arm>/; what was begun goes on. False
+// when SIGINT or SIGTERM ended it, with a checkpoint. Throws what training throws.
 bool train_and_record(const SnapshotRequest& request);
 
 // The snapshots, then what the runs have recorded so far, as the text of study.json.
-std::string snapshot_study_json(const SnapshotRequest& request, const std::vector<Snapshot>& snapshots, bool finished, const std::string& command,
-                                double seconds);
+std::string snapshot_study_json(const SnapshotRequest& request, const std::vector<Snapshot>& snapshots, bool finished,
+                                const std::string& command, double seconds);
 
 // One head and arm for the terminal.
 std::string snapshot_table(const Snapshot& snapshot, bool gradients);

@@ -25,8 +25,8 @@ std::string verdict_words(const PairedComparison& c, const Metric& metric) {
   const auto [low, high] = *c.t_interval;
   if (low <= 0 && high >= 0) return "The interval covers zero: these seeds do not tell the two apart.";
   const bool better = (low > 0) == metric.higher_is_better;
-  return fmt::format("The interval lies {} zero: {} is {} than {} beyond chance, on this data and schedule.", low > 0 ? "above" : "below", c.arm,
-                     better ? "better" : "worse", c.baseline);
+  return fmt::format("The interval lies {} zero: {} is {} than {} beyond chance, on this data and schedule.", low > 0 ? "above" : "below",
+                     c.arm, better ? "better" : "worse", c.baseline);
 }
 
 std::string words_of(const PairedComparison& c, const Metric& metric) {
@@ -38,8 +38,8 @@ std::string words_of(const PairedComparison& c, const Metric& metric) {
   text += fmt::format(" (95 % interval {} to {}, {} seeds). {}", shown((*c.t_interval)[0]), shown((*c.t_interval)[1]), c.differences.size(),
                       verdict_words(c, metric));
   if (c.seeds_to_settle) {
-    text += fmt::format(" With this spread {} seeds would settle a difference of {:g}{}.", *c.seeds_to_settle, metric.worth_settling * metric.scale,
-                        metric.unit);
+    text += fmt::format(" With this spread {} seeds would settle a difference of {:g}{}.", *c.seeds_to_settle,
+                        metric.worth_settling * metric.scale, metric.unit);
   }
   return text;
 }
@@ -96,8 +96,9 @@ int64_t pairs_needed(double deviation, double difference, double power, double s
 PairedComparison compare_paired(const std::string& baseline, const std::vector<double>& baseline_values, const std::string& arm,
                                 const std::vector<double>& arm_values, const Metric& metric, uint64_t seed) {
   if (baseline_values.size() != arm_values.size()) {
-    throw UsageError(fmt::format("{} values of {} cannot be paired with {} of {}", baseline_values.size(), baseline, arm_values.size(), arm),
-                     "compare_paired", "give one value a seed for each");
+    throw UsageError(
+        fmt::format("{} values of {} cannot be paired with {} of {}", baseline_values.size(), baseline, arm_values.size(), arm),
+        "compare_paired", "give one value a seed for each");
   }
   PairedComparison result;
   result.baseline = baseline;

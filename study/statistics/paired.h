@@ -19,7 +19,8 @@ std::optional<Interval> t_interval(const std::vector<double>& values, double lev
 
 // The 95 % percentile interval of the mean under resampling of the values (Efron 1979), a function of the values and
 // `seed` alone. With few values it is narrower than it should be, about sqrt((n - 1)/n). None for fewer than two values.
-std::optional<Interval> bootstrap_interval(const std::vector<double>& values, uint64_t seed, double level = 0.95, int64_t resamples = 10'000);
+std::optional<Interval> bootstrap_interval(const std::vector<double>& values, uint64_t seed, double level = 0.95,
+                                           int64_t resamples = 10'000);
 
 // The smallest n >= 2 at which a true difference `difference` of pairs with this deviation is found with probability
 // `power` by a two-sided t test of size `size`: sqrt(n) difference/deviation >= t(1 - size/2; n-1) + t(power; n-1).

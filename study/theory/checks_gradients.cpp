@@ -36,7 +36,9 @@ struct Fusion {
     for (const int64_t other : kRatios) total += double(kChannels) * input(other).variance;
     return normed ? weight_gradient_moment_before_norm(input(ratio), total) : weight_gradient_moment(input(ratio));
   }
-  std::string name() const { return fmt::format("{}, {}", equalized ? "equalized" : "as they are", normed ? "batch norm behind" : "no norm behind"); }
+  std::string name() const {
+    return fmt::format("{}, {}", equalized ? "equalized" : "as they are", normed ? "batch norm behind" : "no norm behind");
+  }
 };
 
 // Branches of rectified noise at every ratio, fused: [images,32,32,4*32].
@@ -87,11 +89,13 @@ void check_weight_gradients(Lab& lab) {
   // More samples go into larger batches: what a batch's own chance correlations take from the prediction falls with its size.
   constexpr int kPasses = 40;
   const int64_t images = std::clamp<int64_t>(lab.request().samples >> 16, 8, 512);
-  for (const Fusion fusion : {Fusion{images, false, false}, Fusion{images, false, true}, Fusion{images, true, false}, Fusion{images, true, true}}) {
+  for (const Fusion fusion :
+       {Fusion{images, false, false}, Fusion{images, false, true}, Fusion{images, true, false}, Fusion{images, true, true}}) {
     std::vector<BatchSums> sums(kRatios.size());
     for (int pass = 0; pass < kPasses; ++pass) add_pass(lab, fusion, sums);
     for (size_t i = 0; i < kRatios.size(); ++i) {
-      lab.equal("weight gradient", fmt::format("{}, r={}", fusion.name(), kRatios[i]), fusion.predicted(kRatios[i]), sums[i].estimate(), 0.1);
+      lab.equal("weight gradient", fmt::format("{}, r={}", fusion.name(), kRatios[i]), fusion.predicted(kRatios[i]), sums[i].estimate(),
+                0.1);
     }
   }
 }

@@ -73,7 +73,8 @@ Speeds check_descent(Lab& lab, const Levels& levels) {
       for (int64_t t = 0; t <= kSteps; ++t) predicted.push_back(std::pow(factor, double(t)));
       lab.report.learning.push_back(curve("sgd", mode, level, predicted, measured));
       shares.back().push_back(1 - std::pow(measured[kMeasured], 1.0 / kMeasured));
-      lab.exact("learning, SGD: share of its error that a level loses per step", setting(mode, level), 1 - factor, shares.back().back(), 1e-9);
+      lab.exact("learning, SGD: share of its error that a level loses per step", setting(mode, level), 1 - factor, shares.back().back(),
+                1e-9);
     }
   }
   return shares;
@@ -91,7 +92,8 @@ Speeds check_adam(Lab& lab, const Levels& levels) {
       const std::vector<double> predicted = adam_remaining(kAdamW.lr * felt_deviation(mode, level), kAdamW.betas, kSteps);
       lab.report.learning.push_back(curve("adamw", mode, level, predicted, measured));
       speeds.back().push_back(1 / crossing(measured, 0.5));
-      lab.exact("learning, AdamW: steps to nine tenths of the change", setting(mode, level), whole_steps(predicted), whole_steps(measured), 0);
+      lab.exact("learning, AdamW: steps to nine tenths of the change", setting(mode, level), whole_steps(predicted), whole_steps(measured),
+                0);
     }
   }
   return speeds;
@@ -99,10 +101,14 @@ Speeds check_adam(Lab& lab, const Levels& levels) {
 
 // 2 with SGD, 1 with steps that go by the sign, 0 where the levels are equalized.
 void check_exponents(Lab& lab, const Levels& levels, const Speeds& descent, const Speeds& adam) {
-  const auto check = [&](const std::string& name, const std::string& mode, const std::vector<double>& speeds, double predicted, double bound) {
+  const auto check = [&](const std::string& name, const std::string& mode, const std::vector<double>& speeds, double predicted,
+                         double bound) {
     constexpr const char* kName = "learning: exponent of the deviation in the speed";
-    if (felt_deviation(mode, 1) < 1) lab.exact(kName, name, predicted, exponent(speeds), bound);
-    else lab.at_most(kName, name, 1e-9, std::abs(exponent(speeds)));
+    if (felt_deviation(mode, 1) < 1) {
+      lab.exact(kName, name, predicted, exponent(speeds), bound);
+    } else {
+      lab.at_most(kName, name, 1e-9, std::abs(exponent(speeds)));
+    }
   };
   for (size_t mode = 0; mode < std::size(kModes); ++mode) check(fmt::format("SGD, {}", kModes[mode]), kModes[mode], descent[mode], 2, 1e-9);
   for (const std::string mode : {"off", "explicit"}) {
@@ -141,7 +147,8 @@ void check_folds(Lab& lab, const Levels& whitened, const Levels& rectified) {
   constexpr const char* kName = "learning: largest difference from explicit, relative";
   for (const bool centred : {true, false}) {
     const Levels& levels = centred ? whitened : rectified;
-    const Tensor expected = course_of(lab, levels, "explicit", kSgd, 0).first_output, folded = course_of(lab, levels, "folded", kSgd, 0).first_output;
+    const Tensor expected = course_of(lab, levels, "explicit", kSgd, 0).first_output,
+                 folded = course_of(lab, levels, "folded", kSgd, 0).first_output;
     lab.at_most(kName, fmt::format("folded, outputs before the first step, {} levels", centred ? "centred" : "rectified"), 1e-12,
                 largest(folded - expected) / largest(expected));
   }
@@ -150,7 +157,12 @@ void check_folds(Lab& lab, const Levels& whitened, const Levels& rectified) {
     for (const bool norm_behind : {false, true}) {
       constexpr int64_t kSteps = 200;
       const Levels& levels = norm_behind ? rectified : whitened;
-      Lesson lesson{.levels = levels, .mode = "explicit", .optimizer = optimizer, .steps = kSteps, .norm_behind = norm_behind, .seed = lab.request().seed};
+      Lesson lesson{.levels = levels,
+                    .mode = "explicit",
+                    .optimizer = optimizer,
+                    .steps = kSteps,
+                    .norm_behind = norm_behind,
+                    .seed = lab.request().seed};
       const Course expected = learn(lesson);
       lesson.mode = "folded_lr";
       const Course folded = learn(lesson);
@@ -180,7 +192,8 @@ void check_gram(Lab& lab, const Levels& levels, const std::string& name) {
       error = error - matmul(error, gram) * kSgd.lr;
       difference = std::max(difference, largest(course.weights[step] - course.ideal - error) / first);
     }
-    lab.at_most("learning: largest difference from what the Gram matrix says, relative", fmt::format("{}, {}, 100 steps", name, mode), 1e-12, difference);
+    lab.at_most("learning: largest difference from what the Gram matrix says, relative", fmt::format("{}, {}, 100 steps", name, mode),
+                1e-12, difference);
   }
 }
 
@@ -224,7 +237,8 @@ void check_noise_levels(Lab& lab) {
   for (size_t mode = 0; mode < 2; ++mode) {
     for (size_t level = 0; level < kLevelRatios.size(); ++level) {
       lab.equal("learning, white noise",
-                fmt::format("{}, r={}: share lost per step over the rate", mode == 0 ? "off" : "explicit", kLevelRatios[level]), mode == 0 ? levels.moments[level].variance : 1, sums[mode][level].estimate(), 0.05);
+                fmt::format("{}, r={}: share lost per step over the rate", mode == 0 ? "off" : "explicit", kLevelRatios[level]),
+                mode == 0 ? levels.moments[level].variance : 1, sums[mode][level].estimate(), 0.05);
     }
   }
 }
@@ -241,9 +255,9 @@ double largest_turn(const Course& a, const Course& b) {
   return result;
 }
 
-// Batch norm behind the convolution sees no factor k that all levels have in common. The loss as a function of the weights does not change, so
-// neither does a training that starts from the same weights. Folding divides the initial weights by k: the loss depends on their direction alone,
-// its gradient grows by k, and the same step turns them k^2 times as far.
+// Batch norm behind the convolution sees no factor k that all levels have in common. The loss as a function of the weights does not change,
+// so neither does a training that starts from the same weights. Folding divides the initial weights by k: the loss depends on their
+// direction alone, its gradient grows by k, and the same step turns them k^2 times as far.
 void check_common_factor(Lab& lab, const Levels& levels) {
   constexpr double kFactor = 3;
   constexpr int64_t kSteps = 100;
@@ -269,15 +283,18 @@ void check_common_factor(Lab& lab, const Levels& levels) {
   };
   check("off, SGD, all levels times 3", course(larger, "off", sgd, kSteps, kFactor), course(levels, "off", sgd, kSteps));
   check("explicit, SGD, all deviations told times 3", course(told, "explicit", sgd, kSteps), course(levels, "explicit", sgd, kSteps));
-  check("folded_normalised, SGD, all levels times 3", course(larger, "folded_normalised", sgd, kSteps, kFactor), course(levels, "folded_normalised", sgd, kSteps));
-  check("folded, SGD, all levels times 3, rate over 9", course(larger, "folded", at_rate(sgd, 1 / (kFactor * kFactor)), kSteps), course(levels, "folded", sgd, kSteps));
-  check("folded, AdamW, all levels times 3, rate over 3", course(larger, "folded", at_rate(adamw, 1 / kFactor), kSteps), course(levels, "folded", adamw, kSteps));
+  check("folded_normalised, SGD, all levels times 3", course(larger, "folded_normalised", sgd, kSteps, kFactor),
+        course(levels, "folded_normalised", sgd, kSteps));
+  check("folded, SGD, all levels times 3, rate over 9", course(larger, "folded", at_rate(sgd, 1 / (kFactor * kFactor)), kSteps),
+        course(levels, "folded", sgd, kSteps));
+  check("folded, AdamW, all levels times 3, rate over 3", course(larger, "folded", at_rate(adamw, 1 / kFactor), kSteps),
+        course(levels, "folded", adamw, kSteps));
   const auto first_step = [&](const Levels& of) {
     const Course one = course(of, "folded", kSgd, 1);
     return largest(div(without_bias(one, 1) - without_bias(one, 0), sqrt(sum(square(without_bias(one, 0)), {1}, true))));
   };
-  lab.exact("learning, batch norm behind: first step over the weights' norm", "folded, SGD, all levels times 3 over once", kFactor * kFactor,
-            first_step(larger) / first_step(levels), 1e-9);
+  lab.exact("learning, batch norm behind: first step over the weights' norm", "folded, SGD, all levels times 3 over once",
+            kFactor * kFactor, first_step(larger) / first_step(levels), 1e-9);
 }
 
 }  // namespace

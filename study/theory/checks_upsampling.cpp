@@ -44,7 +44,8 @@ void add_block(Line& line, const Tensor& x, const std::vector<Moments>& before, 
 }
 
 void run_script(Lab& lab) {
-  const int64_t maps = lab.request().full ? kScriptMaps : std::clamp<int64_t>(lab.request().samples / (kScriptSide * kScriptSide) / 4, 8, kScriptMaps);
+  const int64_t maps =
+      lab.request().full ? kScriptMaps : std::clamp<int64_t>(lab.request().samples / (kScriptSide * kScriptSide) / 4, 8, kScriptMaps);
   const int64_t step = lab.request().full ? 1 : 14;  // 0.01, 0.15, ..., 0.99
   constexpr int64_t kBlock = 16;
   std::vector<Line> lines = {{2, {}}, {4, {}}, {8, {}}};
@@ -66,7 +67,8 @@ void run_script(Lab& lab) {
   for (const Line& line : lines) {
     lab.equal("the authors' script", fmt::format("slope of variance after over before, r={}", line.ratio),
               square_factor(kScriptSide, kScriptSide * line.ratio, false), line.slope.estimate(), 0.02);
-    lab.at_most("the authors' script", fmt::format("largest relative change of a map's mean, r={} (rounding)", line.ratio), 1e-4, line.largest_shift);
+    lab.at_most("the authors' script", fmt::format("largest relative change of a map's mean, r={} (rounding)", line.ratio), 1e-4,
+                line.largest_shift);
   }
 }
 
@@ -99,8 +101,8 @@ void check_phases(Lab& lab) {
         for (int64_t j = ratio + phase; j < out - ratio; j += ratio) squares += std::pow(double(values[j * channels + c]), 2);
         sums.add(squares, double(kCells - 2));
       }
-      lab.equal("sub-pixel phase", fmt::format("one axis, r={} phase {}", ratio, phase), position_variance(ratio + phase, kCells, out, false),
-                sums.estimate(), 0.06);
+      lab.equal("sub-pixel phase", fmt::format("one axis, r={} phase {}", ratio, phase),
+                position_variance(ratio + phase, kCells, out, false), sums.estimate(), 0.06);
     }
   }
 }
@@ -111,7 +113,8 @@ void check_correlated(Lab& lab) {
     for (const int64_t ratio : {2, 4, 8}) {
       const Estimate measured = resized_ratio(lab.maps(kSide), kSide * ratio, false, 0,
                                               [&](int64_t channels) { return lab.correlated(kSide, channels, rho); });
-      lab.equal("correlated cells", fmt::format("n={} r={} rho={}", kSide, ratio, rho), square_factor(kSide, kSide * ratio, false, rho), measured, 0.02);
+      lab.equal("correlated cells", fmt::format("n={} r={} rho={}", kSide, ratio, rho), square_factor(kSide, kSide * ratio, false, rho),
+                measured, 0.02);
     }
   }
   // Rectified: no longer separable, so the diagonal's correlation counts.

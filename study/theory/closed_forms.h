@@ -52,8 +52,8 @@ double pooled_branch_variance_factor(int64_t cells, int64_t bins, bool align_cor
 std::vector<MeanVariance> additive_path_moments(const std::vector<int64_t>& sizes, MeanVariance lateral, bool align_corners);
 
 // E[(dL/dW)^2] / (N E[delta^2]) of one weight of a fusion layer that reads `input`, for output gradients delta that do not depend on it.
-// Without normalisation behind the layer the raw second moment. Batch norm makes delta orthogonal to 1 and to its own output, which leaves the
-// centred variance, less the share of the output's variance that this one channel makes: `total_variance` is the sum
+// Without normalisation behind the layer the raw second moment. Batch norm makes delta orthogonal to 1 and to its own output, which leaves
+// the centred variance, less the share of the output's variance that this one channel makes: `total_variance` is the sum
 // over all channels that are fused.
 double weight_gradient_moment(MeanVariance input);
 double weight_gradient_moment_before_norm(MeanVariance input, double total_variance);

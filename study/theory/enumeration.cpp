@@ -28,7 +28,9 @@ WeightMatrix adaptive_pool_weights(int64_t in, int64_t bins) {
 }
 
 WeightMatrix product(const WeightMatrix& second, const WeightMatrix& first) {
-  if (second.columns != first.rows) throw ShapeError("the maps do not fit together", "product", "the first must make what the second reads");
+  if (second.columns != first.rows) {
+    throw ShapeError("the maps do not fit together", "product", "the first must make what the second reads");
+  }
   WeightMatrix result{second.rows, first.columns, std::vector<double>(size_t(second.rows * first.columns))};
   for (int64_t row = 0; row < second.rows; ++row) {
     for (int64_t between = 0; between < first.rows; ++between) {

@@ -80,7 +80,8 @@ class Student : public Module {
   std::vector<LevelSite::Branch> branches() const {
     std::vector<LevelSite::Branch> branches;
     for (const Tensor& level : levels_.features) {
-      branches.push_back({.name = "level " + std::to_string(branches.size()), .channels = level.size(3), .upsampled = level.size(1) < levels_.side});
+      branches.push_back(
+          {.name = "level " + std::to_string(branches.size()), .channels = level.size(3), .upsampled = level.size(1) < levels_.side});
     }
     return branches;
   }
@@ -139,7 +140,8 @@ double crossing(const std::vector<double>& remaining, double share) {
 
 Levels whitened_levels(Lab& lab, const std::vector<int64_t>& ratios, const std::vector<double>& deviations) {
   Levels levels{kTaskSide, std::vector<Tensor>(ratios.size()), {}};
-  std::vector<Tensor> others{Tensor::full({kImages, kTaskSide, kTaskSide, 1}, 1, DType::kFloat64)};  // a constant: who is orthogonal to it has mean 0
+  std::vector<Tensor> others{
+      Tensor::full({kImages, kTaskSide, kTaskSide, 1}, 1, DType::kFloat64)};  // a constant: who is orthogonal to it has mean 0
   // The coarsest first: it has the fewest cells to be orthogonal with.
   for (size_t i = ratios.size(); i-- > 0;) {
     std::vector<Tensor> channels;

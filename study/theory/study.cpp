@@ -22,8 +22,8 @@ TheoryReport run_theory_study(const TheoryRequest& request) {
   }
   const auto start = std::chrono::steady_clock::now();
   Lab lab(request);
-  for (const auto group : {check_white_noise, check_phases, check_correlated, check_single_pictures, check_rectified, check_pooled, check_additive,
-                           check_weight_gradients, check_input_gradients, check_learning}) {
+  for (const auto group : {check_white_noise, check_phases, check_correlated, check_single_pictures, check_rectified, check_pooled,
+                           check_additive, check_weight_gradients, check_input_gradients, check_learning}) {
     group(lab);
   }
   lab.report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -64,7 +64,8 @@ std::string learning_table(const TheoryReport& report) {
     if (rows.starts_with(name)) header += fmt::format("{:>14}", fmt::format("level {:.3f}", c.deviation));  // the first row
     rows += fmt::format("{:>14}", fmt::format("{} / {}", c.predicted_steps, c.measured_steps));
   }
-  return fmt::format("steps to nine tenths of what each level has to learn, predicted / measured; levels by their deviation\n{:19}{}{}\n", "", header, rows);
+  return fmt::format("steps to nine tenths of what each level has to learn, predicted / measured; levels by their deviation\n{:19}{}{}\n",
+                     "", header, rows);
 }
 
 }  // namespace eq

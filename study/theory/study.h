@@ -29,7 +29,7 @@ struct WhiteNoisePoint {
 struct LearningCurve {
   std::string optimizer, mode;
   double deviation = 0;                               // of the level at the fusion
-  double predicted_steps = 0, measured_steps = 0;     // until nine tenths of the change are learned; NaN: not within the steps that were made
+  double predicted_steps = 0, measured_steps = 0;  // until nine tenths of the change are learned; NaN: not within the steps that were made
   std::vector<int64_t> steps;                         // some of them, of SGD only,
   std::vector<double> predicted, measured;            // and the share of the error that is left after each
 };

@@ -34,7 +34,8 @@ struct SmallSet {
   void write_recipe(int classes) {
     nlohmann::json names = nlohmann::json::array();
     for (int c = 0; c < classes; ++c) names.push_back("class " + std::to_string(c));
-    const nlohmann::json data = {{"type", "folders"}, {"root", root.string()}, {"list", {{"train", "list.txt"}, {"val", "list.txt"}}}, {"classes", names}};
+    const nlohmann::json data = {
+        {"type", "folders"}, {"root", root.string()}, {"list", {{"train", "list.txt"}, {"val", "list.txt"}}}, {"classes", names}};
     write_file(config, tiny_recipe(data.dump()));
   }
   CommandResult train(const std::string& more = "") const { return equiscale("train " + config + " --out " + out + " " + more); }
@@ -125,7 +126,8 @@ TEST_CASE("inspect data names a bad file, and says of training only what is so",
   }
   SECTION("a class that never occurs") {
     set.write_recipe(12);
-    CHECK(says(inspect(), "training would refuse this set: 1 of 12 classes never occur: 11 class 11 (the labels of the 4 samples inspected)"));
+    CHECK(says(inspect(),
+               "training would refuse this set: 1 of 12 classes never occur: 11 class 11 (the labels of the 4 samples inspected)"));
     for (const char* untrained : {"--split val", "--set data.checks=false"}) {
       const CommandResult result = inspect(untrained);
       CHECK(says(result, "remark: 1 of 12 classes never occur: 11 class 11"));
@@ -206,7 +208,9 @@ TEST_CASE("inspect ckpt --compare says in what two files differ", "[app]") {
   INFO(result.output);
   CHECK(result.status == 0);
   CHECK(result.output.find("only in the other file (1)\n  c\n") != std::string::npos);
-  CHECK(result.output.ends_with("other tensors: 2 in both files, 0 of them of another shape, 1 in one file alone; 1 equal to the bit, the others apart by up to 0.2 times their largest value (b)\n"));
+  CHECK(
+      result.output.ends_with("other tensors: 2 in both files, 0 of them of another shape, 1 in one file alone; 1 equal to the bit, the "
+                              "others apart by up to 0.2 times their largest value (b)\n"));
   const nlohmann::json json = nlohmann::json::parse(equiscale(command + path("b") + " --json").output);
   CHECK(json["shared"].size() == 2);
   CHECK(json["shared"][1]["largest_difference"] == 1);
@@ -227,7 +231,8 @@ TEST_CASE("inspect ckpt shows PyTorch's files", "[app]") {
   const CommandResult result = equiscale("inspect ckpt " EQ_GOLDEN_DIR "/torch/nested_legacy.pth");
   INFO(result.output);
   CHECK(result.status == 0);
-  for (const char* line : {"  taken from = state_dict\n", "  left out = \"meta\", \"optimizer\", \"epoch\"\n", "float32  [3, 2, 1, 2]\n", "11 tensors, 46 values\n"}) {
+  for (const char* line : {"  taken from = state_dict\n", "  left out = \"meta\", \"optimizer\", \"epoch\"\n", "float32  [3, 2, 1, 2]\n",
+                           "11 tensors, 46 values\n"}) {
     CHECK(result.output.find(line) != std::string::npos);
   }
   const nlohmann::json json = nlohmann::json::parse(equiscale("inspect ckpt --json " EQ_GOLDEN_DIR "/torch/plain_zip.pth").output);
@@ -245,7 +250,8 @@ TEST_CASE("damaged or foreign weights are refused and left alone", "[app]") {
     check_error(equiscale("eval " + weights.string()), 3, "model.safetensors");
   }
   SECTION("overlapping tensors") {
-    const std::string header = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})";
+    const std::string header =
+        R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})";
     std::string bytes(8, '\0');
     bytes[0] = char(header.size());
     write_file(weights, bytes + header + std::string(12, '\0'));

@@ -16,7 +16,8 @@ TEST_CASE("data make writes a set that trains to the bits of the built-in one", 
   CHECK(made.output.ends_with(recipe + "\n"));
   const auto weights = [&](const std::string& name, const std::string& more) {
     const std::string out = (folder.path() / name).string();
-    const CommandResult trained = equiscale("train " + recipe + " --out " + out + " --set train.iterations=2 --set train.batch_size=2 --set data.checks=false " + more);
+    const CommandResult trained = equiscale("train " + recipe + " --out " + out +
+                                            " --set train.iterations=2 --set train.batch_size=2 --set data.checks=false " + more);
     INFO(trained.output);
     REQUIRE(trained.status == 0);
     return nlohmann::json::parse(read_file(out + "/summary.json"))["weights_sha256"];
@@ -47,8 +48,10 @@ TEST_CASE("data stats gives numbers that a configuration takes", "[app]") {
   // What it prints is taken.
   const size_t begin = text.output.find("\"pipeline\""), end = text.output.find("\n\n", begin);
   const nlohmann::json printed = nlohmann::json::parse("{" + text.output.substr(begin, end - begin) + "}");
-  CHECK(equiscale("summary " + config + " --no-memory --set 'pipeline.mean=" + printed["pipeline"]["mean"].dump() + "' --set 'pipeline.std=" + printed["pipeline"]["std"].dump() +
-                  "' --set 'train.class_weights=" + printed["train"]["class_weights"].dump() + "'").status == 0);
+  CHECK(equiscale("summary " + config + " --no-memory --set 'pipeline.mean=" + printed["pipeline"]["mean"].dump() +
+                  "' --set 'pipeline.std=" + printed["pipeline"]["std"].dump() +
+                  "' --set 'train.class_weights=" + printed["train"]["class_weights"].dump() + "'")
+            .status == 0);
 }
 
 TEST_CASE("data view draws a sheet", "[app]") {

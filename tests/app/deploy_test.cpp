@@ -30,14 +30,17 @@ TEST_CASE("export writes an ONNX model of a run, and says what it takes and give
   CHECK(plain.output.find("to   scores: float32 [N, 8, 64, 64]") != std::string::npos);
   CHECK(std::filesystem::file_size(run.path("a.onnx")) > 10'000);
 
-  const auto report = [&](const std::string& options) { return nlohmann::json::parse(equiscale("export " + run.out + " --json --out " + run.path("b.onnx") + options).output); };
+  const auto report = [&](const std::string& options) {
+    return nlohmann::json::parse(equiscale("export " + run.out + " --json --out " + run.path("b.onnx") + options).output);
+  };
   const auto sized = report(" --size 96 128 --batch 2 --normalized --labels"), folded = report(" --fold");
   CHECK(sized["input"] == "image: float32 [2, 3, 96, 128]");
   CHECK(sized["output"] == "labels: uint8 [2, 96, 128]");
   CHECK(folded["operators"] < report("")["operators"]);
 
   check_error(equiscale("export " + run.out + " --out " + run.path("c.pb")), 2, ".onnx");
-  check_error(equiscale("export " + run.out + " --out " + run.path("c.onnx") + " --batch 1000000000"), 5, "no memory for");  // its tensors, which are counted
+  check_error(equiscale("export " + run.out + " --out " + run.path("c.onnx") + " --batch 1000000000"), 5,
+              "no memory for");  // its tensors, which are counted
   check_error(equiscale("export " + run.out + " --out " + run.path("c.onnx") + " --size 64"), 2, "--size");
   check_error(equiscale("export " + run.path("none") + " --out " + run.path("c.onnx")), 3, "none");
   check_error(equiscale("export " + run.out + " --out " + run.path("none") + "/c.onnx"), 3, "none");

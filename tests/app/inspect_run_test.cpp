@@ -13,14 +13,20 @@ namespace {
 struct LyingRun {
   explicit LyingRun(const std::filesystem::path& path, const std::string& mode = "off", double miou = 0.5) : path(path) {
     std::filesystem::create_directories(path);
-    write_file(path / "config.json", R"({"seed": 7, "data": {"type": "camvid", "root": "somewhere"}, "model": {"backbone": {"type": "resnet", "depth": 34}, "decode_head": {"type": "psp"}},
-      "equalizer": {"mode": ")" + mode + R"("}, "train": {"iterations": 60}, "pipeline": {"mean": [1, 2, 3]}})");
+    write_file(
+        path / "config.json",
+        R"({"seed": 7, "data": {"type": "camvid", "root": "somewhere"}, "model": {"backbone": {"type": "resnet", "depth": 34}, "decode_head": {"type": "psp"}},
+      "equalizer": {"mode": ")" +
+            mode + R"("}, "train": {"iterations": 60}, "pipeline": {"mean": [1, 2, 3]}})");
     const auto row = [](int iteration, double value) {
-      return R"({"type":"evaluate","iteration":)" + std::to_string(iteration) + R"(,"miou":)" + std::to_string(value) + R"(,"macc":0.6,"aacc":0.7,"per_class":[{"name":"road","iou":)" +
-             std::to_string(value) + R"(,"acc":0.5,"precision":0.25,"pixels":10},{"name":"sky","iou":null,"acc":null,"precision":null,"pixels":0}]})" + "\n";
+      return R"({"type":"evaluate","iteration":)" + std::to_string(iteration) + R"(,"miou":)" + std::to_string(value) +
+             R"(,"macc":0.6,"aacc":0.7,"per_class":[{"name":"road","iou":)" + std::to_string(value) +
+             R"(,"acc":0.5,"precision":0.25,"pixels":10},{"name":"sky","iou":null,"acc":null,"precision":null,"pixels":0}]})" + "\n";
     };
     write_file(path / "metrics.jsonl", row(20, miou) + row(40, miou - 0.125) +
-                                           R"({"type":"train","iteration":45,"loss":1.25,"images_per_second":12.5,"seconds":61})" "\n" R"({"type":"train","itera)");
+                                           R"({"type":"train","iteration":45,"loss":1.25,"images_per_second":12.5,"seconds":61})"
+                                           "\n"
+                                           R"({"type":"train","itera)");
   }
   CommandResult inspect(const std::string& more = "") const { return equiscale("inspect run " + path.string() + " " + more); }
   std::filesystem::path path;
@@ -40,8 +46,9 @@ void check_says(const CommandResult& result, const std::vector<std::string>& wor
 TEST_CASE("inspect run gives an account of a run that broke off, and of one in progress", "[app]") {
   const TemporaryFolder folder;
   const LyingRun run(folder.path() / "run");
-  check_says(run.inspect(), {"run: broken off\n", "psp head on resnet34, equalizers off", "camvid in somewhere, 2 classes", "seed        7", "iterations  45 of 60\n", "0:01:01, 12.5 pictures",
-                             "last 37.50 at 40, best 50.00 at 20", "road   37.50  50.00      25.00\n", "sky        -      -          -\n"});
+  check_says(run.inspect(), {"run: broken off\n", "psp head on resnet34, equalizers off", "camvid in somewhere, 2 classes", "seed        7",
+                             "iterations  45 of 60\n", "0:01:01, 12.5 pictures", "last 37.50 at 40, best 50.00 at 20",
+                             "road   37.50  50.00      25.00\n", "sky        -      -          -\n"});
   write_file(run.path / "log.txt", "iter 45/60\ndata error: the label 9 is bad\n  where: x.png\n  try:   mend it\n");
   check_says(run.inspect(), {"the log ends with: data error: the label 9 is bad\n"});
   write_file(run.path / "log.txt", "data error: the label 9 is bad\n  where: x.png\n  try:   mend it\nresuming after iteration 40\n");

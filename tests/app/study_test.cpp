@@ -40,8 +40,9 @@ TEST_CASE("SIGTERM ends a paired study with a checkpoint, and the same command g
   };
   REQUIRE(equiscale(command("whole")).status == 0);
   const std::string second = (folder.path() / "stopped" / "explicit" / "3" / "metrics.csv").string();
-  const CommandResult stopped = run_command(EQ_BINARY_DIR "/equiscale " + command("stopped") + " & pid=$!; for i in $(seq 1 2000); do [ -s " + second +
-                                            " ] && break; sleep 0.01; done; kill -TERM $pid; wait $pid");
+  const CommandResult stopped =
+      run_command(EQ_BINARY_DIR "/equiscale " + command("stopped") + " & pid=$!; for i in $(seq 1 2000); do [ -s " + second +
+                  " ] && break; sleep 0.01; done; kill -TERM $pid; wait $pid");
   INFO(stopped.output);
   CHECK(stopped.status == 130);
   CHECK(stopped.output.find("the same command goes on") != std::string::npos);
@@ -62,8 +63,8 @@ TEST_CASE("SIGTERM ends a study with runs, and the same command goes on", "[app]
   write_file(config, tiny_recipe());
   const std::string command = "study scales " + config + " --batches 1 --every 20 --out " + out + " --iterations ";
   const std::string begun = out + "/uper-off/probes.csv";
-  const CommandResult stopped = run_command(EQ_BINARY_DIR "/equiscale " + command + "60 & pid=$!; for i in $(seq 1 2000); do [ -s " + begun +
-                                            " ] && break; sleep 0.01; done; kill -TERM $pid; wait $pid");
+  const CommandResult stopped = run_command(EQ_BINARY_DIR "/equiscale " + command + "60 & pid=$!; for i in $(seq 1 2000); do [ -s " +
+                                            begun + " ] && break; sleep 0.01; done; kill -TERM $pid; wait $pid");
   INFO(stopped.output);
   CHECK(stopped.status == 130);
   CHECK(stopped.output.find("the same command goes on") != std::string::npos);
@@ -76,7 +77,8 @@ TEST_CASE("SIGTERM ends a study with runs, and the same command goes on", "[app]
 
 TEST_CASE("study ablation reads runs and leaves a page", "[app]") {
   TemporaryFolder folder;
-  const std::string config = (folder.path() / "tiny.json").string(), run = (folder.path() / "run").string(), out = (folder.path() / "ablation").string();
+  const std::string config = (folder.path() / "tiny.json").string(), run = (folder.path() / "run").string(),
+                    out = (folder.path() / "ablation").string();
   write_file(config, tiny_recipe());
   REQUIRE(equiscale("train " + config + " --out " + run + " --set train.iterations=2").status == 0);
   const CommandResult ablation = equiscale("study ablation " + run + " --limit 1 --out " + out);

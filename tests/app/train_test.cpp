@@ -73,7 +73,8 @@ TEST_CASE("SIGTERM writes a checkpoint, and the run goes on from there", "[app]"
   const std::string settings = " --set train.iterations=60 --set train.checkpoint_every=0";
   REQUIRE(tiny.train("whole", settings).status == 0);
   run_command("( " EQ_BINARY_DIR "/equiscale train " + tiny.config + " --out " + out + settings +
-              " & pid=$!; for i in $(seq 1 2000); do [ -s " + out + "/metrics.jsonl ] && break; sleep 0.01; done; kill -TERM $pid; wait $pid )");
+              " & pid=$!; for i in $(seq 1 2000); do [ -s " + out +
+              "/metrics.jsonl ] && break; sleep 0.01; done; kill -TERM $pid; wait $pid )");
   REQUIRE(std::filesystem::exists(out + "/checkpoint/manifest.json"));
   REQUIRE(tiny.train("stopped", settings + " --resume").status == 0);
   CHECK(tiny.summary("stopped")["weights_sha256"] == tiny.summary("whole")["weights_sha256"]);
@@ -113,12 +114,15 @@ TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
     overlays += info.mode == "RGB";
     CHECK((info.width == 70 || info.width == 64));
   }
-  CHECK(equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + tiny.run("slid") + " --slide --set evaluate.crop=[40,40] --set evaluate.stride=[20,20]").status == 0);
+  CHECK(equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + tiny.run("slid") +
+                  " --slide --set evaluate.crop=[40,40] --set evaluate.stride=[20,20]")
+            .status == 0);
   write_file(pictures / "notes.txt", "");
   const CommandResult again = equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + tiny.run("predicted"));
   CHECK(again.status == 0);
   CHECK(again.output.find("left out, by their names no pictures: " + (pictures / "notes.txt").string()) != std::string::npos);
-  check_error(equiscale("predict " + tiny.run("run") + " " + (pictures / "notes.txt").string() + " --out " + tiny.run("predicted")), 3, "none of the pictures could be read");
+  check_error(equiscale("predict " + tiny.run("run") + " " + (pictures / "notes.txt").string() + " --out " + tiny.run("predicted")), 3,
+              "none of the pictures could be read");
   check_error(equiscale("predict " + tiny.run("run") + " " + pictures.string() + " --out " + pictures.string()), 2, "another folder");
   CHECK(indexed == 2);
   CHECK(overlays == 2);
@@ -142,7 +146,8 @@ TEST_CASE("fold writes a file that predicts the same, and refuses what it cannot
   check_error(equiscale("fold " + tiny.run("none") + " --out " + tiny.run("x.safetensors")), 3, "none");
   check_error(equiscale("fold " + tiny.run("run") + " --out " + tiny.config), 2, "tiny.json");
   for (const char* source : {"run", "run/model.safetensors"}) {
-    check_error(equiscale("fold " + tiny.run(source) + " --out " + tiny.run("run/model.safetensors")), 2, "would replace what it is made from");
+    check_error(equiscale("fold " + tiny.run(source) + " --out " + tiny.run("run/model.safetensors")), 2,
+                "would replace what it is made from");
   }
   CHECK(read_file(tiny.config) == tiny_recipe());
 }

@@ -6,8 +6,11 @@
 using namespace eq::test;
 
 TEST_CASE("every subcommand has help with an example", "[app]") {
-  const char* commands[] = {"doctor", "demo", "train", "eval", "predict", "fold", "convert", "export", "inspect data", "inspect ckpt", "inspect run", "data make", "data stats", "data view", "summary", "report", "bench train",
-                            "study theory", "study scales", "study gradients", "study run", "study claims"};
+  const char* commands[] = {"doctor",      "demo",        "train",        "eval",         "predict",
+                            "fold",        "convert",     "export",       "inspect data", "inspect ckpt",
+                            "inspect run", "data make",   "data stats",   "data view",    "summary",
+                            "report",      "bench train", "study theory", "study scales", "study gradients",
+                            "study run",   "study claims"};
   for (const char* command : commands) {
     const CommandResult result = equiscale(std::string(command) + " --help");
     INFO(command << "\n" << result.output);
@@ -82,7 +85,8 @@ TEST_CASE("inspect data says what is wrong with labels", "[app]") {
   };
   check_error(inspect("shift"), 3, "the label 8 at pixel");
   CHECK(inspect("shift --set data.label_map=minus_one_zero_ignored").output.find("no problems found") != std::string::npos);
-  CHECK(inspect("binary --set data.checks=true --set data.train_images=100").output.find("training would refuse this set: 7 of 8 classes never occur") != std::string::npos);
+  CHECK(inspect("binary --set data.checks=true --set data.train_images=100")
+            .output.find("training would refuse this set: 7 of 8 classes never occur") != std::string::npos);
   CHECK(inspect("swapped").output.find("no problems found") != std::string::npos);
 }
 
@@ -100,7 +104,8 @@ TEST_CASE("summary lists layers and totals", "[app]") {
   CHECK(json["layers"][2]["field"] == nlohmann::json({{"height", 7}, {"width", 7}, {"stride_height", 2}, {"stride_width", 2}}));
   CHECK(json["layers"].back()["field"]["height"] == "global");
   // The table is there before memory is measured, which takes long for large networks.
-  const size_t table = result.output.find("decode_head.conv_seg"), measuring = result.output.find("measuring the memory"), memory = result.output.find("a training step of 4 pictures holds");
+  const size_t table = result.output.find("decode_head.conv_seg"), measuring = result.output.find("measuring the memory"),
+               memory = result.output.find("a training step of 4 pictures holds");
   CHECK((table < measuring && measuring < memory && memory != std::string::npos));
   const CommandResult quick = equiscale("summary " + config + " --no-memory");
   CHECK(quick.output.find("decode_head.conv_seg") != std::string::npos);

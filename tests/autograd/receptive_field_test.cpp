@@ -1,4 +1,5 @@
-// Receptive fields against gradients: of one cell with respect to the image, they are zero outside of the field, and for plain convolutions nowhere zero within.
+// Receptive fields against gradients: of one cell with respect to the image, they are zero outside of the field, and for plain convolutions
+// nowhere zero within.
 #include "autograd/receptive_field.h"
 
 #include "autograd/functional.h"
@@ -15,7 +16,8 @@ Tensor positive(const Shape& shape, uint64_t seed) { return abs(random_tensor(sh
 
 // Weights without zeros or signs: nothing that is read cancels out.
 Tensor conv(const Tensor& x, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation = 1) {
-  return conv2d(x, positive({2, kernel, kernel, x.size(3)}, uint64_t(kernel)), {}, Conv2dOptions().stride(stride).padding(padding).dilation(dilation));
+  return conv2d(x, positive({2, kernel, kernel, x.size(3)}, uint64_t(kernel)), {},
+                Conv2dOptions().stride(stride).padding(padding).dilation(dilation));
 }
 
 struct Traced {
@@ -46,7 +48,8 @@ void check_support(const std::string& name, const Function& fn, bool exact, cons
       bool outside = false, gap = false;
       for (int64_t i = 0; i < shape[1]; ++i) {
         for (int64_t j = 0; j < shape[2]; ++j) {
-          const bool within = (rows.everywhere || (rows.first <= i && i <= rows.last)) && (columns.everywhere || (columns.first <= j && j <= columns.last));
+          const bool within =
+              (rows.everywhere || (rows.first <= i && i <= rows.last)) && (columns.everywhere || (columns.first <= j && j <= columns.last));
           const bool reads = gradient[size_t(i * shape[2] + j)] != 0;
           outside = outside || (reads && !within);
           gap = gap || (within && !reads);
@@ -94,18 +97,29 @@ TEST_CASE("fields through dilation, pooling, resizing and branches hold the grad
   check_field([](const Tensor& x) { return resize_nearest(conv(x, 4, 4, 0), 64, 64); }, 4, 4, 1);
   check_field([](const Tensor& x) { return add(x, conv(x, 5, 1, 2)); }, 5, 5, 1);
   check_support("dilation", [](const Tensor& x) { return conv(conv(x, 3, 1, 3, 3), 3, 2, 1); }, false);
-  check_support("max pooling", [](const Tensor& x) { return conv(max_pool2d(conv(x, 3, 1, 1), {.kernel_h = 3, .kernel_w = 2, .pad_h = 1, .ceil_mode = true}), 3, 1, 1); }, false);
+  check_support(
+      "max pooling",
+      [](const Tensor& x) {
+        return conv(max_pool2d(conv(x, 3, 1, 1), {.kernel_h = 3, .kernel_w = 2, .pad_h = 1, .ceil_mode = true}), 3, 1, 1);
+      },
+      false);
   for (const bool align_corners : {false, true}) {
     check_support("up", [=](const Tensor& x) { return conv(resize_bilinear(conv(x, 3, 2, 1), 31, 17, align_corners), 3, 1, 1); }, false);
     check_support("down", [=](const Tensor& x) { return resize_bilinear(x, 5, 1, align_corners); }, false);
     check_support("levels", [=](const Tensor& x) {
       const Tensor coarse = conv(x, 4, 4, 0), middle = conv(x, 3, 2, 1);
-      return conv(fuse_levels({x, middle, coarse}, {.out_h = 23, .out_w = 30, .align_corners = align_corners, .pad_h = 1, .pad_w = 2}), 3, 1, 0);
+      return conv(fuse_levels({x, middle, coarse}, {.out_h = 23, .out_w = 30, .align_corners = align_corners, .pad_h = 1, .pad_w = 2}), 3,
+                  1, 0);
     }, false);
   }
   check_support("nearest", [](const Tensor& x) { return resize_nearest(conv(x, 3, 2, 1), 29, 31); }, false);
   check_support("bins", [](const Tensor& x) { return resize_bilinear(adaptive_avg_pool2d(x, 3, 4), 23, 30, false); }, false);
-  check_support("branches", [](const Tensor& x) { return concat({x, relu(conv(x, 3, 1, 2, 2)), conv(pad2d(x, 1, 0, 2, -1), 2, 1, 0)}, 3); }, false);
+  check_support(
+      "branches",
+      [](const Tensor& x) {
+        return concat({x, relu(conv(x, 3, 1, 2, 2)), conv(pad2d(x, 1, 0, 2, -1), 2, 1, 0)}, 3);
+      },
+      false);
   check_support("parts", [](const Tensor& x) { return add(slice(conv(x, 3, 1, 1), 1, 4, 20), slice(slice(x, 1, 0, 16), 3, 0, 1)); }, false);
 }
 
@@ -136,7 +150,8 @@ TEST_CASE("fields go through tokens, blocks and windows", "[autograd]") {
 }
 
 TEST_CASE("what reads the whole image is global", "[autograd]") {
-  check_field([](const Tensor& x) { return resize_bilinear(adaptive_avg_pool2d(conv(x, 3, 2, 1), 1, 1), 64, 64, false); }, kGlobal, kGlobal, 1);
+  check_field([](const Tensor& x) { return resize_bilinear(adaptive_avg_pool2d(conv(x, 3, 2, 1), 1, 1), 64, 64, false); }, kGlobal, kGlobal,
+              1);
   check_field([](const Tensor& x) { return mul(conv(x, 3, 2, 1), sigmoid(mean(x, {1, 2}, true))); }, kGlobal, kGlobal, 2);
   check_field([](const Tensor& x) { return add(x, adaptive_avg_pool2d(x, 1, 64)); }, kGlobal, 1, 1);
   check_field([](const Tensor& x) { return group_norm(x, 1, {}, {}, 1e-5); }, kGlobal, kGlobal, 0);

@@ -63,7 +63,8 @@ TEST_CASE("operators that do the work of several are traced as these", "[autogra
   Trace trace({x});
   const auto traced = run();
   trace.end();
-  CHECK(names(trace) == std::vector<std::string>{"conv2d", "batch_norm", "add", "relu", "max_pool2d", "fuse_levels", "conv2d", "batch_norm"});
+  CHECK(names(trace) ==
+        std::vector<std::string>{"conv2d", "batch_norm", "add", "relu", "max_pool2d", "fuse_levels", "conv2d", "batch_norm"});
   CHECK(trace.operations()[1].as<BatchNormOptions>().relu == false);
   CHECK(trace.operations()[7].as<BatchNormOptions>().relu == true);
   CHECK(trace.operations()[5].as<TracedLevels>().out_h == 12);

@@ -94,7 +94,8 @@ TEST_CASE("calls stay what was called", "[pickle]") {
   Pickled by_name(pickle_of("\x8c\2os\x8c\6system\x93)}\x92"s));
   CHECK(by_name.next().items[0]->text == "os.system");
   // An OrderedDict as Python 3 makes it, and Python 2.
-  Pickled three(pickle_of("ccollections\nOrderedDict\n)RX\1\0\0\0aK\1s}b"s)), two(pickle_of("ccollections\nOrderedDict\n]](U\1aK\1ea\x85R"s));
+  Pickled three(pickle_of("ccollections\nOrderedDict\n)RX\1\0\0\0aK\1s}b"s)),
+      two(pickle_of("ccollections\nOrderedDict\n]](U\1aK\1ea\x85R"s));
   for (Pickled* ordered : {&three, &two}) {
     const PickleValue& dict = ordered->next();
     REQUIRE(dict.is(Kind::kDict));
@@ -147,7 +148,8 @@ TEST_CASE("pickles are bounded in length, steps and depth", "[pickle]") {
   CHECK(deep.next().is(Kind::kTuple));
   check_refused(std::string(limits::kPickleSteps, 'N'), "more than 2097152 steps");
   // A list of pairs that is made an OrderedDict again and again: the copies count.
-  check_refused("](" + repeated("K\1K\2\x86", 1000) + "e\x85q\1" + repeated("0ccollections\nOrderedDict\nh\1R", 3000), "more than 2097152 steps");
+  check_refused("](" + repeated("K\1K\2\x86", 1000) + "e\x85q\1" + repeated("0ccollections\nOrderedDict\nh\1R", 3000),
+                "more than 2097152 steps");
   PickleReader endless("file.pkl", ~uint64_t{0}, [](void* data, size_t count) { std::memset(data, 0x8e, count); });
   CHECK_THROWS_WITH(endless.next(), Contains("more than 134217728 bytes"));
 }

@@ -42,8 +42,8 @@ struct TensorBytes {
 
 // The arguments of a call that makes a tensor, with `more` behind those that a reader needs.
 inline std::string arguments_of(const TensorBytes& tensor, const std::string& more = "\x89N") {
-  return "(("s + text_of("storage") + "c" + tensor.storage + text_of(tensor.key) + text_of("cpu") + long_of(tensor.elements) + tensor.view + "tQ" + long_of(tensor.offset) +
-         tuple_of(tensor.shape) + tuple_of(tensor.strides) + more + "t";
+  return "(("s + text_of("storage") + "c" + tensor.storage + text_of(tensor.key) + text_of("cpu") + long_of(tensor.elements) + tensor.view +
+         "tQ" + long_of(tensor.offset) + tuple_of(tensor.shape) + tuple_of(tensor.strides) + more + "t";
 }
 
 inline std::string tensor_of(const TensorBytes& tensor) { return "ctorch._utils\n_rebuild_tensor_v2\n" + arguments_of(tensor) + "R"; }

@@ -1,5 +1,5 @@
-// What torch.save wrote: fixtures of tools/make_torch_files.py in tests/golden/torch, and each of their bytes lost or changed. Pickles written by
-// hand are in pickle_test.cpp.
+// What torch.save wrote: fixtures of tools/make_torch_files.py in tests/golden/torch, and each of their bytes lost or changed. Pickles
+// written by hand are in pickle_test.cpp.
 #include "core/torch_file.h"
 
 #include <zip.h>
@@ -83,7 +83,8 @@ TEST_CASE("a state dict is found among what training programs put beside it", "[
     INFO(name);
     const WeightsFile file = read_weights(golden(name + std::string(".pth")));
     check_same(file.tensors, expected("plain"));
-    CHECK(file.metadata == std::map<std::string, std::string>{{"taken from", "state_dict"}, {"left out", R"("meta", "optimizer", "epoch")"}});
+    CHECK(file.metadata ==
+          std::map<std::string, std::string>{{"taken from", "state_dict"}, {"left out", R"("meta", "optimizer", "epoch")"}});
   }
   const WeightsFile wrapped = read_weights(golden("wrapped_zip.pth"));
   CHECK(wrapped.metadata.at("taken from") == "model");
@@ -110,7 +111,8 @@ TEST_CASE("what the engine cannot take is refused by name", "[torch]") {
     refused(folder.path() / "weights", reason);
   };
   refused_bytes(zip_of({{"word/document.xml", "text"}}), "it has no data.pkl");
-  refused_bytes(zip_of({{"a/data.pkl", pickle_of(state_of({}))}}), "there is no state dict, a mapping of names to tensors: the file holds an empty mapping");
+  refused_bytes(zip_of({{"a/data.pkl", pickle_of(state_of({}))}}),
+                "there is no state dict, a mapping of names to tensors: the file holds an empty mapping");
   refused_bytes(zip_of({{"a/data.pkl", pickle_of("}X\5\0\0\0epochK\1s")}, {"a/byteorder", "big"}}), "byte order \"big\"");
   refused_bytes(zip_of({{"a/data.pkl", pickle_of("}X\5\0\0\0epochK\1s"s)}}), "the file holds a mapping of \"epoch\"");
   refused_bytes(zip_of({{"a/data.pkl", pickle_of("(U\6modulecmy\nNet\ntQ)\x81"s)}}), "the file holds an object\n");
@@ -142,7 +144,8 @@ TEST_CASE("a storage is as large as its tensors say, in the archive and in the a
   refused(file({.key = "1", .elements = 2, .shape = {2}, .strides = {1}}, two), "its storage \"1\" is missing");
   refused(file({.elements = 2, .shape = {3}, .strides = {1}}, two), "its last element is number 2 of its storage, which has only 2");
   refused(file({.elements = 2, .offset = 1, .shape = {2}, .strides = {1}}, two), "its last element is number 2");
-  refused(file({.elements = 2, .offset = int64_t(1) << 62, .shape = {2}, .strides = {1}}, two), "its last element is number 4611686018427387905");
+  refused(file({.elements = 2, .offset = int64_t(1) << 62, .shape = {2}, .strides = {1}}, two),
+          "its last element is number 4611686018427387905");
   refused(file({.elements = 2, .shape = {2}, .strides = {-1}}, two), "a stride is negative: -1");
   refused(file({.elements = 2, .shape = {-2}, .strides = {1}}, two), "an extent is negative: -2");
   refused(file({.elements = 2, .offset = -1, .shape = {2}, .strides = {1}}, two), "its offset is negative");
@@ -164,10 +167,13 @@ TEST_CASE("a storage is as large as its tensors say, in the archive and in the a
   CHECK(read_torch(file({.elements = 2, .shape = {1, 2, 1}, .strides = {huge, 0, huge}}, two)).tensors.at("w").shape() == Shape{1, 2, 1});
   // A file in which every name is the same tensor's, and one with too many names.
   std::vector<TensorBytes> many;
-  for (size_t i = 0; i <= limits::kTorchTensors; ++i) many.push_back({.name = std::to_string(i), .elements = 0, .shape = {0}, .strides = {1}});
+  for (size_t i = 0; i <= limits::kTorchTensors; ++i) {
+    many.push_back({.name = std::to_string(i), .elements = 0, .shape = {0}, .strides = {1}});
+  }
   refused(zip_of({{"a/data.pkl", pickle_of(state_of(many))}, {"a/data/0", ""}}), "the state dict has 65537 names; at most 65536");
   refused(zip_of({{"a/data.pkl", pickle_of(state_of({{.name = std::string(1001, 'n')}}))}}), "its name is longer than 1000 bytes");
-  refused(zip_of({{"a/data.pkl", pickle_of(state_of({{.name = "\xff", .elements = 2, .shape = {2}, .strides = {1}}}))}, {"a/data/0", two}}), "its name is not UTF-8");
+  refused(zip_of({{"a/data.pkl", pickle_of(state_of({{.name = "\xff", .elements = 2, .shape = {2}, .strides = {1}}}))}, {"a/data/0", two}}),
+          "its name is not UTF-8");
 }
 
 TEST_CASE("each way to make a tensor of a storage is understood", "[torch]") {
@@ -181,13 +187,14 @@ TEST_CASE("each way to make a tensor of a storage is understood", "[torch]") {
   const auto read = [](const std::string& tensor) {
     return read_torch(zip_of({{"a/data.pkl", pickle_of("}" + text_of("w") + tensor + "s")}, {"a/data/0", "\0\0\x80\x3f\0\0\0\x40"s}}));
   };
-  for (const std::string& tensor :
-       {tensor_of(two), tensor_of(unviewed), "ctorch._utils\n_rebuild_tensor\n" + arguments_of(two, "") + "R",
-        "ctorch._utils\n_rebuild_tensor_v3\n" + arguments_of(bytes, "\x89Nctorch\nfloat32\n") + "R",
-        "ctorch._utils\n_rebuild_parameter\n(" + tensor_of(two) + "\x88NtR", "ctorch._utils\n_rebuild_parameter_with_state\n(" + tensor_of(two) + "\x88N}tR",
-        "ctorch.nn.parameter\nParameter\n" + tensor_of(two) + "\x85R(\x88\x89Ntb",  // before PyTorch 0.4
-        "ctorch._tensor\n_rebuild_from_type_v2\n(" + v2 + "ctorch\nTensor\n" + arguments_of(two) + "}tR",
-        "ctorch._utils\n_rebuild_parameter\n(ctorch._tensor\n_rebuild_from_type_v2\n(" + v2 + "ctorch\nTensor\n" + arguments_of(two) + "}tR\x88NtR"}) {
+  for (const std::string& tensor : {tensor_of(two), tensor_of(unviewed), "ctorch._utils\n_rebuild_tensor\n" + arguments_of(two, "") + "R",
+                                    "ctorch._utils\n_rebuild_tensor_v3\n" + arguments_of(bytes, "\x89Nctorch\nfloat32\n") + "R",
+                                    "ctorch._utils\n_rebuild_parameter\n(" + tensor_of(two) + "\x88NtR",
+                                    "ctorch._utils\n_rebuild_parameter_with_state\n(" + tensor_of(two) + "\x88N}tR",
+                                    "ctorch.nn.parameter\nParameter\n" + tensor_of(two) + "\x85R(\x88\x89Ntb",  // before PyTorch 0.4
+                                    "ctorch._tensor\n_rebuild_from_type_v2\n(" + v2 + "ctorch\nTensor\n" + arguments_of(two) + "}tR",
+                                    "ctorch._utils\n_rebuild_parameter\n(ctorch._tensor\n_rebuild_from_type_v2\n(" + v2 +
+                                        "ctorch\nTensor\n" + arguments_of(two) + "}tR\x88NtR"}) {
     INFO(tensor);
     CHECK(read(tensor).tensors.at("w").to_vector<float>() == std::vector<float>{1, 2});
   }
@@ -198,7 +205,8 @@ TEST_CASE("each way to make a tensor of a storage is understood", "[torch]") {
   odd.storage = "torch\nOddStorage\n";
   CHECK_THROWS_WITH(read(tensor_of(odd)), Contains("its storage has the unknown type \"torch.OddStorage\""));
   // Another function with the same arguments makes no tensor.
-  CHECK_THROWS_WITH(read("cmy\n_rebuild_tensor_v2\n" + arguments_of(two) + "R"), Contains("there is no state dict") && Contains("\"w\" (an object made by \"my._rebuild_tensor_v2\")"));
+  CHECK_THROWS_WITH(read("cmy\n_rebuild_tensor_v2\n" + arguments_of(two) + "R"),
+                    Contains("there is no state dict") && Contains("\"w\" (an object made by \"my._rebuild_tensor_v2\")"));
 }
 
 TEST_CASE("a file that lost its end at any byte is refused", "[torch]") {
@@ -240,12 +248,15 @@ TEST_CASE("a file with any byte changed is refused or read", "[torch]") {
 }
 
 TEST_CASE("mutated files of PyTorch's give tensors or an error", "[fuzz][torch]") {
-  for (const std::vector<const char*>& names : {std::vector<const char*>{"plain_legacy", "plain_legacy_protocol4", "strided_legacy", "nested_legacy"},
-                                                std::vector<const char*>{"plain_zip", "plain_deflated", "strided_zip", "nested_zip"}}) {
+  for (const std::vector<const char*>& names :
+       {std::vector<const char*>{"plain_legacy", "plain_legacy_protocol4", "strided_legacy", "nested_legacy"},
+        std::vector<const char*>{"plain_zip", "plain_deflated", "strided_zip", "nested_zip"}}) {
     std::vector<std::string> seeds;
     for (const char* name : names) seeds.push_back(read_file(golden(name + std::string(".pth"))));
     fuzz(seeds, 4000, 2025, [](const std::string& input) {
-      if (bytes_of(read_torch(input)) > limits::kTorchGrowth * input.size() + (1 << 20)) throw std::runtime_error("more values than the file allows");
+      if (bytes_of(read_torch(input)) > limits::kTorchGrowth * input.size() + (1 << 20)) {
+        throw std::runtime_error("more values than the file allows");
+      }
     });
   }
 }
@@ -253,7 +264,8 @@ TEST_CASE("mutated files of PyTorch's give tensors or an error", "[fuzz][torch]"
 TEST_CASE("mutated pickles in a sound archive give tensors or an error", "[fuzz][torch]") {
   std::vector<std::string> seeds;
   for (int kind = 0; kind < 3; ++kind) {
-    std::vector<TensorBytes> tensors = {{.elements = 4, .shape = {2, 2}, .strides = {1, 2}}, {.name = "v", .elements = 4, .offset = kind, .shape = {1}, .strides = {1}}};
+    std::vector<TensorBytes> tensors = {{.elements = 4, .shape = {2, 2}, .strides = {1, 2}},
+                                        {.name = "v", .elements = 4, .offset = kind, .shape = {1}, .strides = {1}}};
     seeds.push_back(pickle_of(kind == 2 ? "}X\5\0\0\0model"s + state_of(tensors) + "s" : state_of(tensors)));
   }
   const std::string storage(16, '\1');

@@ -95,7 +95,8 @@ TEST_CASE("cuda: batch norm's statistics keep their accuracy when means dwarf de
   for (int64_t c = 0; c < 4; ++c) outlier.data<double>()[c] = 1000;
   for (const Tensor& values : {far, outlier}) {
     const Tensor x = values.to(DType::kFloat32), exact = x.to(DType::kFloat64);
-    const auto actual = statistics(x, Device::cuda()), expected = statistics(exact, Device::cpu()), doubled = statistics(exact, Device::cuda());
+    const auto actual = statistics(x, Device::cuda()), expected = statistics(exact, Device::cpu()),
+               doubled = statistics(exact, Device::cuda());
     for (size_t k = 0; k < 3; ++k) {
       check_close(doubled[k], expected[k], 1e-11);  // around an outlier: 2^-53 times the number of values
       for (int64_t c = 0; c < x.size(-1); ++c) {

@@ -96,7 +96,9 @@ void check_optimizer(OptimizerOptions options, bool units) {
       for (size_t i = 0; i < here.size(); ++i) check_close(there[i].tensor.to(Device::cpu()), here[i].tensor, tolerance);
     }
     const auto state_a = a->state(), state_b = b->state();
-    for (const auto& [name, value] : state_a) check_close(state_b.at(name).to(Device::cpu()).to(DType::kFloat64), value.to(DType::kFloat64), tolerance);
+    for (const auto& [name, value] : state_a) {
+      check_close(state_b.at(name).to(Device::cpu()).to(DType::kFloat64), value.to(DType::kFloat64), tolerance);
+    }
   }
 }
 
@@ -149,7 +151,8 @@ TEST_CASE("cuda: transformers and ConvNeXt train as on the CPU, and in bfloat16"
   EQ_NEED_CUDA();
   for (const char* type : {"swin", "twins", "convnext"}) {
     INFO(type);
-    const std::vector<std::string> settings{std::string("model.backbone.type=") + type, "model.backbone.multiplier=0.0625", "model.backbone.drop_path=0.5"};
+    const std::vector<std::string> settings{std::string("model.backbone.type=") + type, "model.backbone.multiplier=0.0625",
+                                            "model.backbone.drop_path=0.5"};
     const std::vector<double> here = losses_of(settings, 1);
     const OnCuda scope;
     const std::vector<double> there = losses_of(settings, 1);

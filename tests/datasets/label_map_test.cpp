@@ -87,7 +87,8 @@ TEST_CASE("label maps that make no sense are refused", "[label_map]") {
 TEST_CASE("a label map is followed backwards where each class has one value", "[label_map]") {
   CHECK(LabelMapper({}, 3).values() == std::vector<uint8_t>{0, 1, 2});
   CHECK(LabelMapper({.preset = "minus_one_zero_ignored"}, 150).values()[149] == 150);
-  CHECK(LabelMapper({.preset = "cityscapes_ids"}, 19).values() == std::vector<uint8_t>{7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33});
+  CHECK(LabelMapper({.preset = "cityscapes_ids"}, 19).values() ==
+        std::vector<uint8_t>{7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33});
   CHECK(LabelMapper({.entries = {{0, 0}, {255, 1}}}, 2).values() == std::vector<uint8_t>{0, 255});
   CHECK_THROWS_WITH(LabelMapper({.entries = {{4, 0}, {5, 0}}}, 1).values(), Contains("more than one value") && Contains("class 0"));
   CHECK_THROWS_WITH(LabelMapper({.entries = {{4, 0}}}, 2).values(), Contains("no value") && Contains("class 1"));

@@ -102,7 +102,8 @@ TEST_CASE("label maps and label colours come from the options", "[layouts]") {
 
   // The same labels as an RGB picture; the third colour is one of no class.
   write_png(root.path() / "a_l.png", {2, 3, {9, 9, 9, 200, 0, 0, 0, 200, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9}});
-  CHECK_THROWS_WITH(make_dataset(options, "train")->load(0), Contains("a_l.png") && Contains("data.label_colors") && Contains("data.palette"));
+  CHECK_THROWS_WITH(make_dataset(options, "train")->load(0),
+                    Contains("a_l.png") && Contains("data.label_colors") && Contains("data.palette"));
   options.label_colors = true;
   CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("data.palette"));
   options.palette = {{200, 0, 0}, {0, 200, 0}, {9, 9, 9}};
@@ -287,7 +288,8 @@ TEST_CASE("ADE20K's layout: 0 is ignored, names come from its own list", "[layou
   const fs::path root = folder.path() / "ADEChallengeData2016";
   write_pair(root / "images/training/p.jpg", root / "annotations/training/p.png", {0, 1, 3, 2, 2, 2});
   write_pair(root / "images/validation/q.jpg", root / "annotations/validation/q.png", {4});
-  test::write_file(root / "objectInfo150.txt", "Idx\tRatio\tTrain\tVal\tName\n1\t0.1\t1\t1\twall\r\n2 \t0.1\t1\t1\tbuilding, edifice\n3\t0.1\t1\t1\tsky\n");
+  test::write_file(root / "objectInfo150.txt",
+                   "Idx\tRatio\tTrain\tVal\tName\n1\t0.1\t1\t1\twall\r\n2 \t0.1\t1\t1\tbuilding, edifice\n3\t0.1\t1\t1\tsky\n");
   for (const fs::path& given : {root, folder.path()}) {
     const auto dataset = make_dataset(options_of("ade20k", given), "train");
     CHECK(dataset->class_names() == std::vector<std::string>{"wall", "building", "sky"});

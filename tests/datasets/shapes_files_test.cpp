@@ -42,7 +42,8 @@ TEST_CASE("shapes written as files are the built-in ones", "[shapes]") {
       CHECK(written->load(i).labels.labels == built_in->load(i).labels.labels);
     }
   }
-  CHECK(make_dataset(write_shapes(shapes, 9, folder.path() / "other"), "val")->load(0).image.pixels != make_dataset(files, "val")->load(0).image.pixels);
+  CHECK(make_dataset(write_shapes(shapes, 9, folder.path() / "other"), "val")->load(0).image.pixels !=
+        make_dataset(files, "val")->load(0).image.pixels);
   CHECK_THROWS_AS(write_shapes(shapes, 8, folder.path() / "set"), UsageError);  // not empty
   shapes.train_images = 0;
   CHECK_THROWS_AS(write_shapes(shapes, 8, folder.path() / "endless"), UsageError);

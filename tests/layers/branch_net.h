@@ -29,7 +29,8 @@ class BranchNet : public Module {
       auto& conv = register_module<Conv2d>("conv", 8, 8, Conv2dLayerOptions{.kernel_size = 3, .padding = 1});
       site_ = &register_module<FusionSite>("site", branches, false, options, conv);
     } else {
-      auto& conv = register_module<Conv2d>("conv", 8, 8, Conv2dLayerOptions{.kernel_size = 3, .padding = 1, .groups = fusion == Fusion::kDense ? 1 : 8, .bias = false});
+      auto& conv = register_module<Conv2d>(
+          "conv", 8, 8, Conv2dLayerOptions{.kernel_size = 3, .padding = 1, .groups = fusion == Fusion::kDense ? 1 : 8, .bias = false});
       auto& norm = register_module<BatchNorm2d>("norm", 8, BatchNorm2dOptions{.relu = true});
       auto& both = register_module<Chain>("both", conv, norm);
       FusionLayer layer(conv);
@@ -54,7 +55,8 @@ class BranchNet : public Module {
 };
 
 inline std::vector<Tensor> branch_features(uint64_t seed) {
-  return {random_tensor({2, 8, 6, 3}, seed) + 0.5, random_tensor({2, 4, 3, 2}, seed + 1) * 3.0 - 1.0, random_tensor({2, 2, 2, 3}, seed + 2) * 0.2};
+  return {random_tensor({2, 8, 6, 3}, seed) + 0.5, random_tensor({2, 4, 3, 2}, seed + 1) * 3.0 - 1.0,
+          random_tensor({2, 2, 2, 3}, seed + 2) * 0.2};
 }
 
 inline std::unique_ptr<BranchNet> calibrated_net(Fusion fusion, const EqualizerOptions& options) {

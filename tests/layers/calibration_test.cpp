@@ -29,9 +29,12 @@ class HalfRun : public Module {
         site_(register_module<FusionSite>("site", branches(), false, options, conv_)),
         second_conv_(register_module<Conv2d>("second_conv", 4, 2, Conv2dLayerOptions{.kernel_size = 1})),
         second_(register_module<FusionSite>("second", branches(), false, second_options, second_conv_)) {}
-  static std::vector<LevelSite::Branch> branches() { return {{.name = "fine", .channels = 2}, {.name = "coarse", .channels = 2, .upsampled = true}}; }
+  static std::vector<LevelSite::Branch> branches() {
+    return {{.name = "fine", .channels = 2}, {.name = "coarse", .channels = 2, .upsampled = true}};
+  }
   Tensor forward(int64_t i, bool both = true) {
-    const Tensor fine = random_tensor({2, 4, 4, 2}, 10 + uint64_t(i)) * 3.0, coarse = random_tensor({2, 2, 2, 2}, 20 + uint64_t(i)) + poison_;
+    const Tensor fine = random_tensor({2, 4, 4, 2}, 10 + uint64_t(i)) * 3.0,
+                 coarse = random_tensor({2, 2, 2, 2}, 20 + uint64_t(i)) + poison_;
     const Tensor y = site_.forward({norm_(fine), coarse}, 4, 4);
     return both ? second_.forward({y, coarse}, 4, 4) : y;
   }

@@ -21,7 +21,8 @@ std::vector<double> train(BranchNet& net, const OptimizerOptions& options, int s
   std::vector<double> losses;
   for (int step = 0; step < steps; ++step) {
     net.zero_grad();
-    const Tensor loss = mean(square(net.forward(branch_features(uint64_t(step % 5) * 7)) - random_tensor({2, 8, 6, 2}, uint64_t(step % 5) * 7 + 3)));
+    const Tensor loss =
+        mean(square(net.forward(branch_features(uint64_t(step % 5) * 7)) - random_tensor({2, 8, 6, 2}, uint64_t(step % 5) * 7 + 3)));
     loss.backward();
     losses.push_back(loss.item());
     optimizer->step(options.lr, clip_factor(gradient_norm(optimizer->parameters()).norm, clip));
@@ -66,7 +67,8 @@ TEST_CASE("folded at the start is the explicit function, border included", "[equ
           for (bool training : {true, false}) {  // evaluation: the fresh running statistics have taken the mean over
             expected_net->train(training);
             net->train(training);
-            check_close(net->forward(branch_features(1)), expected_net->forward(branch_features(1)), training || fusion == Fusion::kBias ? 1e-12 : 1e-9);
+            check_close(net->forward(branch_features(1)), expected_net->forward(branch_features(1)),
+                        training || fusion == Fusion::kBias ? 1e-12 : 1e-9);
           }
         }
       }
@@ -83,7 +85,9 @@ class GroupNormed : public Module {
     auto& layer = register_module<Sequential>("layer");
     auto& conv = layer.append<Conv2d>(8, 8, Conv2dLayerOptions{.kernel_size = 3, .padding = 1});
     layer.append<GroupNorm>(2, 8);
-    const std::vector<LevelSite::Branch> branches{{.name = "fine", .channels = 3}, {.name = "middle", .channels = 2, .upsampled = true}, {.name = "coarse", .channels = 3, .upsampled = true}};
+    const std::vector<LevelSite::Branch> branches{{.name = "fine", .channels = 3},
+                                                  {.name = "middle", .channels = 2, .upsampled = true},
+                                                  {.name = "coarse", .channels = 3, .upsampled = true}};
     site_ = &register_module<FusionSite>("site", branches, false, options, FusionLayer(layer, conv));
   }
   Tensor forward(const std::vector<Tensor>& features) { return site_->forward(features, 8, 6); }
@@ -132,7 +136,8 @@ TEST_CASE("explicit and folded_lr train alike, plain folding does not", "[equali
     for (Fusion fusion : {Fusion::kDense, Fusion::kDepthwise}) {
       for (double clip : {0.0, 0.3}) {
         CAPTURE(optimizer.type, int(fusion), clip);
-        const auto explicit_net = calibrated_net(fusion, equalizer_mode("explicit")), scaled = calibrated_net(fusion, equalizer_mode("folded_lr")), plain = calibrated_net(fusion, equalizer_mode("folded"));
+        const auto explicit_net = calibrated_net(fusion, equalizer_mode("explicit")),
+                   scaled = calibrated_net(fusion, equalizer_mode("folded_lr")), plain = calibrated_net(fusion, equalizer_mode("folded"));
         const auto expected = train(*explicit_net, optimizer, 200, clip);
         CHECK(largest_difference(train(*scaled, optimizer, 200, clip), expected) < 1e-10);
         check_close(scaled->conv().weight(), effective_weight(*explicit_net), 1e-10);
@@ -144,7 +149,8 @@ TEST_CASE("explicit and folded_lr train alike, plain folding does not", "[equali
 }
 
 TEST_CASE("a normalised fold leaves the geometric mean of the scales out", "[equalizer]") {
-  const auto plain = calibrated_net(Fusion::kDense, equalizer_mode("folded")), normalised = calibrated_net(Fusion::kDense, equalizer_mode("folded_normalised"));
+  const auto plain = calibrated_net(Fusion::kDense, equalizer_mode("folded")),
+             normalised = calibrated_net(Fusion::kDense, equalizer_mode("folded_normalised"));
   const Tensor a = plain->conv().weight(), b = normalised->conv().weight();
   const double ratio = b.value_at(0) / a.value_at(0);
   for (int64_t i = 0; i < a.numel(); ++i) CHECK(b.value_at(i) == Approx(ratio * a.value_at(i)));
@@ -183,7 +189,8 @@ TEST_CASE("analytic constants are those of rectified white noise behind the resi
   EqualizerOptions options = equalizer_mode("explicit");
   options.constants = "analytic";
   const auto net = calibrated_net(Fusion::kDense, options);
-  const double factor[] = {1, (1 + 3 * 0.625) / 4 * (1 + 2 * 0.625) / 3, (1 + 0.65625) / 2 * (1 + (2.0 / 3 + 1.0 / 27)) / 2};  // 8x6; 4x3 twice; 2x2 by 4 and by 3
+  const double factor[] = {1, (1 + 3 * 0.625) / 4 * (1 + 2 * 0.625) / 3,
+                           (1 + 0.65625) / 2 * (1 + (2.0 / 3 + 1.0 / 27)) / 2};  // 8x6; 4x3 twice; 2x2 by 4 and by 3
   for (size_t b = 0; b < 3; ++b) {
     const BranchConstants constants = net->site().branches()[b].equalizer->get();
     CHECK(constants.mean[0] == Approx(0.398942280401));
@@ -199,8 +206,10 @@ class TwoSites : public Module {
   explicit TwoSites(const EqualizerOptions& options) {
     for (int i = 0; i < 2; ++i) {
       auto& conv = register_module<Conv2d>("conv" + std::to_string(i), 4, 2, Conv2dLayerOptions{});
-      sites_.push_back(&register_module<FusionSite>("site" + std::to_string(i), std::vector<LevelSite::Branch>{{.name = "a", .channels = 2}, {.name = "b", .channels = 2, .upsampled = true}},
-                                                    false, options, conv));
+      sites_.push_back(&register_module<FusionSite>(
+          "site" + std::to_string(i),
+          std::vector<LevelSite::Branch>{{.name = "a", .channels = 2}, {.name = "b", .channels = 2, .upsampled = true}}, false, options,
+          conv));
     }
   }
   void forward(uint64_t seed) {
@@ -277,7 +286,8 @@ TEST_CASE("l2_norm and the learnable equalizer have the right gradients", "[equa
   LearnableEqualizer equalizer(4, equalizer_mode("learnable", "channel"));
   equalizer.set({{0.1, 0.2, -0.3, 0}, {2, 1, 0.5, 3}});
   check_gradients([&](const TensorList& in) { return norm(in[0]); }, {random_leaf({2, 2, 3, 4}, 1), norm.parameters()[0]});
-  check_gradients([&](const TensorList& in) { return equalizer(in[0]); }, {random_leaf({2, 2, 3, 4}, 1), equalizer.parameters()[0], equalizer.parameters()[1]});
+  check_gradients([&](const TensorList& in) { return equalizer(in[0]); },
+                  {random_leaf({2, 2, 3, 4}, 1), equalizer.parameters()[0], equalizer.parameters()[1]});
 }
 
 TEST_CASE("equalizer options that do not go together are refused", "[equalizer]") {

@@ -85,7 +85,8 @@ TEST_CASE("calibration gives zero mean and unit deviation at the fusion, on unse
     REQUIRE(report.branches.size() == 2);
     CHECK(report.branches[0].std == Approx(1).epsilon(0.05));          // a batch-normalised branch
     CHECK(report.branches[1].mean == Approx(3).epsilon(0.05));
-    CHECK(report.branches[1].std == Approx(5 * (1 + 7 * 0.625) / 8).epsilon(0.05));  // white noise, 8 -> 16: variance factor ((1 + 7 * 0.625) / 8)^2
+    CHECK(report.branches[1].std ==
+          Approx(5 * (1 + 7 * 0.625) / 8).epsilon(0.05));               // white noise, 8 -> 16: variance factor ((1 + 7 * 0.625) / 8)^2
     CHECK(bit_equal(head.named_buffers()[0].tensor, running_before));   // running statistics untouched
     CHECK(head.named_buffers()[2].tensor.item() == 0);                  // nor num_batches_tracked
 

@@ -35,8 +35,8 @@ class PathNet : public Module {
 };
 
 std::vector<Tensor> features(DType dtype, bool leaves = false) {
-  std::vector<Tensor> list{random_tensor({2, 12, 10, 5}, 1) + 0.5, random_tensor({2, 6, 5, 4}, 2) * 3.0 - 1.0, random_tensor({2, 2, 2, 3}, 3) * 0.2,
-                           random_tensor({2, 10, 9, 2}, 4)};
+  std::vector<Tensor> list{random_tensor({2, 12, 10, 5}, 1) + 0.5, random_tensor({2, 6, 5, 4}, 2) * 3.0 - 1.0,
+                           random_tensor({2, 2, 2, 3}, 3) * 0.2, random_tensor({2, 10, 9, 2}, 4)};
   for (Tensor& feature : list) {
     feature = feature.to(dtype);
     if (leaves) feature.set_requires_grad();

@@ -13,7 +13,9 @@ namespace {
 
 class Pair : public Layer {
  public:
-  Pair() : first_(register_module<Conv2d>("first", 2, 3, Conv2dLayerOptions{.kernel_size = 3})), second_(register_module<BatchNorm2d>("second", 3)) {}
+  Pair()
+      : first_(register_module<Conv2d>("first", 2, 3, Conv2dLayerOptions{.kernel_size = 3})),
+        second_(register_module<BatchNorm2d>("second", 3)) {}
   Tensor forward(const Tensor& x) override { return second_(first_(x)); }
   void replace_first() { register_module<Conv2d>("first", 2, 3, Conv2dLayerOptions{.kernel_size = 1, .bias = false}); }
 
@@ -296,7 +298,8 @@ TEST_CASE("observers see each layer in order", "[module]") {
   pair.assign_paths("net");
   std::vector<std::string> seen;
   {
-    LayerObserver observer([&](Layer& layer, const Tensor&, const Tensor& output) { seen.push_back(layer.path() + " " + to_string(output.shape())); });
+    LayerObserver observer(
+        [&](Layer& layer, const Tensor&, const Tensor& output) { seen.push_back(layer.path() + " " + to_string(output.shape())); });
     pair(Tensor::zeros({2, 4, 4, 2}));
   }
   pair(Tensor::zeros({2, 4, 4, 2}));

@@ -1,6 +1,6 @@
 #pragma once
-// The programs of docs/library.md, one a file, built outside of the tree against the installed library (tests/install). Each throws where what the page
-// says does not hold.
+// The programs of docs/library.md, one a file, built outside of the tree against the installed library (tests/install). Each throws where
+// what the page says does not hold.
 
 #include <filesystem>
 #include <stdexcept>

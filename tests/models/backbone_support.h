@@ -18,8 +18,8 @@ inline std::vector<Shape> level_shapes(Backbone& backbone, int64_t height, int64
   return shapes;
 }
 
-// Parameters of a network at multiplier 1, from those at 1/16, 2/16 and 3/16: a tensor's size has two widths as factors at most, so the count is a
-// polynomial of second degree in the multiplier, and a hundred million values need not be drawn.
+// Parameters of a network at multiplier 1, from those at 1/16, 2/16 and 3/16: a tensor's size has two widths as factors at most, so the
+// count is a polynomial of second degree in the multiplier, and a hundred million values need not be drawn.
 template <class Network>
 int64_t published_count(BackboneOptions options) {
   std::array<int64_t, 3> narrow;

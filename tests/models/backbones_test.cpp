@@ -68,7 +68,8 @@ TEST_CASE("SAME padding puts an odd share at the bottom and right", "[models]") 
 TEST_CASE("HRNets have mmsegmentation's parameter counts and levels", "[models]") {
   // tools/torch_backbones.py's; with FCNHead and 19 classes 9.64 million, as published for W18.
   const InitZeros quickly;
-  for (const auto& [variant, count] : std::map<std::string, int64_t>{{"w18", 9562260}, {"w32", 29305536}, {"w40", 45521216}, {"w48", 65325120}}) {
+  for (const auto& [variant, count] :
+       std::map<std::string, int64_t>{{"w18", 9562260}, {"w32", 29305536}, {"w40", 45521216}, {"w48", 65325120}}) {
     CHECK(HRNet({.type = "hrnet", .variant = variant}).parameter_count() == count);  // timm's too, without its classifier
   }
   HRNet small({.type = "hrnet", .variant = "w18_small"});
@@ -109,7 +110,8 @@ TEST_CASE("pretrained weights load strictly, or up to the first layer that is mi
   CHECK(loaded.at("conv_pw_12_bn.running_var").value_at(0) == 1);
   CHECK(loaded.at("conv_dw_13.weight").value_at(0) != 0.5);
 
-  CHECK_THAT(refusal(*std::make_unique<MobileNetV1>(mobilenet(0.25)), file, "backbone"), Catch::Contains("loaded 0/") && Catch::Contains("conv1.weight"));
+  CHECK_THAT(refusal(*std::make_unique<MobileNetV1>(mobilenet(0.25)), file, "backbone"),
+             Catch::Contains("loaded 0/") && Catch::Contains("conv1.weight"));
 }
 
 TEST_CASE("a whole network's file starts a backbone", "[models]") {

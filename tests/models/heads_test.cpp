@@ -21,7 +21,13 @@ ModelOptions classes(int64_t count, const char* equalizer = "off") {
 }
 
 HeadOptions fcn_hrnet() {
-  return {.type = "fcn", .channels = 270, .input_transform = "resize_concat", .num_convs = 1, .kernel_size = 1, .concat_input = false, .dropout = -1};
+  return {.type = "fcn",
+          .channels = 270,
+          .input_transform = "resize_concat",
+          .num_convs = 1,
+          .kernel_size = 1,
+          .concat_input = false,
+          .dropout = -1};
 }
 
 int64_t count_under(const Module& module, const std::string& prefix) {
@@ -46,7 +52,9 @@ Names sites_of(Module& head) {
     const auto* site = dynamic_cast<FusionSite*>(entry.module);
     if (!site) continue;
     std::string text = entry.name;
-    for (const auto& branch : site->branches()) text += (&branch == &site->branches()[0] ? ": " : ", ") + branch.name + (branch.upsampled ? " up" : "");
+    for (const auto& branch : site->branches()) {
+      text += (&branch == &site->branches()[0] ? ": " : ", ") + branch.name + (branch.upsampled ? " up" : "");
+    }
     sites.push_back(text);
   }
   return sites;

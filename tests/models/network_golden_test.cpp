@@ -63,8 +63,8 @@ std::array<double, 2> digest(const std::string& name, const Tensor& value) {
   return {std::sqrt(squares), product};
 }
 
-// `values` by name against the file's rows in the names' order. Rounding is measured on the scale of a value's norm, or on a small share of the
-// largest norm where that is more: a gradient may be zero but for rounding.
+// `values` by name against the file's rows in the names' order. Rounding is measured on the scale of a value's norm, or on a small share of
+// the largest norm where that is more: a gradient may be zero but for rounding.
 void check_digests(const std::map<std::string, Tensor>& values, const Tensor& expected, double tolerance) {
   REQUIRE(expected.size(0) == int64_t(values.size()));
   double largest = 0;
@@ -109,7 +109,8 @@ void check_pass(const Golden& golden, EncoderDecoder& model, const std::string& 
   std::map<std::string, Tensor> gradients, buffers;
   for (const auto& parameter : model.named_parameters()) {
     const Tensor gradient = parameter.tensor.grad();
-    gradients[parameter.name] = gradient.defined() && parameter.layout == FileLayout::kConvWeight ? permute(gradient, {0, 3, 1, 2}) : gradient;
+    gradients[parameter.name] =
+        gradient.defined() && parameter.layout == FileLayout::kConvWeight ? permute(gradient, {0, 3, 1, 2}) : gradient;
   }
   for (const auto& buffer : model.named_buffers()) {
     if (buffer.name.ends_with("running_mean") || buffer.name.ends_with("running_var")) buffers[buffer.name] = buffer.tensor;

@@ -40,5 +40,6 @@ TEST_CASE("a file of PyTorch's that holds no weights is refused by name", "[mode
   ResNet net({.depth = 18, .stem = "v1", .width = 2});
   const std::string file = EQ_GOLDEN_DIR "/torch/module_zip.pth";
   CHECK_THROWS_AS(load_pretrained(net, file, "backbone"), DataError);
-  CHECK_THROWS_WITH(load_pretrained(net, file, "backbone"), Catch::Contains(file) && Catch::Contains("there is no state dict") && Catch::Contains("torch.save(model.state_dict(), NAME)"));
+  CHECK_THROWS_WITH(load_pretrained(net, file, "backbone"), Catch::Contains(file) && Catch::Contains("there is no state dict") &&
+                                                                Catch::Contains("torch.save(model.state_dict(), NAME)"));
 }

@@ -15,7 +15,8 @@ using namespace eq::test;
 namespace {
 
 struct TracedBackbone {
-  TracedBackbone(Backbone& net, int64_t height, int64_t width) : x(random_tensor({1, height, width, 3}, 3).set_requires_grad()), trace({x}) {
+  TracedBackbone(Backbone& net, int64_t height, int64_t width)
+      : x(random_tensor({1, height, width, 3}, 3).set_requires_grad()), trace({x}) {
     net.eval();
     levels = net.forward(x);
     trace.end();
@@ -39,7 +40,8 @@ void check_level(const TracedBackbone& traced, size_t level, int64_t row, int64_
   double inside = 0, outside = 0;
   for (int64_t i = 0; i < x.size(1); ++i) {
     for (int64_t j = 0; j < x.size(2); ++j) {
-      const bool within = (rows.everywhere || (rows.first <= i && i <= rows.last)) && (columns.everywhere || (columns.first <= j && j <= columns.last));
+      const bool within =
+          (rows.everywhere || (rows.first <= i && i <= rows.last)) && (columns.everywhere || (columns.first <= j && j <= columns.last));
       double& most = within ? inside : outside;
       most = std::max(most, gradient[size_t(i * x.size(2) + j)]);
     }
@@ -68,7 +70,8 @@ constexpr int64_t kGlobal = ReceptiveField::kGlobal;
 }  // namespace
 
 TEST_CASE("fields of backbones are the known ones, and hold the gradients", "[models]") {
-  // By hand: 1, and (kernel - 1) * (stride so far) of each layer on the longest way. ResNet-18: 11 by the stem, then four 3x3 a stage, the first of them at the stage before's stride.
+  // By hand: 1, and (kernel - 1) * (stride so far) of each layer on the longest way. ResNet-18: 11 by the stem, then four 3x3 a stage, the
+  // first of them at the stage before's stride.
   check_backbone<ResNet>({.depth = 18, .stem = "v1", .width = 4}, {43, 99, 211, 435});
   check_backbone<ConvNeXt>({.type = "convnext", .multiplier = 0.0625}, {4 + 3 * 6 * 4, 80 + 3 * 6 * 8});
   check_backbone<SwinTransformer>({.type = "swin", .multiplier = 0.0625}, {2 * 7 * 4});

@@ -33,9 +33,13 @@ TEST_CASE("Swin and ConvNeXt have the published parameter counts without the cla
   // timm's totals without a classifier, with the levels' four norms in place of the last one.
   const auto level_norms = [](int64_t first) { return 2 * first * (15 - 8); };
   const std::tuple<const char*, int64_t, int64_t> swin[] = {{"tiny", 27519354, 96}, {"small", 48837258, 96}, {"base", 86743224, 128}};
-  for (const auto& [variant, total, first] : swin) CHECK(published_count<SwinTransformer>(staged("swin", variant, 1)) == total + level_norms(first));
+  for (const auto& [variant, total, first] : swin) {
+    CHECK(published_count<SwinTransformer>(staged("swin", variant, 1)) == total + level_norms(first));
+  }
   const std::tuple<const char*, int64_t, int64_t> convnext[] = {{"tiny", 27820128, 96}, {"small", 49454688, 96}, {"base", 87566464, 128}};
-  for (const auto& [variant, total, first] : convnext) CHECK(published_count<ConvNeXt>(staged("convnext", variant, 1)) == total + level_norms(first));
+  for (const auto& [variant, total, first] : convnext) {
+    CHECK(published_count<ConvNeXt>(staged("convnext", variant, 1)) == total + level_norms(first));
+  }
 }
 
 TEST_CASE("Swin's levels are rounded up, ConvNeXt's down", "[models]") {
@@ -58,13 +62,15 @@ TEST_CASE("a picture that is too small for its backbone is refused in a user's w
     network.eval();
     CHECK_NOTHROW(network.forward(Tensor::zeros({1, side, side + 3, 3})));
     if (side == 1) continue;
-    CHECK_THROWS_WITH(network.forward(Tensor::zeros({1, side - 1, 64, 3})),
-                      Catch::Contains("64 x " + std::to_string(side - 1)) && Catch::Contains("needs " + std::to_string(side) + " pixels a side"));
+    CHECK_THROWS_WITH(
+        network.forward(Tensor::zeros({1, side - 1, 64, 3})),
+        Catch::Contains("64 x " + std::to_string(side - 1)) && Catch::Contains("needs " + std::to_string(side) + " pixels a side"));
   }
 }
 
 TEST_CASE("Swin's shifted windows mask what was not near before the roll", "[models]") {
-  // The test of the definition: two cells of a window may attend to each other where their pixels, of the padded image, are as near as their cells.
+  // The test of the definition: two cells of a window may attend to each other where their pixels, of the padded image, are as near as
+  // their cells.
   constexpr int64_t kSize = WindowConstants::kSize, kShift = WindowConstants::kShift, kCells = WindowConstants::kCells;
   WindowConstants constants;
   for (const auto& [height, width] : {std::pair<int64_t, int64_t>{14, 21}, {9, 7}, {5, 30}}) {
@@ -76,7 +82,9 @@ TEST_CASE("Swin's shifted windows mask what was not near before the roll", "[mod
     bool right = true;
     for (int64_t at = 0; at < mask.numel(); ++at) {
       const int64_t window = at / (kCells * kCells), query = at / kCells % kCells, key = at % kCells;
-      const auto near = [&](const WindowAxis& axis, int64_t first, int64_t a, int64_t b) { return axis.pixel(first + a) - axis.pixel(first + b) == a - b; };
+      const auto near = [&](const WindowAxis& axis, int64_t first, int64_t a, int64_t b) {
+        return axis.pixel(first + a) - axis.pixel(first + b) == a - b;
+      };
       const bool together = near(grid.h, window / grid.w.count * kSize, query / kSize, key / kSize) &&
                             near(grid.w, window % grid.w.count * kSize, query % kSize, key % kSize);
       right = right && mask.value_at(at) == (together ? 0 : -100);
@@ -139,9 +147,11 @@ TEST_CASE("a key of several backbones that one does not read is refused unless i
 
 TEST_CASE("Swin and ConvNeXt refuse what they do not know", "[models]") {
   CHECK_THAT(refusal_of<SwinTransformer>(staged("swin", "tinny", 1)), Catch::Contains("there is no swin 'tinny'") &&
-                                                                        Catch::Contains("model.backbone.variant") && Catch::Contains("did you mean 'tiny'"));
+                                                                          Catch::Contains("model.backbone.variant") &&
+                                                                          Catch::Contains("did you mean 'tiny'"));
   CHECK_THAT(refusal_of<SwinTransformer>(staged("swin", "", 0.01)), Catch::Contains("leaves the first stage 1 channels") &&
-                                                                     Catch::Contains("model.backbone.multiplier") && Catch::Contains("multiple of 3"));
+                                                                        Catch::Contains("model.backbone.multiplier") &&
+                                                                        Catch::Contains("multiple of 3"));
   CHECK_THAT(refusal_of<ConvNeXt>(staged("convnext", "large", 1)), Catch::Contains("there is no convnext 'large'"));
   CHECK_THAT(refusal_of<ConvNeXt>(staged("convnext", "", 0.001)), Catch::Contains("leaves the first stage 0 channels"));
 }

@@ -14,7 +14,9 @@ using namespace eq::test;
 
 namespace {
 
-BackboneOptions twins(const std::string& variant, double multiplier) { return {.type = "twins", .multiplier = multiplier, .variant = variant}; }
+BackboneOptions twins(const std::string& variant, double multiplier) {
+  return {.type = "twins", .multiplier = multiplier, .variant = variant};
+}
 
 // The attention of a window's pixels to each other and to nothing else, head by head: x [1, h, w, C] of one window, padded nowhere.
 Tensor attended(Layer& layer, const Tensor& x, int64_t heads) {
@@ -45,8 +47,8 @@ std::string refusal(const std::function<void()>& action) {
 }  // namespace
 
 TEST_CASE("Twins has the published parameter counts without the classifier", "[models]") {
-  // timm's totals less the 1000-way classifier and the norm before it; SVT with mmsegmentation's norms of the stages, of 1 + 2 + 4 + 8 times the
-  // first stage's channels.
+  // timm's totals less the 1000-way classifier and the norm before it; SVT with mmsegmentation's norms of the stages, of 1 + 2 + 4 + 8
+  // times the first stage's channels.
   const std::tuple<const char*, int64_t, int64_t, int64_t> published[] = {
       {"svt_small", 24060776, 512, 64}, {"svt_base", 56070952, 768, 96}, {"svt_large", 99271400, 1024, 128},
       {"pcpvt_small", 24106216, 512, 0}, {"pcpvt_base", 43828456, 512, 0}, {"pcpvt_large", 60989672, 512, 0}};
@@ -63,7 +65,8 @@ TEST_CASE("Twins gives levels at strides 4 to 32, rounded up", "[models]") {
     Twins net(twins(variant, 0.0625));
     net.eval();
     CHECK(net.level_channels() == channels);
-    const auto check_sizes = [&, &channels = channels](int64_t height, int64_t width, const std::vector<std::pair<int64_t, int64_t>>& sizes) {
+    const auto check_sizes = [&, &channels = channels](int64_t height, int64_t width,
+                                                       const std::vector<std::pair<int64_t, int64_t>>& sizes) {
       const std::vector<Tensor> levels = net.forward(Tensor::zeros({2, height, width, 3}));
       for (size_t i = 0; i < 4; ++i) CHECK(levels[i].shape() == Shape{2, sizes[i].first, sizes[i].second, channels[i]});
     };

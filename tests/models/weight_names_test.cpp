@@ -38,7 +38,9 @@ bool is_level_norm(const std::string& name) { return name.starts_with("norm"); }
 State imagenet_file(const Backbone& net, Dialect dialect) {
   State file;
   for (const auto& [name, value] : net.state_dict()) {
-    if (!is_level_norm(name)) file[name_in(dialect, name).name] = value.dtype() == DType::kFloat64 ? initial_value(name, value.shape()) : value;
+    if (!is_level_norm(name)) {
+      file[name_in(dialect, name).name] = value.dtype() == DType::kFloat64 ? initial_value(name, value.shape()) : value;
+    }
   }
   file["head.fc.weight"] = Tensor::zeros({2, 48});
   return file;
@@ -74,17 +76,21 @@ TEST_CASE("each library has its names for a backbone's tensors", "[models]") {
   const std::tuple<const char*, const char*, const char*, const char*> names[] = {
       {"patch_embed.projection.weight", "patch_embed.proj.weight", "patch_embed.proj.weight", "features.0.0.weight"},
       {"patch_embed.norm.bias", "patch_embed.norm.bias", "patch_embed.norm.bias", "features.0.2.bias"},
-      {"stages.2.blocks.5.attn.w_msa.qkv.bias", "layers.2.blocks.5.attn.qkv.bias", "layers.2.blocks.5.attn.qkv.bias", "features.5.5.attn.qkv.bias"},
+      {"stages.2.blocks.5.attn.w_msa.qkv.bias", "layers.2.blocks.5.attn.qkv.bias", "layers.2.blocks.5.attn.qkv.bias",
+       "features.5.5.attn.qkv.bias"},
       {"stages.0.blocks.1.attn.w_msa.relative_position_bias_table", "layers.0.blocks.1.attn.relative_position_bias_table",
        "layers.0.blocks.1.attn.relative_position_bias_table", "features.1.1.attn.relative_position_bias_table"},
-      {"stages.2.blocks.17.ffn.layers.0.0.bias", "layers.2.blocks.17.mlp.fc1.bias", "layers.2.blocks.17.mlp.fc1.bias", "features.5.17.mlp.0.bias"},
-      {"stages.3.blocks.0.ffn.layers.1.bias", "layers.3.blocks.0.mlp.fc2.bias", "layers.3.blocks.0.mlp.fc2.bias", "features.7.0.mlp.3.bias"},
+      {"stages.2.blocks.17.ffn.layers.0.0.bias", "layers.2.blocks.17.mlp.fc1.bias", "layers.2.blocks.17.mlp.fc1.bias",
+       "features.5.17.mlp.0.bias"},
+      {"stages.3.blocks.0.ffn.layers.1.bias", "layers.3.blocks.0.mlp.fc2.bias", "layers.3.blocks.0.mlp.fc2.bias",
+       "features.7.0.mlp.3.bias"},
       {"stages.1.blocks.0.norm2.weight", "layers.1.blocks.0.norm2.weight", "layers.1.blocks.0.norm2.weight", "features.3.0.norm2.weight"},
       {"stages.0.downsample.reduction.weight", "layers.1.downsample.reduction.weight", "layers.0.downsample.reduction.weight",
        "features.2.reduction.weight"},
       {"downsample_layers.0.1.weight", "stem.1.weight", "downsample_layers.0.1.weight", "features.0.1.weight"},
       {"downsample_layers.3.0.bias", "stages.3.downsample.0.bias", "downsample_layers.3.0.bias", "features.6.0.bias"},
-      {"stages.2.26.depthwise_conv.weight", "stages.2.blocks.26.conv_dw.weight", "stages.2.26.dwconv.weight", "features.5.26.block.0.weight"},
+      {"stages.2.26.depthwise_conv.weight", "stages.2.blocks.26.conv_dw.weight", "stages.2.26.dwconv.weight",
+       "features.5.26.block.0.weight"},
       {"stages.0.0.norm.bias", "stages.0.blocks.0.norm.bias", "stages.0.0.norm.bias", "features.1.0.block.2.bias"},
       {"stages.3.2.pointwise_conv1.weight", "stages.3.blocks.2.mlp.fc1.weight", "stages.3.2.pwconv1.weight", "features.7.2.block.3.weight"},
       {"stages.1.1.pointwise_conv2.bias", "stages.1.blocks.1.mlp.fc2.bias", "stages.1.1.pwconv2.bias", "features.3.1.block.5.bias"},
@@ -142,7 +148,9 @@ TEST_CASE("axes of length 1 are no difference, others are", "[models]") {
   const auto net = build(kConvNeXt);
   State file = imagenet_file(*net, Dialect::kOurs);
   for (auto& [name, value] : file) {
-    if (name.find("pointwise_conv") != std::string::npos && name.ends_with("weight")) value = reshape(value, {value.size(0), value.size(1), 1, 1});
+    if (name.find("pointwise_conv") != std::string::npos && name.ends_with("weight")) {
+      value = reshape(value, {value.size(0), value.size(1), 1, 1});
+    }
   }
   const Loaded loaded = load(*net, file, "backbone");
   CHECK_THAT(loaded.note, Catch::StartsWith("loaded 178/186, missing: norm0.weight"));
@@ -160,7 +168,8 @@ TEST_CASE("a file of ImageNet weights loads but for the levels' norms, and stric
       const State file = imagenet_file(*net, dialect);
       const Loaded strict = load(*net, file, "strict");
       CHECK_THAT(strict.error, Catch::Contains(counts + whose + ", missing: norm0.weight, norm0.bias, "));
-      CHECK_THAT(strict.error, Catch::Contains("--load-mode backbone (model.backbone.load_mode) loads these " + std::to_string(all - missing) + "; what is"));
+      CHECK_THAT(strict.error, Catch::Contains("--load-mode backbone (model.backbone.load_mode) loads these " +
+                                               std::to_string(all - missing) + "; what is"));
       CHECK(same_bits(strict.before, strict.after));
       const Loaded loaded = load(*net, file, "backbone");
       CHECK_THAT(loaded.note, Catch::StartsWith(counts + whose + ", missing: norm0.weight, "));
@@ -177,7 +186,8 @@ TEST_CASE("a file of ImageNet weights loads but for the levels' norms, and stric
 TEST_CASE("what another library's file lacks is named in our names and in its own", "[models]") {
   const auto net = build(kSwin);
   State file = imagenet_file(*net, Dialect::kTimm);
-  std::erase_if(file, [](const auto& entry) { return entry.first.starts_with("layers.3.") || entry.first.ends_with("relative_position_index"); });
+  std::erase_if(file,
+                [](const auto& entry) { return entry.first.starts_with("layers.3.") || entry.first.ends_with("relative_position_index"); });
   // As many names are the original repository's, but fewer shapes fit.
   CHECK_THAT(load(*net, file, "backbone").note, Catch::StartsWith("loaded 140/177 (timm's names), missing: stages.2.downsample.norm.weight "
                                                                   "(timm's layers.3.downsample.norm.weight), "));
@@ -209,13 +219,16 @@ TEST_CASE("a file of another network is refused however much of it fits", "[mode
   const Loaded more = load(*tiny, deeper, "backbone");
   CHECK_THAT(more.error, Catch::Contains("not used: ") && Catch::Contains("layers.2.blocks.") && Catch::Contains("check model.backbone"));
   CHECK(same_bits(more.before, more.after));
-  CHECK_THAT(load(*build(small), shallower, "backbone").error, Catch::Contains("loaded 140/333 (timm's names), missing: stages.2.blocks.6."));
+  CHECK_THAT(load(*build(small), shallower, "backbone").error,
+             Catch::Contains("loaded 140/333 (timm's names), missing: stages.2.blocks.6."));
 
   State file = shallower;
   file["layers.0.blocks.1.attn_mask"] = Tensor::zeros({4});  // the original repository's files have such tables
   CHECK_THAT(load(*tiny, file, "backbone").note, Catch::StartsWith("loaded 169/177 (timm's names), missing: norm0.weight"));
   file["layers.1.blocks.0.norm1.weight"] = transpose(Tensor::zeros({6, 4}), 0, 1);
-  CHECK_THAT(load(*tiny, file, "backbone").error, Catch::Contains("of another form: stages.1.blocks.0.norm1.weight ([12]; the file's layers.1.blocks.0.norm1.weight has [4, 6])"));
+  CHECK_THAT(
+      load(*tiny, file, "backbone").error,
+      Catch::Contains("of another form: stages.1.blocks.0.norm1.weight ([12]; the file's layers.1.blocks.0.norm1.weight has [4, 6])"));
   file["layers.1.blocks.0.norm1.weight"] = Tensor::zeros({12}, DType::kInt32);
   CHECK_THAT(load(*tiny, file, "backbone").error, Catch::Contains("has int32"));
   file["layers.1.blocks.0.norm1.weight"] = Tensor::full({12}, NAN);
@@ -247,7 +260,9 @@ TEST_CASE("what lies behind a missing layer is what uses it, whatever the order 
   for (const char* before : {"downsample_layers.2.0.weight", "stages.1.2.gamma", "stages.2.7.gamma"}) CHECK_FALSE(convnext(before));
   for (const char* later : {"downsample_layers.3.0.weight", "stages.3.0.gamma", "norm0.weight"}) CHECK(convnext(later));
   const auto twins = behind({.type = "twins", .multiplier = 0.0625}, "layers.3.3.norm2.weight");
-  for (const char* before : {"position_encodings.3.proj.weight", "norm_list.2.weight", "layers.3.2.norm2.weight"}) CHECK_FALSE(twins(before));
+  for (const char* before : {"position_encodings.3.proj.weight", "norm_list.2.weight", "layers.3.2.norm2.weight"}) {
+    CHECK_FALSE(twins(before));
+  }
   for (const char* later : {"norm_list.3.weight", "layers.3.3.ffn.layers.1.weight"}) CHECK(twins(later));
 }
 

@@ -44,12 +44,24 @@ Weights in_timms_names(const Weights& weights) {
 
 TEST_CASE("differences of weights are the largest ones, also relative to the tensor", "[models]") {
   const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
-  const Weights first{{"same", random_tensor({3, 2}, 1)}, {"moved", Tensor::from<float>({1, -4, 0}, {3})}, {"shape", Tensor::zeros({2, 3})}, {"mine", Tensor::zeros({1})},
-                      {"type", Tensor::from<float>({1, 2}, {2})}, {"nan", Tensor::from<double>({nan, 1, nan}, {3})}, {"infinite", Tensor::from<double>({infinity, 1}, {2})},
-                      {"zero", Tensor::from<float>({0}, {1})}, {"empty", Tensor::zeros({0})}};
-  const Weights other{{"same", first.at("same").clone()}, {"moved", Tensor::from<float>({1.5, -4, 0.25}, {3})}, {"shape", Tensor::zeros({3, 2})}, {"other", Tensor::zeros({1})},
-                      {"type", Tensor::from<double>({1, 2}, {2})}, {"nan", Tensor::from<double>({nan, 1, 2}, {3})}, {"infinite", Tensor::from<double>({infinity, 2}, {2})},
-                      {"zero", Tensor::from<float>({-0.0f}, {1})}, {"empty", Tensor::zeros({0})}};
+  const Weights first{{"same", random_tensor({3, 2}, 1)},
+                      {"moved", Tensor::from<float>({1, -4, 0}, {3})},
+                      {"shape", Tensor::zeros({2, 3})},
+                      {"mine", Tensor::zeros({1})},
+                      {"type", Tensor::from<float>({1, 2}, {2})},
+                      {"nan", Tensor::from<double>({nan, 1, nan}, {3})},
+                      {"infinite", Tensor::from<double>({infinity, 1}, {2})},
+                      {"zero", Tensor::from<float>({0}, {1})},
+                      {"empty", Tensor::zeros({0})}};
+  const Weights other{{"same", first.at("same").clone()},
+                      {"moved", Tensor::from<float>({1.5, -4, 0.25}, {3})},
+                      {"shape", Tensor::zeros({3, 2})},
+                      {"other", Tensor::zeros({1})},
+                      {"type", Tensor::from<double>({1, 2}, {2})},
+                      {"nan", Tensor::from<double>({nan, 1, 2}, {3})},
+                      {"infinite", Tensor::from<double>({infinity, 2}, {2})},
+                      {"zero", Tensor::from<float>({-0.0f}, {1})},
+                      {"empty", Tensor::zeros({0})}};
   const WeightsComparison comparison = compare_weights(first, other);
   CHECK(comparison.only_first == std::vector<std::string>{"mine"});
   CHECK(comparison.only_other == std::vector<std::string>{"other"});
@@ -84,8 +96,10 @@ TEST_CASE("weights of one backbone are paired under timm's names and without a n
   all_equal(timms, timms, "");
   Weights network{{"decode_head.conv_seg.bias", Tensor::zeros({2})}};
   for (const auto& [name, value] : ours) network["backbone." + name] = value;
-  CHECK(all_equal(network, timms, "the other file has timm's names, and without \"backbone.\"").only_first == std::vector<std::string>{"decode_head.conv_seg.bias"});
-  CHECK(all_equal(ours, network, "the first file has names without \"backbone.\"").only_other == std::vector<std::string>{"decode_head.conv_seg.bias"});
+  CHECK(all_equal(network, timms, "the other file has timm's names, and without \"backbone.\"").only_first ==
+        std::vector<std::string>{"decode_head.conv_seg.bias"});
+  CHECK(all_equal(ours, network, "the first file has names without \"backbone.\"").only_other ==
+        std::vector<std::string>{"decode_head.conv_seg.bias"});
   // Renamed alone, patch merging would be another network.
   Weights careless = timms;
   careless["layers.1.downsample.reduction.weight"] = ours.at("stages.0.downsample.reduction.weight");
@@ -96,8 +110,12 @@ TEST_CASE("comparing weights survives files that are no network's", "[models]") 
   CHECK(compare_weights({}, {}).shared.empty());
   CHECK(compare_weights({{"a", Tensor::zeros({1})}}, {}).only_first.size() == 1);
   // Names of patch merging on shapes that it cannot have.
-  const Weights odd{{"stages.0.downsample.x", Tensor::zeros({3})}, {"stages.0.downsample.y", Tensor::scalar(1)}, {"stages.0.blocks.0.norm1.weight", Tensor::zeros({0})}};
+  const Weights odd{{"stages.0.downsample.x", Tensor::zeros({3})},
+                    {"stages.0.downsample.y", Tensor::scalar(1)},
+                    {"stages.0.blocks.0.norm1.weight", Tensor::zeros({0})}};
   CHECK(compare_weights(odd, in_timms_names({{"stages.0.blocks.0.norm1.weight", Tensor::zeros({0})}})).shared.size() == 1);
-  const Weights renamed{{"layers.1.downsample.x", Tensor::zeros({3})}, {"layers.1.downsample.y", Tensor::scalar(1)}, {"layers.0.blocks.0.norm1.weight", Tensor::zeros({0})}};
+  const Weights renamed{{"layers.1.downsample.x", Tensor::zeros({3})},
+                        {"layers.1.downsample.y", Tensor::scalar(1)},
+                        {"layers.0.blocks.0.norm1.weight", Tensor::zeros({0})}};
   CHECK(compare_weights(odd, renamed).bit_equal() == 3);
 }

@@ -25,7 +25,9 @@ TEST_CASE("onnx: the example of docs/onnx.md is what is compiled here, and its f
   const std::string source = read_file(std::filesystem::path(EQ_SOURCE_DIR) / "tests/onnx/export_test.cpp");
   const std::string doc = read_file(std::filesystem::path(EQ_SOURCE_DIR) / "docs/onnx.md");
   std::istringstream lines(source.substr(source.find("  // begin\n") + 11));
-  for (std::string line; std::getline(lines, line) && line != "  // end";) CHECK(doc.find("\n" + line.substr(2) + "\n") != std::string::npos);
+  for (std::string line; std::getline(lines, line) && line != "  // end";) {
+    CHECK(doc.find("\n" + line.substr(2) + "\n") != std::string::npos);
+  }
 
   const std::string bytes = read_file(file);
   CHECK_NOTHROW(check_onnx(bytes));
@@ -48,7 +50,8 @@ TEST_CASE("onnx: a function's file says its batch, its order and its names as as
   const std::string first = written(pooled, {2, 8, 6, 3}, {});
   CHECK(first.find("Transpose") == std::string::npos);
   CHECK(first.find("batch") != std::string::npos);
-  const std::string last = written(pooled, {2, 8, 6, 3}, {.input = "picture", .output = "pooled", .any_batch = false, .channels_first = false});
+  const std::string last =
+      written(pooled, {2, 8, 6, 3}, {.input = "picture", .output = "pooled", .any_batch = false, .channels_first = false});
   CHECK(last.find("Transpose") != std::string::npos);
   CHECK(last.find("batch") == std::string::npos);
   CHECK(last.find("picture") != std::string::npos);
@@ -60,9 +63,12 @@ TEST_CASE("onnx: a function's file says its batch, its order and its names as as
 TEST_CASE("onnx: a function that cannot be exported is an error, and leaves no file", "[onnx]") {
   const TemporaryFolder folder;
   const std::filesystem::path file = folder.path() / "function.onnx";
-  CHECK_THROWS_WITH(export_onnx(file, [](const Tensor& x) { return exp(x).clone(); }, {2, 3}), Catch::Contains("did not come from the input through operators"));
-  CHECK_THROWS_WITH(export_onnx(file, [](const Tensor&) { return Tensor(); }, {2, 3}), Catch::Contains("did not come from the input through operators"));
-  CHECK_THROWS_WITH(export_onnx(file, [](const Tensor& x) { return x * x.value_at(0); }, {2, 3}), Catch::Contains("differ in more than the batch"));
+  CHECK_THROWS_WITH(export_onnx(file, [](const Tensor& x) { return exp(x).clone(); }, {2, 3}),
+                    Catch::Contains("did not come from the input through operators"));
+  CHECK_THROWS_WITH(export_onnx(file, [](const Tensor&) { return Tensor(); }, {2, 3}),
+                    Catch::Contains("did not come from the input through operators"));
+  CHECK_THROWS_WITH(export_onnx(file, [](const Tensor& x) { return x * x.value_at(0); }, {2, 3}),
+                    Catch::Contains("differ in more than the batch"));
   CHECK_THROWS_WITH(export_onnx(file, [](const Tensor& x) { return exp(x); }, {}), Catch::Contains("any_batch"));
   CHECK_FALSE(std::filesystem::exists(file));
 }

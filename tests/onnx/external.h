@@ -1,8 +1,8 @@
 #pragma once
 // Other people's readers of ONNX files, where they are installed: what they say of ours is what counts.
-//   libonnx (libonnx-dev): is the file what the specification says? Every node against its operator's schema, types and shapes inferred from end to end.
-//   OpenCV (libopencv-dnn-dev): what does it compute? Version 4.6 knows no LayerNormalization: convolutional networks only.
-//   ONNX Runtime, which knows all: tools/check_onnx.py, over the files of a test run with EQ_ONNX_FOLDER set to an empty folder.
+//   libonnx (libonnx-dev): is the file what the specification says? Every node against its operator's schema, types and shapes inferred
+//   from end to end. OpenCV (libopencv-dnn-dev): what does it compute? Version 4.6 knows no LayerNormalization: convolutional networks
+//   only. ONNX Runtime, which knows all: tools/check_onnx.py, over the files of a test run with EQ_ONNX_FOLDER set to an empty folder.
 
 #include <string>
 

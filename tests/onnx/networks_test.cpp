@@ -39,7 +39,9 @@ TrainedModel golden_network(const std::string& name, const std::vector<std::stri
 Tensor picture(int64_t batch) { return (add(hashed("picture", {batch, kHeight, kWidth, 3}), 0.0) * 255.0).to(DType::kUInt8); }
 
 Tensor normalized(const Tensor& pixels, const PipelineOptions& pipeline) {
-  const auto three = [](const std::array<double, 3>& values) { return Tensor::from(std::vector<float>{float(values[0]), float(values[1]), float(values[2])}, {3}); };
+  const auto three = [](const std::array<double, 3>& values) {
+    return Tensor::from(std::vector<float>{float(values[0]), float(values[1]), float(values[2])}, {3});
+  };
   return div(sub(pixels.to(DType::kFloat32), three(pipeline.mean)), three(pipeline.std));
 }
 
@@ -75,9 +77,11 @@ constexpr const char* kEqualizers[] = {"explicit", "learnable", "folded", "folde
 }  // namespace
 
 TEST_CASE("onnx: every backbone and every head is valid, for any batch", "[onnx]") {
-  for (const char* name : {"psp_resnet18_d8", "aspp_resnet18_d16", "sep_aspp_mobilenet_d8", "sep_aspp_without_c1", "upernet_mobilenet",
-                           "fcn_hrnet_w18_small", "fcn_resize_concat", "upernet_swin", "fcn_swin_base", "upernet_convnext", "upernet_twins_svt", "fcn_twins_pcpvt"}) {
-    TrainedModel trained = golden_network(name), equalized = golden_network(name, {"equalizer.mode=explicit", "equalizer.granularity=channel"});
+  for (const char* name :
+       {"psp_resnet18_d8", "aspp_resnet18_d16", "sep_aspp_mobilenet_d8", "sep_aspp_without_c1", "upernet_mobilenet", "fcn_hrnet_w18_small",
+        "fcn_resize_concat", "upernet_swin", "fcn_swin_base", "upernet_convnext", "upernet_twins_svt", "fcn_twins_pcpvt"}) {
+    TrainedModel trained = golden_network(name),
+                 equalized = golden_network(name, {"equalizer.mode=explicit", "equalizer.granularity=channel"});
     check_network(name, trained);
     check_network(std::string(name) + "_equalized", equalized);
   }
@@ -108,7 +112,8 @@ TEST_CASE("onnx: labels are the classes of the highest scores", "[onnx]") {
   const std::string bytes = export_bytes(trained, {.batch = 2, .labels = true});
   CHECK_NOTHROW(check_onnx(bytes));
   const Tensor pixels = picture(2);
-  keep_for_runtime("labels", bytes, pixels, argmax(trained.model->predict(normalized(pixels, trained.config.pipeline)), 3).to(DType::kUInt8));
+  keep_for_runtime("labels", bytes, pixels,
+                   argmax(trained.model->predict(normalized(pixels, trained.config.pipeline)), 3).to(DType::kUInt8));
 }
 
 TEST_CASE("onnx: a file says what it is for", "[onnx]") {
@@ -120,8 +125,9 @@ TEST_CASE("onnx: a file says what it is for", "[onnx]") {
   CHECK(report.output == "scores: float32 [N, 5, 64, 96]");
   CHECK(report.bytes == int64_t(std::filesystem::file_size(file)));
   const std::string bytes = read_file(file);
-  for (const char* text : {"[\"sky\",\"road\",\"car\",\"tree\",\"\\\"quoted\\\" ground\"]", "[[1,2,3],[4,5,6],[7,8,9],[10,11,12],[255,255,255]]",
-                           "decode_head.fpn_bottleneck.conv.weight", "decode_head.ppm_fusion.equalizers.0.mean", "uper-mobilenet"}) {
+  for (const char* text :
+       {"[\"sky\",\"road\",\"car\",\"tree\",\"\\\"quoted\\\" ground\"]", "[[1,2,3],[4,5,6],[7,8,9],[10,11,12],[255,255,255]]",
+        "decode_head.fpn_bottleneck.conv.weight", "decode_head.ppm_fusion.equalizers.0.mean", "uper-mobilenet"}) {
     CAPTURE(text);
     CHECK(bytes.find(text) != std::string::npos);
   }

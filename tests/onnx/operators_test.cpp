@@ -40,21 +40,44 @@ FuseLevelsOptions levels(bool align_corners, int64_t padding) {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  const auto add_case = [&](const std::string& name, const Shape& shape, Function function) { cases.push_back({name, shape, std::move(function)}); };
+  const auto add_case = [&](const std::string& name, const Shape& shape, Function function) {
+    cases.push_back({name, shape, std::move(function)});
+  };
   // Elementwise operators, of tokens and, behind a convolution, of an image whose channels come first.
-  const std::pair<const char*, Function> elementwise[] = {
-      {"neg", neg}, {"exp", [](const Tensor& x) { return exp(x); }}, {"log", [](const Tensor& x) { return log(positive(x)); }},
-      {"sqrt", [](const Tensor& x) { return sqrt(positive(x)); }}, {"rsqrt", [](const Tensor& x) { return rsqrt(positive(x)); }}, {"square", square},
-      {"reciprocal", [](const Tensor& x) { return reciprocal(positive(x)); }}, {"abs", [](const Tensor& x) { return eq::abs(x); }}, {"sin", [](const Tensor& x) { return eq::sin(x); }}, {"cos", [](const Tensor& x) { return eq::cos(x); }}, {"tanh", [](const Tensor& x) { return eq::tanh(x); }}, {"sigmoid", sigmoid},
-      {"softplus", softplus}, {"relu", relu}, {"relu6", [](const Tensor& x) { return relu6(mul(x, 5)); }}, {"gelu", gelu}, {"silu", silu},
-      {"hardswish", [](const Tensor& x) { return hardswish(mul(x, 3)); }}, {"leaky_relu", [](const Tensor& x) { return leaky_relu(x, 0.1); }},
-      {"clamp", [](const Tensor& x) { return clamp(x, -0.5, 0.75); }}, {"add_number", [](const Tensor& x) { return x + 2.0; }},
-      {"mul_number", [](const Tensor& x) { return x * -3.0; }}, {"div_number", [](const Tensor& x) { return x / 3.0; }},
-      {"number_sub", [](const Tensor& x) { return 1.0 - x; }}, {"number_div", [](const Tensor& x) { return 2.0 / positive(x); }}, {"pow", [](const Tensor& x) { return pow(positive(x), 1.5); }},
-      {"add", [](const Tensor& x) { return add(x, values({kChannels}, 1)); }}, {"sub", [](const Tensor& x) { return sub(values({kChannels}, 1), x); }},
-      {"mul", [](const Tensor& x) { return mul(x, exp(x)); }}, {"div", [](const Tensor& x) { return div(x, positive(x)); }},
-      {"maximum", [](const Tensor& x) { return maximum(x, values({1}, 1)); }}, {"minimum", [](const Tensor& x) { return minimum(x, neg(x)); }},
-      {"softmax", softmax}, {"log_softmax", log_softmax}};
+  const std::pair<const char*, Function> elementwise[] = {{"neg", neg},
+                                                          {"exp", [](const Tensor& x) { return exp(x); }},
+                                                          {"log", [](const Tensor& x) { return log(positive(x)); }},
+                                                          {"sqrt", [](const Tensor& x) { return sqrt(positive(x)); }},
+                                                          {"rsqrt", [](const Tensor& x) { return rsqrt(positive(x)); }},
+                                                          {"square", square},
+                                                          {"reciprocal", [](const Tensor& x) { return reciprocal(positive(x)); }},
+                                                          {"abs", [](const Tensor& x) { return eq::abs(x); }},
+                                                          {"sin", [](const Tensor& x) { return eq::sin(x); }},
+                                                          {"cos", [](const Tensor& x) { return eq::cos(x); }},
+                                                          {"tanh", [](const Tensor& x) { return eq::tanh(x); }},
+                                                          {"sigmoid", sigmoid},
+                                                          {"softplus", softplus},
+                                                          {"relu", relu},
+                                                          {"relu6", [](const Tensor& x) { return relu6(mul(x, 5)); }},
+                                                          {"gelu", gelu},
+                                                          {"silu", silu},
+                                                          {"hardswish", [](const Tensor& x) { return hardswish(mul(x, 3)); }},
+                                                          {"leaky_relu", [](const Tensor& x) { return leaky_relu(x, 0.1); }},
+                                                          {"clamp", [](const Tensor& x) { return clamp(x, -0.5, 0.75); }},
+                                                          {"add_number", [](const Tensor& x) { return x + 2.0; }},
+                                                          {"mul_number", [](const Tensor& x) { return x * -3.0; }},
+                                                          {"div_number", [](const Tensor& x) { return x / 3.0; }},
+                                                          {"number_sub", [](const Tensor& x) { return 1.0 - x; }},
+                                                          {"number_div", [](const Tensor& x) { return 2.0 / positive(x); }},
+                                                          {"pow", [](const Tensor& x) { return pow(positive(x), 1.5); }},
+                                                          {"add", [](const Tensor& x) { return add(x, values({kChannels}, 1)); }},
+                                                          {"sub", [](const Tensor& x) { return sub(values({kChannels}, 1), x); }},
+                                                          {"mul", [](const Tensor& x) { return mul(x, exp(x)); }},
+                                                          {"div", [](const Tensor& x) { return div(x, positive(x)); }},
+                                                          {"maximum", [](const Tensor& x) { return maximum(x, values({1}, 1)); }},
+                                                          {"minimum", [](const Tensor& x) { return minimum(x, neg(x)); }},
+                                                          {"softmax", softmax},
+                                                          {"log_softmax", log_softmax}};
   const auto convolved = [](const Tensor& x) { return conv2d(x, values({kChannels, 3, 3, kChannels}, 9), {}, Conv2dOptions().padding(1)); };
   for (const auto& [name, function] : elementwise) {
     add_case(name, kRows, function);
@@ -87,13 +110,20 @@ std::vector<Case> all_cases() {
   add_case("cast", kRows, [](const Tensor& x) { return cast(mul(cast(x, DType::kFloat64), 1.25), DType::kFloat32); });
   for (const int64_t shift : {0, 2}) {
     add_case("split_windows_" + std::to_string(shift), kImage, [=](const Tensor& x) { return split_windows(x, 3, shift); });
-    add_case("join_windows_" + std::to_string(shift), kImage, [=](const Tensor& x) { return join_windows(mul(split_windows(x, 3, 1), 2), x.shape(), 3, shift); });
+    add_case("join_windows_" + std::to_string(shift), kImage,
+             [=](const Tensor& x) { return join_windows(mul(split_windows(x, 3, 1), 2), x.shape(), 3, shift); });
   }
   add_case("conv2d", kImage, [](const Tensor& x) {
-    return conv2d(x, values({4, 3, 2, kChannels}, 1), values({4}, 2), {.stride_h = 2, .stride_w = 1, .pad_top = 1, .pad_bottom = 2, .pad_left = 0, .pad_right = 3, .dilation_h = 1, .dilation_w = 2});
+    return conv2d(
+        x, values({4, 3, 2, kChannels}, 1), values({4}, 2),
+        {.stride_h = 2, .stride_w = 1, .pad_top = 1, .pad_bottom = 2, .pad_left = 0, .pad_right = 3, .dilation_h = 1, .dilation_w = 2});
   });
-  add_case("conv2d_depthwise", kImage, [](const Tensor& x) { return conv2d(x, values({kChannels, 3, 3, 1}, 1), {}, Conv2dOptions().padding(1).set_groups(kChannels)); });
-  add_case("conv2d_grouped", kImage, [](const Tensor& x) { return conv2d(x, values({4, 1, 1, kChannels / 2}, 1), values({4}, 2), Conv2dOptions().set_groups(2)); });
+  add_case("conv2d_depthwise", kImage, [](const Tensor& x) {
+    return conv2d(x, values({kChannels, 3, 3, 1}, 1), {}, Conv2dOptions().padding(1).set_groups(kChannels));
+  });
+  add_case("conv2d_grouped", kImage, [](const Tensor& x) {
+    return conv2d(x, values({4, 1, 1, kChannels / 2}, 1), values({4}, 2), Conv2dOptions().set_groups(2));
+  });
   add_case("batch_norm", kImage, [](const Tensor& x) { return norm_image(x, false); });
   add_case("batch_norm_relu", kImage, [](const Tensor& x) { return norm_image(x, true); });
   add_case("batch_norm_rows", kRows, [](const Tensor& x) { return norm_image(x, false); });
@@ -101,7 +131,8 @@ std::vector<Case> all_cases() {
   add_case("layer_norm_image", kImage, [=](const Tensor& x) { return layer_norm(convolved(x), {}, {}, 1e-6); });
   add_case("group_norm", kImage, [](const Tensor& x) { return group_norm(x, 3, values({kChannels}, 1), values({kChannels}, 2), 1e-5); });
   add_case("max_pool2d", kImage, [](const Tensor& x) { return max_pool2d(x, Pool2dOptions::square(3, 2, 1)); });
-  add_case("max_pool2d_ceil", {1, 8, 6, kChannels}, [](const Tensor& x) { return max_pool2d(x, {.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .ceil_mode = true}); });
+  add_case("max_pool2d_ceil", {1, 8, 6, kChannels},
+           [](const Tensor& x) { return max_pool2d(x, {.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .ceil_mode = true}); });
   add_case("avg_pool2d", kImage, [](const Tensor& x) { return avg_pool2d(x, Pool2dOptions::square(3, 2, 1)); });
   add_case("avg_pool2d_without_padding", kImage, [](const Tensor& x) {
     return avg_pool2d(x, {.kernel_h = 3, .kernel_w = 2, .stride_h = 2, .stride_w = 1, .pad_h = 1, .pad_w = 1, .count_include_pad = false});
@@ -113,17 +144,24 @@ std::vector<Case> all_cases() {
     const std::string how = align ? "_aligned" : "";
     add_case("resize_bilinear_up" + how, kImage, [=](const Tensor& x) { return resize_bilinear(x, 15, 12, align); });
     add_case("resize_bilinear_down" + how, kImage, [=](const Tensor& x) { return resize_bilinear(x, 3, 4, align); });
-    add_case("resize_bilinear_one" + how, kImage, [=](const Tensor& x) { return resize_bilinear(resize_bilinear(x, 1, 1, align), 4, 5, align); });
-    add_case("fuse_levels" + how, kImage, [=](const Tensor& x) { return fuse_levels({x, adaptive_avg_pool2d(x, 2, 2), resize_bilinear(x, 9, 10, align)}, levels(align, 0)); });
+    add_case("resize_bilinear_one" + how, kImage,
+             [=](const Tensor& x) { return resize_bilinear(resize_bilinear(x, 1, 1, align), 4, 5, align); });
+    add_case("fuse_levels" + how, kImage, [=](const Tensor& x) {
+      return fuse_levels({x, adaptive_avg_pool2d(x, 2, 2), resize_bilinear(x, 9, 10, align)}, levels(align, 0));
+    });
   }
   add_case("resize_nearest", kImage, [](const Tensor& x) { return resize_nearest(x, 15, 4); });
-  add_case("fuse_levels_bordered", kImage, [](const Tensor& x) { return fuse_levels({x, adaptive_avg_pool2d(x, 2, 2), max_pool2d(x, {})}, levels(false, 2)); });
+  add_case("fuse_levels_bordered", kImage, [](const Tensor& x) {
+    return fuse_levels({x, adaptive_avg_pool2d(x, 2, 2), max_pool2d(x, {})}, levels(false, 2));
+  });
   add_case("conv2d_batch_norm", kImage, [=](const Tensor& x) {
     return conv2d_batch_norm(x, values({kChannels, 3, 3, kChannels}, 1), {}, Conv2dOptions().padding(1),
-                             {.running_mean = values({kChannels}, 3), .running_var = positive(values({kChannels}, 4)), .relu = true}, convolved(x));
+                             {.running_mean = values({kChannels}, 3), .running_var = positive(values({kChannels}, 4)), .relu = true},
+                             convolved(x));
   });
   add_case("fused_conv2d", kImage, [](const Tensor& x) {
-    return fused_conv2d({x, adaptive_avg_pool2d(x, 2, 2), max_pool2d(x, {})}, values({4, 3, 3, 3 * kChannels}, 6), {}, levels(false, 0), Conv2dOptions().padding(1));
+    return fused_conv2d({x, adaptive_avg_pool2d(x, 2, 2), max_pool2d(x, {})}, values({4, 3, 3, 3 * kChannels}, 6), {}, levels(false, 0),
+                        Conv2dOptions().padding(1));
   });
   return cases;
 }
@@ -142,7 +180,8 @@ struct Exported {
 // Inputs and outputs in memory order. batch 0: any; the input is then of three pictures.
 Exported exported(const Case& c, int64_t batch) {
   NoGradGuard no_grad;
-  const Tensor x = values(with_batch(c.shape, std::max<int64_t>(batch, 1)), 21), other = values(with_batch(c.shape, batch > 0 ? batch : 2), 22);
+  const Tensor x = values(with_batch(c.shape, std::max<int64_t>(batch, 1)), 21),
+               other = values(with_batch(c.shape, batch > 0 ? batch : 2), 22);
   Trace trace({x});
   const Tensor y = c.function(x);
   trace.end();
@@ -162,10 +201,12 @@ Exported exported(const Case& c, int64_t batch) {
   return exported;
 }
 
-// What OpenCV 4.6 does not read (limits as operands, the maximum with a constant, axes as an operand, cropping, float64, layer norm), or takes for something
-// else: the sum of a convolution and one value per pixel for a bias, and an average that counts the padding for one that does not.
-const std::set<std::string> kNotForOpenCv = {"relu6", "relu6_image", "clamp", "clamp_image", "maximum", "maximum_image", "sum", "var", "pad2d_image", "cast",
-                                             "layer_norm", "layer_norm_image", "add_orders", "add_position", "avg_pool2d"};
+// What OpenCV 4.6 does not read (limits as operands, the maximum with a constant, axes as an operand, cropping, float64, layer norm), or
+// takes for something else: the sum of a convolution and one value per pixel for a bias, and an average that counts the padding for one
+// that does not.
+const std::set<std::string> kNotForOpenCv = {"relu6",      "relu6_image",  "clamp",       "clamp_image", "maximum",    "maximum_image",
+                                             "sum",        "var",          "pad2d_image", "cast",        "layer_norm", "layer_norm_image",
+                                             "add_orders", "add_position", "avg_pool2d"};
 
 }  // namespace
 

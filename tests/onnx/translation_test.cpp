@@ -57,7 +57,8 @@ TEST_CASE("onnx: what slipped past the operators is an error, not a constant", "
   const auto by_number = [](const Tensor& x) { return mul(x, x.value_at(0)); };
   CHECK_THROWS_WITH(translated(by_number), Catch::Contains("differ in more than the batch"));
   const auto by_place = [](const Tensor& x) { return slice(x, 1, x.value_at(0) > x.value_at(1), 2); };
-  CHECK_THROWS_WITH(translated([=](const Tensor& x) { return by_place(x.size(0) == 1 ? neg(x) : neg(x)); }, 1, 1), Catch::Contains("differ"));
+  CHECK_THROWS_WITH(translated([=](const Tensor& x) { return by_place(x.size(0) == 1 ? neg(x) : neg(x)); }, 1, 1),
+                    Catch::Contains("differ"));
   const auto branching = [](const Tensor& x) { return x.size(0) == 1 ? exp(x) : neg(x); };
   CHECK_THROWS_WITH(translated(branching), Catch::Contains("differ in more than the batch"));
   const auto longer = [](const Tensor& x) { return x.size(0) == 1 ? exp(x) : neg(exp(x)); };
@@ -65,9 +66,12 @@ TEST_CASE("onnx: what slipped past the operators is an error, not a constant", "
 }
 
 TEST_CASE("onnx: a result that did not come through operators is an error", "[onnx]") {
-  const Function untraced[] = {[](const Tensor& x) { return exp(x).clone(); }, [](const Tensor& x) { return x.to(DType::kFloat64).to(DType::kFloat32); },
+  const Function untraced[] = {[](const Tensor& x) { return exp(x).clone(); },
+                               [](const Tensor& x) { return x.to(DType::kFloat64).to(DType::kFloat32); },
                                [](const Tensor& x) { return Tensor::zeros(x.shape()); }};
-  for (const Function& function : untraced) CHECK_THROWS_WITH(translated(function), Catch::Contains("did not come from the input through operators"));
+  for (const Function& function : untraced) {
+    CHECK_THROWS_WITH(translated(function), Catch::Contains("did not come from the input through operators"));
+  }
   NoGradGuard no_grad;
   Trace trace({Tensor::zeros({1, 3})});
   trace.end();

@@ -54,7 +54,8 @@ TEST_CASE("concat: values and gradients along every axis", "[concat]") {
 TEST_CASE("concat: one input twice, other types, the same bits for any number of threads", "[concat]") {
   Tensor x = random_leaf({2, 3}, 1);
   check_gradients([](const TensorList& in) { return concat({in[0], in[0]}, 1); }, {x});
-  CHECK(concat({Tensor::from<uint8_t>({1, 2}, {2}), Tensor::from<uint8_t>({3}, {1})}, 0).to_vector<uint8_t>() == std::vector<uint8_t>{1, 2, 3});
+  CHECK(concat({Tensor::from<uint8_t>({1, 2}, {2}), Tensor::from<uint8_t>({3}, {1})}, 0).to_vector<uint8_t>() ==
+        std::vector<uint8_t>{1, 2, 3});
   const int before = num_threads();
   const Tensor a = random_tensor({200, 300}, 2, DType::kFloat32), b = random_tensor({200, 111}, 3, DType::kFloat32);
   Tensor results[2];

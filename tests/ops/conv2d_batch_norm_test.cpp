@@ -45,7 +45,8 @@ InferenceNorm make_norm(int64_t channels, DType dtype, bool affine, bool relu) {
 }
 
 Tensor one_after_the_other(const Tensor& y, InferenceNorm norm, const Tensor& residual) {
-  Tensor normed = batch_norm(y, norm.gamma, norm.beta, norm.running_mean, norm.running_var, {.eps = norm.eps, .training = false, .relu = false});
+  Tensor normed =
+      batch_norm(y, norm.gamma, norm.beta, norm.running_mean, norm.running_var, {.eps = norm.eps, .training = false, .relu = false});
   if (residual.defined()) normed = add(normed, residual);
   return norm.relu ? relu(normed) : normed;
 }
@@ -127,8 +128,8 @@ TEST_CASE("a convolution with a norm keeps NaN and gives the same bits on one th
 TEST_CASE("where gradients are wanted, a convolution with a norm records the operators in it", "[conv2d_batch_norm]") {
   const Conv2dCase c = {"", 2, 4, 5, 3, 4, 3, 3, conv2d_options(1, 1), true};
   InferenceNorm norm = make_norm(c.out, DType::kFloat64, true, true);
-  const std::vector<Tensor> inputs = {random_leaf(c.x_shape(), 1), random_leaf(c.weight_shape(), 2), random_leaf({c.out}, 3), random_leaf({c.out}, 4),
-                                      random_leaf({c.out}, 5), random_leaf(c.y_shape(), 6)};
+  const std::vector<Tensor> inputs = {random_leaf(c.x_shape(), 1), random_leaf(c.weight_shape(), 2), random_leaf({c.out}, 3),
+                                      random_leaf({c.out}, 4),     random_leaf({c.out}, 5),          random_leaf(c.y_shape(), 6)};
   const auto apply = [&](const std::vector<Tensor>& in) {
     norm.gamma = in[3];
     norm.beta = in[4];

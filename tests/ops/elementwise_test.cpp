@@ -92,8 +92,9 @@ TEST_CASE("unary operators keep their accuracy far out", "[elementwise]") {
                                      1e-6f,  1e-3f,  5.5f,   9.f,   20.f,  40.f, 88.5f, 100.f,  200.f};
   for (const cases::UnaryCase& c : cases::kUnaryCases) {
     const std::string name = c.name;
-    if (name != "exp" && name != "tanh" && name != "sigmoid" && name != "softplus" && name != "gelu" && name != "silu")
+    if (name != "exp" && name != "tanh" && name != "sigmoid" && name != "softplus" && name != "gelu" && name != "silu") {
       continue;
+    }
     const Tensor y = c.op(Tensor::from(points, {int64_t(points.size())}));
     const Tensor y64 = c.op(Tensor::from(points, {int64_t(points.size())}).to(DType::kFloat64));
     for (int64_t i = 0; i < y.numel(); ++i) {
@@ -134,7 +135,9 @@ TEST_CASE("sine and cosine of float32 are within 2 units in the last place for e
   for (int i = 0; i < 40000; ++i) angles.push_back(float(random.uniform(-1e5, 1e5)));
   // Nearest to multiples of pi / 2, where almost all digits of the angle cancel; and on both sides of what counts as moderate.
   for (int i = 0; i < 20000; ++i) angles.push_back(float(double(i < 1000 ? i : random.uniform_int(1000, 70000)) * 1.5707963267948966));
-  for (const float angle : {16367173.f * 0x1p72f, 1e5f, std::nextafter(1e5f, 2e5f), 0x1.fffffep127f, 0x1p-126f}) angles.insert(angles.end(), {angle, -angle});
+  for (const float angle : {16367173.f * 0x1p72f, 1e5f, std::nextafter(1e5f, 2e5f), 0x1.fffffep127f, 0x1p-126f}) {
+    angles.insert(angles.end(), {angle, -angle});
+  }
   const Tensor x = Tensor::from<float>(angles, {int64_t(angles.size())}), sines = sin(x), cosines = cos(x);
   auto units = [](float value, double exact) {  // of the exact value's last place
     int exponent;
@@ -143,7 +146,8 @@ TEST_CASE("sine and cosine of float32 are within 2 units in the last place for e
   };
   double worst = 0;
   for (size_t i = 0; i < angles.size(); ++i) {
-    worst = std::max({worst, units(sines.data<float>()[i], std::sin(double(angles[i]))), units(cosines.data<float>()[i], std::cos(double(angles[i])))});
+    worst = std::max(
+        {worst, units(sines.data<float>()[i], std::sin(double(angles[i]))), units(cosines.data<float>()[i], std::cos(double(angles[i])))});
   }
   CHECK(worst < 2);
 }
@@ -210,7 +214,8 @@ TEST_CASE("any power of float32 is accurate, and what std::pow gives at its ends
       };
       const double slope = double(exponent) * std::pow(double(arguments[i]), double(exponent - 1));
       wrong += !agrees(y.data<float>()[i], std::pow(double(arguments[i]), double(exponent)));
-      wrong += std::abs(slope) < 1e38 && std::abs(slope) > 2e-38 * std::abs(p) && !(std::abs(leaf.grad().data<float>()[i] - slope) <= 2e-7 * std::abs(slope));
+      wrong += std::abs(slope) < 1e38 && std::abs(slope) > 2e-38 * std::abs(p) &&
+               !(std::abs(leaf.grad().data<float>()[i] - slope) <= 2e-7 * std::abs(slope));
     }
     CHECK(wrong == 0);
   }

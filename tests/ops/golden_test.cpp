@@ -302,8 +302,9 @@ TEST_CASE("golden: hard_examples", "[golden]") {
   check_golden("hard_examples", [](Case& c) {
     const Tensor logits = c("logits");
     const int64_t min_kept = c.options["min_kept"];
-    return hard_examples(logits, c("labels"),
-                         {.threshold = c.options["threshold"], .min_kept = min_kept * logits.size(0), .ignore_index = c.options["ignore_index"]});
+    return hard_examples(
+        logits, c("labels"),
+        {.threshold = c.options["threshold"], .min_kept = min_kept * logits.size(0), .ignore_index = c.options["ignore_index"]});
   });
 }
 

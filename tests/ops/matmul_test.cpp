@@ -52,7 +52,8 @@ TEST_CASE("products of either operand transposed, around the sizes of tiles, vec
         for (const int64_t m : {1, 16, 29}) {
           for (const int64_t n : {1, 8, 9, 17, 33}) {
             for (const int64_t k : {1, 257, 530}) {
-              const Tensor a = random_tensor(transpose_a ? Shape{k, m} : Shape{m, k}, 1, dtype), b = random_tensor(transpose_b ? Shape{n, k} : Shape{k, n}, 2, dtype);
+              const Tensor a = random_tensor(transpose_a ? Shape{k, m} : Shape{m, k}, 1, dtype),
+                           b = random_tensor(transpose_b ? Shape{n, k} : Shape{k, n}, 2, dtype);
               // Filled with what must not show: every element is written, not added to.
               Tensor y = Tensor::full({m, n}, 1e6, dtype), expected = Tensor::empty({m, n}, DType::kFloat64);
               cpu::matmul(a, transpose_a, b, transpose_b, y);
@@ -60,12 +61,16 @@ TEST_CASE("products of either operand transposed, around the sizes of tiles, vec
               for (int64_t i = 0; i < m; ++i) {
                 for (int64_t j = 0; j < n; ++j) {
                   double total = 0;
-                  for (int64_t l = 0; l < k; ++l) total += left[size_t(transpose_a ? l * m + i : i * k + l)] * right[size_t(transpose_b ? j * k + l : l * n + j)];
+                  for (int64_t l = 0; l < k; ++l) {
+                    total += left[size_t(transpose_a ? l * m + i : i * k + l)] * right[size_t(transpose_b ? j * k + l : l * n + j)];
+                  }
                   expected.data<double>()[i * n + j] = total;
                 }
               }
               const double difference = scaled_difference(y, expected);
-              if (!(difference <= (dtype == DType::kFloat64 ? 1e-14 : 3e-6))) FAIL_CHECK(m << " " << n << " " << k << transpose_a << transpose_b << ": " << difference);
+              if (!(difference <= (dtype == DType::kFloat64 ? 1e-14 : 3e-6))) {
+                FAIL_CHECK(m << " " << n << " " << k << transpose_a << transpose_b << ": " << difference);
+              }
             }
           }
         }

@@ -195,7 +195,9 @@ TEST_CASE("the place of a row's maximum, with equals, infinities and NaN anywher
     for (int64_t kinds = 1; kinds <= 6; ++kinds) {
       const int64_t rows = 20;
       std::vector<double> x;
-      for (int64_t i = 0; i < rows * width; ++i) x.push_back(kinds == 6 && random.uniform() < 0.9 ? 2 : values[random.uniform_int(kinds == 5 ? 4 : 0, kinds == 5 ? 5 : kinds)]);
+      for (int64_t i = 0; i < rows * width; ++i) {
+        x.push_back(kinds == 6 && random.uniform() < 0.9 ? 2 : values[random.uniform_int(kinds == 5 ? 4 : 0, kinds == 5 ? 5 : kinds)]);
+      }
       for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
         const Tensor index = argmax(Tensor::from<double>(x, {rows, width}).to(dtype), 1);
         for (int64_t r = 0; r < rows; ++r) {

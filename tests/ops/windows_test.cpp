@@ -38,7 +38,8 @@ TEST_CASE("windows: values and gradients of splitting and joining", "[windows]")
     CHECK(bit_equal(split((100.0 * x).to(DType::kInt32), k), (100.0 * windows).to(DType::kInt32)));
     CHECK(bit_equal(join_windows(windows, x.shape(), k.size, k.shift), x));
     check_gradients([&](const TensorList& in) { return split(in[0], k); }, {random_leaf(x.shape(), 2)});
-    check_gradients([&](const TensorList& in) { return join_windows(in[0], x.shape(), k.size, k.shift); }, {random_leaf(windows.shape(), 3)});
+    check_gradients([&](const TensorList& in) { return join_windows(in[0], x.shape(), k.size, k.shift); },
+                    {random_leaf(windows.shape(), 3)});
   }
 }
 
@@ -69,6 +70,7 @@ TEST_CASE("windows: empty batches, bad arguments", "[windows]") {
   CHECK_THROWS_AS(split_windows(Tensor::zeros({4, 4, 3}), 2, 0), ShapeError);
   CHECK_THROWS_AS(split_windows({}, 2, 0), UsageError);
   CHECK_THROWS_AS(join_windows({}, {1, 4, 4, 3}, 2, 0), UsageError);
-  CHECK_THROWS_WITH(join_windows(Tensor::zeros({3, 4, 3}), {1, 4, 4, 3}, 2, 0), Catch::Contains("[3, 4, 3]") && Catch::Contains("[4, 4, 3]"));
+  CHECK_THROWS_WITH(join_windows(Tensor::zeros({3, 4, 3}), {1, 4, 4, 3}, 2, 0),
+                    Catch::Contains("[3, 4, 3]") && Catch::Contains("[4, 4, 3]"));
   CHECK_THROWS_WITH(split_windows(x, 3, 5), Catch::Contains("windows of 3 shifted by 5") && Catch::Contains("[1, 4, 4, 3]"));
 }

@@ -46,7 +46,8 @@ TEST_CASE("classes that lose most come first, those that lose nothing not at all
 TEST_CASE("each branch in turn is replaced by its mean, and the network is then what it was", "[ablation]") {
   const TemporaryFolder folder;
   for (const char* mode : {"off", "explicit"}) {
-    train(tiny_config({std::string("equalizer.mode=") + mode, "train.iterations=10", "train.overlays=0"}), {.out = folder.path() / mode, .log = nullptr});
+    train(tiny_config({std::string("equalizer.mode=") + mode, "train.iterations=10", "train.overlays=0"}),
+          {.out = folder.path() / mode, .log = nullptr});
   }
   AblationRequest request{.runs = {folder.path() / "off", folder.path() / "explicit"}, .limit = 2, .log = nullptr};
   const Ablation ablation = run_ablation(request);
@@ -122,8 +123,8 @@ TEST_CASE("a branch without influence loses nothing, one that alone has some los
 TEST_CASE("what cannot be ablated is refused", "[ablation]") {
   const TemporaryFolder folder;
   const auto out = folder.path() / "run";
-  train(tiny_config({"train.iterations=1", "train.overlays=0", "equalizer.mode=off", "model.decode_head.type=fcn", "model.decode_head.in_index=[3]",
-                     "model.decode_head.channels=8", "model.decode_head.concat_input=false"}),
+  train(tiny_config({"train.iterations=1", "train.overlays=0", "equalizer.mode=off", "model.decode_head.type=fcn",
+                     "model.decode_head.in_index=[3]", "model.decode_head.channels=8", "model.decode_head.concat_input=false"}),
         {.out = out, .log = nullptr});
   CHECK_THROWS_AS(run_ablation({.runs = {out}, .log = nullptr}), UsageError);
 

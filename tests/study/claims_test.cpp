@@ -39,9 +39,12 @@ json records(const std::string& kind, const std::vector<std::array<double, 3>>& 
       const auto [std, grad, fused] = off_and_on[i];
       branches.push_back(branch("level " + std::to_string(i), std, grad, std::string(arm) == "off" ? std : fused));
     }
-    list.push_back({{"head", "uper"}, {"arm", arm}, {"iteration", 0},
-                    {"sites", {{{"site", "fpn"}, {"kind", "concat"}, {"grad_ratio", std::string(arm) == "off" ? 3.0 : 1.2}, {"branches", branches}},
-                               {{"site", "top-down"}, {"kind", "sum"}, {"branches", json::array()}}}}});
+    list.push_back({{"head", "uper"},
+                    {"arm", arm},
+                    {"iteration", 0},
+                    {"sites",
+                     {{{"site", "fpn"}, {"kind", "concat"}, {"grad_ratio", std::string(arm) == "off" ? 3.0 : 1.2}, {"branches", branches}},
+                      {{"site", "top-down"}, {"kind", "sum"}, {"branches", json::array()}}}}});
   }
   return {{"kind", kind}, {"records", list}};
 }
@@ -102,7 +105,8 @@ TEST_CASE("claims about real features", "[claims]") {
 TEST_CASE("equalizers that are not the paper's count for no claim", "[claims]") {
   const std::vector<double> base = {0.60, 0.62, 0.61, 0.59}, better = {0.604, 0.6242, 0.6138, 0.594};
   TemporaryFolder folder;
-  for (const char* setting : {"equalizer.inputs=\"upsampled\"", "equalizer.inputs=matched", "equalizer.constants=analytic", "equalizer.center=false", "equalizer.exponent=0.5", "equalizer.refresh=100"}) {
+  for (const char* setting : {"equalizer.inputs=\"upsampled\"", "equalizer.inputs=matched", "equalizer.constants=analytic",
+                              "equalizer.center=false", "equalizer.exponent=0.5", "equalizer.refresh=100"}) {
     CAPTURE(setting);
     json trained = runs({{"off", base}, {"explicit", better}}), features = records("scales", {{0.9, 0.3, 1.5}, {0.4, 0.1, 0.6}});
     trained["arms"][1]["settings"].push_back(setting);
@@ -141,7 +145,8 @@ TEST_CASE("the limits belong to the verdicts: 9 of 10 holds, 1 of 10 does not", 
 
 TEST_CASE("claims about training", "[claims]") {
   const std::vector<double> base = {0.60, 0.62, 0.61, 0.59};
-  const std::vector<double> better = {0.604, 0.6242, 0.6138, 0.594}, mixed = {0.61, 0.60, 0.62, 0.58}, worse = {0.597, 0.6172, 0.607, 0.587};
+  const std::vector<double> better = {0.604, 0.6242, 0.6138, 0.594}, mixed = {0.61, 0.60, 0.62, 0.58},
+                            worse = {0.597, 0.6172, 0.607, 0.587};
   TemporaryFolder folder;
   const auto judged = [&](const json& study) {
     write_study(folder.path() / "runs", study);

@@ -16,7 +16,9 @@ namespace fs = std::filesystem;
 namespace {
 
 struct Study {
-  Study() : config(folder.path() / "tiny.json") { write_file(config, to_json_text(tiny_config({"train.overlays=0", "train.log_every=1"}))); }
+  Study() : config(folder.path() / "tiny.json") {
+    write_file(config, to_json_text(tiny_config({"train.overlays=0", "train.log_every=1"})));
+  }
   PairedRequest request(const std::string& arms, int64_t seeds, const std::vector<std::string>& settings = {}) const {
     PairedRequest r;
     r.config = config;
@@ -81,7 +83,8 @@ TEST_CASE("a paired study: equal beginnings, each run once, every pair compared"
     const bool shared = run["arm"] == "again";
     CHECK(run["shared_from"] == (shared ? nlohmann::json("off") : nlohmann::json()));
     CHECK(run["per_class"].size() == json["classes"].size());
-    const auto summary = nlohmann::json::parse(read_file(study.folder.path() / "study" / run["folder"].get<std::string>() / "summary.json"));
+    const auto summary =
+        nlohmann::json::parse(read_file(study.folder.path() / "study" / run["folder"].get<std::string>() / "summary.json"));
     CHECK(run["miou"] == summary["miou"]);
     CHECK(run["weights_sha256"] == summary["weights_sha256"]);
     CHECK(run["loss_tail"] > 0);
@@ -95,7 +98,8 @@ TEST_CASE("a paired study: equal beginnings, each run once, every pair compared"
     CHECK(fs::last_write_time(study.folder.path() / "study" / "off" / "3" / "summary.json") == before);
   }
   SECTION("another configuration is refused, by name of the key") {
-    CHECK_THROWS_WITH(run_paired_study(study.request("off,explicit", 2, {"train.iterations=7"})), Contains("train.iterations") && Contains("off/3"));
+    CHECK_THROWS_WITH(run_paired_study(study.request("off,explicit", 2, {"train.iterations=7"})),
+                      Contains("train.iterations") && Contains("off/3"));
     CHECK_NOTHROW(run_paired_study(study.request("off,explicit", 2, {"train.log_every=2"})));
   }
 }

@@ -20,8 +20,8 @@ std::string browser() {
   return "";
 }
 
-// Looks at every page, in a frame of the given width, and lists what is wrong: wider than the frame, something from outside, a script, a chart without title or
-// named axes, text outside of its drawing, labels that touch.
+// Looks at every page, in a frame of the given width, and lists what is wrong: wider than the frame, something from outside, a script, a
+// chart without title or named axes, text outside of its drawing, labels that touch.
 constexpr const char* kMeasure = R"js(
 const problems = [];
 let charts = 0;
@@ -46,8 +46,9 @@ for (const frame of document.querySelectorAll('iframe')) {
     if (frame_box.width < 200) problems.push(here + 'only ' + frame_box.width + ' wide');
     const boxes = [...drawing.querySelectorAll('text')].filter(t => t.textContent && getComputedStyle(t).display != 'none').map(t => [t, t.getBoundingClientRect()]);
     for (const [t, box] of boxes) {
-      if (box.left < frame_box.left - 1 || box.right > frame_box.right + 1 || box.top < frame_box.top - 1 || box.bottom > frame_box.bottom + 1)
+      if (box.left < frame_box.left - 1 || box.right > frame_box.right + 1 || box.top < frame_box.top - 1 || box.bottom > frame_box.bottom + 1) {
         problems.push(here + '"' + t.textContent + '" leaves the drawing');
+      }
     }
     for (let i = 0; i < boxes.length; ++i) for (let k = i + 1; k < boxes.length; ++k) {
       const a = boxes[i][1], b = boxes[k][1];

@@ -43,8 +43,9 @@ inline json sample_site(const std::string& name, double age, bool equalized, con
                    {"weight_grad_rms", 1e-4 * gradient},
                    {"update_ratio", 1e-3 * gradient},
                    {"input_grad", 0.02 * std::pow(2, i)}};
-    for (const char* key : {"lag_one", "predicted_factor", "measured_factor"})
+    for (const char* key : {"lag_one", "predicted_factor", "measured_factor"}) {
       branch[key] = i == 0 ? json(1.0) : json(key[0] == 'l' ? 0.6 : kept);
+    }
     site["branches"].push_back(branch);
   }
   for (size_t i = 0; i < gradients.size(); ++i) {
@@ -108,8 +109,9 @@ inline json sample_theory() {
                     {"pass", true}});
   json white = json::array();
   for (int i = 1; i < 9; ++i) {
-    for (const auto& [ratio, kept] : {std::pair{2, 0.3943}, {4, 0.4342}, {8, 0.4445}})
+    for (const auto& [ratio, kept] : {std::pair{2, 0.3943}, {4, 0.4342}, {8, 0.4445}}) {
       white.push_back({{"ratio", ratio}, {"variance", i / 9.0}, {"before", i / 9.0}, {"after", kept * i / 9.0}});
+    }
   }
   json learning = json::array();
   for (const char* mode : {"off", "explicit", "folded"}) {
@@ -215,19 +217,31 @@ inline json sample_paired(const std::vector<std::string>& names = {"off", "expli
 inline json sample_ablation() {
   json runs = json::array();
   for (const char* name : {"demo/off", "demo/explicit"}) {
-    json run = {{"run", name}, {"head", "uper"}, {"equalizer", std::string(name).substr(5)}, {"pictures", 200}, {"classes", {"sky", "pole", "road"}},
-                {"miou", 0.8}, {"iou", {0.9, 0.6, nullptr}}, {"sites", json::array()}};
+    json run = {{"run", name},
+                {"head", "uper"},
+                {"equalizer", std::string(name).substr(5)},
+                {"pictures", 200},
+                {"classes", {"sky", "pole", "road"}},
+                {"miou", 0.8},
+                {"iou", {0.9, 0.6, nullptr}},
+                {"sites", json::array()}};
     for (const char* site : {"decode_head.ppm_fusion", "decode_head.fpn_fusion"}) {
       json branches = json::array();
       for (int b = 0; b < 4; ++b) {
         const double lost = 0.1 / (b + 1) + 0.01 * noise(branches.size(), 5);
-        branches.push_back({{"name", "level " + std::to_string(b)}, {"channels", 64}, {"lost", lost}, {"miou", 0.8 - lost}, {"iou", {0.9 - lost, 0.61, nullptr}}});
+        branches.push_back({{"name", "level " + std::to_string(b)},
+                            {"channels", 64},
+                            {"lost", lost},
+                            {"miou", 0.8 - lost},
+                            {"iou", {0.9 - lost, 0.61, nullptr}}});
       }
       run["sites"].push_back({{"site", site}, {"kind", "concat"}, {"branches", branches}});
     }
     runs.push_back(run);
   }
-  return {{"kind", "ablation"}, {"command", "equiscale study ablation demo/off demo/explicit"}, {"version", "0.1.0"}, {"seconds", 60.0}, {"split", "val"}, {"runs", runs}};
+  return {{"kind", "ablation"}, {"command", "equiscale study ablation demo/off demo/explicit"},
+          {"version", "0.1.0"}, {"seconds", 60.0},
+          {"split", "val"},     {"runs", runs}};
 }
 
 inline json sample_claims() {

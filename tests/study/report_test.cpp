@@ -86,14 +86,18 @@ TEST_CASE("a run's report says which loss it shows", "[report]") {
   config["train"]["dice_weight"] = 0.5;
   write_file(run / "config.json", config.dump());
   const std::string html = report_of(run);
-  CHECK_THAT(html, Contains("Mean cross-entropy of the hard pixels plus 0.5 times the Dice loss between records.") && !Contains("loss (nats)"));
+  CHECK_THAT(html,
+             Contains("Mean cross-entropy of the hard pixels plus 0.5 times the Dice loss between records.") && !Contains("loss (nats)"));
 }
 
 TEST_CASE("a mean over some of the classes says over how many", "[report]") {
   TemporaryFolder folder;
   const fs::path run = copy_of_run(folder);
   CHECK_THAT(report_of(run), Contains("<small>8 classes</small>"));
-  const json row = {{"type", "evaluate"}, {"iteration", 6}, {"miou", 0.5}, {"per_class", {{{"name", "a"}, {"iou", 0.5}}, {{"name", "b"}, {"iou", nullptr}}}}};
+  const json row = {{"type", "evaluate"},
+                    {"iteration", 6},
+                    {"miou", 0.5},
+                    {"per_class", {{{"name", "a"}, {"iou", 0.5}}, {{"name", "b"}, {"iou", nullptr}}}}};
   write_file(run / "metrics.jsonl", row.dump() + "\n");
   CHECK_THAT(report_of(run), Contains("over 1 of 2 classes"));
 }
@@ -104,7 +108,8 @@ TEST_CASE("of many classes those are shown that occur, and how many do not is sa
   json row = {{"type", "evaluate"}, {"iteration", 6}, {"miou", 0.5}, {"per_class", json::array()}};
   std::string names, table;
   for (int r = 0; r < 60; ++r) {
-    row["per_class"].push_back({{"name", "class " + std::to_string(r)}, {"iou", r < 20 ? json(0.5) : json(nullptr)}, {"acc", 0.5}, {"pixels", r < 20 ? 9 : 0}});
+    row["per_class"].push_back(
+        {{"name", "class " + std::to_string(r)}, {"iou", r < 20 ? json(0.5) : json(nullptr)}, {"acc", 0.5}, {"pixels", r < 20 ? 9 : 0}});
     names += (r > 0 ? ",class " : "class ") + std::to_string(r);
     for (int c = 0; c < 60; ++c) table += std::string(c > 0 ? "," : "") + (r < 20 && (c == r || c == 59) ? "8" : "0");
     table += "\n";
@@ -112,8 +117,10 @@ TEST_CASE("of many classes those are shown that occur, and how many do not is sa
   write_file(run / "metrics.jsonl", row.dump() + "\n");
   write_file(run / "eval" / "confusion.csv", names + "\n" + table);
   const std::string html = report_of(run);
-  CHECK_THAT(html, Contains("40 classes that are neither labelled nor predicted are left out") && Contains("<strong>Found</strong>") && !Contains("places 1 to"));
-  CHECK_THAT(html, Contains("40 classes without a label have no row") && Contains("20 rows, 21 columns") && Contains("class 19 → no labels: 50.0"));
+  CHECK_THAT(html, Contains("40 classes that are neither labelled nor predicted are left out") && Contains("<strong>Found</strong>") &&
+                       !Contains("places 1 to"));
+  CHECK_THAT(html, Contains("40 classes without a label have no row") && Contains("20 rows, 21 columns") &&
+                       Contains("class 19 → no labels: 50.0"));
 }
 
 TEST_CASE("how far constants have moved is a row for each branch", "[report]") {
@@ -124,8 +131,10 @@ TEST_CASE("how far constants have moved is a row for each branch", "[report]") {
     return json{{{"site", "fpn"}, {"branch", "level 0"}, {"mean", 0.4}, {"std", std}, {"equalized", true}, {"growth", growth}},
                 {{"site", "fpn"}, {"branch", "level 1"}, {"mean", 0.1}, {"std", 0.2}, {"equalized", false}, {"growth", 1}}};
   };
-  const json calibration = {{"batches", 2}, {"branches", branches(0.5, nullptr)},
-                            {"refreshes", {{{"iteration", 100}, {"branches", branches(1.5, 3)}}, {{"iteration", 200}, {"branches", branches(1.25, 0.83)}}}}};
+  const json calibration = {
+      {"batches", 2},
+      {"branches", branches(0.5, nullptr)},
+      {"refreshes", {{{"iteration", 100}, {"branches", branches(1.5, 3)}}, {{"iteration", 200}, {"branches", branches(1.25, 0.83)}}}}};
   write_file(run / "calibration.json", calibration.dump());
   json config = json::parse(read_file(run / "config.json"));
   config["equalizer"]["refresh"] = 100;
@@ -170,10 +179,11 @@ TEST_CASE("damaged files are named, and a killed run's last line is passed over"
       CHECK_THAT(error.where(), Contains(where));
       CHECK_FALSE(error.try_this().empty());
     }
-    if (before.empty())
+    if (before.empty()) {
       fs::remove(run / file);
-    else
+    } else {
       write_file(run / file, before);
+    }
   };
   refuses("metrics.jsonl", "nonsense\n" + metrics, "metrics.jsonl, row 1");
   refuses("metrics.jsonl", "[1]\n", "metrics.jsonl");
@@ -236,7 +246,8 @@ TEST_CASE("every kind of study has its page", "[report]") {
   };
   CHECK_THAT(page(sample_theory()), Contains("Measured against predicted") && Contains("Checks that agree") &&
                                         Contains("title=\"agrees\">✓<") && Contains("≤ 1.0000") && Contains("ratio 4"));
-  CHECK_THAT(page(sample_theory()), Contains("How fast each level is learned") && Contains("SGD, folded") && Contains("22 / 23") && Contains("137 / –"));
+  CHECK_THAT(page(sample_theory()),
+             Contains("How fast each level is learned") && Contains("SGD, folded") && Contains("22 / 23") && Contains("137 / –"));
   json without_learning = sample_theory();
   without_learning.erase("learning");
   CHECK_THAT(page(without_learning), !Contains("How fast each level is learned"));
@@ -244,7 +255,8 @@ TEST_CASE("every kind of study has its page", "[report]") {
   CHECK_THAT(page(sample_probe_study("gradients")), Contains("share of the fusion gradient") && Contains("off: largest / smallest"));
   CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("start from the same values") &&
                                         Contains("bicyclist") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
-  CHECK_THAT(page(sample_ablation()), Contains("mIoU lost") && Contains("demo/explicit") && Contains("without level 3") && Contains("+1.00"));
+  CHECK_THAT(page(sample_ablation()),
+             Contains("mIoU lost") && Contains("demo/explicit") && Contains("without level 3") && Contains("+1.00"));
   fs::create_directories(folder.path() / "pages" / "theory");
   write_file(folder.path() / "pages" / "theory" / "report.html", "");
   fs::create_directories(folder.path() / "pages" / "claims");
@@ -255,7 +267,9 @@ TEST_CASE("every kind of study has its page", "[report]") {
              Contains("<a href=\"../theory/report.html\">theory/study.json</a>, gone/study.json<"));
   CHECK_THAT(page(sample_claims()), Contains("✓ holds") && Contains("✗ does not hold") && Contains("Theorem 3.2"));
   // Empty ones say what would fill them.
-  for (const char* kind : {"theory", "scales", "gradients", "run", "ablation", "claims"}) CHECK_THAT(page({{"kind", kind}}), Contains("Not here: "));
+  for (const char* kind : {"theory", "scales", "gradients", "run", "ablation", "claims"}) {
+    CHECK_THAT(page({{"kind", kind}}), Contains("Not here: "));
+  }
   write_file(folder.path() / "study.json", R"({"kind": "else"})");
   CHECK_THROWS_AS(write_report(folder.path()), DataError);
   write_file(folder.path() / "study.json", R"({"kind": "theory", "checks": [3]})");

@@ -50,7 +50,10 @@ TEST_CASE("scales and gradients are recorded for each head and arm, at the first
   const TemporaryFolder folder;
   write_file(folder.path() / "tiny.json", to_json_text(tiny_config()));
   for (const bool gradients : {false, true}) {
-    SnapshotRequest request{.config = folder.path() / "tiny.json", .settings = {"equalizer.batches=8", "train.batch_size=4"}, .gradients = gradients, .batches = 8};
+    SnapshotRequest request{.config = folder.path() / "tiny.json",
+                            .settings = {"equalizer.batches=8", "train.batch_size=4"},
+                            .gradients = gradients,
+                            .batches = 8};
     request.arms = arm_specs("off,explicit");
     request.log = nullptr;
     if (gradients) {

@@ -90,7 +90,8 @@ TEST_CASE("the claims about learning follow the checks", "[theory_study]") {
   };
   const auto starts = [](const nlohmann::json& check, const char* part) { return check["setting"].get<std::string>().starts_with(part); };
   CHECK(verdicts([](nlohmann::json&) { return true; }) == std::vector<Verdict>{Verdict::kHolds, Verdict::kDoesNotHold});
-  CHECK(verdicts([&](nlohmann::json& c) { return !starts(c, "off"); }) == std::vector<Verdict>{Verdict::kNotMeasured, Verdict::kNotMeasured});
+  CHECK(verdicts([&](nlohmann::json& c) { return !starts(c, "off"); }) ==
+        std::vector<Verdict>{Verdict::kNotMeasured, Verdict::kNotMeasured});
   const auto fail = [&](nlohmann::json& c) {
     if (starts(c, "AdamW, off")) c["pass"] = false;
     return true;

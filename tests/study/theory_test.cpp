@@ -28,7 +28,8 @@ TEST_CASE("the factor of every pair of sizes is the enumerated one", "[theory]")
         const WeightMatrix weights = bilinear_weights(n, m, align_corners);
         largest = std::max(largest, std::abs(bilinear_variance_factor(n, m, align_corners) - variance_factor(weights)));
         if (m % 7 == 0) {
-          largest_correlated = std::max(largest_correlated, std::abs(bilinear_variance_factor(n, m, align_corners, 0.6) - variance_factor(weights, 0.6)));
+          largest_correlated =
+              std::max(largest_correlated, std::abs(bilinear_variance_factor(n, m, align_corners, 0.6) - variance_factor(weights, 0.6)));
         }
       }
     }
@@ -58,10 +59,11 @@ TEST_CASE("the table of factors, to its printed digits", "[theory]") {
     int64_t r;
     double interior, plain_128, plain_16, aligned_128, aligned_16;
   };
-  for (const Row& row : {Row{2, 0.390625, 0.394296, 0.420471, 0.446189, 0.458897}, Row{3, 0.495199, 0.498462, 0.521605, 0.445606, 0.453951},
-                         Row{4, 0.430664, 0.434196, 0.459324, 0.445315, 0.452416}, Row{5, 0.462400, 0.465806, 0.490000, 0.445140, 0.450088},
-                         Row{8, 0.440979, 0.444472, 0.469305, 0.444879, 0.447951}, Row{16, 0.443577, 0.447059, 0.471817, 0.444662, 0.447718},
-                         Row{32, 0.444227, 0.447707, 0.472446, 0.444553, 0.445315}}) {
+  for (const Row& row :
+       {Row{2, 0.390625, 0.394296, 0.420471, 0.446189, 0.458897}, Row{3, 0.495199, 0.498462, 0.521605, 0.445606, 0.453951},
+        Row{4, 0.430664, 0.434196, 0.459324, 0.445315, 0.452416}, Row{5, 0.462400, 0.465806, 0.490000, 0.445140, 0.450088},
+        Row{8, 0.440979, 0.444472, 0.469305, 0.444879, 0.447951}, Row{16, 0.443577, 0.447059, 0.471817, 0.444662, 0.447718},
+        Row{32, 0.444227, 0.447707, 0.472446, 0.444553, 0.445315}}) {
     CAPTURE(row.r);
     check_printed(square(interior_variance_factor(row.r)), row.interior, 6);
     check_printed(square(bilinear_variance_factor(128, 128 * row.r, false)), row.plain_128, 6);
@@ -92,7 +94,8 @@ TEST_CASE("correlated cells", "[theory]") {
     double rho, at_2, at_4, at_8;
   };
   // Simulated values of the derivation: they agree with the formula within 0.003.
-  for (const Row& row : {Row{0.3, 0.550, 0.583, 0.591}, Row{0.6, 0.725, 0.748, 0.753}, Row{0.9, 0.926, 0.933, 0.937}, Row{0.98, 0.983, 0.984, 0.987}}) {
+  for (const Row& row :
+       {Row{0.3, 0.550, 0.583, 0.591}, Row{0.6, 0.725, 0.748, 0.753}, Row{0.9, 0.926, 0.933, 0.937}, Row{0.98, 0.983, 0.984, 0.987}}) {
     CAPTURE(row.rho);
     CHECK(square(bilinear_variance_factor(64, 128, false, row.rho)) == Approx(row.at_2).margin(0.003));
     CHECK(square(bilinear_variance_factor(64, 256, false, row.rho)) == Approx(row.at_4).margin(0.003));

@@ -87,7 +87,8 @@ TEST_CASE("docs/config.md has the configuration's keys, no others, with their de
 // Keys within one row: of a resize, of folders, of a group, of hard examples.
 TEST_CASE("docs/config.md names the keys that are only there when they are used", "[config]") {
   const std::string text = test::read_file(std::filesystem::path(EQ_SOURCE_DIR) / "docs" / "config.md");
-  for (const char* key : {"\"scale\"", "\"ratio_range\"", "\"images\"", "\"labels\"", "`image_suffix`", "`label_suffix`", "\"pattern\"", "\"lr_mult\"", "\"decay_mult\"", "\"threshold\"", "\"min_kept\""}) {
+  for (const char* key : {"\"scale\"", "\"ratio_range\"", "\"images\"", "\"labels\"", "`image_suffix`", "`label_suffix`", "\"pattern\"",
+                          "\"lr_mult\"", "\"decay_mult\"", "\"threshold\"", "\"min_kept\""}) {
     INFO(key);
     CHECK(text.find(key) != std::string::npos);
   }

@@ -125,9 +125,11 @@ TEST_CASE("text that is no JSON is refused with its place", "[config]") {
 }
 
 TEST_CASE("settings change keys before they are read", "[config]") {
-  const std::string text = R"({"train": {"iterations": 10}, "model": {"auxiliary_head": null}, "optimizer": {"groups": [{"pattern": "norm"}]}})";
-  const Config config = parse(text, {"train.iterations=20", "data.root=../a=b/c", "pipeline.crop=[32, 64]", "model.auxiliary_head.channels=9",
-                                     "optimizer.groups.0.decay_mult=0.5", "evaluate.mode=slide", "schedule.min_lr=1e-3", "seed=4"});
+  const std::string text =
+      R"({"train": {"iterations": 10}, "model": {"auxiliary_head": null}, "optimizer": {"groups": [{"pattern": "norm"}]}})";
+  const Config config =
+      parse(text, {"train.iterations=20", "data.root=../a=b/c", "pipeline.crop=[32, 64]", "model.auxiliary_head.channels=9",
+                   "optimizer.groups.0.decay_mult=0.5", "evaluate.mode=slide", "schedule.min_lr=1e-3", "seed=4"});
   CHECK(config.train.iterations == 20);
   CHECK(config.data.root == "../a=b/c");
   CHECK((*config.pipeline.crop)[1] == 64);
@@ -137,8 +139,8 @@ TEST_CASE("settings change keys before they are read", "[config]") {
   CHECK(config.schedule.min_lr == 1e-3);
   CHECK(config.seed == 4);
   CHECK_FALSE(parse(R"({"pipeline": {"crop": [5, 5]}})", {"pipeline.crop=null"}).pipeline.crop.has_value());
-  for (const char* bad : {"train.iterations", "=5", "train..iterations=5", "seed.x=1", "optimizer.groups.1.lr_mult=2", "optimizer.groups.a=2",
-                          "pipeline.crop=[1,", "train.iterations=many"}) {
+  for (const char* bad : {"train.iterations", "=5", "train..iterations=5", "seed.x=1", "optimizer.groups.1.lr_mult=2",
+                          "optimizer.groups.a=2", "pipeline.crop=[1,", "train.iterations=many"}) {
     CAPTURE(bad);
     CHECK_THROWS_AS(parse(text, {bad}), UsageError);
   }
@@ -154,7 +156,8 @@ TEST_CASE("what is wrong with a setting is said of the setting, what is wrong wi
     }
     return "";
   };
-  for (const std::string bad : {"train.iterations=many", "train.iteratoins=5", "optimzer.lr=1", "optimizer.groups.0.lr_mult=-1", "evaluate.mode=x", "pipeline.crop=[1, 2, 3]"}) {
+  for (const std::string bad : {"train.iterations=many", "train.iteratoins=5", "optimzer.lr=1", "optimizer.groups.0.lr_mult=-1",
+                                "evaluate.mode=x", "pipeline.crop=[1, 2, 3]"}) {
     CHECK(where(text, {"seed=1", bad, "train.batch_size=2"}) == "--set " + bad);
   }
   CHECK(where(text, {"train.iterations=5", "train.iterations=0"}) == "--set train.iterations=0");
@@ -164,7 +167,8 @@ TEST_CASE("what is wrong with a setting is said of the setting, what is wrong wi
 }
 
 TEST_CASE("the differences of two configurations are named", "[config]") {
-  const Config a = parse("{}"), b = parse("{}", {"train.batch_size=3", "model.auxiliary_head.channels=4", "optimizer.groups=[{\"pattern\": \"norm\"}]"});
+  const Config a = parse("{}"),
+               b = parse("{}", {"train.batch_size=3", "model.auxiliary_head.channels=4", "optimizer.groups=[{\"pattern\": \"norm\"}]"});
   const auto differences = config_differences(a, b);
   const auto has = [&](const char* key) { return std::find(differences.begin(), differences.end(), key) != differences.end(); };
   CHECK(has("train.batch_size"));
@@ -191,10 +195,12 @@ TEST_CASE("the pictures' suffix is one, or several", "[config]") {
     CHECK(to_json_text(parse(to_json_text(config))) == to_json_text(config));
   }
   for (const char* value : {"1", "[]", R"([".jpg", 1])"}) {
-    CHECK_THROWS_WITH(parse(R"({"data": {"folders": {"image_suffix": )" + std::string(value) + "}}}"), Catch::Contains("data.folders.image_suffix must be a suffix"));
+    CHECK_THROWS_WITH(parse(R"({"data": {"folders": {"image_suffix": )" + std::string(value) + "}}}"),
+                      Catch::Contains("data.folders.image_suffix must be a suffix"));
   }
 }
 
 TEST_CASE("a group of parameters without a pattern is refused for that", "[config]") {
-  CHECK_THROWS_WITH(parse(R"({"optimizer": {"groups": [{"lr_mult": 2}]}})"), Catch::Contains("the pattern is missing") && Catch::Contains("optimizer.groups[0]"));
+  CHECK_THROWS_WITH(parse(R"({"optimizer": {"groups": [{"lr_mult": 2}]}})"),
+                    Catch::Contains("the pattern is missing") && Catch::Contains("optimizer.groups[0]"));
 }

@@ -41,7 +41,8 @@ TEST_CASE("a converted network is the one that was trained", "[convert]") {
   State state = run.state;
   std::erase_if(state, [](const auto& entry) { return entry.first.ends_with("num_batches_tracked"); });
   state["backbone.layer1.0.attn_mask"] = Tensor::zeros({2});
-  const ConvertedModel converted = convert_weights(run.config, run.foreign(state, GENERATE(std::string("module."), std::string("_orig_mod.module."))));
+  const ConvertedModel converted =
+      convert_weights(run.config, run.foreign(state, GENERATE(std::string("module."), std::string("_orig_mod.module."))));
   CHECK(converted.left_out == "backbone.layer1.0.attn_mask");
   const State ours = converted.trained.model->state_dict();
   for (const auto& [name, tensor] : ours) {
@@ -102,5 +103,6 @@ TEST_CASE("weights that do not fit are refused, and the message says what to do"
 TEST_CASE("a network of ours with equalizers can be converted, too", "[convert]") {
   Trained run({"equalizer.mode=explicit"});
   const ConvertedModel converted = convert_weights(run.config, run.foreign(run.state));
-  CHECK(bit_equal(converted.trained.model->state_dict().at("decode_head.fpn_fusion.equalizers.1.std"), run.state.at("decode_head.fpn_fusion.equalizers.1.std")));
+  CHECK(bit_equal(converted.trained.model->state_dict().at("decode_head.fpn_fusion.equalizers.1.std"),
+                  run.state.at("decode_head.fpn_fusion.equalizers.1.std")));
 }

@@ -68,12 +68,15 @@ TEST_CASE("an evaluation leaves its confusions and its extreme pictures", "[eval
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(out)) names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
-  CHECK(names == std::vector<std::string>{"best_1_0000.png", "best_2_0001.png", "confusion.csv", "mine.png", "pictures.csv", "worst_1_0004.png", "worst_2_0003.png"});
+  CHECK(names == std::vector<std::string>{"best_1_0000.png", "best_2_0001.png", "confusion.csv", "mine.png", "pictures.csv",
+                                          "worst_1_0004.png", "worst_2_0003.png"});
   const Image drawn = read_image(out / "worst_1_0004.png");
   CHECK(drawn.width == 4 * 64 + 3 * 4);
   CHECK(drawn.height == 64);
   const Image perfect = read_image(out / "best_1_0000.png");
-  for (int64_t x = 3 * 68; x < perfect.width; ++x) CHECK_FALSE((perfect.pixels[size_t(x * 3)] == 213 && perfect.pixels[size_t(x * 3 + 1)] == 40));
+  for (int64_t x = 3 * 68; x < perfect.width; ++x) {
+    CHECK_FALSE((perfect.pixels[size_t(x * 3)] == 213 && perfect.pixels[size_t(x * 3 + 1)] == 40));
+  }
 }
 
 TEST_CASE("pictures in a folder without an evaluation's table are left alone", "[evaluate]") {

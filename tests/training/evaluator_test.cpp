@@ -51,7 +51,8 @@ TEST_CASE("slide windows cover every pixel and stay inside", "[evaluate]") {
   CHECK(slide_windows(64, 64, slide(64, 64, 64, 64)).size() == 1);
   CHECK(slide_windows(65, 64, slide(64, 64, 32, 32)).size() == 2);
   CHECK_THROWS_WITH(slide_windows(64, 64, slide(32, 32, 33, 32)), Contains("evaluate.stride"));
-  CHECK_THROWS_WITH(slide_windows(64, 64, {.mode = "whole", .crop = {32, 32}, .stride = {33, 32}}), Contains("evaluate.stride"));  // whoever asks
+  CHECK_THROWS_WITH(slide_windows(64, 64, {.mode = "whole", .crop = {32, 32}, .stride = {33, 32}}),
+                    Contains("evaluate.stride"));  // whoever asks
 }
 
 TEST_CASE("several views: probabilities are averaged, and mirrored pictures get mirrored predictions", "[evaluate]") {

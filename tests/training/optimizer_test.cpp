@@ -82,7 +82,8 @@ TEST_CASE("sgd follows PyTorch's formula", "[optimizer]") {
     for (int i = 0; i < 2; ++i) {
       std::vector<double> values;
       for (const ScalarSgd& o : oracle[i]) values.push_back(o.p);
-      check_close(parameters[i].tensor, Tensor::from<double>(values, parameters[i].tensor.shape()), dtype == DType::kFloat64 ? 1e-13 : 1e-5);
+      check_close(parameters[i].tensor, Tensor::from<double>(values, parameters[i].tensor.shape()),
+                  dtype == DType::kFloat64 ? 1e-13 : 1e-5);
     }
   }
 }
@@ -112,7 +113,8 @@ TEST_CASE("adamw follows PyTorch's formula", "[optimizer]") {
     for (int i = 0; i < 2; ++i) {
       std::vector<double> values;
       for (const ScalarAdamW& o : oracle[i]) values.push_back(o.p);
-      check_close(parameters[i].tensor, Tensor::from<double>(values, parameters[i].tensor.shape()), dtype == DType::kFloat64 ? 1e-13 : 1e-5);
+      check_close(parameters[i].tensor, Tensor::from<double>(values, parameters[i].tensor.shape()),
+                  dtype == DType::kFloat64 ? 1e-13 : 1e-5);
     }
   }
 }
@@ -162,7 +164,8 @@ TEST_CASE("an optimizer refuses a state that is not its own", "[optimizer]") {
   const auto state = optimizer->state();
   auto missing = state;
   missing.erase("momentum.backbone.conv.weight");
-  CHECK_THROWS_WITH(optimizer->load_state(missing, "file.safetensors"), Catch::Contains("momentum.backbone.conv.weight") && Catch::Contains("file.safetensors"));
+  CHECK_THROWS_WITH(optimizer->load_state(missing, "file.safetensors"),
+                    Catch::Contains("momentum.backbone.conv.weight") && Catch::Contains("file.safetensors"));
   auto more = state;
   more["exp_avg.x"] = Tensor::zeros({1});
   CHECK_THROWS_WITH(optimizer->load_state(more, ""), Catch::Contains("exp_avg.x"));

@@ -60,11 +60,14 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   CHECK_NOTHROW(predict_files(trained, listed, folder.path() / "predicted"));  // an earlier prediction is replaced
   fs::create_directory(folder.path() / "labels");
   write_file(folder.path() / "labels" / "a.png", "a label map");  // no overlay is beside it
-  CHECK_THROWS_WITH(predict_files(trained, listed, folder.path() / "labels"), Contains("no earlier prediction") && Contains("labels/a.png"));
+  CHECK_THROWS_WITH(predict_files(trained, listed, folder.path() / "labels"),
+                    Contains("no earlier prediction") && Contains("labels/a.png"));
   CHECK(read_file(folder.path() / "labels" / "a.png") == "a label map");
   // What cannot be written is no fault of the pictures.
   write_file(folder.path() / "file", "");
-  CHECK_THROWS_AS(predict_files(trained, listed, folder.path() / "file" / "below", {}, [](const PredictedFiles&, const Error*) { FAIL_CHECK("called"); }), IoError);
+  CHECK_THROWS_AS(predict_files(trained, listed, folder.path() / "file" / "below", {},
+                                [](const PredictedFiles&, const Error*) { FAIL_CHECK("called"); }),
+                  IoError);
   // A picture that cannot be read: the others are predicted where someone hears of it.
   write_file(pictures / "broken.png", read_file(pictures / "a.png").substr(0, 60));
   CHECK_THROWS_AS(predict_files(trained, {pictures / "broken.png", pictures / "a.png"}, folder.path() / "some"), DataError);
@@ -87,9 +90,11 @@ TEST_CASE("a picture that is too small for the network is named, and stops no ot
   const fs::path small = folder.path() / "small.png", large = folder.path() / "large.png";
   write_png(small, Image{31, 70, std::vector<uint8_t>(31 * 70 * 3, 90)});
   write_png(large, Image{32, 70, std::vector<uint8_t>(32 * 70 * 3, 90)});
-  CHECK_THROWS_WITH(predict_files(trained, {small, large}, folder.path() / "out"), Contains("needs 32 pixels a side") && Contains("small.png"));
+  CHECK_THROWS_WITH(predict_files(trained, {small, large}, folder.path() / "out"),
+                    Contains("needs 32 pixels a side") && Contains("small.png"));
   std::vector<bool> failed;
-  predict_files(trained, {small, large}, folder.path() / "out", {}, [&](const PredictedFiles&, const Error* error) { failed.push_back(error != nullptr); });
+  predict_files(trained, {small, large}, folder.path() / "out", {},
+                [&](const PredictedFiles&, const Error* error) { failed.push_back(error != nullptr); });
   CHECK(failed == std::vector<bool>{true, false});
   CHECK(fs::exists(folder.path() / "out" / "large.png"));
 
@@ -132,7 +137,9 @@ TEST_CASE("classes are written as the values of the data set's label files", "[p
   const fs::path picture = folder.path() / "a.png";
   write_png(picture, Image{50, 70, std::vector<uint8_t>(50 * 70 * 3, 90)});
   TrainedModel trained = load_trained_model(folder.path() / "run");
-  const auto labels = [&] { return read_label_map(predict_files(trained, {picture}, folder.path() / "out", {.label_values = true})[0].labels).labels; };
+  const auto labels = [&] {
+    return read_label_map(predict_files(trained, {picture}, folder.path() / "out", {.label_values = true})[0].labels).labels;
+  };
   std::vector<uint8_t> classes = predict_labels(trained, read_image(picture)).labels;
   CHECK(labels() == classes);
   trained.config.data.label_map.preset = "minus_one_zero_ignored";

@@ -22,8 +22,10 @@ class Site : public Module {
  public:
   explicit Site(const EqualizerOptions& options = {}, int64_t channels = 4)
       : conv_(register_module<Conv2d>("conv", 2 * channels, 2, Conv2dLayerOptions{})),
-        site_(register_module<FusionSite>(
-            "site", std::vector<LevelSite::Branch>{{.name = "fine", .channels = channels}, {.name = "coarse", .channels = channels, .upsampled = true}}, false, options, conv_)) {}
+        site_(register_module<FusionSite>("site",
+                                          std::vector<LevelSite::Branch>{{.name = "fine", .channels = channels},
+                                                                         {.name = "coarse", .channels = channels, .upsampled = true}},
+                                          false, options, conv_)) {}
   SiteRecord measure(const Tensor& fine, const Tensor& coarse) {
     SiteRecord record;
     site_.set_observer([&](const LevelSite::Visit& visit) { record = measure_site(visit); });
@@ -133,7 +135,8 @@ TEST_CASE("a probe sees the gradient of each slice, and what each branch gets ba
     const auto of_branch = [&](const Tensor& x) { return slice(x, 3, branch.first_channel, branch.first_channel + branch.channels); };
     CHECK(fused.branches[b].weight_grad == Approx(norm_of(of_branch(grad))).epsilon(1e-5));
     CHECK(fused.branches[b].weight_grad_rms == Approx(norm_of(of_branch(grad)) / std::sqrt(double(of_branch(grad).numel()))).epsilon(1e-5));
-    CHECK(fused.branches[b].update_ratio == Approx(norm_of(of_branch(after) - of_branch(before)) / norm_of(of_branch(before))).epsilon(1e-4));
+    CHECK(fused.branches[b].update_ratio ==
+          Approx(norm_of(of_branch(after) - of_branch(before)) / norm_of(of_branch(before))).epsilon(1e-4));
     CHECK(fused.branches[b].input_grad > 0);
     shares += fused.branches[b].weight_grad_share;
   }
@@ -216,7 +219,9 @@ TEST_CASE("with equalizers every branch reaches the fusion layer with mean 0 and
         moments.resize(visit.site.branches().size());
         for (size_t b = 0; b < moments.size(); ++b) {
           const auto& branch = visit.site.branches()[b];
-          if (branch.equalizer) moments[b].merge(pooled(channel_moments(visit.fused, branch.first_channel, branch.first_channel + branch.channels)));
+          if (branch.equalizer) {
+            moments[b].merge(pooled(channel_moments(visit.fused, branch.first_channel, branch.first_channel + branch.channels)));
+          }
         }
       });
     }

@@ -19,7 +19,9 @@ namespace {
 // A norm, dropout that would spoil it, a second norm, and one that no pass reaches.
 struct TwoNorms : Layer {
   TwoNorms()
-      : first(register_module<BatchNorm2d>("first", 2)), dropout(register_module<Dropout>("dropout", 0.5)), second(register_module<BatchNorm2d>("second", 2)),
+      : first(register_module<BatchNorm2d>("first", 2)),
+        dropout(register_module<Dropout>("dropout", 0.5)),
+        second(register_module<BatchNorm2d>("second", 2)),
         unused(register_module<BatchNorm2d>("unused", 2)) {}
   Tensor forward(const Tensor& x) override { return second(dropout(first(x))); }
   BatchNorm2d& first;
@@ -27,7 +29,8 @@ struct TwoNorms : Layer {
   BatchNorm2d &second, &unused;
 };
 
-const std::vector<std::vector<float>> kBatches = {{1, 10, 3, 30}, {5, -10, 9, 10}, {-2, 0, 2, 8}};  // [1,1,2,2]: two values for each of two channels
+const std::vector<std::vector<float>> kBatches = {
+    {1, 10, 3, 30}, {5, -10, 9, 10}, {-2, 0, 2, 8}};  // [1,1,2,2]: two values for each of two channels
 
 std::map<std::string, std::vector<float>> statistics(const Module& model) {
   std::map<std::string, std::vector<float>> found;
@@ -109,7 +112,8 @@ TEST_CASE("a trained network is recalibrated from its data set, and can be kept"
   CHECK_FALSE(shifts.empty());
   for (const auto& [name, values] : after) {
     CAPTURE(name);
-    const bool kept = name.starts_with("auxiliary_head") || name.find("equalizers") != std::string::npos;  // evaluation does not use the former
+    const bool kept =
+        name.starts_with("auxiliary_head") || name.find("equalizers") != std::string::npos;  // evaluation does not use the former
     CHECK((values == before.at(name)) == kept);
   }
   // Six steps of momentum 0.1 leave half of the initial mean 0 and variance 1: the averages are elsewhere.

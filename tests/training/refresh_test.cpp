@@ -53,7 +53,8 @@ struct RefreshedRun {
   std::unique_ptr<Optimizer> optimizer;
 };
 
-const OptimizerOptions kSgd{.type = "sgd", .lr = 0.02, .momentum = 0.9, .weight_decay = 0.01}, kAdamW{.type = "adamw", .lr = 0.005, .eps = 1e-3, .weight_decay = 0.05};
+const OptimizerOptions kSgd{.type = "sgd", .lr = 0.02, .momentum = 0.9, .weight_decay = 0.01},
+    kAdamW{.type = "adamw", .lr = 0.005, .eps = 1e-3, .weight_decay = 0.05};
 
 void check_same(const std::map<std::string, Tensor>& a, const std::map<std::string, Tensor>& b, double tolerance) {
   REQUIRE(a.size() == b.size());
@@ -82,7 +83,8 @@ TEST_CASE("a refresh changes constants and no score, at the border neither", "[r
               before[training] = trained.net->forward(drifted_features(1)).detach();
             }
             const auto report = times == 0 ? refresh(*trained.net, *trained.optimizer)
-                                           : refresh_equalizers(*trained.net, *trained.optimizer, nullptr, [&](int64_t) { trained.net->forward(branch_features(5)); });
+                                           : refresh_equalizers(*trained.net, *trained.optimizer, nullptr,
+                                                                [&](int64_t) { trained.net->forward(branch_features(5)); });
             const auto* most = farthest(report);
             REQUIRE(most != nullptr);
             CHECK(std::abs(std::log(most->growth)) > std::log(1.5));
@@ -151,7 +153,8 @@ TEST_CASE("an optimizer's state means after a refresh what it would had the cons
 TEST_CASE("explicit and folded_lr train alike through refreshes", "[refresh]") {
   for (const OptimizerOptions& options : {kSgd, kAdamW}) {
     CAPTURE(options.type);
-    RefreshedRun a(Fusion::kDense, refreshed("explicit"), options), b(Fusion::kDense, refreshed("folded_lr"), options), never(Fusion::kDense, equalizer_mode("explicit"), options);
+    RefreshedRun a(Fusion::kDense, refreshed("explicit"), options), b(Fusion::kDense, refreshed("folded_lr"), options),
+        never(Fusion::kDense, equalizer_mode("explicit"), options);
     double first = 0, last = 0, farther = 0;
     for (uint64_t i = 0; i < 60; ++i) {
       if (i % 20 == 10) refresh(*a.net, *a.optimizer), refresh(*b.net, *b.optimizer);
@@ -212,10 +215,16 @@ TEST_CASE("a refresh that fails changes nothing", "[refresh]") {
   for (uint64_t i = 0; i < 3; ++i) trained.step(i, 0.05);
   const std::string before = sha256_hex(trained.net->state_dict()), state = sha256_hex(trained.optimizer->state());
   trained.net->eval();
-  CHECK_THROWS_AS(refresh_equalizers(*trained.net, *trained.optimizer, nullptr, [](int64_t) { throw DataError("broken picture", "x.png", ""); }), DataError);
+  CHECK_THROWS_AS(
+      refresh_equalizers(*trained.net, *trained.optimizer, nullptr, [](int64_t) { throw DataError("broken picture", "x.png", ""); }),
+      DataError);
   CHECK_THROWS_AS(refresh_equalizers(*trained.net, *trained.optimizer, nullptr, [](int64_t) {}), UsageError);  // the site is not reached
-  CHECK_THROWS_AS(refresh_equalizers(*trained.net, *trained.optimizer, nullptr, [&](int64_t) { trained.net->forward({branch_features(0)[0] * HUGE_VAL, branch_features(0)[1], branch_features(0)[2]}); }),
-                  NumericalError);
+  CHECK_THROWS_AS(
+      refresh_equalizers(*trained.net, *trained.optimizer, nullptr,
+                         [&](int64_t) {
+                           trained.net->forward({branch_features(0)[0] * HUGE_VAL, branch_features(0)[1], branch_features(0)[2]});
+                         }),
+      NumericalError);
   CHECK(sha256_hex(trained.net->state_dict()) == before);
   CHECK(sha256_hex(trained.optimizer->state()) == state);
   CHECK_FALSE(trained.net->is_training());
@@ -230,9 +239,12 @@ TEST_CASE("refreshing is refused where there is nothing to measure anew", "[refr
     const Config config = tiny_config(settings);
     ModelOptions model = config.model;
     model.num_classes = 8;
-    CHECK_THROWS_WITH(EncoderDecoder(model), Contains(std::string("equalizer.refresh with equalizer.") + key) && Contains("equalizer.refresh 0"));
+    CHECK_THROWS_WITH(EncoderDecoder(model),
+                      Contains(std::string("equalizer.refresh with equalizer.") + key) && Contains("equalizer.refresh 0"));
   };
-  for (const char* mode : {"learnable", "folded", "folded_normalised"}) refused({std::string("equalizer.mode=") + mode, "equalizer.refresh=5"}, "mode");
+  for (const char* mode : {"learnable", "folded", "folded_normalised"}) {
+    refused({std::string("equalizer.mode=") + mode, "equalizer.refresh=5"}, "mode");
+  }
   refused({"equalizer.constants=analytic", "equalizer.refresh=5"}, "constants");
   Conv2d same(8, 2, Conv2dLayerOptions{.kernel_size = 3, .same = true});
   CHECK_THROWS_WITH(FusionSite({{.name = "all", .channels = 8}}, false, refreshed(), same), Contains("padding follows its input"));
@@ -243,9 +255,10 @@ TEST_CASE("refreshing is refused where there is nothing to measure anew", "[refr
 }
 
 TEST_CASE("a run resumes across refreshes to the same bits", "[refresh]") {
-  const auto settings = GENERATE(std::vector<std::string>{"equalizer.refresh=2", "optimizer.type=sgd", "train.ema=0.9", "train.accumulate=2"},
-                                 std::vector<std::string>{"equalizer.refresh=3", "optimizer.type=adamw", "equalizer.granularity=channel"},  // at the checkpoint
-                                 std::vector<std::string>{"equalizer.refresh=2", "equalizer.mode=folded_lr", "train.ema=0.9"});
+  const auto settings = GENERATE(
+      std::vector<std::string>{"equalizer.refresh=2", "optimizer.type=sgd", "train.ema=0.9", "train.accumulate=2"},
+      std::vector<std::string>{"equalizer.refresh=3", "optimizer.type=adamw", "equalizer.granularity=channel"},  // at the checkpoint
+      std::vector<std::string>{"equalizer.refresh=2", "equalizer.mode=folded_lr", "train.ema=0.9"});
   const Config config = tiny_config(settings);
   TemporaryFolder folder;
   set_num_threads(2);
@@ -289,7 +302,8 @@ TEST_CASE("a run says and records each refresh, and its first one changes no los
     }
   }
   const std::string log = read_file(run / "log.txt");
-  CHECK_THAT(log, Contains("after iteration 4: feature scales measured anew; changed most: decode_head.") && Contains("after iteration 8: "));
+  CHECK_THAT(log,
+             Contains("after iteration 4: feature scales measured anew; changed most: decode_head.") && Contains("after iteration 8: "));
   CHECK(read_file(folder.path() / "0" / "log.txt").find("measured anew") == std::string::npos);
   CHECK(nlohmann::json::parse(read_file(folder.path() / "0" / "calibration.json")).count("refreshes") == 0);
 

@@ -190,7 +190,11 @@ TEST_CASE("a record of events has its bytes and checksums", "[tensorboard]") {
   ProtobufMessage version;
   version.fixed64(1, 0);
   version.bytes(3, "brain.Event:2");
-  CHECK(hex_of(event_record(version.data())) == "1800000000000000" "a37f4b22" "0900000000000000001a0d627261696e2e4576656e743a32" "eedf28a3");
+  CHECK(hex_of(event_record(version.data())) ==
+        "1800000000000000"
+        "a37f4b22"
+        "0900000000000000001a0d627261696e2e4576656e743a32"
+        "eedf28a3");
 }
 
 TEST_CASE("a run's events are what its tables hold", "[tensorboard]") {

@@ -30,7 +30,8 @@ TEST_CASE("a run leaves its files, and evaluating its weights again gives its nu
   CHECK(result.train_peak_bytes > 0);
   CHECK(result.eval_peak_bytes > 0);
   REQUIRE(result.calibration.branches.size() == 9);
-  for (const char* name : {"config.json", "log.txt", "metrics.jsonl", "metrics.csv", "calibration.json", "checkpoint/manifest.json", "model.safetensors"}) {
+  for (const char* name :
+       {"config.json", "log.txt", "metrics.jsonl", "metrics.csv", "calibration.json", "checkpoint/manifest.json", "model.safetensors"}) {
     CAPTURE(name);
     CHECK(fs::exists(out / name));
   }
@@ -53,7 +54,8 @@ TEST_CASE("a run leaves its files, and evaluating its weights again gives its nu
   CHECK(train_rows == 3);
   CHECK(evaluations == 2);
   const std::string log = read_file(out / "log.txt");  // though nothing was printed
-  CHECK_THAT(log, Contains("uper-resnet18 on shapes") && Contains("measuring feature scales") && Contains("iter  6/6  loss") && Contains("| aAcc"));
+  CHECK_THAT(log, Contains("uper-resnet18 on shapes") && Contains("measuring feature scales") && Contains("iter  6/6  loss") &&
+                      Contains("| aAcc"));
   CHECK(log.ends_with("\n"));
   CHECK(log.find("\n\n") == std::string::npos);
   const std::string csv = read_file(out / "metrics.csv");
@@ -237,7 +239,8 @@ TEST_CASE("a run whose checkpoint is gone does not start again over what is left
   train(tiny_config(), quiet(out));
   const std::string metrics = read_file(out / "metrics.csv"), weights = read_file(out / "model.safetensors");
   const auto refused = [&](const char* sign) {
-    CHECK_THROWS_WITH(train(tiny_config(), quiet(out, true)), Contains("checkpoint is missing") && Contains(sign) && Contains("manifest.json"));
+    CHECK_THROWS_WITH(train(tiny_config(), quiet(out, true)),
+                      Contains("checkpoint is missing") && Contains(sign) && Contains("manifest.json"));
     CHECK(read_file(out / "metrics.csv") == metrics);
   };
   fs::remove(out / "checkpoint" / "manifest.json");
@@ -268,10 +271,18 @@ TEST_CASE("a run goes on with the pictures that it began with", "[trainer]") {
     write_indexed_png(folder.path() / split / (name + "_l.gif"), {64, 64, std::vector<uint8_t>(64 * 64, 1)}, voc_palette());
   };
   for (const char* name : {"a", "b", "c"}) add("train", name), add("val", name);
-  const nlohmann::json data = {{"type", "folders"}, {"root", folder.path().string()}, {"classes", {"x", "y"}}, {"checks", false},
-                               {"folders", {{"image_suffix", ".png"}, {"label_suffix", "_l.gif"}, {"train", {{"images", "train"}, {"labels", "train"}}},
-                                            {"val", {{"images", "val"}, {"labels", "val"}}}}}};
-  const auto config = [&](const char* iterations) { return tiny_config({"data=" + data.dump(), std::string("train.iterations=") + iterations}); };
+  const nlohmann::json data = {{"type", "folders"},
+                               {"root", folder.path().string()},
+                               {"classes", {"x", "y"}},
+                               {"checks", false},
+                               {"folders",
+                                {{"image_suffix", ".png"},
+                                 {"label_suffix", "_l.gif"},
+                                 {"train", {{"images", "train"}, {"labels", "train"}}},
+                                 {"val", {{"images", "val"}, {"labels", "val"}}}}}};
+  const auto config = [&](const char* iterations) {
+    return tiny_config({"data=" + data.dump(), std::string("train.iterations=") + iterations});
+  };
   const fs::path out = folder.path() / "run";
   train(config("1"), quiet(out));
   add("val", "d");
@@ -321,7 +332,8 @@ TEST_CASE("a checkpoint goes on with its own configuration only", "[trainer]") {
   const fs::path out = folder.path() / "run";
   train(tiny_config({"train.iterations=2"}), quiet(out));
   CHECK_THROWS_WITH(train(tiny_config({"model.decode_head.channels=16"}), quiet(out, true)), Contains("model.decode_head.channels"));
-  CHECK_THROWS_WITH(train(tiny_config({"train.batch_size=4", "seed=9"}), quiet(out, true)), Contains("train.batch_size") && Contains("seed"));
+  CHECK_THROWS_WITH(train(tiny_config({"train.batch_size=4", "seed=9"}), quiet(out, true)),
+                    Contains("train.batch_size") && Contains("seed"));
   CHECK_THROWS_WITH(train(tiny_config({"train.iterations=1"}), quiet(out, true)), Contains("already made 2"));
   CHECK_THROWS_AS(train(tiny_config(), quiet(folder.path() / "nowhere", true)), UsageError);
   CHECK(train(tiny_config({"train.iterations=3", "train.log_every=1", "evaluate.batch_size=2"}), quiet(out, true)).iterations == 3);
@@ -351,7 +363,8 @@ TEST_CASE("a loss that is not finite ends the run, with a report where asked for
   CHECK_FALSE(report["first_bad"].get<std::string>().empty());
   CHECK(has_checkpoint(out / "checkpoint"));
   CHECK_FALSE(fs::exists(out / "summary.json"));
-  CHECK_THAT(read_file(out / "log.txt"), Contains("\nnumerical error: the ") && Contains("\n  where: pictures ") && Contains("\n  try:   lower optimizer.lr"));
+  CHECK_THAT(read_file(out / "log.txt"),
+             Contains("\nnumerical error: the ") && Contains("\n  where: pictures ") && Contains("\n  try:   lower optimizer.lr"));
 }
 
 TEST_CASE("a dry run takes one step and writes nothing", "[trainer]") {
@@ -378,10 +391,13 @@ TEST_CASE("pictures that a run could not be evaluated on end it before its first
   TemporaryFolder folder;
   TrainRequest request = quiet(folder.path() / "run");
   request.on_step = [](const StepReport&) { FAIL("a step was made"); };
-  const std::string small = "pipeline.test_scale=[40,20]", convnext = "model.backbone.type=convnext", width = "model.backbone.multiplier=0.0625",
-                    checks = "data.checks=true";
-  CHECK_THROWS_WITH(train(tiny_config({checks, small, convnext, width}), request), Contains("too small for convnext") && Contains("64 x 64 that the run would be evaluated on"));
-  CHECK_THROWS_WITH(train(tiny_config({checks, convnext, width, "evaluate.mode=slide", "evaluate.crop=[30,40]", "evaluate.stride=[20,20]"}), request), Contains("40 x 30 are too small"));
+  const std::string small = "pipeline.test_scale=[40,20]", convnext = "model.backbone.type=convnext",
+                    width = "model.backbone.multiplier=0.0625", checks = "data.checks=true";
+  CHECK_THROWS_WITH(train(tiny_config({checks, small, convnext, width}), request),
+                    Contains("too small for convnext") && Contains("64 x 64 that the run would be evaluated on"));
+  CHECK_THROWS_WITH(
+      train(tiny_config({checks, convnext, width, "evaluate.mode=slide", "evaluate.crop=[30,40]", "evaluate.stride=[20,20]"}), request),
+      Contains("40 x 30 are too small"));
   request.on_step = nullptr;
   CHECK_NOTHROW(train(tiny_config({checks, small, "train.iterations=1"}), request));
 }
