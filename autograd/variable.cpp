@@ -15,7 +15,9 @@ struct Variable final : AutogradSlot {
   int output = 0;
   // Of a leaf: the node all its uses share. It owns a handle to the leaf, so the leaf must not own it.
   std::weak_ptr<Node> accumulator;
-  std::mutex mutex;  // of accumulator and grad: several threads may use one network, each with a graph of its own
+  // Of the accumulator, and of adding to grad: several threads may use one network, each with a graph of its own. Who reads or clears grad
+  // waits for their backward passes.
+  std::mutex mutex;
   HookList leaf_hooks;
 };
 

@@ -17,7 +17,6 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-
 [[noreturn]] void refuse_torch(const std::string& file, const std::string& what) { throw DataError(what, file, kTorchAdvice); }
 
 // Where the bytes of the storages are.

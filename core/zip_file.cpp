@@ -19,15 +19,15 @@ constexpr const char* kZipAdvice = "the file is damaged or not complete: copy or
 
 }  // namespace
 
-// With the text of its message, which libzip makes when it is asked for.
-struct ZipError : zip_error_t {
-  ZipError() { zip_error_init(this); }
-  ~ZipError() { zip_error_fini(this); }
-  ZipError(const ZipError&) = delete;
-};
-
 // What libzip reads through. An error of the file's is kept for when libzip has returned: it must not pass through C.
 struct ZipFile::Archive {
+  // With the text of its message, which libzip makes when it is asked for.
+  struct Error : zip_error_t {
+    Error() { zip_error_init(this); }
+    ~Error() { zip_error_fini(this); }
+    Error(const Error&) = delete;
+  };
+
   explicit Archive(RandomAccess from) : source(std::move(from)) {}
   ~Archive() {
     if (zip != nullptr) zip_discard(zip);
@@ -86,7 +86,7 @@ struct ZipFile::Archive {
 
   RandomAccess source;
   uint64_t position = 0;  // at most the size
-  ZipError error;
+  Error error;
   std::exception_ptr failure;
   zip_t* zip = nullptr;
 };
@@ -125,7 +125,7 @@ void ZipFile::Stream::read(void* data, size_t bytes) {
 
 ZipFile::ZipFile(RandomAccess source) : archive_(std::make_unique<Archive>(std::move(source))) {
   Archive& archive = *archive_;
-  ZipError error;
+  Archive::Error error;
   zip_source_t* opened = zip_source_function_create(Archive::callback, &archive, &error);
   if (opened != nullptr) {
     archive.zip = zip_open_from_source(opened, ZIP_RDONLY, &error);

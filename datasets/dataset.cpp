@@ -80,8 +80,7 @@ void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample
   check_size(name, image);
   check_size(name, map);
   if (map.height != image.height || map.width != image.width) {
-    throw DataError("the picture is " + std::to_string(image.width) + "x" + std::to_string(image.height) + ", its label map " +
-                        std::to_string(map.width) + "x" + std::to_string(map.height),
+    throw DataError("the picture is " + size_text(image.width, image.height) + ", its label map " + size_text(map.width, map.height),
                     name, "give a label for each pixel");
   }
   const int classes = int(dataset.num_classes());

@@ -34,24 +34,25 @@ class Training {
   std::vector<std::pair<LevelSite*, LevelSite::Observer>> observers_;
 };
 
-// Gives explicit and learnable equalizers their constants back, unless forget() is called.
+// Gives sites with explicit and learnable equalizers their constants back, and the border that goes with them, unless forget() is called.
 class Constants {
  public:
   explicit Constants(const std::vector<FusionSite*>& sites) {
-    for (FusionSite* site : sites) before_.emplace_back(site, site->constants());
+    for (FusionSite* site : sites) {
+      if (folds(site->options())) continue;
+      for (const Module::NamedTensor& of : site->named_buffers()) before_.emplace_back(of.tensor, of.tensor.clone());
+      for (const Module::NamedTensor& of : site->named_parameters()) before_.emplace_back(of.tensor, of.tensor.clone());
+    }
   }
   ~Constants() {
-    for (const auto& [site, constants] : before_) {
-      for (size_t b = 0; b < constants.size(); ++b) {
-        if (BranchEqualizer* equalizer = site->branches()[b].equalizer) equalizer->set(constants[b]);
-      }
-    }
+    NoGradGuard no_grad;
+    for (auto& [tensor, value] : before_) tensor.copy_(value);
   }
   Constants(const Constants&) = delete;
   void forget() { before_.clear(); }
 
  private:
-  std::vector<std::pair<FusionSite*, std::vector<BranchConstants>>> before_;
+  std::vector<std::pair<Tensor, Tensor>> before_;
 };
 
 SiteMoments no_moments(const FusionSite& site) {
@@ -84,9 +85,12 @@ void observe(FusionSite& site, SiteMoments& moments, const int64_t& batch) {
                    "run the whole network, auxiliary heads included, or set this site's equalizer.mode to off");
 }
 
-// What the equalizer subtracts and divides by, from the moments of each branch.
-std::vector<BranchConstants> constants_from(const FusionSite& site, const SiteMoments& moments, std::vector<bool>& floored) {
+// What the equalizer subtracts and divides by, from the moments of each branch. What is silent, its deviation below the floor, is divided
+// by that, or keeps the constants that it has.
+enum class Silent { kFloor, kKeep };
+std::vector<BranchConstants> constants_from(const FusionSite& site, const SiteMoments& moments, Silent silent, std::vector<bool>& floored) {
   const EqualizerOptions& options = site.options();
+  const std::vector<BranchConstants> present = site.constants();
   std::vector<Moments> reference_parts;  // the inputs that are not upsampled
   for (size_t b = 0; b < moments.size(); ++b) {
     if (!site.branches()[b].upsampled) reference_parts.push_back(pooled(moments[b]));
@@ -98,11 +102,16 @@ std::vector<BranchConstants> constants_from(const FusionSite& site, const SiteMo
   for (size_t b = 0; b < moments.size(); ++b) {
     if (!site.equalizes(site.branches()[b])) continue;
     const auto sources = options.granularity == "channel" ? moments[b] : std::vector<Moments>{pooled(moments[b])};
-    for (const Moments& source : sources) {
-      double mean = source.mean, std = source.standard_deviation();
+    for (size_t c = 0; c < sources.size(); ++c) {
+      double mean = sources[c].mean, std = sources[c].standard_deviation();
       if (!(std >= options.floor)) {
-        std = options.floor;
         floored[b] = true;
+        if (silent == Silent::kKeep) {
+          all[b].mean.push_back(present[b].mean[c]);
+          all[b].std.push_back(present[b].std[c]);
+          continue;
+        }
+        std = options.floor;
       }
       if (matched) std /= reference;
       std = std::pow(std, options.exponent);
@@ -126,9 +135,10 @@ SiteMoments analytic(const FusionSite& site, const std::vector<std::pair<double,
 }
 
 // The constants of a site, and their rows in the report.
-std::vector<BranchConstants> conclude(const FusionSite& site, const SiteMoments& moments, CalibrationReport& report) {
+std::vector<BranchConstants> conclude(const FusionSite& site, const SiteMoments& moments, CalibrationReport& report,
+                                      Silent silent = Silent::kFloor) {
   std::vector<bool> floored;
-  std::vector<BranchConstants> constants = constants_from(site, moments, floored);
+  std::vector<BranchConstants> constants = constants_from(site, moments, silent, floored);
   for (size_t b = 0; b < moments.size(); ++b) {
     const FusionSite::Branch& branch = site.branches()[b];
     const Moments all = pooled(moments[b]);
@@ -229,7 +239,9 @@ NewConstants measure_again(Module& model, const std::function<void(int64_t)>& ru
   NoGradGuard no_grad;
   result.report.batches = sites[0]->options().batches;
   const std::vector<SiteMoments> moments = measure(model, sites, result.report.batches, run_forward);
-  for (size_t s = 0; s < sites.size(); ++s) result.sites.push_back({sites[s], conclude(*sites[s], moments[s], result.report)});
+  for (size_t s = 0; s < sites.size(); ++s) {
+    result.sites.push_back({sites[s], conclude(*sites[s], moments[s], result.report, Silent::kKeep)});
+  }
   return result;
 }
 

@@ -15,7 +15,7 @@ struct CalibrationReport {
     std::string site, branch;
     double mean = 0, std = 0;  // over all its values, after resizing; what theory says of it where the constants are analytic
     bool equalized = false;
-    bool floored = false;      // some standard deviation was below the floor and was raised to it
+    bool floored = false;      // some standard deviation was below the floor: raised to it, or of a refresh left as it was
     double growth = 1;         // of a refresh: sigma_new / sigma_old; of several channels that which is farthest from 1
   };
   std::vector<Branch> branches;
@@ -48,7 +48,8 @@ struct NewConstants {
 };
 
 // Measures the sites of a network that trains, as it is: a refresh changes no function, so all sites are measured in the same passes.
-// Nothing is changed; everything else is as above. Throws UsageError also for sites that do not refresh.
+// What is silent over these passes, its deviation below the floor, keeps its constants: divided by the floor it would come back thousands
+// of times as large. Nothing is changed; everything else is as above. Throws UsageError also for sites that do not refresh.
 NewConstants measure_again(Module& model, const std::function<void(int64_t)>& run_forward);
 
 }  // namespace eq

@@ -300,7 +300,14 @@ std::vector<double> FusionSite::refresh(const std::vector<BranchConstants>& cons
 
 std::vector<BranchConstants> FusionSite::constants() const {
   std::vector<BranchConstants> constants;
-  for (const Branch& branch : branches_) constants.push_back(branch.equalizer ? branch.equalizer->get() : BranchConstants());
+  const std::vector<double> units = unit_.defined() ? values_of(unit_) : std::vector<double>();
+  for (const Branch& branch : branches_) {
+    constants.push_back(branch.equalizer ? branch.equalizer->get() : BranchConstants());
+    if (!unit_.defined() || !equalizes(branch)) continue;
+    const auto first = units.begin() + branch.first_channel;
+    constants.back().std.assign(first, first + (options_.granularity == "channel" ? branch.channels : 1));
+    constants.back().mean.assign(constants.back().std.size(), 0);
+  }
   return constants;
 }
 
@@ -311,6 +318,7 @@ void FusionSite::reset() {
     const size_t count = branch.equalizer->get().mean.size();
     branch.equalizer->set({std::vector<double>(count, 0), std::vector<double>(count, 1)});
   }
+  if (border_.defined()) border_.fill_(0);
 }
 
 void FusionSite::fold() {

@@ -96,7 +96,8 @@ class FusionSite : public LevelSite {
   // entries or of values, NumericalError for a mean that is not finite or a standard deviation that is not finite and positive, UsageError
   // where a fold was made.
   void set_constants(const std::vector<BranchConstants>& constants);
-  std::vector<BranchConstants> constants() const;  // of explicit and learnable equalizers; empty entries elsewhere
+  // Of explicit and learnable equalizers; of "folded_lr" the units, with means of 0. Empty entries elsewhere.
+  std::vector<BranchConstants> constants() const;
   void reset();  // equalizers back to the identity; throws UsageError where a fold was made
 
   // Other constants, the same function, for sites whose options ask for it (`refreshes`). Explicit: the fusion weight takes sigma_new /

@@ -131,6 +131,9 @@ EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options),
     auxiliary_head = make_head(options.auxiliary_head, levels, options, "model.auxiliary_head.type");
   }
   adopt(std::move(backbone), std::move(decode_head), std::move(auxiliary_head));
+  if (!options.backbone.pretrained.empty()) {
+    pretrained_note_ = load_pretrained(*backbone_, options.backbone.pretrained, options.backbone.load_mode);
+  }
 }
 
 EncoderDecoder::EncoderDecoder(const ModelOptions& options, std::unique_ptr<Backbone> backbone, std::unique_ptr<Head> decode_head,
@@ -150,9 +153,6 @@ void EncoderDecoder::adopt(std::unique_ptr<Backbone> backbone, std::unique_ptr<H
   add_child("backbone", std::move(backbone));
   add_child("decode_head", std::move(decode_head));
   if (auxiliary_head) add_child("auxiliary_head", std::move(auxiliary_head));
-  if (!options_.backbone.pretrained.empty()) {
-    pretrained_note_ = load_pretrained(*backbone_, options_.backbone.pretrained, options_.backbone.load_mode);
-  }
   to(compute_device());
 }
 

@@ -43,9 +43,9 @@ class Optimizer {
   // negative rate.
   void step(double lr, double grad_scale = 1);
 
-  // The weight [O,kh,kw,I] is now growth[i] times what it was for each input channel (over `groups`: [I * groups]), so its gradients are 1
-  // / growth of what they would have been: the state, sums of gradients and of their squares, becomes what it would be had they always been
-  // that. Nothing for a tensor that is none of the parameters.
+  // The weight [O,kh,kw,I] is now growth[i] times what it was for each input channel (over `groups`: [I * groups]), so its gradients are
+  // 1 / growth of what they would have been: the state, sums of gradients and of their squares, becomes what it would be had they always
+  // been that. (What decay has added to SGD's sum is not told apart.) Nothing for a tensor that is none of the parameters.
   void rescale_state(const Tensor& weight, int64_t groups, const std::vector<double>& growth);
 
   int64_t steps() const { return steps_; }

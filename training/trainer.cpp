@@ -54,6 +54,8 @@ class Run {
   void evaluate_now(bool last);
   void save();
   ModelCard card() const;
+  int64_t refreshes_left() const;
+  std::string last_good() const;  // for the end of an error's advice
   double seconds() const { return seconds_before_ + now_seconds() - start_; }
   bool stopping() const { return request_.handle_signals && StopSignals::requested(); }
 
@@ -71,6 +73,7 @@ class Run {
   std::unique_ptr<TensorBoardLog> tensorboard_;  // null unless asked for
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
   std::map<std::string, SplitPrint> data_;  // which pictures; every checkpoint says so
+  double refresh_seconds_ = 0;  // of the latest
   int64_t lost_ = 0;  // rows of a run that was killed before its first checkpoint
   TrainResult result_;
   StepTimes times_;        // over all resumptions
@@ -190,19 +193,41 @@ void Run::calibrate() {
 // On the batches that come next, as they are augmented and dropped out there: a function of the iteration, whatever happened before.
 void Run::refresh() {
   const int64_t next = iteration_ * config_.train.accumulate;
+  const double begin = now_seconds();
   loader_->seek(next);
-  const CalibrationReport report = refresh_equalizers(*model_, step_->optimizer(), step_->ema(), [&](int64_t i) {
-    if (stopping()) throw StoppedEarly();
-    model_->set_step(uint64_t(config_.seed), uint64_t(next + i));
-    model_->forward(loader_->next().images);
-  });
+  CalibrationReport report;
+  try {
+    report = refresh_equalizers(*model_, step_->optimizer(), step_->ema(), [&](int64_t i) {
+      if (stopping()) throw StoppedEarly();
+      model_->set_step(uint64_t(config_.seed), uint64_t(next + i));
+      model_->forward(loader_->next().images);
+    });
+  } catch (const NumericalError& error) {
+    throw NumericalError(fmt::format("{}, after iteration {}", error.what_happened(), iteration_), error.where(),
+                         error.try_this() + last_good());
+  }
   loader_->seek(next);
+  refresh_seconds_ = now_seconds() - begin;
   if (const CalibrationReport::Branch* most = farthest(report)) {
     log_->say(fmt::format(
         "after iteration {}: feature scales measured anew; changed most: {} {}, std {:.4f}, {:.3f} times what it was divided by",
         iteration_, most->site, most->branch, most->std, most->growth));
   }
+  for (const CalibrationReport::Branch& branch : report.branches) {
+    if (branch.floored)
+      log_->say(fmt::format("  {} {}: nearly constant, in a channel or as a whole, and left as it was there", branch.site, branch.branch));
+  }
   write_refresh(request_.out / "calibration.json", iteration_, report);
+}
+
+int64_t Run::refreshes_left() const {
+  const EqualizerOptions& equalizer = config_.model.equalizer;
+  if (!refreshes(equalizer)) return 0;
+  return (config_.train.iterations - 1) / equalizer.refresh - std::max<int64_t>(0, iteration_ - 1) / equalizer.refresh;
+}
+
+std::string Run::last_good() const {
+  return saved_at_ >= 0 ? fmt::format("; the last good checkpoint is that of iteration {}", saved_at_) : "";
 }
 
 void Run::report_progress(bool last_of_interval) {
@@ -221,7 +246,8 @@ void Run::report_progress(bool last_of_interval) {
       .data_wait = interval_.wait / std::max(1e-9, interval_.seconds),
       .memory_bytes = allocator(model_->device()).stats().peak_bytes,
       .seconds = seconds(),
-      .eta_seconds = times_.seconds / double(std::max<int64_t>(1, times_.steps)) * double(config_.train.iterations - iteration_)};
+      .eta_seconds = times_.seconds / double(std::max<int64_t>(1, times_.steps)) * double(config_.train.iterations - iteration_) +
+                     refresh_seconds_ * double(refreshes_left())};
   if (!last_of_interval) return log_->glance(progress);
   log_->progress(progress);
   if (tensorboard_) tensorboard_->progress(progress);
@@ -328,7 +354,7 @@ TrainResult Run::train_and_evaluate() {
   } catch (const StoppedEarly&) {
     stopped = true;
   } catch (const NonFiniteError& error) {
-    std::string good = saved_at_ >= 0 ? fmt::format("; the last good checkpoint is that of iteration {}", saved_at_) : "";
+    std::string good = last_good();
     const bool dump = config_.train.on_nan == "dump";
     write_non_finite_report(request_.out / "nan_report.json", error.report(), dump);
     if (dump) good += "; the values of every layer are in " + (request_.out / "nan_report.json").string();

@@ -136,7 +136,7 @@ template <class Term, class T>
 void narrow_column_totals(const T* x, int64_t rows, int64_t width, const double* centre, double* totals) {
   constexpr int64_t kWide = 64;
   const int64_t together = kWide / width;
-  double wide[kWide] = {}, wide_centre[kWide];
+  double wide[kWide] = {}, wide_centre[kWide] = {};
   for (int64_t c = 0; Term::kCentred && c < together * width; ++c) wide_centre[c] = centre[c % width];
   const int64_t whole = rows / together;
   column_totals<Term>(x, whole, together * width, together * width, wide_centre, wide);

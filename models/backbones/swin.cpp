@@ -34,7 +34,8 @@ Tensor WindowConstants::offsets() {
   return offsets;
 }
 
-const Tensor& WindowConstants::picks(const Tensor& like) {
+Tensor WindowConstants::picks(const Tensor& like) {
+  const std::lock_guard lock(mutex_);
   if (fits(picks_, like)) return picks_;
   const Tensor offset = offsets();
   Tensor picks = Tensor::zeros({kCells * kCells, kOffsets});
@@ -42,14 +43,13 @@ const Tensor& WindowConstants::picks(const Tensor& like) {
   return picks_ = picks.to(like.dtype()).to(like.device());
 }
 
-const Tensor& WindowConstants::mask(const Tensor& like, const Shape& image) {
+Tensor WindowConstants::mask(const Tensor& like, const Shape& image) {
   const WindowGrid grid(image, kSize, kShift);
-  Tensor& kept = masks_[{grid.h.count, grid.w.count}];
+  const std::pair key(grid.h.count, grid.w.count);
+  const std::lock_guard lock(mutex_);
+  if (masks_.size() == kMostMasks && !masks_.contains(key)) masks_.clear();
+  Tensor& kept = masks_[key];
   if (fits(kept, like)) return kept;
-  if (masks_.size() > kMostMasks) {
-    masks_.clear();
-    return mask(like, image);
-  }
   // Of the padded image rolled by -kShift, the last kShift rows were the first ones, and the rest of the last windows was not next to them.
   const auto region = [&](const WindowAxis& axis, int64_t cell) {
     return cell < axis.cells() - kSize ? 0 : cell < axis.cells() - kShift ? 1 : 2;
@@ -61,8 +61,8 @@ const Tensor& WindowConstants::mask(const Tensor& like, const Shape& image) {
   }
   Tensor mask = Tensor::empty({windows, 1, kCells, kCells});
   for (int64_t at = 0; at < mask.numel(); ++at) {
-    const int64_t query = at / kCells, key = at / (kCells * kCells) * kCells + at % kCells;
-    mask.data<float>()[at] = region_of[size_t(query)] == region_of[size_t(key)] ? 0.f : -100.f;
+    const int64_t query = at / kCells, other = at / (kCells * kCells) * kCells + at % kCells;
+    mask.data<float>()[at] = region_of[size_t(query)] == region_of[size_t(other)] ? 0.f : -100.f;
   }
   return kept = mask.to(like.dtype()).to(like.device());
 }

@@ -5,6 +5,7 @@
 // not fit are padded with zeros at the bottom and right; windows are never smaller.
 
 #include <map>
+#include <mutex>
 #include <utility>
 
 #include "models/backbones/transformer.h"
@@ -12,19 +13,21 @@
 
 namespace eq {
 
-// What all blocks' attention needs and no file holds: made when first needed for a map size, device and type, then kept.
+// What all blocks' attention needs and no file holds: made when first needed for a map size, device and type, then kept. Threads may share
+// it.
 class WindowConstants {
  public:
   static constexpr int64_t kSize = 7, kShift = kSize / 2, kCells = kSize * kSize, kOffsets = (2 * kSize - 1) * (2 * kSize - 1);
   // Which entry of a bias table is that of query i and key j, [kCells, kCells], int64.
   static Tensor offsets();
   // The same as a 0/1 matrix [kCells * kCells, kOffsets]: its product with a table picks the entries, exactly, and so does its adjoint.
-  const Tensor& picks(const Tensor& like);
+  Tensor picks(const Tensor& like);
   // What is added to the scores of shifted windows of an image [N,h,w,C]: -100 between cells that did not touch before the roll, else 0;
   // [windows of a picture, 1, kCells, kCells].
-  const Tensor& mask(const Tensor& like, const Shape& image);
+  Tensor mask(const Tensor& like, const Shape& image);
 
  private:
+  std::mutex mutex_;  // of what follows
   Tensor picks_;
   std::map<std::pair<int64_t, int64_t>, Tensor> masks_;  // by rows and columns of windows
 };

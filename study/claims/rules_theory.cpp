@@ -152,10 +152,11 @@ Claim fold_cures(const std::vector<TheoryEvidence>& evidence) {
                     in_units = learning_speeds(evidence, "folded_lr");
   if (off.checks.empty() || folded.checks.empty() || in_units.checks.empty()) return claim;
   return decided(
-      claim, folded, folded.highest() <= kEqualSpeeds * folded.lowest(),
-      fmt::format("the same function as with explicit equalizers at the first step, but a step of SGD takes {:.3g} % to {:.3g} % from the "
-                  "levels' errors, as without ({:.3g} % to {:.3g} %); stepped in the equalizers' units (folded_lr) {:.3g} % from each",
-                  100 * folded.lowest(), 100 * folded.highest(), 100 * off.lowest(), 100 * off.highest(), 100 * in_units.highest()));
+      claim, folded, folded.all_pass() && folded.highest() <= kEqualSpeeds * folded.lowest(),
+      fmt::format("a step of SGD takes {:.3g} % to {:.3g} % from the levels' errors, without equalizers {:.3g} % to {:.3g} %; stepped in "
+                  "the equalizers' units (folded_lr) {:.3g} % to {:.3g} %",
+                  100 * folded.lowest(), 100 * folded.highest(), 100 * off.lowest(), 100 * off.highest(), 100 * in_units.lowest(),
+                  100 * in_units.highest()));
 }
 
 }  // namespace

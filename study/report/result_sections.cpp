@@ -192,9 +192,8 @@ Markup refresh_table(const RunFiles& run) {
     rows.push_back({cell(first.site), cell(first.branch), cell(first.mean), cell(last->mean), cell(first.std), cell(last->std),
                     cell(last->std / first.std), cell(most)});
   }
-  return table(fmt::format("Measured before training, and anew {} times, last after iteration {:.0f}. The equalizers took over the new "
-                           "scales, and the fusion weights "
-                           "the difference, so that the network's function did not change.",
+  return table(fmt::format("Measured before training, and anew {} times, last after iteration {:.0f}. What the network computes did "
+                           "not change, only the units in which its fusion weights are stepped.",
                            run.refreshes.size(), run.refreshes.back().iteration),
                {"Site", "Branch", "Mean, first", "Mean, last", "Std, first", "Std, last", "Last / first", "Largest change at once"}, rows);
 }

@@ -46,8 +46,6 @@ Tensor orthogonal_channel(Lab& lab, const Shape& shape, double deviation, std::v
   return x * scale;
 }
 
-bool is_explicit(const std::string& mode) { return mode == "explicit"; }
-
 class Student : public Module {
  public:
   Student(const Levels& levels, const std::string& mode)
@@ -99,7 +97,7 @@ Tensor change_of(const Lesson& lesson, const Student& student) {
   for (int64_t o = 0; o < kTaskOutputs; ++o) {
     double* row = change.data<double>() + o * first.back();
     for (size_t level = 0; level + 1 < first.size(); ++level) {
-      const double unit = is_explicit(lesson.mode) ? 1 : std::sqrt(lesson.levels.moments[level].variance);
+      const double unit = lesson.mode == "explicit" ? 1 : std::sqrt(lesson.levels.moments[level].variance);
       for (int64_t c = first[level]; c < first[level + 1]; ++c) row[c] = (random.bernoulli(0.5) ? lesson.change : -lesson.change) / unit;
     }
   }

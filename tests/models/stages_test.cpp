@@ -1,4 +1,6 @@
 // Swin and ConvNeXt: published parameter counts, level sizes, masks, stochastic depth, refusals. Whole networks: network_golden_test.cpp.
+#include <thread>
+
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "backbone_support.h"
@@ -129,6 +131,26 @@ TEST_CASE("stochastic depth rises evenly over the blocks", "[models]") {
   CHECK(rates[1] == "drop path 0.02");
   CHECK(rates[9] == "drop path 0.18");
   CHECK(rates[17] == "drop path 0.34");
+}
+
+TEST_CASE("threads share a Swin in evaluation, also where it meets a size for the first time", "[models]") {
+  const auto make = [] {
+    const InitRandom weights(2);
+    auto net = std::make_unique<SwinTransformer>(staged("swin", "", 0.0625));
+    net->eval();
+    return net;
+  };
+  const auto level = [](SwinTransformer& net, int64_t side) {
+    const NoGradGuard no_grad;
+    return net.forward(random_tensor({1, side, side, 3}, uint64_t(side), DType::kFloat32))[3];
+  };
+  const std::vector<int64_t> sides{32, 64, 96, 128, 160, 192};
+  const auto shared = make(), alone = make();
+  std::vector<Tensor> levels(sides.size());
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < sides.size(); ++i) threads.emplace_back([&, i] { levels[i] = level(*shared, sides[i]); });
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; i < sides.size(); ++i) CHECK(bit_equal(levels[i], level(*alone, sides[i])));
 }
 
 TEST_CASE("a key of several backbones that one does not read is refused unless it has its default", "[models]") {

@@ -210,6 +210,37 @@ TEST_CASE("a network whose constants were refreshed folds to the same function, 
   check_close(trained.net->forward(branch_features(1)), once, 1e-12);
 }
 
+TEST_CASE("what is silent at a refresh keeps its constants", "[refresh]") {
+  const char* mode = GENERATE("explicit", "folded_lr");
+  RefreshedRun trained(Fusion::kDense, refreshed(mode, "channel"), kAdamW);
+  for (uint64_t i = 0; i < 5; ++i) trained.step(i, 0.05);
+  const BranchConstants before = trained.net->site().constants()[0];
+  const Tensor weight = trained.net->conv().weight().clone();
+  const Tensor awake = Tensor::from<double>({0, 1, 1}, {3});  // the first channel of the first branch
+  const CalibrationReport report = refresh_equalizers(*trained.net, *trained.optimizer, nullptr, [&](int64_t i) {
+    const std::vector<Tensor> features = drifted_features(300 + 10 * uint64_t(i));
+    trained.net->forward({features[0] * awake, features[1], features[2]});
+  });
+  const BranchConstants after = trained.net->site().constants()[0];
+  CHECK(after.std[0] == before.std[0]);
+  CHECK(after.mean[0] == before.mean[0]);
+  CHECK(after.std[1] != before.std[1]);
+  CHECK(report.branches[0].floored);
+  CHECK_FALSE(report.branches[1].floored);
+  for (int64_t o = 0; o < 8; ++o) {  // [O,3,3,8]
+    CHECK(trained.net->conv().weight().data<double>()[o * 72] == weight.data<double>()[o * 72]);
+  }
+}
+
+TEST_CASE("a calibration that fails gives a refreshed site its border back, too", "[refresh]") {
+  RefreshedRun trained(Fusion::kDense, refreshed(), kSgd);
+  for (uint64_t i = 0; i < 3; ++i) trained.step(i, 0.05);
+  refresh(*trained.net, *trained.optimizer);
+  const std::string before = sha256_hex(trained.net->state_dict());
+  CHECK_THROWS_AS(calibrate_equalizers(*trained.net, [](int64_t) { throw DataError("broken picture", "x.png", ""); }), DataError);
+  CHECK(sha256_hex(trained.net->state_dict()) == before);
+}
+
 TEST_CASE("a refresh that fails changes nothing", "[refresh]") {
   RefreshedRun trained(Fusion::kDense, refreshed(), kSgd);
   for (uint64_t i = 0; i < 3; ++i) trained.step(i, 0.05);
