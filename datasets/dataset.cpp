@@ -73,7 +73,8 @@ LabelMap Dataset::load_file_labels(int64_t index) const {
   throw UsageError("this data set has no label files", describe(index), "ask only where files() is not null");
 }
 
-void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample) {
+RawSample load_checked(const Dataset& dataset, int64_t index) {
+  RawSample sample = dataset.load(index);
   const std::string name = dataset.describe(index);
   const Image& image = sample.image;
   const LabelMap& map = sample.labels;
@@ -87,10 +88,10 @@ void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample
   const auto is_bad = [classes](uint8_t label) { return (label >= classes) & (label != kIgnoreIndex); };
   int64_t bad = 0;  // counted first: without a branch, at the speed of memory
   for (uint8_t label : map.labels) bad += is_bad(label);
-  if (bad == 0) return;
+  if (bad == 0) return sample;
   const int64_t first = std::find_if(map.labels.begin(), map.labels.end(), is_bad) - map.labels.begin();
-  throw DataError("the label " + std::to_string(map.labels[size_t(first)]) + " at pixel x " + std::to_string(first % map.width) + ", y " +
-                      std::to_string(first / map.width) + " is none of the " + std::to_string(classes) + " classes", name,
+  const LabelMapper::BadPixel pixel{first % map.width, first / map.width, map.labels[size_t(first)]};
+  throw DataError("the " + pixel.words() + " is none of the " + std::to_string(classes) + " classes", name,
                   "labels are 0 to " + std::to_string(classes - 1) + ", or " + std::to_string(kIgnoreIndex) + " for what does not count");
 }
 

@@ -63,9 +63,9 @@ class Dataset {
   Palette palette_;
 };
 
-// Throws DataError or UsageError naming the sample where it is not what load() promises. Who reads a data set that may be someone else's
-// asks, as the loader and the evaluation do: nothing behind them looks at sizes again.
-void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample);
+// dataset.load(index), held to what it promises: throws DataError or UsageError naming the sample where it is something else. The loader
+// and the evaluation load so, because a data set may be someone else's and nothing behind them looks at sizes again.
+RawSample load_checked(const Dataset& dataset, int64_t index);
 
 // The names make_dataset knows: the values of data.type.
 std::vector<std::string> dataset_names();

@@ -95,9 +95,8 @@ void inspect_files(const Dataset& dataset, int64_t index, bool decode, Finding& 
   }
   finding.problems.push_back({.kind = DataProblem::Kind::kLabelOutOfRange,
                               .file = files.labels.string(),
-                              .message = "label " + std::to_string(bad->value) + " at pixel x " + std::to_string(bad->x) + ", y " +
-                                         std::to_string(bad->y) + " is out of range (allowed: " + mapper.allowed() + "); " +
-                                         std::to_string(pixels) + " such pixels, with the values " + values,
+                              .message = bad->words() + " is out of range (allowed: " + mapper.allowed() + "); " + std::to_string(pixels) +
+                                         " such pixels, with the values " + values,
                               .x = bad->x,
                               .y = bad->y,
                               .value = bad->value,

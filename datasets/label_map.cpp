@@ -112,10 +112,13 @@ std::vector<uint8_t> LabelMapper::values() const {
   return values;
 }
 
+std::string LabelMapper::BadPixel::words() const {
+  return "label " + std::to_string(value) + " at pixel x " + std::to_string(x) + ", y " + std::to_string(y);
+}
+
 void throw_bad_pixel(const LabelMapper::BadPixel& pixel, const LabelMapper& mapper, const std::string& file) {
-  throw DataError("the label " + std::to_string(pixel.value) + " at pixel x " + std::to_string(pixel.x) + ", y " +
-                      std::to_string(pixel.y) + " is out of range (allowed: " + mapper.allowed() + ")",
-                  file, "correct the file, or say in data.label_map what the value means; inspect data shows all such files");
+  throw DataError("the " + pixel.words() + " is out of range (allowed: " + mapper.allowed() + ")", file,
+                  "correct the file, or say in data.label_map what the value means; inspect data shows all such files");
 }
 
 void LabelMapper::map_or_throw(LabelMap& labels, const std::string& file) const {

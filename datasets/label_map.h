@@ -28,6 +28,7 @@ class LabelMapper {
   struct BadPixel {
     int64_t x, y;
     int value;  // as in the file
+    std::string words() const;  // "label 8 at pixel x 43, y 0"
   };
   // Maps in place; pixels out of range become kIgnoreIndex, and the first of them is returned.
   std::optional<BadPixel> map(LabelMap& labels) const;

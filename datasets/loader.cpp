@@ -32,8 +32,7 @@ Size batch_size_of(const Dataset& dataset, const PipelineOptions& pipeline) {
   if (pipeline.resize && pipeline.resize->ratio_range[0] != pipeline.resize->ratio_range[1]) {
     throw UsageError("pictures of random sizes do not make a batch", "pipeline.resize without pipeline.crop", "set pipeline.crop");
   }
-  const RawSample first = dataset.load(0);
-  check_sample(dataset, 0, first);
+  const RawSample first = load_checked(dataset, 0);
   const Size size{first.image.height, first.image.width};
   return pipeline.resize ? fitted_size(size, pipeline.resize->scale, pipeline.resize->ratio_range[0]) : size;
 }
@@ -166,8 +165,7 @@ std::shared_ptr<const RawSample> DataLoader::State::load(int64_t index) {
     std::lock_guard lock(cache_mutex);
     if (const auto found = cache.find(index); found != cache.end()) return found->second;
   }
-  auto sample = std::make_shared<const RawSample>(dataset.load(index));
-  check_sample(dataset, index, *sample);
+  auto sample = std::make_shared<const RawSample>(load_checked(dataset, index));
   const int64_t bytes = int64_t(sample->image.pixels.size() + sample->labels.labels.size());
   if (caching) {
     std::lock_guard lock(cache_mutex);

@@ -338,8 +338,7 @@ Tensor labels_tensor(const LabelMap& labels) {
 }
 
 Sample load_for_evaluation(const Dataset& dataset, int64_t index, const PipelineOptions& options) {
-  const RawSample raw = dataset.load(index);
-  check_sample(dataset, index, raw);
+  const RawSample raw = load_checked(dataset, index);
   return {prepare_image(raw.image, options), labels_tensor(raw.labels), raw.name, index};
 }
 

@@ -83,7 +83,7 @@ bool prints_unit_scale() {
   std::vector<Moments> seen(kLevels);
   net.site().set_observer([&](const LevelSite::Visit& visit) {
     for (int64_t b = 0; b < kLevels; ++b) {
-      seen[size_t(b)].merge(pooled(channel_moments(visit.fused, b * kChannels, (b + 1) * kChannels)));
+      seen[size_t(b)].merge(pooled(channel_moments(visit.fused(), b * kChannels, (b + 1) * kChannels)));
     }
   });
   for (int i = 0; i < 4; ++i) net(loader.next().images);

@@ -130,6 +130,11 @@ Tensor LevelSite::Visit::resized() const {
   return fuse_levels(features, {.out_h = out_h, .out_w = out_w, .align_corners = site.align_corners_});
 }
 
+Tensor LevelSite::Visit::fused() const {
+  NoGradGuard no_grad;
+  return fuse ? fuse() : Tensor();
+}
+
 std::vector<Tensor> LevelSite::arrive(const std::vector<Tensor>& features) const {
   if (features.size() != branches_.size()) {
     throw ShapeError("the fusion site has " + std::to_string(branches_.size()) + " branches, but got " +
@@ -150,8 +155,8 @@ std::vector<Tensor> LevelSite::arrive(const std::vector<Tensor>& features) const
   return arriving;
 }
 
-void LevelSite::notify(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w, const Tensor& fused) const {
-  if (observer_) observer_({*this, features, out_h, out_w, fused});
+void LevelSite::notify(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w, const std::function<Tensor()>& fuse) const {
+  if (observer_) observer_({*this, features, out_h, out_w, fuse});
 }
 
 // --- the concatenating site ---
@@ -204,15 +209,13 @@ Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, i
     }
   }
   if (observed()) {
-    Tensor fused;
-    if (!folds(options_)) {
-      const NoGradGuard no_grad;
+    const auto without_border = [&] {
       FuseLevelsOptions inside = fuse;
       inside.pad_h = inside.pad_w = 0;
       inside.border = {};
-      fused = fuse_levels(inputs, inside);
-    }
-    notify(arriving, out_h, out_w, fused);
+      return fuse_levels(inputs, inside);
+    };
+    notify(arriving, out_h, out_w, folds(options_) ? std::function<Tensor()>() : without_border);
   }
   if (!fusion_.whole || LayerObserver::any()) return (*fusion_.layer)(fuse_levels(inputs, fuse));
   if (fusion_.norm && !fusion_.norm->is_training()) return fusion_.conv->forward_fused_norm(inputs, fuse, fusion_.norm->inference());
@@ -224,10 +227,14 @@ void FusionSite::set_constants(const std::vector<BranchConstants>& constants) {
   check_fit(constants);
   check_not_folded();
   if (folds(options_)) return fold_in(constants);
+  set_equalizers(constants);
+  if (border_.defined()) border_.fill_(0);
+}
+
+void FusionSite::set_equalizers(const std::vector<BranchConstants>& constants) {
   for (size_t i = 0; i < branches_.size(); ++i) {
     if (branches_[i].equalizer) branches_[i].equalizer->set(constants[i]);
   }
-  if (border_.defined()) border_.fill_(0);
 }
 
 void FusionSite::check_fit(const std::vector<BranchConstants>& constants) const {
@@ -286,9 +293,7 @@ std::vector<double> FusionSite::refresh(const std::vector<BranchConstants>& cons
     return growth;
   }
   const BranchConstants before = of_channels(this->constants());
-  for (size_t i = 0; i < branches_.size(); ++i) {
-    if (branches_[i].equalizer) branches_[i].equalizer->set(constants[i]);
-  }
+  set_equalizers(constants);
   const BranchConstants after = of_channels(this->constants());  // as they are stored: rounded
   for (size_t c = 0; c < after.std.size(); ++c) {
     growth.push_back(after.std[c] / before.std[c]);
@@ -394,7 +399,7 @@ AdditiveSite::AdditiveSite(std::vector<Branch> branches, bool align_corners) : L
 Tensor AdditiveSite::forward(const Tensor& fine, const Tensor& coarse) {
   const std::vector<Tensor> arriving = arrive({fine, coarse});
   const Tensor sum = add(arriving[0], resize_bilinear(arriving[1], fine.size(1), fine.size(2), align_corners_));
-  notify(arriving, fine.size(1), fine.size(2), sum);
+  notify(arriving, fine.size(1), fine.size(2), [&sum] { return sum; });
   return sum;
 }
 

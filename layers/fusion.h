@@ -33,9 +33,12 @@ class LevelSite : public Module {
     const LevelSite& site;
     const std::vector<Tensor>& features;
     int64_t out_h, out_w;
-    Tensor fused;  // the values that the fusion layer gets, without border (or the sum); undefined where they are the resized concatenation
     bool align_corners() const { return site.align_corners_; }
     Tensor resized() const;  // [N,out_h,out_w,total_channels()]: resized and concatenated, not equalized; computed by each call
+    // The values that the fusion layer gets, without border (or the sum), computed by each call; undefined where they are the resized
+    // concatenation.
+    Tensor fused() const;
+    const std::function<Tensor()>& fuse;  // makes them
   };
   using Observer = std::function<void(const Visit& visit)>;
   Observer set_observer(Observer observer) {
@@ -53,7 +56,7 @@ class LevelSite : public Module {
   LevelSite(std::vector<Branch> branches, bool align_corners);
   bool observed() const { return bool(observer_); }
   std::vector<Tensor> arrive(const std::vector<Tensor>& features) const;  // checked and replaced; views where someone observes
-  void notify(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w, const Tensor& fused) const;
+  void notify(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w, const std::function<Tensor()>& fuse) const;
 
   std::vector<Branch> branches_;
   bool align_corners_;
@@ -118,6 +121,7 @@ class FusionSite : public LevelSite {
   void pad_by_itself();
   void check_not_folded() const;
   void check_fit(const std::vector<BranchConstants>& constants) const;
+  void set_equalizers(const std::vector<BranchConstants>& constants);
   BranchConstants of_channels(const std::vector<BranchConstants>& constants) const;
   void fold_in(const std::vector<BranchConstants>& constants);
   void absorb(const std::vector<double>& mean, const std::vector<double>& scale);

@@ -60,8 +60,7 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
   const auto load = [&](int64_t index) {
     return std::async(std::launch::async, [&dataset, &request, index] {
       SerialScope serial;
-      const RawSample raw = dataset.load(index);
-      check_sample(dataset, index, raw);
+      const RawSample raw = load_checked(dataset, index);
       return Loaded{prepare_views(raw.image, request.pipeline, request.options), labels_tensor(raw.labels), index};
     });
   };

@@ -106,7 +106,7 @@ LagOne lag_one(const Tensor& features, const std::vector<std::vector<Moments>>& 
   return lag;
 }
 
-BranchRecord measure_branch(const LevelSite::Visit& visit, size_t index, const Tensor& resized) {
+BranchRecord measure_branch(const LevelSite::Visit& visit, size_t index, const Tensor& resized, const Tensor& fused) {
   const LevelSite::Branch& branch = visit.site.branches()[index];
   const Tensor& x = visit.features[index];
   const int64_t begin = branch.first_channel, end = begin + branch.channels;
@@ -116,7 +116,7 @@ BranchRecord measure_branch(const LevelSite::Visit& visit, size_t index, const T
   record.before = scale_of(all_of(before));
   record.resized = scale_of(all_of(after));
   const bool joined = dynamic_cast<const FusionSite*>(&visit.site) != nullptr;
-  if (joined) record.fused = visit.fused.defined() ? scale_of(pooled(channel_moments(visit.fused, begin, end))) : record.resized;
+  if (joined) record.fused = fused.defined() ? scale_of(pooled(channel_moments(fused, begin, end))) : record.resized;
   const Parts parts = split(after), arriving = split(before);
   record.within_image = parts.within;
   record.between_images = parts.images;
@@ -169,8 +169,8 @@ SiteRecord measure_site(const LevelSite::Visit& visit) {
   NoGradGuard no_grad;
   const bool joins = dynamic_cast<const FusionSite*>(&visit.site) != nullptr;
   SiteRecord record{.site = visit.site.path(), .kind = joins ? "concat" : "sum", .height = visit.out_h, .width = visit.out_w};
-  const Tensor resized = visit.resized();
-  for (size_t b = 0; b < visit.features.size(); ++b) record.branches.push_back(measure_branch(visit, b, resized));
+  const Tensor resized = visit.resized(), fused = joins ? visit.fused() : Tensor();
+  for (size_t b = 0; b < visit.features.size(); ++b) record.branches.push_back(measure_branch(visit, b, resized, fused));
   return record;
 }
 

@@ -4,11 +4,8 @@
 #include <cmath>
 
 namespace eq {
-namespace {
 
-bool is_farther(double a, double b) { return std::abs(std::log(a)) > std::abs(std::log(b)); }
-
-}  // namespace
+bool farther_from_one(double a, double b) { return std::abs(std::log(a)) > std::abs(std::log(b)); }
 
 CalibrationReport refresh_equalizers(Module& model, Optimizer& optimizer, Ema* ema, const std::function<void(int64_t)>& run_forward) {
   NewConstants measured = measure_again(model, run_forward);
@@ -23,7 +20,7 @@ CalibrationReport refresh_equalizers(Module& model, Optimizer& optimizer, Ema* e
     optimizer.rescale_state(conv.weight(), conv.options().groups, growth);
     for (const FusionSite::Branch& branch : of.site->branches()) {
       for (int64_t c = branch.first_channel; c < branch.first_channel + branch.channels; ++c) {
-        if (is_farther(growth[size_t(c)], row->growth)) row->growth = growth[size_t(c)];
+        if (farther_from_one(growth[size_t(c)], row->growth)) row->growth = growth[size_t(c)];
       }
       ++row;
     }
@@ -34,7 +31,7 @@ CalibrationReport refresh_equalizers(Module& model, Optimizer& optimizer, Ema* e
 const CalibrationReport::Branch* farthest(const CalibrationReport& report) {
   const CalibrationReport::Branch* result = nullptr;
   for (const CalibrationReport::Branch& branch : report.branches) {
-    if (branch.equalized && (result == nullptr || is_farther(branch.growth, result->growth))) result = &branch;
+    if (branch.equalized && (result == nullptr || farther_from_one(branch.growth, result->growth))) result = &branch;
   }
   return result;
 }

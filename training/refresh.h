@@ -18,6 +18,8 @@ namespace eq {
 // keeps the old ones. Throws what measure_again() does, before anything changes.
 CalibrationReport refresh_equalizers(Module& model, Optimizer& optimizer, Ema* ema, const std::function<void(int64_t)>& run_forward);
 
+// Whether a factor changes more than another one does, by the logarithm: 0.5 as much as 2.
+bool farther_from_one(double a, double b);
 // Of the branches that are equalized the one whose growth is farthest from 1; null if there are none.
 const CalibrationReport::Branch* farthest(const CalibrationReport& report);
 

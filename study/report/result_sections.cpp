@@ -8,6 +8,7 @@
 #include "study/report/pictures.h"
 #include "study/report/run_sections.h"
 #include "study/report/ticks.h"
+#include "training/refresh.h"
 
 namespace eq::report {
 namespace {
@@ -185,7 +186,7 @@ Markup refresh_table(const RunFiles& run) {
       for (const Calibrated& b : refresh.branches) {
         if (b.site != first.site || b.branch != first.branch) continue;
         last = &b;
-        if (std::abs(std::log(b.growth)) > std::abs(std::log(most))) most = b.growth;
+        if (farther_from_one(b.growth, most)) most = b.growth;
       }
     }
     if (last == nullptr) continue;

@@ -166,7 +166,7 @@ TEST_CASE("matched keeps the mean and takes over the deviation of what is not up
   const auto net = calibrated_net(Fusion::kDense, options);
   Tensor fused, resized;
   net->site().set_observer([&](const LevelSite::Visit& visit) {
-    fused = visit.fused.detach();
+    fused = visit.fused().detach();
     resized = visit.resized();
   });
   net->train();
@@ -233,7 +233,7 @@ TEST_CASE("measured in turn, a site sees the sites before it equalized", "[equal
     first[i] = net.sites_[0]->branches()[0].equalizer->get().std[0];
     second[i] = net.sites_[1]->branches()[0].equalizer->get().std[0];
     Moments moments;
-    net.sites_[1]->set_observer([&](const LevelSite::Visit& visit) { moments.merge(pooled(channel_moments(visit.fused, 0, 2))); });
+    net.sites_[1]->set_observer([&](const LevelSite::Visit& visit) { moments.merge(pooled(channel_moments(visit.fused(), 0, 2))); });
     net.forward(0);
     net.forward(5);
     after[i++] = moments.standard_deviation();
@@ -249,7 +249,7 @@ TEST_CASE("the comparators normalise each branch after it was resized", "[equali
     CAPTURE(name);
     const auto net = calibrated_net(Fusion::kDense, equalizer_mode(name));
     Tensor fused;
-    net->site().set_observer([&](const LevelSite::Visit& visit) { fused = visit.fused.detach(); });
+    net->site().set_observer([&](const LevelSite::Visit& visit) { fused = visit.fused().detach(); });
     net->train();
     net->forward(branch_features(5));
     for (const auto& branch : net->site().branches()) {
@@ -267,7 +267,7 @@ TEST_CASE("weighted fusion scales each branch by its share, and learns it", "[eq
   const auto net = calibrated_net(Fusion::kDense, equalizer_mode("weighted"));
   Tensor fused;
   net->site().set_observer([&](const LevelSite::Visit& visit) {
-    fused = visit.fused.detach();
+    fused = visit.fused().detach();
     check_close(fused, visit.resized() / 3.0001, 1e-12);
   });
   net->forward(branch_features(5));

@@ -111,7 +111,7 @@ TEST_CASE("an observer of the site changes nothing and sees the concatenation", 
     net->train();
     const std::vector<Tensor> alone = run(*net, DType::kFloat32, false);
     Tensor seen, wanted;
-    net->site().set_observer([&](const LevelSite::Visit& visit) { seen = visit.fused; });
+    net->site().set_observer([&](const LevelSite::Visit& visit) { seen = visit.fused(); });
     const std::vector<Tensor> observed = run(*net, DType::kFloat32, false);
     for (size_t i = 0; i < alone.size(); ++i) CHECK(bit_equal(alone[i], observed[i]));
     const Tensor values = seen;

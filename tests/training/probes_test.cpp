@@ -220,7 +220,7 @@ TEST_CASE("with equalizers every branch reaches the fusion layer with mean 0 and
         for (size_t b = 0; b < moments.size(); ++b) {
           const auto& branch = visit.site.branches()[b];
           if (branch.equalizer) {
-            moments[b].merge(pooled(channel_moments(visit.fused, branch.first_channel, branch.first_channel + branch.channels)));
+            moments[b].merge(pooled(channel_moments(visit.fused(), branch.first_channel, branch.first_channel + branch.channels)));
           }
         }
       });

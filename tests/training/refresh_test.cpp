@@ -108,10 +108,10 @@ TEST_CASE("after a refresh the branches have mean 0 and deviation 1, on other ba
     const auto moments = [&] {
       std::vector<Moments> all(3);
       trained.net->site().set_observer([&](const LevelSite::Visit& visit) {
-        REQUIRE(visit.fused.shape() == (Shape{2, 8, 6, 8}));  // without the border
+        REQUIRE(visit.fused().shape() == (Shape{2, 8, 6, 8}));  // without the border
         for (size_t b = 0; b < 3; ++b) {
           const auto& branch = visit.site.branches()[b];
-          all[b].merge(pooled(channel_moments(visit.fused, branch.first_channel, branch.first_channel + branch.channels)));
+          all[b].merge(pooled(channel_moments(visit.fused(), branch.first_channel, branch.first_channel + branch.channels)));
         }
       });
       for (uint64_t i = 0; i < 16; ++i) trained.net->forward(drifted_features(5000 + 10 * i));
