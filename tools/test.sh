@@ -18,7 +18,7 @@ cmake --build build
 cmake -S . -B build-sanitize $(unity build-sanitize) -G Ninja -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" \
   -DEQ_BUILD_TESTS=ON -DEQ_SANITIZE=ON -DEQ_CUDA=OFF "-DEQ_ONLY_FOLDERS=core;autograd;datasets" >/dev/null
 cmake --build build-sanitize
-ctest --test-dir build-sanitize --output-on-failure
+ctest --test-dir build-sanitize -j2 --output-on-failure
 tools/check_includes
 tools/count_lines
 exec ctest --test-dir build -j2 --output-on-failure "$@"

@@ -74,7 +74,10 @@ TEST_CASE("cuda: 1x1 convolutions as matrix products", "[cuda][conv2d_backend]")
 }
 
 TEST_CASE("cuda: convolutions, by whoever is preferred", "[cuda][conv2d_backend]") {
-  EQ_NEED_CUDA();
+  if (const std::string why = why_no_cudnn(); !why.empty()) {
+    WARN("SKIPPED: our own convolutions are preferred, which have tests of their own: " << why);
+    return;
+  }
   for (const cases::Conv2dCase& c : cases::kConv2dSmall) {
     // Behind cuDNN a bias is added to what is rounded already: two roundings of bfloat16.
     check_parity(c.name, [&](const auto& in) { return conv2d(in[0], in[1], in[2], c.options); },
