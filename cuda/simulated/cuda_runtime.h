@@ -95,8 +95,8 @@ inline int simulated_current_device = 0;
 inline const char* cudaGetErrorString(cudaError_t status) {
   return status == cudaErrorMemoryAllocation ? "out of memory" : "simulated error";
 }
-// Tests set these. An error of work queued before, which a later call may report; a kernel's fault, which has come to stay: every call reports
-// it; no memory but what our allocator keeps, until a block of that is given back.
+// Tests set these. An error of work queued before, which a later call may report; a kernel's fault, which has come to stay: every call
+// reports it; no memory but what our allocator keeps, until a block of that is given back.
 inline cudaError_t simulated_error = cudaSuccess;
 inline bool simulated_fault = false, simulated_full = false;
 inline cudaError_t simulated_status() { return simulated_fault ? cudaErrorLaunchFailure : simulated_error; }
