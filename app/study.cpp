@@ -91,6 +91,10 @@ void add_theory(CLI::App& study) {
                     "The authors' experiment in its published size: 99 variances, 16 x 256 maps of 128 x 128 (long)");
   command->add_flag("--json", options->json, "Print study.json on standard output, the table on standard error");
   command->callback([options] {
+    if (options->machine.device != "cpu") {
+      throw UsageError("this study measures the CPU's kernels", "--device " + options->machine.device,
+                       "leave --device out; a GPU's kernels are compared with the CPU's by test_cuda");
+    }
     options->machine.apply();
     check_folder(options->out, "theory");
     std::FILE* log = options->json ? stderr : stdout;

@@ -85,10 +85,19 @@ struct Plan {
   size_t workspace = 0;
 };
 
+// "This combination does not exist", in one of cuDNN's ways of saying so. Anything else that is not success is an error; which it gives
+// where one of its kernels finds no memory to be loaded into is not said.
+bool declined(cudnnStatus_t status) {
+  const int category = CUDNN_STATUS_CATEGORY(status);
+  return category == CUDNN_STATUS_BAD_PARAM || category == CUDNN_STATUS_NOT_SUPPORTED;
+}
+bool failed(cudnnStatus_t status) { return status != CUDNN_STATUS_SUCCESS && !declined(status); }
+
 struct Library {
   explicit Library(Device device) {
     cudaStream_t stream = stream_of(device);
-    EQ_CUDA_CHECK(cudnnCreate(handle.receive()));
+    const auto create = [&] { return cudnnCreate(handle.receive()); };
+    check(with_room(device, create, failed), "cudnnCreate", __FILE__, __LINE__);
     EQ_CUDA_CHECK(cudnnSetStream(handle.get(), stream));
   }
   Handle<cudnnHandle_t, cudnnDestroy> handle;
@@ -105,12 +114,6 @@ cudnnDataType_t type_of(DType dtype) {
 cudnnMathType_t math_of(const Problem& problem) {
   if (problem.dtype == DType::kBFloat16) return CUDNN_TENSOR_OP_MATH;
   return problem.dtype == DType::kFloat32 && !problem.tf32 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH;
-}
-
-// "This combination does not exist", in one of cuDNN's ways of saying so. Anything else that is not success is an error.
-bool declined(cudnnStatus_t status) {
-  const int category = CUDNN_STATUS_CATEGORY(status);
-  return category == CUDNN_STATUS_BAD_PARAM || category == CUDNN_STATUS_NOT_SUPPORTED;
 }
 
 // Takes the first, by cuDNN's estimate fastest, algorithm that is deterministic, computes as asked and fits the workspace.
@@ -187,7 +190,7 @@ Plan make_plan(cudnnHandle_t handle, const Problem& c) {
   EQ_CUDA_CHECK(cudnnSetConvolutionGroupCount(plan.convolution.get(), c.groups));
   EQ_CUDA_CHECK(cudnnSetConvolutionMathType(plan.convolution.get(), math_of(c)));
   choose_algorithm(handle, c, plan);
-  cudaGetLastError();  // of what was declined: the next kernel's launch would be blamed for it
+  cudaGetLastError();  // of what was declined: whoever asks for the last error next would be blamed for it
   return plan;
 }
 
@@ -209,9 +212,11 @@ bool run(Device device, const Problem& problem, Launch&& launch) {
   const float one32 = 1, zero32 = 0;
   const double one64 = 1, zero64 = 0;
   const bool in64 = problem.dtype == DType::kFloat64;
-  const cudnnStatus_t status =
-      launch(library.handle.get(), plan, plan.workspace > 0 ? workspace.raw_data() : nullptr,
-             in64 ? static_cast<const void*>(&one64) : &one32, in64 ? static_cast<const void*>(&zero64) : &zero32);
+  const auto convolve = [&] {  // writes the result only: it may be called again
+    return launch(library.handle.get(), plan, plan.workspace > 0 ? workspace.raw_data() : nullptr,
+                  in64 ? static_cast<const void*>(&one64) : &one32, in64 ? static_cast<const void*>(&zero64) : &zero32);
+  };
+  const cudnnStatus_t status = with_room(device, convolve, failed);
   if (declined(status)) {  // found out only now; nothing was queued
     cudaGetLastError();
     plan.usable = false;

@@ -139,6 +139,16 @@ std::string describe_device(int index) {
 
 cudaStream_t stream_of(Device device) { return state_of(device.index).stream; }
 
+void make_room(Device device) {
+  cudaGetLastError();
+  allocator(device).release_cached();
+}
+
+static cudaError_t allocate_on_host(Device device, void** memory, size_t bytes) {
+  return with_room(
+      device, [&] { return cudaMallocHost(memory, bytes); }, [](cudaError_t status) { return status == cudaErrorMemoryAllocation; });
+}
+
 RawMemory memory(int index) {
   return {[index](size_t bytes) -> void* {
             state_of(index);  // makes it current
@@ -168,7 +178,7 @@ void copy_to_device(void* to, const void* from, size_t bytes, int index) {
     if (buffer.bytes < piece) {
       if (buffer.memory != nullptr) EQ_CUDA_CHECK(cudaFreeHost(buffer.memory));
       buffer.memory = nullptr, buffer.bytes = 0;
-      EQ_CUDA_CHECK(cudaMallocHost(&buffer.memory, piece));
+      EQ_CUDA_CHECK(allocate_on_host(Device::cuda(index), &buffer.memory, piece));
       buffer.bytes = piece;
     }
     copy_on_host(buffer.memory, static_cast<const char*>(from) + done, piece);
@@ -208,7 +218,7 @@ int64_t* report_cell(Device device) {
   std::lock_guard lock(state.mutex);
   if (state.free_cells.empty()) {
     void* memory = nullptr;
-    EQ_CUDA_CHECK(cudaMallocHost(&memory, kCells * 2 * sizeof(int64_t)));
+    EQ_CUDA_CHECK(allocate_on_host(device, &memory, kCells * 2 * sizeof(int64_t)));
     for (size_t i = 0; i < kCells; ++i) state.free_cells.push_back(static_cast<int64_t*>(memory) + 2 * i);
   }
   int64_t* cell = state.free_cells.back();

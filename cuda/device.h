@@ -15,6 +15,21 @@ namespace eq::cuda {
 // The device's stream; makes the device the current one of this thread.
 cudaStream_t stream_of(Device device);
 
+// Gives back what the device's allocator keeps for reuse, and forgets the error that asked for it.
+void make_room(Device device);
+
+// Libraries and kernels take memory of their own, when they are first used say, and the allocator may hold all there is. Where
+// failed(call()), once more with what it only keeps given back. Both times `call` begins from the same values.
+template <class Call, class Failed>
+auto with_room(Device device, const Call& call, const Failed& failed) {
+  auto status = call();
+  if (failed(status)) {
+    make_room(device);
+    status = call();
+  }
+  return status;
+}
+
 // The memory of a tensor, typed; nullptr when it is undefined. Throws DTypeError for another element type, DeviceError for host memory.
 template <class T>
 T* data(const Tensor& tensor) {

@@ -1,6 +1,7 @@
 #pragma once
 // Calls into the CUDA libraries, checked: an error names the call, the place and the device's own words. A lack of memory that is not the
-// allocator's, for what a library or a kernel wants for itself, is an OutOfMemoryError as well; any other one a DeviceError.
+// allocator's, for what a library or a kernel wants for itself (with_room in cuda/device.h), is an OutOfMemoryError as well; any other
+// error a DeviceError.
 
 #include <cuda_runtime.h>
 

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "cuda/bias.h"
 #include "cuda/device.h"
 #include "cuda/handle.h"
 #include "cuda/per_device.h"
@@ -19,6 +20,9 @@ static void check(cublasStatus_t status, const char* call, const char* file, int
 
 namespace {
 
+// Which code cuBLAS gives where one of its kernels finds no memory to be loaded into is not said.
+bool failed(cublasStatus_t status) { return status != CUBLAS_STATUS_SUCCESS; }
+
 // What NVIDIA recommends for Hopper. More would be given to sums split along k, whose parts lie here.
 constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
 constexpr int64_t kLargestBatch = 65535;  // of a call: some of cuBLAS's kernels put the batch on a grid's z axis
@@ -28,7 +32,8 @@ std::atomic<bool> tf32_allowed{false};
 struct Library {
   explicit Library(Device device)
       : stream(stream_of(device)), workspace(Tensor::empty({kWorkspaceBytes}, DType::kUInt8, device)) {
-    EQ_CUDA_CHECK(cublasCreate(handle.receive()));
+    const auto create = [&] { return cublasCreate(handle.receive()); };
+    check(with_room(device, create, failed), "cublasCreate", __FILE__, __LINE__);
     EQ_CUDA_CHECK(cublasSetStream(handle.get(), stream));  // before the workspace, which it would take away
     EQ_CUDA_CHECK(cublasSetWorkspace(handle.get(), workspace.raw_data(), size_t(kWorkspaceBytes)));
     EQ_CUDA_CHECK(cublasSetAtomicsMode(handle.get(), CUBLAS_ATOMICS_NOT_ALLOWED));
@@ -75,7 +80,7 @@ void gemm(const Gemm& p, const Tensor& a, const Tensor& b, Tensor& c) {
   if (p.m == 0 || p.n == 0 || p.batch == 0) return;
   cudaStream_t stream = stream_of(c.device());
   if (p.k == 0) {  // an empty sum; 0 has no bits set in any of the types
-    if (p.accumulate) return;
+    if (p.bias.defined()) return write_bias(p.bias, c);
     const size_t bytes = size_t(p.m * p.n) * size_of(c.dtype());
     for (int64_t i = 0; i < p.batch; ++i) {
       EQ_CUDA_CHECK(cudaMemsetAsync(place(c, p.offset_c + i * p.stride_c), 0, bytes, stream));
@@ -88,25 +93,29 @@ void gemm(const Gemm& p, const Tensor& a, const Tensor& b, Tensor& c) {
   const cudaDataType type = type_of(a.dtype()), type_c = type_of(c.dtype());
   const cublasComputeType_t arithmetic = arithmetic_of(a.dtype());
   // Scalars are of the arithmetic's type.
-  const double one64 = 1, beta64 = p.accumulate ? 1 : 0;
-  const float one32 = 1, beta32 = p.accumulate ? 1 : 0;
+  const double one64 = 1, beta64 = p.bias.defined() ? 1 : 0;
+  const float one32 = 1, beta32 = p.bias.defined() ? 1 : 0;
   const bool in64 = a.dtype() == DType::kFloat64;
   const void *alpha = in64 ? static_cast<const void*>(&one64) : &one32,
              *beta = in64 ? static_cast<const void*>(&beta64) : &beta32;
   Library& library = per_device<Library>(c.device());
   std::lock_guard lock(library.mutex);
   if (p.batch == 1) {
-    EQ_CUDA_CHECK(cublasGemmEx_64(library.handle.get(), op_b, op_a, p.n, p.m, p.k, alpha, place(b, p.offset_b), type, row_b,
-                                  place(a, p.offset_a), type, row_a, beta, place(c, p.offset_c), type_c, p.n, arithmetic,
-                                  CUBLAS_GEMM_DEFAULT));
-    return;
+    const auto product = [&] {
+      if (p.bias.defined()) write_bias(p.bias, c);  // here: what is added to is laid down again where cuBLAS is called again
+      return cublasGemmEx_64(library.handle.get(), op_b, op_a, p.n, p.m, p.k, alpha, place(b, p.offset_b), type, row_b,
+                             place(a, p.offset_a), type, row_a, beta, place(c, p.offset_c), type_c, p.n, arithmetic, CUBLAS_GEMM_DEFAULT);
+    };
+    return check(with_room(c.device(), product, failed), "cublasGemmEx_64", __FILE__, __LINE__);
   }
   for (int64_t first = 0; first < p.batch; first += kLargestBatch) {
-    EQ_CUDA_CHECK(cublasGemmStridedBatchedEx_64(library.handle.get(), op_b, op_a, p.n, p.m, p.k, alpha,
-                                                place(b, p.offset_b + first * p.stride_b), type, row_b, p.stride_b,
-                                                place(a, p.offset_a + first * p.stride_a), type, row_a, p.stride_a, beta,
-                                                place(c, p.offset_c + first * p.stride_c), type_c, p.n, p.stride_c,
-                                                std::min(kLargestBatch, p.batch - first), arithmetic, CUBLAS_GEMM_DEFAULT));
+    const auto products = [&] {
+      return cublasGemmStridedBatchedEx_64(
+          library.handle.get(), op_b, op_a, p.n, p.m, p.k, alpha, place(b, p.offset_b + first * p.stride_b), type, row_b, p.stride_b,
+          place(a, p.offset_a + first * p.stride_a), type, row_a, p.stride_a, beta, place(c, p.offset_c + first * p.stride_c), type_c, p.n,
+          p.stride_c, std::min(kLargestBatch, p.batch - first), arithmetic, CUBLAS_GEMM_DEFAULT);
+    };
+    check(with_room(c.device(), products, failed), "cublasGemmStridedBatchedEx_64", __FILE__, __LINE__);
   }
 }
 

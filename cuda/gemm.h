@@ -10,11 +10,11 @@
 
 namespace eq::cuda {
 
-// c[i] (+)= op(a[i]) * op(b[i]) for i < batch; op(a) is [m, k], op(b) is [k, n], c is [m, n].
+// c[i] = op(a[i]) * op(b[i]) + bias for i < batch; op(a) is [m, k], op(b) is [k, n], c is [m, n].
 struct Gemm {
   int64_t m = 0, n = 0, k = 0;
   bool transpose_a = false, transpose_b = false;  // a lies in memory as [k, m]; b as [n, k]
-  bool accumulate = false;                        // add to what c holds
+  Tensor bias;                                    // [n] or undefined: laid down first, so that c is rounded once. Of one product, all of c
   int64_t batch = 1;
   int64_t stride_a = 0, stride_b = 0, stride_c = 0;  // elements from one matrix to the next; 0: the same one (not for c)
   int64_t offset_a = 0, offset_b = 0, offset_c = 0;  // elements before the first

@@ -32,20 +32,37 @@ template <class T>
 __device__ T* shared_memory() { return reinterpret_cast<T*>(dynamic_shared_memory); }
 #endif
 
+// `call` returns the status of its own launch, not the last error, which may be another call's: what was launched must not run twice.
+template <class Call>
+void start(Device device, const char* name, const Call& call) {
+  const auto lacks_memory = [](cudaError_t status) { return status == cudaErrorMemoryAllocation; };
+  check(with_room(device, call, lacks_memory), name, "a kernel's launch", 0);
+}
+
 template <class... Parameters, class... Arguments>
 void launch(Device device, const char* name, const Grid& grid, void (*kernel)(Parameters...), const Arguments&... arguments) {
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
   [[maybe_unused]] cudaStream_t stream = stream_of(device);
 #ifdef EQ_CUDA_SIMULATED
-  (void)name;
-  simulated::run(grid.blocks, grid.threads, grid.shared_bytes, [&] { kernel(Parameters(arguments)...); });
+  start(device, name, [&] {
+    const cudaError_t status = simulated_launch();
+    if (status == cudaSuccess) {
+      simulated::run(grid.blocks, grid.threads, grid.shared_bytes, [&] { kernel(Parameters(arguments)...); });
+    }
+    return status;
+  });
 #elif defined(__CUDACC__)
-  constexpr size_t kUnasked = 40 << 10;  // a block has 48 KiB; more must be asked for, and the kernel's static arrays count, too
-  if (grid.shared_bytes > kUnasked) {
-    EQ_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(grid.shared_bytes)));
-  }
-  kernel<<<grid.blocks, grid.threads, grid.shared_bytes, stream>>>(Parameters(arguments)...);
-  check(cudaGetLastError(), name, "a kernel's launch", 0);
+  cudaLaunchConfig_t configuration = {};
+  configuration.gridDim = grid.blocks, configuration.blockDim = grid.threads;
+  configuration.dynamicSmemBytes = grid.shared_bytes, configuration.stream = stream;
+  start(device, name, [&] {
+    constexpr size_t kUnasked = 40 << 10;  // a block has 48 KiB; more must be asked for, and the kernel's static arrays count, too
+    cudaError_t status = cudaSuccess;
+    if (grid.shared_bytes > kUnasked) {
+      status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(grid.shared_bytes));
+    }
+    return status != cudaSuccess ? status : cudaLaunchKernelEx(&configuration, kernel, Parameters(arguments)...);
+  });
 #endif
 }
 
@@ -62,8 +79,12 @@ template <class Body>
 void for_each(Device device, const char* name, int64_t count, const Body& body) {
   if (count == 0) return;
 #ifdef EQ_CUDA_SIMULATED
-  (void)device, (void)name;
-  simulated::for_each(count, body);  // no fibers: the threads do not meet
+  stream_of(device);
+  start(device, name, [&] {
+    const cudaError_t status = simulated_launch();
+    if (status == cudaSuccess) simulated::for_each(count, body);  // no fibers: the threads do not meet
+    return status;
+  });
 #else
   launch(device, name, Grid{blocks_for(count, kThreads), kThreads}, for_each_kernel<Body>, count, body);
 #endif

@@ -127,9 +127,8 @@ template <class Fn, class T, class... Arguments>
 void map(Device device, const char* name, int64_t count, const Fn& fn, T* y, const Arguments&... arguments) {
   constexpr int N = int(16 / std::max({sizeof(T), sizeof(typename Arguments::Value)...}));
 #ifdef EQ_CUDA_SIMULATED
-  (void)device, (void)name;
   const int64_t packs = packs_of(N, count, y, arguments...);
-  simulated::for_each(count - packs * (N - 1), [&](int64_t i) { map_part<N>(i, packs, fn, y, arguments...); });
+  for_each(device, name, count - packs * (N - 1), [&](int64_t i) { map_part<N>(i, packs, fn, y, arguments...); });
 #else
   using Bytes = FunctorBytes<sizeof(Fn), alignof(Fn)>;
   launch_map<Bytes, T, Arguments...>(device, name, N, count, map_kernel<N, Fn, T, Arguments...>, std::bit_cast<Bytes>(fn), y,

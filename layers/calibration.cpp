@@ -7,6 +7,7 @@
 
 #include "autograd/node.h"
 #include "core/kernels/bilinear_variance.h"
+#include "core/put_back.h"
 #include "layers/moments.h"
 
 namespace eq {
@@ -24,7 +25,7 @@ class Training {
   }
   ~Training() {
     for (auto& [site, observer] : observers_) site->set_observer(std::move(observer));
-    for (auto& [buffer, value] : buffers_) buffer.copy_(value);
+    for (auto& [buffer, value] : buffers_) put_back([&] { buffer.copy_(value); });
   }
   Training(const Training&) = delete;
 
@@ -46,7 +47,7 @@ class Constants {
   }
   ~Constants() {
     NoGradGuard no_grad;
-    for (auto& [tensor, value] : before_) tensor.copy_(value);
+    for (auto& [tensor, value] : before_) put_back([&] { tensor.copy_(value); });
   }
   Constants(const Constants&) = delete;
   void forget() { before_.clear(); }

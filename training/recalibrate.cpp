@@ -8,6 +8,7 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/errors.h"
+#include "core/put_back.h"
 #include "datasets/loader.h"
 #include "layers/layers.h"
 
@@ -28,7 +29,7 @@ class Before {
     norm.train();
   }
   ~Before() {
-    if (!keep_new_) norm_.set_running_stats(mean_, var_, tracked_);
+    if (!keep_new_) put_back([&] { norm_.set_running_stats(mean_, var_, tracked_); });
     norm_.set_momentum(momentum_);
   }
   Before(const Before&) = delete;

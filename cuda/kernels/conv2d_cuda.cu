@@ -26,9 +26,7 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, T
     return;
   }
   if (is_product(weight, options)) {
-    if (bias.defined()) write_bias(bias, y);
-    gemm({.m = pixels(x), .n = weight.size(0), .k = x.size(3), .transpose_b = true, .accumulate = bias.defined()}, x, weight,
-         y);
+    gemm({.m = pixels(x), .n = weight.size(0), .k = x.size(3), .transpose_b = true, .bias = bias}, x, weight, y);
     return;
   }
   own_conv2d_forward(x, weight, bias, y, options);

@@ -34,8 +34,9 @@ void with_channels(int channels, Fn&& fn, const Pointers*... pointers) {
 struct Lanes {
   int lanes, groups;  // groups of lanes that cover all channels
   Lanes(int channels, int pack) {
-    const int packs = (channels + pack - 1) / pack;
-    lanes = packs <= 8 ? 8 : packs <= 16 || pack > 1 ? 16 : 32;
+    const int packs = (channels + pack - 1) / pack, beyond = packs % 16;
+    const bool fewer_idle = beyond > 0 && beyond <= 8;  // with 8 lanes: 96 channels are three times 8 packs
+    lanes = packs <= 8 || (pack > 1 && fewer_idle) ? 8 : packs <= 16 || pack > 1 ? 16 : 32;
     groups = (packs + lanes - 1) / lanes;
   }
 };
@@ -44,7 +45,8 @@ template <class T>
 struct DepthwiseArguments {
   Convolution shape;
   int lanes, lane_groups;
-  int64_t task_blocks;  // per phase: the most that a phase needs
+  int64_t task_blocks;            // per phase: the most that a phase needs
+  Divider by_runs[2], by_rows[2];  // of tasks: of phases with the most outputs along an axis, and with one output fewer
   const T *in, *weight, *bias;
   T* out;
 };
@@ -73,12 +75,13 @@ __global__ void __launch_bounds__(kThreads, 3) depthwise_kernel(DepthwiseArgumen
 
   // The filters [tap][channel of the block], as the taps of this phase come.
   Wide<T>* filters = shared_memory<Wide<T>>();
-  const int taps = h.taps * w.taps, line = lanes * kPack, filter = shape.h.kernel * shape.w.kernel;
-  for (int i = int(threadIdx.x); i < taps * line; i += kThreads) {
-    const int c = i / taps, tap = i % taps;
-    const int place = (h.tap_first + tap / w.taps * h.tap_every) * shape.w.kernel + w.tap_first + tap % w.taps * w.tap_every;
-    const bool exists = first_channel + c < channels;
-    filters[tap * line + c] = exists ? Wide<T>(arguments.weight[int64_t(first_channel + c) * filter + place]) : Wide<T>(0);
+  const int taps = h.taps * w.taps, filter = shape.h.kernel * shape.w.kernel;
+  const int line = lanes * kPack;  // a power of two, at most kThreads
+  const int columns = kColumns > 0 ? kColumns : w.taps, own = int(threadIdx.x) & (line - 1);
+  const T* own_filter = first_channel + own < channels ? arguments.weight + int64_t(first_channel + own) * filter : nullptr;
+  for (int i = int(threadIdx.x), tap = i / line; tap < taps; i += kThreads, tap += kThreads / line) {
+    const int place = (h.tap_first + tap / columns * h.tap_every) * shape.w.kernel + w.tap_first + tap % columns * w.tap_every;
+    filters[i] = own_filter != nullptr ? Wide<T>(own_filter[place]) : Wide<T>(0);
   }
   __syncthreads();
   if (channel >= channels) return;
@@ -86,12 +89,13 @@ __global__ void __launch_bounds__(kThreads, 3) depthwise_kernel(DepthwiseArgumen
 
   const int runs = (w.out + kRun - 1) / kRun;
   const int64_t tasks = int64_t(shape.images) * h.out * runs;
+  const Divider &by_runs = arguments.by_runs[runs != arguments.by_runs[0].divisor()],
+                &by_rows = arguments.by_rows[h.out != arguments.by_rows[0].divisor()];
   for (int turn = 0; turn < kTasks; ++turn) {
     const int64_t task = (task_block * kTasks + turn) * places + int(threadIdx.x) / lanes;
     if (task >= tasks) return;
-    const int64_t line_of_task = task / runs;
-    const int p = int(line_of_task % h.out), q = int(task % runs) * kRun;
-    const int64_t image = line_of_task / h.out;
+    int64_t image = task;
+    const int q = int(by_runs.split(image)) * kRun, p = int(by_rows.split(image));
     const int from_h = int(h.origin + int64_t(p) * h.step), from_w = int(w.origin + int64_t(q) * w.step);
 
     Values sums[kRun] = {};
@@ -149,11 +153,13 @@ __global__ void __launch_bounds__(kThreads, 3) depthwise_kernel(DepthwiseArgumen
 template <class T, bool kBackward>
 void depthwise(const Convolution& shape, const Tensor& in, const Tensor& weight, const Tensor& bias, Tensor& out) {
   if (out.numel() == 0) return;
-  DepthwiseArguments<T> arguments = {shape, 0, 0, 0, data<T>(in), data<T>(weight), data<T>(bias), data<T>(out)};
+  const int64_t rows = kBackward ? divide_up(shape.h.in, shape.h.stride) : shape.h.out;  // of the largest phase
+  const int64_t columns = kBackward ? divide_up(shape.w.in, shape.w.stride) : shape.w.out;
+  const auto divider = [](int64_t divisor) { return Divider(std::max<int64_t>(divisor, 1)); };
+  DepthwiseArguments<T> arguments = {shape, 0, 0, 0, {divider(divide_up(columns, kRun)), divider(divide_up(columns - 1, kRun))},
+                                     {divider(rows), divider(rows - 1)}, data<T>(in), data<T>(weight), data<T>(bias), data<T>(out)};
   with_channels<T>(shape.groups, [&]<int kPack>() {
     const Lanes lanes(shape.groups, kPack);
-    const int64_t rows = kBackward ? divide_up(shape.h.in, shape.h.stride) : shape.h.out;  // of the largest phase
-    const int64_t columns = kBackward ? divide_up(shape.w.in, shape.w.stride) : shape.w.out;
     const int64_t phases = kBackward ? int64_t(shape.h.phases()) * shape.w.phases() : 1;
     arguments.lanes = lanes.lanes;
     arguments.lane_groups = lanes.groups;

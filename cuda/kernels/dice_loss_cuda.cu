@@ -3,6 +3,7 @@
 
 #include "core/kernels/dice_loss.h"
 
+#include "core/kernels/assign.h"
 #include "cuda/class_labels.h"
 
 namespace eq::cuda {
@@ -18,13 +19,13 @@ size_t columns_bytes(const RowTile& tile) {
   return tile.is_long() ? 0 : size_t(tile.slots) * kTileThreads * (sizeof(Wide<T>) + sizeof(unsigned));
 }
 
-// parts: [kSums][C][blocks].
+// parts: [blocks][kSums][C]. Of long rows a block's sums change with each row.
 template <class T, class Kind>
 __global__ void __launch_bounds__(Kind::kLong ? kThreads : kTileThreads)
     dice_sums(RowTile tile, const T* logits, ClassLabels labels, bool squared, double* parts, int64_t* first_bad) {
   using W = Wide<T>;
   const RowPart<Kind> part(tile);
-  const auto sum_at = [&](Sum sum, int c) -> double& { return parts[(sum * labels.classes + c) * gridDim.x + blockIdx.x]; };
+  const auto sum_at = [&](Sum sum, int c) -> double& { return parts[(int64_t(blockIdx.x) * kSums + sum) * labels.classes + c]; };
   const auto power = [squared](W p) { return squared ? p * p : p; };
   int64_t bad = kNoPosition;
   // add_all(p of (v, i)) and add_own(class, p) for each row with a label.
@@ -87,8 +88,8 @@ __global__ void add_parts(const double* parts, int blocks, int columns, double* 
   const int column = int(blockIdx.x * (kThreads / kWarp) + threadIdx.x / kWarp), lane = int(threadIdx.x) % kWarp;
   if (column >= columns) return;
   double sum = 0;
-  EQ_UNROLL(4)
-  for (int i = lane; i < blocks; i += kWarp) sum += parts[int64_t(column) * blocks + i];
+  EQ_UNROLL(4)  // neighbouring warps read what lies beside
+  for (int i = lane; i < blocks; i += kWarp) sum += parts[int64_t(i) * columns + column];
   sum = warp_reduce(sum, Add());
   if (lane == 0) sums[column] = sum;
 }
@@ -167,13 +168,18 @@ void dice_loss(const Tensor& logits, const Tensor& labels, const DiceLossOptions
     return;
   }
   const Device device = logits.device();
+  if (logits.dtype() == DType::kBFloat16) {  // converted: networks' scores are float32 in either precision, and these kernels are many
+    Tensor wide = Tensor::empty({}, DType::kFloat32, device);
+    dice_loss(logits.to(DType::kFloat32), labels, options, wide, slopes);
+    return convert(wide, loss);
+  }
   int64_t* const found = report_cell(device);
   const ClassLabels view(labels, logits, options.ignore_index);
-  dispatch(logits.dtype(), "dice_loss", [&]<typename T>() {
+  dispatch_floating(logits.dtype(), "dice_loss", [&]<typename T>() {
     const RowTile tile = row_tile<T>(view.classes, data<T>(logits));
     const unsigned blocks = blocks_of(tile, view.count, kMostSummed);
     const int64_t columns = kSums * view.classes;
-    const Tensor parts = Tensor::empty({columns, int64_t(blocks)}, DType::kFloat64, device),
+    const Tensor parts = Tensor::empty({int64_t(blocks), columns}, DType::kFloat64, device),
                  sums = Tensor::empty({columns}, DType::kFloat64, device), bad = Tensor::empty({int64_t(blocks)}, DType::kInt64, device);
     with_row_kind<T>(tile, [&]<class Kind>(Kind) {
       launch(device, "dice_loss", Grid{blocks, tile.threads(), 2 * tile.shared_bytes<T>() + columns_bytes<T>(tile)}, dice_sums<T, Kind>,
@@ -190,8 +196,13 @@ void dice_loss(const Tensor& logits, const Tensor& labels, const DiceLossOptions
 void dice_loss_backward(const Tensor& logits, const Tensor& labels, const DiceLossOptions& options, const Tensor& slopes,
                         const Tensor& grad_loss, Tensor& grad_logits) {
   if (labels.numel() == 0) return;
+  if (logits.dtype() == DType::kBFloat16) {
+    Tensor wide = Tensor::empty(logits.shape(), DType::kFloat32, logits.device());
+    dice_loss_backward(logits.to(DType::kFloat32), labels, options, slopes, grad_loss.to(DType::kFloat32), wide);
+    return convert(wide, grad_logits);
+  }
   const ClassLabels view(labels, logits, options.ignore_index);
-  dispatch(logits.dtype(), "dice_loss", [&]<typename T>() {
+  dispatch_floating(logits.dtype(), "dice_loss", [&]<typename T>() {
     const RowTile tile = row_tile<T>(view.classes, data<T>(logits), data<T>(grad_logits));
     const size_t table = tile.is_long() ? 0 : 2 * size_t(tile.width) * sizeof(Wide<T>);
     with_row_kind<T>(tile, [&]<class Kind>(Kind) {

@@ -127,11 +127,12 @@ Tensor select(const Tensor& probabilities, int64_t min_kept) {
 
 void hard_examples(const Tensor& logits, const Tensor& labels, const HardExamplesOptions& options, Tensor& hard) {
   if (labels.numel() == 0) return;
+  if (logits.dtype() == DType::kBFloat16) return hard_examples(logits.to(DType::kFloat32), labels, options, hard);
   const Device device = logits.device();
   int64_t* const found = report_cell(device);
   const ClassLabels view(labels, logits, options.ignore_index);
   const Tensor probabilities = Tensor::empty(labels.shape(), DType::kFloat32, device);
-  dispatch(logits.dtype(), "hard_examples", [&]<typename T>() {
+  dispatch_floating(logits.dtype(), "hard_examples", [&]<typename T>() {
     const RowTile tile = row_tile<T>(view.classes, data<T>(logits));
     const unsigned blocks = blocks_of(tile, view.count, kMostBlocks);
     const Tensor bad = Tensor::empty({int64_t(blocks)}, DType::kInt64, device);

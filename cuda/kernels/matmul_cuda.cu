@@ -1,10 +1,9 @@
 // Products by cuda/gemm.h. A broadcast batch is one strided call along its longest axis, repeated along the others; where
-// all matrices of a meet one b they are a single tall matrix. A bias is laid down first and accumulated onto: one rounding.
+// all matrices of a meet one b they are a single tall matrix.
 
 #include "core/kernels/matmul.h"
 
 #include "core/kernels/elementwise.h"
-#include "cuda/bias.h"
 #include "cuda/gemm.h"
 
 namespace eq::cuda {
@@ -50,8 +49,7 @@ void matmul(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b
 void linear(const Tensor& x, const Tensor& weight, const Tensor& bias, WeightCache*, Tensor& y) {
   const int64_t in = weight.size(1), out = weight.size(0);
   if (y.numel() == 0) return;
-  if (bias.defined()) write_bias(bias, y);
-  gemm({.m = y.numel() / out, .n = out, .k = in, .transpose_b = true, .accumulate = bias.defined()}, x, weight, y);
+  gemm({.m = y.numel() / out, .n = out, .k = in, .transpose_b = true, .bias = bias}, x, weight, y);
 }
 
 void linear_backward_input(const Tensor& grad_y, const Tensor& weight, Tensor& grad_x) {

@@ -27,13 +27,13 @@ struct SimulatedCublas {
   bool has_workspace = false;
 };
 using cublasHandle_t = SimulatedCublas*;
-inline bool simulated_cublas_lacks_memory = false;  // tests set it
 
 inline const char* cublasGetStatusString(cublasStatus_t status) {
   return status == CUBLAS_STATUS_INVALID_VALUE ? "an unsupported value or parameter was passed to the function"
                                                : "simulated error";
 }
 inline cublasStatus_t cublasCreate(cublasHandle_t* handle) {
+  if (simulated_full) return CUBLAS_STATUS_NOT_INITIALIZED;
   *handle = new SimulatedCublas{simulated_current_device};
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -87,7 +87,7 @@ inline cublasStatus_t cublasGemmStridedBatchedEx_64(cublasHandle_t handle, cubla
   if (handle == nullptr || !handle->has_workspace || handle->device != simulated_current_device) {
     return CUBLAS_STATUS_NOT_INITIALIZED;
   }
-  if (simulated_cublas_lacks_memory) return CUBLAS_STATUS_ALLOC_FAILED;
+  if (simulated_full) return CUBLAS_STATUS_ALLOC_FAILED;
   const bool ta = op_a == CUBLAS_OP_T, tb = op_b == CUBLAS_OP_T;
   const auto least = [](int64_t rows) { return rows > 1 ? rows : 1; };
   if (m < 0 || n < 0 || k < 0 || batch < 0 || lda < least(ta ? k : m) || ldb < least(tb ? n : k) || ldc < least(m) ||

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <utility>
 
 #define __global__
 #define __device__
@@ -96,13 +95,20 @@ inline int simulated_current_device = 0;
 inline const char* cudaGetErrorString(cudaError_t status) {
   return status == cudaErrorMemoryAllocation ? "out of memory" : "simulated error";
 }
-inline cudaError_t simulated_error = cudaSuccess;  // of work queued before, which a later call may report: tests set it
-inline cudaError_t cudaGetLastError() { return std::exchange(simulated_error, cudaSuccess); }
+// Tests set these. An error of work queued before, which a later call may report; a kernel's fault, which has come to stay: every call
+// reports it; no memory but what our allocator keeps, until a block of that is given back.
+inline cudaError_t simulated_error = cudaSuccess;
+inline bool simulated_fault = false, simulated_full = false;
+inline cudaError_t simulated_status() { return simulated_fault ? cudaErrorLaunchFailure : simulated_error; }
+inline cudaError_t cudaGetLastError() {
+  const cudaError_t status = simulated_status();
+  return simulated_error = cudaSuccess, status;
+}
 inline cudaError_t cudaGetDeviceCount(int* count) { return *count = kSimulatedDevices, cudaSuccess; }
 inline cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 inline cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int index) {
-  if (simulated_error != cudaSuccess) return simulated_error;
+  if (simulated_status() != cudaSuccess) return simulated_status();
   if (index < 0 || index >= kSimulatedDevices) return cudaErrorInvalidDevice;
   return simulated_current_device = index, cudaSuccess;
 }
@@ -116,24 +122,33 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
 template <class F>
 cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute, int) { return cudaSuccess; }
 inline cudaError_t cudaMalloc(void** block, size_t bytes) {
-  if (simulated_error != cudaSuccess) return simulated_error;
-  *block = bytes > (size_t{1} << 40) ? nullptr : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (simulated_status() != cudaSuccess) return simulated_status();
+  *block = simulated_full || bytes > (size_t{1} << 40) ? nullptr : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (*block == nullptr) return simulated_error = cudaErrorMemoryAllocation;
   return std::memset(*block, 0xff, bytes), cudaSuccess;  // NaNs: what is read before it is written shows
 }
-inline cudaError_t cudaFree(void* block) { return std::free(block), simulated_error; }
+inline cudaError_t cudaFree(void* block) {
+  simulated_full = false;
+  return std::free(block), simulated_status();
+}
 inline cudaError_t cudaMallocHost(void** block, size_t bytes) { return cudaMalloc(block, bytes); }
-inline cudaError_t cudaFreeHost(void* block) { return cudaFree(block); }
+inline cudaError_t cudaFreeHost(void* block) { return std::free(block), simulated_status(); }
+// What a kernel's launch returns.
+inline cudaError_t simulated_launch() { return simulated_full ? simulated_error = cudaErrorMemoryAllocation : simulated_status(); }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  return std::memmove(to, from, bytes), cudaSuccess;
+  if (simulated_status() == cudaSuccess) std::memmove(to, from, bytes);
+  return simulated_status();
 }
-inline cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, cudaStream_t) {
-  return std::memmove(to, from, bytes), cudaSuccess;
+inline cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes, cudaStream_t stream) {
+  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
 }
-inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) { return std::memset(to, value, bytes), cudaSuccess; }
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  if (simulated_status() == cudaSuccess) std::memset(to, value, bytes);
+  return simulated_status();
+}
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = nullptr, cudaSuccess; }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return simulated_status(); }
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
 inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return simulated_status(); }
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return simulated_status(); }

@@ -28,6 +28,7 @@ TEST_CASE("study theory measures, writes and ends well; claims read it", "[app]"
   CHECK(claims.output.find("does not hold  Stronger upsampling") != std::string::npos);
   CHECK(study_of(folder.path() / "claims")["kind"] == "claims");
   check_error(equiscale("study theory --samples 5"), 2, "--samples");
+  check_error(equiscale("study theory --device cuda"), 2, "--device cuda");
   check_error(equiscale("study claims " + out + "/nowhere"), 3, "nowhere");
 }
 

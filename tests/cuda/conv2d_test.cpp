@@ -100,6 +100,7 @@ const Conv2dCase kPacked[] = {
 const Conv2dCase kDepthwise[] = {
     {"depthwise 3x3 several blocks", 2, 19, 14, 72, 72, 3, 3, conv2d_options(1, 1, 1, 72), true},
     {"depthwise 3x3 stride 2", 1, 11, 14, 8, 8, 3, 3, conv2d_options(2, 1, 1, 8), true},
+    {"depthwise 3x3 stride 2, 24 packs, phases of unequal runs", 2, 7, 9, 96, 96, 3, 3, conv2d_options(2, 1, 1, 96), true},
     {"depthwise 3x3 dilation 2", 1, 9, 7, 36, 36, 3, 3, conv2d_options(1, 2, 2, 36)},
     {"depthwise 3x3 uneven", 1, 9, 8, 16, 16, 3, 3, uneven_options({2, 1}, {0, 2, 3, 1}, {1, 1}, 16)},
     {"depthwise 5x5", 1, 6, 9, 4, 4, 5, 5, conv2d_options(1, 2, 1, 4)},

@@ -192,10 +192,17 @@ TEST_CASE("cuda: an error of an earlier kernel is not called a lack of memory", 
 
 TEST_CASE("cuda: memory that a library or a kernel lacks is a lack of memory, and work goes on afterwards", "[cuda][device]") {
   const Tensor x = Tensor::full({32, 32}, 1, DType::kFloat32, Device::cuda());
-  simulated_cublas_lacks_memory = true;
-  CHECK_THROWS_AS(matmul(x, x), OutOfMemoryError);
-  simulated_cublas_lacks_memory = false;
-  CHECK(matmul(x, x).value_at(5) == 32);
+  const auto lacks_memory = [](const std::function<void()>& fn) {
+    allocator(Device::cuda()).release_cached();
+    simulated_full = true;
+    CHECK_THROWS_AS(fn(), OutOfMemoryError);
+    simulated_full = false;
+  };
+  Tensor y = matmul(x, x);
+  lacks_memory([&] { y.mul_(2); });
+  lacks_memory([&] { softmax(x); });
+  lacks_memory([&] { matmul(x, x); });
+  CHECK(y.value_at(5) == 32);
   simulated_error = cudaErrorMemoryAllocation;
   try {
     cuda::stream_of(Device::cuda());
@@ -205,6 +212,26 @@ TEST_CASE("cuda: memory that a library or a kernel lacks is a lack of memory, an
     CHECK_THAT(error.try_this(), Contains("train.batch_size"));
   }
   CHECK(relu(x).value_at(5) == 1);
+}
+
+TEST_CASE("cuda: a library or a kernel that lacks memory gets what the allocator only keeps", "[cuda][device]") {
+  CachingAllocator& memory = allocator(Device::cuda());
+  const Tensor x = Tensor::full({32, 32}, 1, DType::kFloat32, Device::cuda());
+  const Tensor bias = Tensor::full({32}, 3, DType::kFloat32, Device::cuda());
+  const auto with_cache_only = [&](const std::function<Tensor()>& fn, double expected) {
+    fn();  // leaves what it needs in the cache
+    Tensor::empty({1 << 20}, DType::kFloat32, Device::cuda());  // something else, too
+    simulated_full = true;
+    const Tensor result = fn();
+    CHECK_FALSE(simulated_full);
+    CHECK(memory.stats().cached_bytes < (1 << 20));
+    CHECK(result.value_at(5) == expected);
+  };
+  Tensor y = x.clone();
+  with_cache_only([&] { return y.mul_(2); }, 4);  // twice in all: a kernel that lacked memory has done nothing
+  with_cache_only([&] { return softmax(x); }, 1. / 32);
+  with_cache_only([&] { return matmul(x, x); }, 32);
+  with_cache_only([&] { return linear(x, x, bias); }, 35);  // the bias once
 }
 #endif
 

@@ -63,7 +63,7 @@ TEST_CASE("cuda: the product takes transposed operands as they lie", "[cuda][mat
   }
 }
 
-TEST_CASE("cuda: bfloat16 products summed and stored in float32, and added to what is there", "[cuda][matmul]") {
+TEST_CASE("cuda: bfloat16 products summed and stored in float32, and added to a bias", "[cuda][matmul]") {
   EQ_NEED_CUDA();
   if constexpr (kBuiltWithCuda) {
     const Tensor a = random_tensor({300, 17}, 8).to(DType::kBFloat16), b = random_tensor({300, 9}, 9).to(DType::kBFloat16);
@@ -75,11 +75,14 @@ TEST_CASE("cuda: bfloat16 products summed and stored in float32, and added to wh
     Tensor after = c.to(Device::cpu());
     CHECK(bit_equal(after.alias({17, 9}), before.alias({17, 9})));
     check_close(after.alias({17, 9}, 17 * 9).to(DType::kFloat64), exact, 1e-6);
-    product.offset_c = 0, product.accumulate = true;
-    cuda::gemm(product, a.to(Device::cuda()), b.to(Device::cuda()), c);
-    Tensor sum = before.alias({17, 9}).to(DType::kFloat64).clone();
-    sum.add_(exact);
-    check_close(c.to(Device::cpu()).alias({17, 9}).to(DType::kFloat64), sum, 1e-6);
+    const Tensor bias = random_tensor({9}, 11, DType::kFloat32);
+    Tensor sum = Tensor::full({17, 9}, NAN, DType::kFloat32, Device::cuda());
+    product.offset_c = 0, product.bias = bias.to(Device::cuda());
+    cuda::gemm(product, a.to(Device::cuda()), b.to(Device::cuda()), sum);
+    check_close(sum.to(Device::cpu()).to(DType::kFloat64), add(exact, bias.to(DType::kFloat64)), 1e-6);
+    product.k = 0;
+    cuda::gemm(product, a.to(Device::cuda()), b.to(Device::cuda()), sum);
+    CHECK(bit_equal(sum.to(Device::cpu()).alias({9}, 16 * 9), bias));
     CHECK_THROWS_AS(cuda::gemm(product, c, b.to(Device::cuda()), c), DTypeError);
   }
 }

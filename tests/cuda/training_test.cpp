@@ -11,6 +11,9 @@
 #include "training/recalibrate.h"
 #include "training/refresh.h"
 #include "training/tiny.h"
+#ifdef EQ_CUDA_SIMULATED
+#include <cuda_runtime.h>
+#endif
 
 using namespace eq;
 using namespace eq::test;
@@ -315,6 +318,31 @@ TEST_CASE("cuda: running statistics are measured anew as on the CPU, and an expo
   }
   CHECK(read_file(folder.path() / "there.onnx") == read_file(folder.path() / "here.onnx"));
 }
+
+#ifdef EQ_CUDA_SIMULATED
+TEST_CASE("cuda: a kernel's fault while something is measured is reported, though nothing can be put back then", "[cuda][training]") {
+  const OnCuda scope;
+  StepSetup setup({"equalizer.mode=explicit", "equalizer.refresh=1"});
+  const auto run_forward = [&](int64_t) {
+    const Tensor images = setup.loader->next().images;
+    simulated_fault = true;
+    setup.model->forward(images);
+  };
+  const std::function<void()> measures[] = {
+      [&] { calibrate_equalizers(*setup.model, run_forward); },
+      [&] { refresh_equalizers(*setup.model, setup.step->optimizer(), setup.step->ema(), run_forward); },
+      [&] { recalibrate_batch_norm(*setup.model, 1, run_forward); },
+  };
+  for (const auto& measure : measures) {
+    const std::string message = message_of(measure);
+    simulated_fault = false;
+    CHECK_THAT(message, Contains("CUDA: "));
+    CHECK(setup.model->is_training());  // what is not on the device is as before
+  }
+  setup.loader->seek(0);
+  CHECK(std::isfinite(setup.run(0).loss));
+}
+#endif
 
 TEST_CASE("cuda: moments of channels are those of the host", "[cuda][training]") {
   EQ_NEED_CUDA();
