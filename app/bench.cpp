@@ -97,6 +97,7 @@ void add_bench(CLI::App& app) {
     InitRandom random(uint64_t(config.seed));
     EncoderDecoder model(without_pretrained(config.model));
     const Batch batch = noise_batch(options->batch, options->size, classes);
+    if (!options->json.empty()) require_writable(options->json);
     std::vector<double> train_seconds, inference_seconds;
     if (!options->no_train) {
       TrainStep step(model, config);

@@ -1,12 +1,14 @@
 // equiscale study theory|run|scales|gradients|ablation|claims.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <memory>
 
 #include "app/common.h"
 #include "core/file.h"
+#include "core/words.h"
 #include "study/ablation/ablation.h"
 #include "study/claims/claims.h"
 #include "study/paired/run.h"
@@ -51,10 +53,17 @@ void check_folder(const std::filesystem::path& out, const std::string& kind) {
   throw UsageError("the folder holds a study of another kind: " + there, out.string(), "choose another --out");
 }
 
+// Makes the folder before anything is computed: one that cannot be written is known at once.
+void prepare_folder(const std::filesystem::path& out, const std::string& kind) {
+  check_folder(out, kind);
+  if (out.empty()) return;
+  make_folder(out);
+  require_writable(out / "study.json");
+}
+
 // Where a study leaves its result and its page; nothing without a folder.
 void write_study(const std::filesystem::path& out, const std::string& text) {
   if (out.empty()) return;
-  make_folder(out);
   write_text_atomically(out / "study.json", text);
   write_study_report(out);
 }
@@ -96,7 +105,7 @@ void add_theory(CLI::App& study) {
                        "leave --device out; a GPU's kernels are compared with the CPU's by test_cuda");
     }
     options->machine.apply();
-    check_folder(options->out, "theory");
+    prepare_folder(options->out, "theory");
     std::FILE* log = options->json ? stderr : stdout;
     std::string group;
     options->request.on_check = [&](const TheoryCheck& check) { print_check(log, check, group); };
@@ -134,7 +143,7 @@ void add_run(CLI::App& study) {
   command->add_flag("--json", options->json, "Print study.json on standard output, progress on standard error");
   command->callback([options] {
     options->machine.apply();
-    check_folder(options->out, "run");
+    prepare_folder(options->out, "run");
     std::FILE* log = options->json ? stderr : stdout;
     PairedRequest request;
     request.config = options->config.path;
@@ -170,10 +179,15 @@ void add_claims(CLI::App& study) {
     check_folder(out, "claims");
     const auto start = std::chrono::steady_clock::now();
     const auto claims = judge_claims(folder);
-    const double seconds = seconds_since(start);
-    const std::string text = claims_json(claims, typed_command(), seconds);
-    write_study(out, text);
-    fmt::print(options->json ? stderr : stdout, "{}", claims_table(claims));
+    const std::string text = claims_json(claims, typed_command(), seconds_since(start));
+    std::FILE* log = options->json ? stderr : stdout;
+    fmt::print(log, "{}", claims_table(claims));
+    if (std::all_of(claims.begin(), claims.end(), [](const Claim& c) { return c.verdict == Verdict::kNotMeasured; })) {
+      fmt::print(log, "no study below {} measures any of these: nothing is written\n", folder.string());
+    } else {
+      make_folder(out);
+      write_study(out, text);
+    }
     if (options->json) fmt::print("{}", text);
   });
 }
@@ -219,7 +233,7 @@ void add_snapshots(CLI::App& study, bool gradients) {
     request.arms = arm_specs(options->arms);
     request.out = options->out;
     request.log = options->json ? stderr : stdout;
-    check_folder(request.out, name);
+    prepare_folder(request.out, name);
     const auto start = std::chrono::steady_clock::now();
     const std::vector<Snapshot> snapshots = first_step_snapshots(request);
     const bool finished = train_and_record(request);
@@ -255,20 +269,19 @@ void add_ablation(CLI::App& study) {
   command->add_flag("--json", options->json, "Print study.json on standard output, the tables on standard error");
   command->callback([options] {
     options->machine.apply();
-    check_folder(options->out, "ablation");
+    prepare_folder(options->out, "ablation");
     AblationRequest& request = options->request;
     request.runs.assign(options->runs.begin(), options->runs.end());
     request.log = options->json ? stderr : stdout;
     const auto start = std::chrono::steady_clock::now();
+    const auto text = [&](const Ablation& ablation) { return ablation_json(ablation, request, typed_command(), seconds_since(start)); };
+    request.on_run = [&](const Ablation& so_far) { write_study(options->out, text(so_far)); };
     const Ablation ablation = run_ablation(request);
+    if (options->json) fmt::print("{}", text(ablation));
     if (!ablation.finished) {
-      fmt::print(request.log, "stopped; nothing is written\n");
+      fmt::print(request.log, "stopped; {} of {} measured\n", ablation.runs.size(), counted(int64_t(request.runs.size()), "network"));
       throw CLI::RuntimeError(130);
     }
-    const double seconds = seconds_since(start);
-    const std::string text = ablation_json(ablation, request, typed_command(), seconds);
-    write_study(options->out, text);
-    if (options->json) fmt::print("{}", text);
   });
 }
 

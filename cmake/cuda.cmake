@@ -3,6 +3,8 @@
 set(EQ_CUDA "AUTO" CACHE STRING "CUDA backend: AUTO, ON, OFF or SIMULATED")
 set_property(CACHE EQ_CUDA PROPERTY STRINGS AUTO ON OFF SIMULATED)
 set(EQ_CUDNN "AUTO" CACHE STRING "Convolution through cuDNN beside our own: AUTO, ON or OFF. CUDNN_ROOT names its folder")
+# Kernels that nothing here will run, as on a machine without a GPU: compiled to see that they compile, not to be fast.
+option(EQ_CUDA_QUICK "Compile CUDA kernels quickly, with few optimizations" OFF)
 set(EQ_WITH_CUDA FALSE)
 set(EQ_WITH_CUDNN FALSE)
 set(EQ_LINKS_CUDA FALSE)  # with the toolkit's libraries, as whoever links the installed library then must
@@ -30,6 +32,9 @@ if(EQ_CUDA STREQUAL "AUTO" OR EQ_CUDA STREQUAL "ON")
     if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc 13 has C++20
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    endif()
+    if(EQ_CUDA_QUICK AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+      add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-Ofast-compile=max>")
     endif()
     find_package(CUDAToolkit REQUIRED)
     set(EQ_WITH_CUDA TRUE)

@@ -282,6 +282,8 @@ void append_line(const fs::path& path, const std::string& line) {
   if (error != 0) throw_io("the line cannot be written", path, error);
 }
 
+void require_writable(const fs::path& path) { const FileWriter writer(path); }
+
 void make_folder(const fs::path& path) {
   std::error_code error;
   fs::create_directories(path, error);

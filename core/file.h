@@ -75,6 +75,9 @@ void append_line(const std::filesystem::path& path, const std::string& line);
 // Appends a record to a file (created when missing); it reaches the file before append_bytes() returns. A kill may leave a part of it.
 void append_bytes(const std::filesystem::path& path, std::string_view bytes);
 
+// Throws IoError now where writing this file later would: for what computes long before it writes. Leaves nothing behind.
+void require_writable(const std::filesystem::path& path);
+
 // mkdir -p, with IoError.
 void make_folder(const std::filesystem::path& path);
 

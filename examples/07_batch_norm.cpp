@@ -100,8 +100,8 @@ bool three_terms() {
   const Tensor xhat = norm(x);  // gamma is 1 and beta 0 at the start
   xhat.backward(dy);
   const std::vector<int> all_but_channels = {0, 1, 2};
-  const Tensor one = dy * rsqrt(var(x.detach(), all_but_channels, false) + 1e-5);
   const Tensor inverse = rsqrt(var(x.detach(), all_but_channels, false) + 1e-5), h = xhat.detach();
+  const Tensor one = dy * inverse;
   const Tensor two = (dy - mean(dy, all_but_channels)) * inverse;
   const Tensor three = (dy - mean(dy, all_but_channels) - h * mean(dy * h, all_but_channels)) * inverse;
   double errors[3];

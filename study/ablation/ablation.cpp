@@ -52,16 +52,21 @@ class ArrivingMeans {
   std::vector<std::vector<std::vector<Moments>>> moments_;  // [site][branch][channel]
 };
 
+TrainedModel load(const std::filesystem::path& path, const AblationRequest& request) {
+  TrainedModel trained = load_trained_model(path, request.settings);
+  if (modules_of<LevelSite>(*trained.model).empty()) {
+    throw UsageError("this network fuses no levels", path.string(),
+                     "ablate one whose head does: uper, psp, aspp, sep_aspp, or fcn with resize_concat or concat_input");
+  }
+  return trained;
+}
+
 // False when a signal ended it.
 bool ablate(TrainedModel& trained, const AblationRequest& request, AblatedRun& run) {
   const auto dataset = make_dataset(trained.config.data, request.split);
   const EvalRequest evaluation{
       .options = trained.config.evaluate, .pipeline = trained.config.pipeline, .limit = request.limit, .stop = StopSignals::requested};
   const std::vector<LevelSite*> sites = modules_of<LevelSite>(*trained.model);
-  if (sites.empty()) {
-    throw UsageError("this network fuses no levels", run.run,
-                     "ablate one whose head does: uper, psp, aspp, sep_aspp, or fcn with resize_concat or concat_input");
-  }
   std::vector<std::vector<Tensor>> means(sites.size());
   {
     const ArrivingMeans arriving(sites);
@@ -98,19 +103,20 @@ void add_metrics(ordered_json& to, const SegmentationMetrics& metrics) {
 Ablation run_ablation(const AblationRequest& request) {
   const StopSignals signals;
   Ablation ablation;
+  // One that cannot be loaded is better known before the others have taken their time.
+  for (size_t i = 1; i < request.runs.size(); ++i) load(request.runs[i], request);
   for (const std::filesystem::path& path : request.runs) {
-    TrainedModel trained = load_trained_model(path, request.settings);
+    TrainedModel trained = load(path, request);
     AblatedRun run{
         .run = path.generic_string(), .head = trained.config.model.decode_head.type, .equalizer = trained.config.model.equalizer.mode};
-    if (!ablate(trained, request, run)) {
-      ablation.finished = false;
-      return ablation;
-    }
+    if (!ablate(trained, request, run)) return ablation;
     if (request.log != nullptr) {
       fmt::print(request.log, "{}\n", ablation_table(run));
       std::fflush(request.log);
     }
     ablation.runs.push_back(std::move(run));
+    ablation.finished = ablation.runs.size() == request.runs.size();
+    if (request.on_run) request.on_run(ablation);
   }
   return ablation;
 }
@@ -167,7 +173,7 @@ std::string ablation_json(const Ablation& ablation, const AblationRequest& reque
     runs.push_back(entry);
   }
   const ordered_json study = {{"kind", "ablation"}, {"command", command},     {"version", EQ_VERSION},
-                              {"seconds", seconds}, {"split", request.split}, {"runs", runs}};
+                              {"seconds", seconds}, {"finished", ablation.finished}, {"split", request.split}, {"runs", runs}};
   return study.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 

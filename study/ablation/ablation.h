@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct AblationRequest {
   std::string split = "val";
   int64_t limit = 0;                        // pictures from the start of the split; 0: all
   std::FILE* log = stdout;                  // null: quiet
+  std::function<void(const struct Ablation&)> on_run;  // after each network, with what is measured so far
 };
 
 struct AblatedBranch {
@@ -39,13 +41,13 @@ struct AblatedRun {
 };
 
 struct Ablation {
-  std::vector<AblatedRun> runs;
-  bool finished = true;  // false: SIGINT or SIGTERM ended it
+  std::vector<AblatedRun> runs;  // those measured whole
+  bool finished = false;         // all of them are there: neither SIGINT nor SIGTERM ended it
 };
 
 // The means are those over the pictures that are evaluated, so as many evaluations as there are branches, and one more. A single picture's
 // own mean is not kept: a branch pooled to one cell is replaced, too. Throws what loading and evaluating throw, UsageError for a network
-// that fuses nothing.
+// that fuses nothing: all are loaded once before the first is measured.
 Ablation run_ablation(const AblationRequest& request);
 
 std::string ablation_json(const Ablation& ablation, const AblationRequest& request, const std::string& command, double seconds);

@@ -6,6 +6,7 @@
 
 #include "study/report/chart.h"
 #include "study/report/study_sections.h"
+#include "study/report/ticks.h"
 
 namespace eq::report {
 namespace {
@@ -81,7 +82,7 @@ std::vector<Section> ablation_sections(const Fields& study) {
   std::vector<std::vector<Cell>> rows;
   for (const Fields& run : runs) {
     rows.push_back({cell(run.words("run")), {text(run.words("head")), false}, {text(run.words("equalizer")), false},
-                    {text(fmt::format("{:.2f}", 100 * run.number("miou")))}, cell(run.number("pictures"))});
+                    {text(fmt::format("{:.2f}", 100 * run.number("miou")))}, {text(whole_number(run.number("pictures")))}});
   }
   std::vector<Markup> figures;
   for (const std::string& name : site_names(runs)) figures.push_back(losses_plot(runs, name));

@@ -52,6 +52,73 @@ std::vector<HeadSites> read_heads(const Fields& study) {
 
 std::string anchor(size_t index) { return "head" + std::to_string(index + 1); }
 
+// The largest of a site's values over all arms, at the first record and at the last: what their plots have on one axis.
+template <class Value>
+double largest_of(const HeadSites& head, const std::string& site, Value value) {
+  double largest = kNone;
+  for (const ArmSites& arm : head.arms) {
+    for (const auto* histories : {&arm.start, &arm.run}) {
+      for (const SiteHistory& history : *histories) {
+        if (history.records.front().site != site) continue;
+        largest = std::fmax(largest, std::fmax(value(history.records.front()), value(history.records.back())));
+      }
+    }
+  }
+  return largest;
+}
+
+double largest_share(const SiteRecord& site) {
+  double largest = kNone;
+  for (const BranchRecord& b : site.branches) largest = std::fmax(largest, 100 * b.weight_grad_share);
+  return largest;
+}
+
+// A line for each arm over the iterations of its run, for each site of which a number is known.
+template <class Value>
+std::vector<Markup> arms_over_time(const HeadSites& head, const std::string& caption, const Axis& y, Value value) {
+  std::vector<Markup> figures;
+  for (const SiteHistory& of_first : head.arms.front().run) {
+    const std::string& site = of_first.records.front().site;
+    LineChart chart{.title = site, .caption = caption, .x = kIterations, .y = y, .series = {}};
+    bool any = false;
+    for (size_t a = 0; a < head.arms.size(); ++a) {
+      for (const SiteHistory& history : head.arms[a].run) {
+        if (history.records.front().site != site || history.records.size() < 2) continue;
+        Series series{.name = head.arms[a].arm, .x = history.iterations, .color = int(a % 8)};
+        for (const SiteRecord& record : history.records) {
+          series.y.push_back(value(record));
+          any = any || std::isfinite(series.y.back());
+        }
+        chart.series.push_back(std::move(series));
+      }
+    }
+    if (any) figures.push_back(line_chart(chart));
+  }
+  return figures;
+}
+
+Markup over_time(const std::vector<Markup>& figures) {
+  return figures.empty() ? Markup() : element("h3", text("On the way")) + gallery(figures);
+}
+
+// Largest over smallest standard deviation of what the layer behind the site gets.
+double scale_ratio(const SiteRecord& site) {
+  double largest = kNone, smallest = kNone;
+  for (const BranchRecord& b : site.branches) largest = std::fmax(largest, b.fused.std), smallest = std::fmin(smallest, b.fused.std);
+  return largest / smallest;
+}
+
+// The pages of the runs behind the records, beside the study's own.
+Markup links_to_runs(const HeadSites& head, const std::filesystem::path& folder) {
+  Markup links;
+  for (const ArmSites& arm : head.arms) {
+    const std::string page = head.head + "-" + arm.arm + "/report.html";
+    if (!std::filesystem::exists(folder / page)) continue;
+    links += text(links.empty() ? "" : " · ") + element("a", {{"href", page}}, text(arm.arm));
+  }
+  return links.empty() ? links : element("p", text("The runs: ") + links);
+}
+
 // Rows: branches of the site; one mark for each arm.
 Markup share_plot(const HeadSites& head, const std::string& site, bool first) {
   DotPlot plot{.title = site,
@@ -60,6 +127,7 @@ Markup share_plot(const HeadSites& head, const std::string& site, bool first) {
                .rows = {},
                .value = {.name = "share of the fusion gradient", .unit = "%", .low = 0},
                .groups = {}};
+  if (const double high = largest_of(head, site, largest_share); std::isfinite(high)) plot.value.high = high;
   for (size_t a = 0; a < head.arms.size(); ++a) {
     for (const SiteHistory& history : first ? head.arms[a].first() : head.arms[a].run) {
       const SiteRecord& record = first ? history.records.front() : history.records.back();
@@ -92,7 +160,7 @@ std::vector<Section> no_records(const char* command) {
 
 }  // namespace
 
-std::vector<Section> scale_sections(const Fields& study) {
+std::vector<Section> scale_sections(const Fields& study, const std::filesystem::path& folder) {
   const std::vector<HeadSites> heads = read_heads(study);
   if (heads.empty()) return no_records("equiscale study scales CONFIG");
   std::vector<Section> sections;
@@ -104,19 +172,23 @@ std::vector<Section> scale_sections(const Fields& study) {
       for (const SiteHistory& site : arm.first()) {
         const SiteRecord& record = site.records.front();
         const std::string at = fmt::format("iteration {:.0f}", site.iterations.front());
-        figures.push_back(scale_snapshot(record, site.align_corners, record.site, "Arm " + arm.arm + ", " + at + "."));
+        const double high = largest_of(heads[h], record.site, largest_scale);
+        figures.push_back(scale_snapshot(record, site.align_corners, high, record.site, "Arm " + arm.arm + ", " + at + "."));
         details += scale_table(record, site.align_corners, site_title(record) + ", " + at, {});
       }
       for (const SiteHistory& site : arm.run) details += element("h3", text(site_title(site.records.front()))) + scale_figures(site, {});
       section.body += element("h3", text("Arm " + arm.arm)) + gallery(figures) +
                       element("details", element("summary", text("All numbers of arm " + arm.arm)) + details);
     }
+    section.body += over_time(arms_over_time(heads[h], "Largest over smallest standard deviation of what is fused.",
+                                             {.name = "largest / smallest", .low = 1}, scale_ratio)) +
+                    links_to_runs(heads[h], folder);
     sections.push_back(std::move(section));
   }
   return sections;
 }
 
-std::vector<Section> gradient_sections(const Fields& study) {
+std::vector<Section> gradient_sections(const Fields& study, const std::filesystem::path& folder) {
   const std::vector<HeadSites> heads = read_heads(study);
   if (heads.empty()) return no_records("equiscale study gradients CONFIG");
   std::vector<Section> sections;
@@ -132,6 +204,9 @@ std::vector<Section> gradient_sections(const Fields& study) {
     if (start.empty()) section.body += missing("no site of this head has a fusion weight with recorded gradients.", "");
     section.body += gallery(start);
     if (!end.empty()) section.body += element("h3", text("At the end")) + gallery(end);
+    section.body += over_time(arms_over_time(heads[h], "Largest over smallest gradient per weight (RMS of a branch's slice).",
+                                             {.name = "largest / smallest", .low = 1}, [](const SiteRecord& r) { return r.grad_ratio; })) +
+                    links_to_runs(heads[h], folder);
     for (const ArmSites& arm : heads[h].arms) {
       Markup details;
       for (const SiteHistory& site : arm.start)

@@ -127,9 +127,18 @@ double white_noise_factor(const SiteRecord& site, const BranchRecord& branch, bo
          bilinear_variance_factor(branch.width, site.width, align_corners);
 }
 
-Markup scale_snapshot(const SiteRecord& site, bool align_corners, const std::string& title, const std::string& caption) {
+double largest_scale(const SiteRecord& site) {
+  double largest = kNone;
+  for (const BranchRecord& b : site.branches) {
+    for (double std : {b.before.std, b.resized.std, b.fused.std}) largest = std::fmax(largest, std);
+  }
+  return largest;
+}
+
+Markup scale_snapshot(const SiteRecord& site, bool align_corners, double high, const std::string& title, const std::string& caption) {
   const bool unchanged = fused_as_resized(site);
   DotPlot plot{.title = title, .caption = caption, .row_name = "branch", .value = {.name = "standard deviation", .low = 0}};
+  if (std::isfinite(high)) plot.value.high = high;
   DotPlot::Group before{"as it arrives", {}, Mark::kRing, 4}, resized{unchanged ? "resized, and so fused" : "resized", {}, Mark::kDot, 0},
       fused{"equalized, as fused", {}, Mark::kDiamond, 1}, white{"white noise, resized", {}, Mark::kTick, 2};
   for (const BranchRecord& branch : site.branches) {
@@ -198,12 +207,13 @@ Markup gradient_table(const SiteRecord& site, const std::string& caption) {
 Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& calibrated) {
   const SiteRecord& last = site.records.back();
   const auto at = [](double iteration) { return fmt::format("iteration {:.0f}", iteration); };
-  std::vector<Markup> figures = {scale_snapshot(site.records.front(), site.align_corners,
+  const double high = std::fmax(largest_scale(site.records.front()), largest_scale(last));
+  std::vector<Markup> figures = {scale_snapshot(site.records.front(), site.align_corners, high,
                                                 "Scale of each branch, " + at(site.iterations.front()),
                                                 "The green ticks are where resizing would leave white noise of the arriving scale.")};
   if (site.records.size() > 1) {
     figures.push_back(
-        scale_snapshot(last, site.align_corners, "Scale of each branch, " + at(site.iterations.back()), "The same, at the last record."));
+        scale_snapshot(last, site.align_corners, high, "Scale of each branch, " + at(site.iterations.back()), "The same, at the last record."));
     figures.push_back(factor_chart(site));
     figures.push_back(over_time(site, "Scale as it arrives", "Before resizing.", {.name = "standard deviation", .low = 0},
                                 [](const BranchRecord& b) { return b.before.std; }));

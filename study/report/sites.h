@@ -37,8 +37,10 @@ Markup gradient_figures(const SiteHistory& site);
 // The charts alone, without those that have no value: at a site that adds, only what arrives at its branches.
 std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving);
 
-// The standard deviations of one record's branches: as they arrive, after resizing, as fused, and what white noise would keep.
-Markup scale_snapshot(const SiteRecord& site, bool align_corners, const std::string& title, const std::string& caption);
+// The standard deviations of one record's branches: as they arrive, after resizing, as fused, and what white noise would keep. `high` is on
+// the axis, so that plots side by side can have the same one: the largest that any of them shows.
+Markup scale_snapshot(const SiteRecord& site, bool align_corners, double high, const std::string& title, const std::string& caption);
+double largest_scale(const SiteRecord& site);  // NaN where none is recorded
 Markup scale_table(const SiteRecord& site, bool align_corners, const std::string& caption, const std::vector<Calibrated>& calibrated);
 Markup gradient_table(const SiteRecord& site, const std::string& caption);
 

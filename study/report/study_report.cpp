@@ -110,9 +110,9 @@ std::string study_page(const Fields& study, const fs::path& folder) {
   else if (kind == "run")
     title = "Paired study", sections = paired_sections(study, folder);
   else if (kind == "scales")
-    title = "Scales where levels are fused", sections = scale_sections(study);
+    title = "Scales where levels are fused", sections = scale_sections(study, folder);
   else if (kind == "gradients")
-    title = "Gradients where levels are fused", sections = gradient_sections(study);
+    title = "Gradients where levels are fused", sections = gradient_sections(study, folder);
   else if (kind == "ablation")
     title = "What each branch contributes", sections = ablation_sections(study);
   else

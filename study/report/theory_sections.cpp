@@ -52,8 +52,8 @@ Markup check_table(const std::string& caption, const std::vector<Check>& checks)
                     {verdict(c.pass), false},
                     {text((c.at_most ? "≤ " : "") + exact_number(c.predicted))},
                     {text(exact_number(c.measured))},
-                    cell(c.error),
-                    cell(c.z)});
+                    cell(c.error > 0 ? c.error : kNone),  // where nothing is random
+                    cell(c.error > 0 ? c.z : kNone)});
   }
   return table(caption, {"Setting", "", "Predicted", "Measured", "Standard error", "z"}, rows);
 }

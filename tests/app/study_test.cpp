@@ -74,6 +74,9 @@ TEST_CASE("SIGTERM ends a study with runs, and the same command goes on", "[app]
   REQUIRE(equiscale(command + "60").status == 0);
   CHECK(study_of(out)["finished"] == true);
   CHECK(study_of(out)["records"].size() == 2 + 2 * 4);  // iterations 0, 20, 40, 59
+  const std::string page = read_file(out + "/report.html");
+  CHECK(page.find("On the way") != std::string::npos);
+  CHECK(page.find("href=\"uper-explicit/report.html\"") != std::string::npos);
 }
 
 TEST_CASE("study ablation reads runs and leaves a page", "[app]") {
@@ -89,7 +92,33 @@ TEST_CASE("study ablation reads runs and leaves a page", "[app]") {
   CHECK(study_of(out)["runs"][0]["pictures"] == 1);
   CHECK(fs::exists(out + "/report.html"));
   check_error(equiscale("study ablation " + run + "/nowhere"), 3, "nowhere");
+  const CommandResult second = equiscale("study ablation " + run + " " + run + "/nowhere --limit 1");
+  check_error(second, 3, "nowhere");
+  CHECK(second.output.find("fpn_fusion") == std::string::npos);  // nothing was measured before
   check_error(equiscale("study ablation " + run + " --out " + run), 2, "training run");
+}
+
+TEST_CASE("a folder that cannot be written is known before anything is computed", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string(), run = (folder.path() / "run").string(), out = config + "/out";
+  write_file(config, tiny_recipe());
+  REQUIRE(equiscale("train " + config + " --out " + run + " --set train.iterations=2").status == 0);
+  for (const std::string& work : {std::string("study theory --samples 65536 --out "), "study scales " + config + " --out ",
+                                  "study gradients " + config + " --out ", "study ablation " + run + " --out ",
+                                  "bench train " + config + " --size 32 --batch 1 --steps 1 --json "}) {
+    CAPTURE(work);
+    const CommandResult result = equiscale(work + out);
+    check_error(result, 3, out);
+    CHECK(std::count(result.output.begin(), result.output.end(), '\n') <= 4);  // the error alone
+  }
+}
+
+TEST_CASE("claims without any study are a list of what to run, and nothing is written", "[app]") {
+  TemporaryFolder folder;
+  const CommandResult claims = equiscale("study claims " + folder.path().string());
+  REQUIRE(claims.status == 0);
+  CHECK(claims.output.find("nothing is written") != std::string::npos);
+  CHECK(fs::is_empty(folder.path()));
 }
 
 TEST_CASE("a study does not overwrite one of another kind", "[app]") {

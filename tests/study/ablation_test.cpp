@@ -50,8 +50,11 @@ TEST_CASE("each branch in turn is replaced by its mean, and the network is then 
           {.out = folder.path() / mode, .log = nullptr});
   }
   AblationRequest request{.runs = {folder.path() / "off", folder.path() / "explicit"}, .limit = 2, .log = nullptr};
+  std::vector<bool> finished;
+  request.on_run = [&](const Ablation& so_far) { finished.push_back(so_far.finished && so_far.runs.size() == 2); };
   const Ablation ablation = run_ablation(request);
   CHECK(ablation.finished);
+  CHECK(finished == std::vector<bool>{false, true});
   REQUIRE(ablation.runs.size() == 2);
   for (const AblatedRun& run : ablation.runs) {
     CAPTURE(run.run);
