@@ -59,7 +59,7 @@ struct DataOptions {
   // each value that `label_map` maps, so there may be more colours than classes.
   std::vector<std::array<uint8_t, 3>> palette;
   LabelMapOptions label_map;
-  bool label_colors = false;    // label files are RGB pictures in the palette's colours
+  bool label_colors = false;    // labels are the palette's colours, whether files hold them as RGB, palette or gray
   bool augmented_list = false;  // voc2012: train on ImageSets/Segmentation/train_aug.txt with SegmentationClassAug
   bool checks = true;           // start-up checks (datasets/inspect.h)
 };
