@@ -207,25 +207,45 @@ FilePairs pairs_from_folders(const fs::path& images, const fs::path& labels, con
                              const std::string& label_suffix) {
   require_folder(images, "this is where the images should be");
   require_folder(labels, "this is where the label files should be");
-  std::map<std::string, fs::path> label_of;  // by what is left of it
+  std::map<std::string, fs::path> label_of;       // by what is left of it
+  std::map<fs::path, std::string> stem_of_label;  // the other way
   for (const fs::path& file : files_below(labels)) {
     const auto stem = without_suffix(file.string(), {label_suffix});
-    if (stem && (!label_of.contains(*stem) || file.string().ends_with(label_suffix))) label_of[*stem] = labels / file;
+    if (!stem) continue;
+    stem_of_label[(labels / file).lexically_normal()] = *stem;
+    if (!label_of.contains(*stem) || file.string().ends_with(label_suffix)) label_of[*stem] = labels / file;
   }
-  FilePairs pairs;
-  std::set<fs::path> used;
+  std::vector<std::pair<fs::path, std::string>> candidates;
+  std::set<std::string> stems;
   std::vector<std::string> others, alone;
   for (const fs::path& file : files_below(images)) {
-    const auto stem = without_suffix(file.string(), image_suffixes);
-    if (!stem) {
+    if (const auto stem = without_suffix(file.string(), image_suffixes)) {
+      candidates.emplace_back(file, *stem);
+      stems.insert(*stem);
+    } else {
       others.push_back(file.string());
-      continue;
     }
-    const auto label = label_of.find(*stem);
-    pairs.files.push_back({images / file, label == label_of.end() ? labels / (*stem + label_suffix) : label->second});
+  }
+  // Where pictures and labels share a folder, a label's name may end as a picture's does. It is no picture if it belongs to one, nor if it
+  // has no label but itself.
+  const auto is_label = [&](const fs::path& file, const std::string& stem) {
+    const auto label = stem_of_label.find((images / file).lexically_normal());
+    if (label == stem_of_label.end()) return false;
+    return label->second == stem || stems.contains(label->second) || !label_of.contains(stem);
+  };
+  FilePairs pairs;
+  std::set<fs::path> used;
+  for (const auto& [file, stem] : candidates) {
+    if (is_label(file, stem)) continue;
+    const auto label = label_of.find(stem);
+    pairs.files.push_back({images / file, label == label_of.end() ? labels / (stem + label_suffix) : label->second});
     used.insert({pairs.files.back().image.lexically_normal(), pairs.files.back().labels.lexically_normal()});
   }
   const std::string suffixes = joined(image_suffixes, " or ");
+  if (pairs.files.empty() && !candidates.empty()) {
+    throw DataError("all files whose names end in " + suffixes + " are label files, ending in " + label_suffix, images.string(),
+                    "check the folders, data.folders.image_suffix and label_suffix: no file is a picture and its own label");
+  }
   if (pairs.files.empty()) {
     throw DataError("the folder holds no file whose name ends in " + suffixes, images.string(),
                     "check the folder and data.folders.image_suffix");

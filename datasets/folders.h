@@ -60,7 +60,8 @@ std::filesystem::path listed_file(const std::filesystem::path& root, const std::
 // Of lines "image label".
 FilePairs pairs_from_list(const std::filesystem::path& root, const std::filesystem::path& file);
 // Every file under `images` whose name ends in one of image_suffixes, whatever their case, sorted by path, with the file of the same
-// relative path under `labels` whose suffix is label_suffix; the others are left out. Throws IoError (missing folder) and DataError (no
+// relative path under `labels` whose suffix is label_suffix; the others are left out. Both may be one folder: a label file is no picture,
+// whatever its ending. Throws IoError (missing folder) and DataError (no
 // image).
 FilePairs pairs_from_folders(const std::filesystem::path& images, const std::filesystem::path& labels,
                              const std::vector<std::string>& image_suffixes, const std::string& label_suffix);

@@ -150,7 +150,7 @@ TEST_CASE("what is wrong with a set of files is said by name", "[layouts]") {
   CHECK_THROWS_WITH(make(), Contains(".jpg") && Contains("image_suffix"));
   options.classes.clear();
   options.image_suffix = {".png"};
-  options.label_suffix = ".png";
+  options.label_suffix = "_l.png";
   CHECK_THROWS_WITH(make(), Contains("data.classes"));
   options.classes = {"a", "b"};
   options.palette = {{1, 1, 1}};
@@ -229,6 +229,33 @@ TEST_CASE("pictures and labels may share a folder", "[layouts]") {
   CHECK(set->size() == 1);
   REQUIRE(set->left_out().size() == 1);
   CHECK_THAT(set->left_out()[0], Contains("without a picture") && Contains(": b.png"));
+}
+
+TEST_CASE("in a shared folder a label is no picture, though its ending is a picture's", "[layouts]") {
+  TemporaryFolder root;
+  for (const std::string stem : {"000", "001", "deep/002", "lone"}) {
+    write_pair(root.path() / (stem + ".png"), root.path() / (stem + "_mask.png"), {1});
+  }
+  fs::remove(root.path() / "lone.png");
+  DataOptions options = listed(root.path());
+  options.list.clear();
+  options.folders = {{"train", {".", "."}}};
+  options.image_suffix = {".png"};
+  options.label_suffix = "_mask.png";
+  const auto set = make_dataset(options, "train");
+  REQUIRE(set->size() == 3);
+  CHECK(set->files(0)->image.filename() == "000.png");
+  CHECK(set->files(2)->labels.filename() == "002_mask.png");
+  REQUIRE(set->left_out().size() == 1);
+  CHECK_THAT(set->left_out()[0], Contains("without a picture") && Contains(": lone_mask.png"));
+  // Labels in a folder below the pictures'.
+  write_pair(root.path() / "x/a.png", root.path() / "x/labels/a.png", {1});
+  options.folders = {{"train", {"x", "x/labels"}}};
+  options.label_suffix = ".png";
+  CHECK(make_dataset(options, "train")->size() == 1);
+  // Of a single name nobody can tell which is which.
+  options.folders = {{"train", {".", "."}}};
+  CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("are label files") && Contains("label_suffix"));
 }
 
 TEST_CASE("a list may hold absolute paths", "[layouts]") {
