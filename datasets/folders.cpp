@@ -104,14 +104,21 @@ RawSample FileDataset::load(int64_t index) const {
   sample.image = read_image(pair.image);
   sample.labels = load_file_labels(index);
   if (sample.image.width != sample.labels.width || sample.image.height != sample.labels.height) {
-    throw DataError("the image is " + size_text(sample.image.width, sample.image.height) + " and its labels are " +
-                        size_text(sample.labels.width, sample.labels.height),
-                    pair.image.string() + " and " + pair.labels.string(),
-                    "make them one size (labels by nearest neighbour), or correct which label belongs to the image");
+    throw size_mismatch(probe_picture(pair.image), sample.labels, pair.image.string() + " and " + pair.labels.string());
   }
   mapper_.map_or_throw(sample.labels, pair.labels.string());
   sample.name = pair.image.stem().string();
   return sample;
+}
+
+DataError size_mismatch(const PictureInfo& picture, const LabelMap& labels, const std::string& where) {
+  const std::string sizes =
+      "the image is " + size_text(picture.width, picture.height) + " and its labels are " + size_text(labels.width, labels.height);
+  if (picture.turned && picture.width == labels.height && picture.height == labels.width) {
+    return {sizes + ": its EXIF orientation turns the image, and the labels are not turned", where,
+            "turn the labels as well, or, if they fit the image as it is stored, remove its tag (exiftool -Orientation=)"};
+  }
+  return {sizes, where, "make them one size (labels by nearest neighbour), or correct which label belongs to the image"};
 }
 
 fs::path data_root(const DataOptions& options) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/errors.h"
 #include "datasets/dataset.h"
 
 namespace eq {
@@ -43,6 +44,9 @@ class FileDataset final : public Dataset {
 };
 
 std::unique_ptr<Dataset> make_folders(const DataOptions& options, const std::string& split);
+
+// What is wrong where a picture and its labels differ in size, and what to do about it.
+DataError size_mismatch(const PictureInfo& picture, const LabelMap& labels, const std::string& where);
 
 // --- for the layouts ---
 

@@ -37,6 +37,7 @@ struct PictureInfo {  // from the header only; height and width as read_image gi
   std::string mode;     // "gray", "gray+alpha", "indexed", "RGB", "RGBA", "CMYK"
   int64_t height = 0, width = 0;
   int bits = 8;         // per channel or index
+  bool turned = false;  // the EXIF orientation exchanges the file's height and width
 };
 
 PictureInfo probe_picture(const std::filesystem::path& path);

@@ -17,7 +17,7 @@ struct LabelMapOptions {
   std::string preset;
   // A custom map instead of a preset: value in the file -> class, or kIgnore.
   std::map<int, int> entries;
-  // Of a custom map, for values that `entries` does not name: "error", "ignore" or "keep" (the value is the class).
+  // Of a custom map, for values that `entries` does not name: "error", "ignore", "keep" (the value is the class) or the class, in digits.
   std::string other = "error";
 
   static constexpr int kIgnore = 255;
@@ -35,6 +35,10 @@ struct ShapesDifficulty {
   double contrast = 1;  // 0.05 .. 1: colours move towards middle gray
   int64_t blur = 0;     // 0 .. 8: radius in pixels of a box filter
 };
+
+// What is looked at before training (datasets/inspect.h): nothing, bad files (unreadable, of unequal sizes, with values out of range), or
+// also classes that never occur and labels that are nearly all ignored. With kFiles a run says of these and goes on.
+enum class DataChecks { kNone, kFiles, kAll };
 
 struct DataOptions {
   std::string type = "shapes";  // a name of dataset_names()
@@ -61,7 +65,7 @@ struct DataOptions {
   LabelMapOptions label_map;
   bool label_colors = false;    // labels are the palette's colours, whether files hold them as RGB, palette or gray
   bool augmented_list = false;  // voc2012: train on ImageSets/Segmentation/train_aug.txt with SegmentationClassAug
-  bool checks = true;           // start-up checks (datasets/inspect.h)
+  DataChecks checks = DataChecks::kAll;
 };
 
 struct ResizeOptions {
