@@ -1,7 +1,9 @@
 #include "datasets/folders.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -9,6 +11,7 @@
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/limits.h"
+#include "core/random.h"
 #include "core/words.h"
 
 namespace eq {
@@ -268,19 +271,92 @@ FilePairs pairs_from_folders(const fs::path& images, const fs::path& labels, con
   return pairs;
 }
 
-std::unique_ptr<Dataset> make_folders(const DataOptions& options, const std::string& split) {
-  const fs::path root = data_root(options);
+FilePairs pairs_in_list(FilePairs pairs, const fs::path& images, const std::vector<std::string>& image_suffixes, const fs::path& list) {
+  std::map<std::string, size_t> by_name;
+  for (size_t i = 0; i < pairs.files.size(); ++i) {
+    const std::string name = pairs.files[i].image.lexically_relative(images).string();
+    by_name.emplace(name, i);
+    if (const auto stem = without_suffix(name, image_suffixes)) by_name.emplace(*stem, i);
+  }
+  FilePairs chosen;
+  std::vector<std::string> unknown;
+  std::set<size_t> used;
+  for (const auto& row : read_list(list, 1, SIZE_MAX, "the name of an image")) {
+    const std::string name = joined(row, " ");  // names may hold blanks
+    const auto found = by_name.find(name);
+    if (found == by_name.end()) {
+      unknown.push_back(name);
+      continue;
+    }
+    chosen.files.push_back(pairs.files[found->second]);
+    used.insert(found->second);
+  }
+  if (!unknown.empty()) {
+    throw DataError("the list names what is no picture of " + images.string() + ": " + some_of(unknown), list.string(),
+                    "write the name of a picture on each line, with or without its suffix");
+  }
+  chosen.left_out = std::move(pairs.left_out);
+  if (const size_t others = pairs.files.size() - used.size(); others > 0) {
+    chosen.left_out.push_back("not in " + list.string() + ": " + counted(int64_t(others), "picture") + " of " + images.string());
+  }
+  return chosen;
+}
+
+FilePairs drawn_part(FilePairs pairs, double fraction, uint64_t seed, bool drawn) {
+  const size_t all = pairs.files.size(), count = std::max<size_t>(1, size_t(fraction * double(all) + 0.5));
+  if (count >= all) {
+    throw DataError("of " + counted(int64_t(all), "picture") + " none would be left to train on",
+                    all == 0 ? "the training split" : pairs.files[0].image.string(), "lower data.val_fraction, or add pictures");
+  }
+  std::vector<size_t> order(all);
+  std::iota(order.begin(), order.end(), size_t{0});
+  Random random(seed);
+  for (size_t i = 0; i < count; ++i) std::swap(order[i], order[size_t(random.uniform_int(int64_t(i), int64_t(all)))]);
+  const std::set<size_t> taken(order.begin(), order.begin() + std::ptrdiff_t(count));
+  FilePairs part;
+  for (size_t i = 0; i < all; ++i) {
+    if (taken.contains(i) == drawn) part.files.push_back(std::move(pairs.files[i]));
+  }
+  if (drawn) return part;
+  part.left_out = std::move(pairs.left_out);
+  part.left_out.push_back(std::to_string(count) + " of " + counted(int64_t(all), "picture") +
+                          " were drawn to evaluate on (data.val_fraction, split_seed " + std::to_string(seed) + ")");
+  return part;
+}
+
+namespace {
+
+bool has_files(const DataOptions& options, const std::string& split) {
+  return options.list.contains(split) || options.folders.contains(split);
+}
+
+// A split's own files.
+FilePairs pairs_of(const DataOptions& options, const fs::path& root, const std::string& split) {
   const auto list = options.list.find(split);
   const auto pair = options.folders.find(split);
-  if ((list == options.list.end()) == (pair == options.folders.end())) {
-    const bool both = list != options.list.end();
-    throw UsageError(std::string("the split '") + split + "' has " + (both ? "both a list and folders" : "neither a list nor folders"),
-                     "data.list." + split + ", data.folders." + split, "give one of them");
+  if (!has_files(options, split)) {
+    throw UsageError("the split '" + split + "' has neither a list nor folders", "data.list." + split + ", data.folders." + split,
+                     split == "val" ? "give one of them, or data.val_fraction, to draw it from train" : "give one of them");
   }
-  FilePairs files =
-      list != options.list.end() ? pairs_from_list(root, root / list->second)
-                                 : pairs_from_folders(root / pair->second.images, root / pair->second.labels,
-                                                      options.image_suffix, options.label_suffix);
+  if (pair == options.folders.end()) return pairs_from_list(root, root / list->second);
+  const fs::path images = root / pair->second.images;
+  FilePairs pairs = pairs_from_folders(images, root / pair->second.labels, options.image_suffix, options.label_suffix);
+  if (list == options.list.end()) return pairs;
+  return pairs_in_list(std::move(pairs), images, options.image_suffix, root / list->second);
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> make_folders(const DataOptions& options, const std::string& split) {
+  const fs::path root = data_root(options);
+  const bool draws = options.val_fraction > 0;
+  if (draws && has_files(options, "val")) {
+    throw UsageError("val has files of its own, and would be drawn from train's", "data.val_fraction", "give one of them");
+  }
+  FilePairs files = pairs_of(options, root, draws && split == "val" ? "train" : split);
+  if (draws && (split == "train" || split == "val")) {
+    files = drawn_part(std::move(files), options.val_fraction, uint64_t(options.split_seed), split == "val");
+  }
   return std::make_unique<FileDataset>(std::move(files), options, LayoutDefaults{});
 }
 

@@ -69,5 +69,12 @@ FilePairs pairs_from_list(const std::filesystem::path& root, const std::filesyst
 // image).
 FilePairs pairs_from_folders(const std::filesystem::path& images, const std::filesystem::path& labels,
                              const std::vector<std::string>& image_suffixes, const std::string& label_suffix);
+// Of those pairs the ones whose images a list names, in its order: a line each, the path below `images` with or without the suffix. Throws
+// DataError for names that no image has.
+FilePairs pairs_in_list(FilePairs pairs, const std::filesystem::path& images, const std::vector<std::string>& image_suffixes,
+                        const std::filesystem::path& list);
+// Splits them in two: `fraction` of them, at least one, drawn by the seed, are what `drawn` keeps, the rest what it does not. The same on
+// every machine; the order stays. Throws DataError where one part would be empty.
+FilePairs drawn_part(FilePairs pairs, double fraction, uint64_t seed, bool drawn);
 
 }  // namespace eq

@@ -254,7 +254,7 @@ struct White {
 White white_of(const DataReport& report, const std::vector<int64_t>& absent) {
   const int64_t white = report.file_values[255];
   if (!report.ignores_255 || white == 0) return {};
-  const std::string share = std::to_string(std::max<int64_t>(1, 100 * white / std::max<int64_t>(1, report.total_pixels))) + " % of the pixels";
+  const std::string share = std::to_string(std::max<int64_t>(1, 100 * white / report.total_pixels)) + " % of the pixels";
   const auto& values = report.file_values;
   if (std::all_of(values.begin() + 1, values.end() - 1, [](int64_t count) { return count == 0; })) {
     return {"; the files hold nothing but 0 and 255, which is ignored: " + share,

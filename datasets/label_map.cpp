@@ -24,7 +24,8 @@ LabelMapper::LabelMapper(const LabelMapOptions& options, int64_t num_classes) : 
     if (!options.preset.empty()) {
       throw UsageError("a label map is either a preset or a table, not both", "data.label_map", "remove one of them");
     }
-    const bool rest = !options.other.empty() && options.other.size() <= 3 && options.other.find_first_not_of("0123456789") == std::string::npos;
+    const bool digits = options.other.find_first_not_of("0123456789") == std::string::npos;
+    const bool rest = digits && !options.other.empty() && options.other.size() <= 3;
     if (!rest && options.other != "error" && options.other != "ignore" && options.other != "keep") {
       throw UsageError("unknown value '" + options.other + "'", "data.label_map.other", "use error, ignore, keep or a class");
     }

@@ -51,11 +51,13 @@ struct DataOptions {
   ShapesDifficulty difficulty;
   std::string wrong_labels;  // "", "shift", "binary" or "swapped": labels spoilt on purpose (datasets/shapes.h)
 
-  // folders: either a list file or a pair of folders for each split
-  std::map<std::string, std::string> list;  // split -> file of lines "image label", relative to the root
+  // folders: a list file for each split, or a pair of folders, or both: then the list names pictures of the folders
+  std::map<std::string, std::string> list;  // split -> file, relative to the root: lines "image label", or, with folders, a name each
   std::map<std::string, FolderPair> folders;
   std::vector<std::string> image_suffix = {".jpg"};  // of the folders' files, in any case; the rest of the name pairs them
   std::string label_suffix = ".png";
+  double val_fraction = 0;  // of train's pictures, drawn by split_seed, which are val instead; 0: val has pictures of its own
+  int64_t split_seed = 0;
 
   // Class names; their number is the number of classes. Empty: the data set's own (folders must give them).
   std::vector<std::string> classes;

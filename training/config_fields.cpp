@@ -122,6 +122,8 @@ void visit_data(Fields& f, DataOptions& o) {
       split.text("labels", pair.labels);
     });
   });
+  f.number("val_fraction", o.val_fraction, 0, 0.9);
+  f.integer("split_seed", o.split_seed, 0);
   f.texts("classes", o.classes);
   f.any(
       "palette",

@@ -122,7 +122,8 @@ TEST_CASE("labels that are not turned with their picture are called so", "[inspe
   Folder folder({{0, 0, 1, 1, 1, 1}});
   // TIFF of the EXIF chunk: one entry, orientation 6.
   const std::string exif("MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0", 26);
-  test::write_file(folder.path() / "0.png", test::make_png({3, 2, 8, 0, false, "", test::png_chunk("eXIf", exif), "\x01\x02\x03\x04\x05\x06", 3}));
+  const std::string chunk = test::png_chunk("eXIf", exif);
+  test::write_file(folder.path() / "0.png", test::make_png({3, 2, 8, 0, false, "", chunk, "\x01\x02\x03\x04\x05\x06", 3}));
   REQUIRE(probe_picture(folder.path() / "0.png").turned);
   CHECK_THROWS_WITH(check_before_training(*folder.make()), Contains("2x3") && Contains("3x2") && Contains("EXIF orientation"));
   CHECK_THROWS_WITH(folder.make()->load(0), Contains("EXIF orientation") && Contains("not turned"));
