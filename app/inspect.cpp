@@ -1,6 +1,8 @@
 // equiscale inspect data: look through a data set; ckpt and run are inspect_*.cpp.
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "app/common.h"
 #include "app/inspect.h"
 #include "core/words.h"
@@ -9,22 +11,23 @@
 namespace eq::app {
 namespace {
 
-// What is odd though no file is bad; empty if nothing. Whether training would refuse the set is asked of its own check, which
-// looks at other pictures than the report.
-std::string remark_on(const DataReport& report, const Dataset& dataset, bool trained_on) {
-  if (report.problem_count > 0) return "";
+// What is odd though no file is bad: in one line, and the error that training would end with, if it would. That is asked of training's own
+// check, which looks at other pictures than the report.
+struct Remark {
+  std::string line;
+  std::optional<DataError> refusal;
+};
+
+Remark remark_on(const DataReport& report, const Dataset& dataset, bool trained_on) {
+  const auto odd = report.problem_count > 0 ? std::nullopt : odd_classes(report);
+  if (!odd) return {};
+  const std::string remark = fmt::format("remark: {} ({})", odd->what_happened(), odd->where());
+  if (!trained_on) return {remark, {}};
   try {
-    check_report(report);
-    return "";
-  } catch (const DataError& odd) {
-    const std::string remark = fmt::format("remark: {} ({})", odd.what_happened(), odd.where());
-    if (!trained_on) return remark;
-    try {
-      check_before_training(dataset);
-      return remark + "; the check before training finds nothing wrong with this set";
-    } catch (const DataError& refusal) {
-      return fmt::format("training would refuse this set: {} ({})", refusal.what_happened(), refusal.where());
-    }
+    check_before_training(dataset);
+    return {remark + "; the check before training finds nothing wrong with this set", {}};
+  } catch (const DataError& refusal) {
+    return {fmt::format("training would refuse this set: {} ({})", refusal.what_happened(), refusal.where()), refusal};
   }
 }
 
@@ -43,6 +46,7 @@ nlohmann::json to_json(const DataReport& report, const std::vector<std::string>&
   for (const DataProblem& problem : report.problems) {
     problems.push_back({{"file", problem.file},
                         {"message", problem.message},
+                        {"hint", problem.hint},
                         {"x", problem.x},
                         {"y", problem.y},
                         {"value", problem.value},
@@ -98,17 +102,18 @@ void add_inspect_data(CLI::App& parent) {
     const Config config = config_options->load();
     const auto dataset = make_dataset(config.data, *split);
     const DataReport report = inspect_dataset(*dataset, {.samples = *samples});
-    const std::string remark = remark_on(report, *dataset, *split == "train" && config.data.checks);
+    const Remark remark = remark_on(report, *dataset, *split == "train" && config.data.checks == DataChecks::kAll);
     if (*json) {
-      print_json(to_json(report, dataset->left_out(), remark));
+      print_json(to_json(report, dataset->left_out(), remark.line));
     } else {
-      print(report, dataset->left_out(), remark);
+      print(report, dataset->left_out(), remark.line);
     }
     if (report.problem_count > 0) {
       throw DataError(
           fmt::format("{} problems in {} pictures, the first: {}", report.problem_count, report.inspected, report.problems[0].message),
-          report.problems[0].file, "mend or remove these files, or set data.label_map to what their values mean");
+          report.problems[0].file, report.problems[0].hint);
     }
+    if (remark.refusal) throw *remark.refusal;
   });
 }
 

@@ -27,7 +27,7 @@ struct Entry {
 // Every data set has one line here.
 constexpr Entry kDatasets[] = {
     {"shapes", 8, make_shapes, "size train_images val_images difficulty wrong_labels"},
-    {"folders", 0, make_folders, "root list folders label_colors"},
+    {"folders", 0, make_folders, "root list folders val_fraction split_seed label_colors"},
     {"camvid", 11, make_camvid, "root label_colors"},
     {"voc2012", 21, make_voc2012, "root label_colors augmented_list"},
     {"ade20k", 150, make_ade20k, "root label_colors", "minus_one_zero_ignored"},
@@ -49,6 +49,8 @@ void refuse_unread(const Entry& entry, const DataOptions& o) {
   const std::pair<const char*, bool> changed[] = {{"root", o.root != d.root},
                                                   {"list", !o.list.empty()},
                                                   {"folders", !o.folders.empty() || suffixes},
+                                                  {"val_fraction", o.val_fraction != d.val_fraction},
+                                                  {"split_seed", o.split_seed != d.split_seed},
                                                   {"label_colors", o.label_colors},
                                                   {"augmented_list", o.augmented_list},
                                                   {"size", o.size != d.size},

@@ -1,7 +1,9 @@
 #include "datasets/folders.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -9,6 +11,7 @@
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/limits.h"
+#include "core/random.h"
 #include "core/words.h"
 
 namespace eq {
@@ -104,14 +107,21 @@ RawSample FileDataset::load(int64_t index) const {
   sample.image = read_image(pair.image);
   sample.labels = load_file_labels(index);
   if (sample.image.width != sample.labels.width || sample.image.height != sample.labels.height) {
-    throw DataError("the image is " + size_text(sample.image.width, sample.image.height) + " and its labels are " +
-                        size_text(sample.labels.width, sample.labels.height),
-                    pair.image.string() + " and " + pair.labels.string(),
-                    "make them one size (labels by nearest neighbour), or correct which label belongs to the image");
+    throw size_mismatch(probe_picture(pair.image), sample.labels, pair.image.string() + " and " + pair.labels.string());
   }
   mapper_.map_or_throw(sample.labels, pair.labels.string());
   sample.name = pair.image.stem().string();
   return sample;
+}
+
+DataError size_mismatch(const PictureInfo& picture, const LabelMap& labels, const std::string& where) {
+  const std::string sizes =
+      "the image is " + size_text(picture.width, picture.height) + " and its labels are " + size_text(labels.width, labels.height);
+  if (picture.turned && picture.width == labels.height && picture.height == labels.width) {
+    return {sizes + ": its EXIF orientation turns the image, and the labels are not turned", where,
+            "turn the labels as well, or, if they fit the image as it is stored, remove its tag (exiftool -Orientation=)"};
+  }
+  return {sizes, where, "make them one size (labels by nearest neighbour), or correct which label belongs to the image"};
 }
 
 fs::path data_root(const DataOptions& options) {
@@ -207,25 +217,45 @@ FilePairs pairs_from_folders(const fs::path& images, const fs::path& labels, con
                              const std::string& label_suffix) {
   require_folder(images, "this is where the images should be");
   require_folder(labels, "this is where the label files should be");
-  std::map<std::string, fs::path> label_of;  // by what is left of it
+  std::map<std::string, fs::path> label_of;       // by what is left of it
+  std::map<fs::path, std::string> stem_of_label;  // the other way
   for (const fs::path& file : files_below(labels)) {
     const auto stem = without_suffix(file.string(), {label_suffix});
-    if (stem && (!label_of.contains(*stem) || file.string().ends_with(label_suffix))) label_of[*stem] = labels / file;
+    if (!stem) continue;
+    stem_of_label[(labels / file).lexically_normal()] = *stem;
+    if (!label_of.contains(*stem) || file.string().ends_with(label_suffix)) label_of[*stem] = labels / file;
   }
-  FilePairs pairs;
-  std::set<fs::path> used;
+  std::vector<std::pair<fs::path, std::string>> candidates;
+  std::set<std::string> stems;
   std::vector<std::string> others, alone;
   for (const fs::path& file : files_below(images)) {
-    const auto stem = without_suffix(file.string(), image_suffixes);
-    if (!stem) {
+    if (const auto stem = without_suffix(file.string(), image_suffixes)) {
+      candidates.emplace_back(file, *stem);
+      stems.insert(*stem);
+    } else {
       others.push_back(file.string());
-      continue;
     }
-    const auto label = label_of.find(*stem);
-    pairs.files.push_back({images / file, label == label_of.end() ? labels / (*stem + label_suffix) : label->second});
+  }
+  // Where pictures and labels share a folder, a label's name may end as a picture's does. It is no picture if it belongs to one, nor if it
+  // has no label but itself.
+  const auto is_label = [&](const fs::path& file, const std::string& stem) {
+    const auto label = stem_of_label.find((images / file).lexically_normal());
+    if (label == stem_of_label.end()) return false;
+    return label->second == stem || stems.contains(label->second) || !label_of.contains(stem);
+  };
+  FilePairs pairs;
+  std::set<fs::path> used;
+  for (const auto& [file, stem] : candidates) {
+    if (is_label(file, stem)) continue;
+    const auto label = label_of.find(stem);
+    pairs.files.push_back({images / file, label == label_of.end() ? labels / (stem + label_suffix) : label->second});
     used.insert({pairs.files.back().image.lexically_normal(), pairs.files.back().labels.lexically_normal()});
   }
   const std::string suffixes = joined(image_suffixes, " or ");
+  if (pairs.files.empty() && !candidates.empty()) {
+    throw DataError("all files whose names end in " + suffixes + " are label files, ending in " + label_suffix, images.string(),
+                    "check the folders, data.folders.image_suffix and label_suffix: no file is a picture and its own label");
+  }
   if (pairs.files.empty()) {
     throw DataError("the folder holds no file whose name ends in " + suffixes, images.string(),
                     "check the folder and data.folders.image_suffix");
@@ -241,19 +271,92 @@ FilePairs pairs_from_folders(const fs::path& images, const fs::path& labels, con
   return pairs;
 }
 
-std::unique_ptr<Dataset> make_folders(const DataOptions& options, const std::string& split) {
-  const fs::path root = data_root(options);
+FilePairs pairs_in_list(FilePairs pairs, const fs::path& images, const std::vector<std::string>& image_suffixes, const fs::path& list) {
+  std::map<std::string, size_t> by_name;
+  for (size_t i = 0; i < pairs.files.size(); ++i) {
+    const std::string name = pairs.files[i].image.lexically_relative(images).string();
+    by_name.emplace(name, i);
+    if (const auto stem = without_suffix(name, image_suffixes)) by_name.emplace(*stem, i);
+  }
+  FilePairs chosen;
+  std::vector<std::string> unknown;
+  std::set<size_t> used;
+  for (const auto& row : read_list(list, 1, SIZE_MAX, "the name of an image")) {
+    const std::string name = joined(row, " ");  // names may hold blanks
+    const auto found = by_name.find(name);
+    if (found == by_name.end()) {
+      unknown.push_back(name);
+      continue;
+    }
+    chosen.files.push_back(pairs.files[found->second]);
+    used.insert(found->second);
+  }
+  if (!unknown.empty()) {
+    throw DataError("the list names what is no picture of " + images.string() + ": " + some_of(unknown), list.string(),
+                    "write the name of a picture on each line, with or without its suffix");
+  }
+  chosen.left_out = std::move(pairs.left_out);
+  if (const size_t others = pairs.files.size() - used.size(); others > 0) {
+    chosen.left_out.push_back("not in " + list.string() + ": " + counted(int64_t(others), "picture") + " of " + images.string());
+  }
+  return chosen;
+}
+
+FilePairs drawn_part(FilePairs pairs, double fraction, uint64_t seed, bool drawn) {
+  const size_t all = pairs.files.size(), count = std::max<size_t>(1, size_t(fraction * double(all) + 0.5));
+  if (count >= all) {
+    throw DataError("of " + counted(int64_t(all), "picture") + " none would be left to train on",
+                    all == 0 ? "the training split" : pairs.files[0].image.string(), "lower data.val_fraction, or add pictures");
+  }
+  std::vector<size_t> order(all);
+  std::iota(order.begin(), order.end(), size_t{0});
+  Random random(seed);
+  for (size_t i = 0; i < count; ++i) std::swap(order[i], order[size_t(random.uniform_int(int64_t(i), int64_t(all)))]);
+  const std::set<size_t> taken(order.begin(), order.begin() + std::ptrdiff_t(count));
+  FilePairs part;
+  for (size_t i = 0; i < all; ++i) {
+    if (taken.contains(i) == drawn) part.files.push_back(std::move(pairs.files[i]));
+  }
+  if (drawn) return part;
+  part.left_out = std::move(pairs.left_out);
+  part.left_out.push_back(std::to_string(count) + " of " + counted(int64_t(all), "picture") +
+                          " were drawn to evaluate on (data.val_fraction, split_seed " + std::to_string(seed) + ")");
+  return part;
+}
+
+namespace {
+
+bool has_files(const DataOptions& options, const std::string& split) {
+  return options.list.contains(split) || options.folders.contains(split);
+}
+
+// A split's own files.
+FilePairs pairs_of(const DataOptions& options, const fs::path& root, const std::string& split) {
   const auto list = options.list.find(split);
   const auto pair = options.folders.find(split);
-  if ((list == options.list.end()) == (pair == options.folders.end())) {
-    const bool both = list != options.list.end();
-    throw UsageError(std::string("the split '") + split + "' has " + (both ? "both a list and folders" : "neither a list nor folders"),
-                     "data.list." + split + ", data.folders." + split, "give one of them");
+  if (!has_files(options, split)) {
+    throw UsageError("the split '" + split + "' has neither a list nor folders", "data.list." + split + ", data.folders." + split,
+                     split == "val" ? "give one of them, or data.val_fraction, to draw it from train" : "give one of them");
   }
-  FilePairs files =
-      list != options.list.end() ? pairs_from_list(root, root / list->second)
-                                 : pairs_from_folders(root / pair->second.images, root / pair->second.labels,
-                                                      options.image_suffix, options.label_suffix);
+  if (pair == options.folders.end()) return pairs_from_list(root, root / list->second);
+  const fs::path images = root / pair->second.images;
+  FilePairs pairs = pairs_from_folders(images, root / pair->second.labels, options.image_suffix, options.label_suffix);
+  if (list == options.list.end()) return pairs;
+  return pairs_in_list(std::move(pairs), images, options.image_suffix, root / list->second);
+}
+
+}  // namespace
+
+std::unique_ptr<Dataset> make_folders(const DataOptions& options, const std::string& split) {
+  const fs::path root = data_root(options);
+  const bool draws = options.val_fraction > 0;
+  if (draws && has_files(options, "val")) {
+    throw UsageError("val has files of its own, and would be drawn from train's", "data.val_fraction", "give one of them");
+  }
+  FilePairs files = pairs_of(options, root, draws && split == "val" ? "train" : split);
+  if (draws && (split == "train" || split == "val")) {
+    files = drawn_part(std::move(files), options.val_fraction, uint64_t(options.split_seed), split == "val");
+  }
   return std::make_unique<FileDataset>(std::move(files), options, LayoutDefaults{});
 }
 

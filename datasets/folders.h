@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/errors.h"
 #include "datasets/dataset.h"
 
 namespace eq {
@@ -44,6 +45,9 @@ class FileDataset final : public Dataset {
 
 std::unique_ptr<Dataset> make_folders(const DataOptions& options, const std::string& split);
 
+// What is wrong where a picture and its labels differ in size, and what to do about it.
+DataError size_mismatch(const PictureInfo& picture, const LabelMap& labels, const std::string& where);
+
 // --- for the layouts ---
 
 // The root as a folder; throws UsageError when it is not given and IoError when it is not there.
@@ -60,9 +64,17 @@ std::filesystem::path listed_file(const std::filesystem::path& root, const std::
 // Of lines "image label".
 FilePairs pairs_from_list(const std::filesystem::path& root, const std::filesystem::path& file);
 // Every file under `images` whose name ends in one of image_suffixes, whatever their case, sorted by path, with the file of the same
-// relative path under `labels` whose suffix is label_suffix; the others are left out. Throws IoError (missing folder) and DataError (no
+// relative path under `labels` whose suffix is label_suffix; the others are left out. Both may be one folder: a label file is no picture,
+// whatever its ending. Throws IoError (missing folder) and DataError (no
 // image).
 FilePairs pairs_from_folders(const std::filesystem::path& images, const std::filesystem::path& labels,
                              const std::vector<std::string>& image_suffixes, const std::string& label_suffix);
+// Of those pairs the ones whose images a list names, in its order: a line each, the path below `images` with or without the suffix. Throws
+// DataError for names that no image has.
+FilePairs pairs_in_list(FilePairs pairs, const std::filesystem::path& images, const std::vector<std::string>& image_suffixes,
+                        const std::filesystem::path& list);
+// Splits them in two: `fraction` of them, at least one, drawn by the seed, are what `drawn` keeps, the rest what it does not. The same on
+// every machine; the order stays. Throws DataError where one part would be empty.
+FilePairs drawn_part(FilePairs pairs, double fraction, uint64_t seed, bool drawn);
 
 }  // namespace eq

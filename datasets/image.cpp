@@ -278,14 +278,16 @@ LabelMap decode_label_map(std::span<const uint8_t> bytes, const std::string& nam
       throw DataError("a JPEG cannot hold labels: its compression changes values", name,
                       "take the original masks, stored as PNG");
     }
+    if (!colors.empty()) return labels_from_colors(decode_image(bytes, name), name, colors);
     const bool has_indices =
         info.mode == "gray" || info.mode == "gray+alpha" || (info.mode == "indexed" && info.format == "png");
-    if (!has_indices && colors.empty()) {
+    if (!has_indices) {
       throw DataError(
-          "this label map is stored as colours (" + info.format + ", " + info.mode + "), not as class indices", name,
+          info.mode == "indexed" ? "this label map has a palette (" + info.format + "), of which only the colours are read, not the indices"
+                                 : "this label map is stored as colours (" + info.format + ", " + info.mode + "), not as class indices",
+          name,
           "set data.label_colors to true and name the colour of each class in data.palette, or convert it to an 8-bit gray or palette PNG");
     }
-    if (!has_indices) return labels_from_colors(decode_image(bytes, name), name, colors);
     Samples samples = decode(bytes, name, Purpose::kLabels);
     apply_orientation(samples);
     return LabelMap{samples.height, samples.width, std::move(samples.values)};

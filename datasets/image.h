@@ -37,6 +37,7 @@ struct PictureInfo {  // from the header only; height and width as read_image gi
   std::string mode;     // "gray", "gray+alpha", "indexed", "RGB", "RGBA", "CMYK"
   int64_t height = 0, width = 0;
   int bits = 8;         // per channel or index
+  bool turned = false;  // the EXIF orientation exchanges the file's height and width
 };
 
 PictureInfo probe_picture(const std::filesystem::path& path);
@@ -48,9 +49,10 @@ Image read_image(const std::filesystem::path& path);
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name);
 
 // A label map: gray (1 to 8 bits, low-bit grays unscaled) or PNG palette indices (not their colours). 16-bit gray is
-// accepted when every value fits in 8 bits. RGB pictures throw DataError that says how to convert, unless `colors`
-// gives the colour of each index: then each pixel is looked up and an unknown colour throws DataError with the pixel.
-// Palettes of BMP and TGA count as RGB. JPEG throws DataError in any case: it does not keep values.
+// accepted when every value fits in 8 bits. RGB pictures throw DataError that says how to convert; palettes of BMP and
+// TGA count as RGB. Where `colors` gives the colour of each label, every picture is looked up by its colours, as read_image
+// has them: programs that save space turn colour masks into palette or gray files, whose indices are their own. An unknown
+// colour throws DataError with the pixel. JPEG throws DataError in any case: it does not keep values.
 LabelMap read_label_map(const std::filesystem::path& path, const Palette& colors = {});
 LabelMap decode_label_map(std::span<const uint8_t> bytes, const std::string& name, const Palette& colors = {});
 

@@ -153,7 +153,8 @@ PictureInfo described(const jpeg_decompress_struct& info, const std::string& nam
 PictureInfo probe_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
   const Decompressor decompressor(bytes, name);
   PictureInfo info = described(decompressor.info(), name, bytes.size());
-  if (orientation_of(decompressor.info()) >= 5) std::swap(info.height, info.width);
+  info.turned = orientation_of(decompressor.info()) >= 5;
+  if (info.turned) std::swap(info.height, info.width);
   return info;
 }
 

@@ -213,7 +213,8 @@ PictureInfo probe_png(std::span<const uint8_t> bytes, const std::string& name) {
     case PNG_COLOR_TYPE_RGB_ALPHA: info.mode = "RGBA"; break;
     default: break;
   }
-  if (reader.orientation() >= 5) std::swap(info.height, info.width);
+  info.turned = reader.orientation() >= 5;
+  if (info.turned) std::swap(info.height, info.width);
   return info;
 }
 

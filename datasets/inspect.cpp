@@ -6,6 +6,7 @@
 
 #include "core/errors.h"
 #include "core/parallel.h"
+#include "datasets/folders.h"
 
 namespace eq {
 namespace {
@@ -43,7 +44,8 @@ std::string mode_text(const PictureInfo& info) {
 DataProblem unreadable(const Error& error, const std::string& file) {
   return {.kind = DataProblem::Kind::kUnreadable,
           .file = file,
-          .message = error.what_happened() + (error.where() == file || error.where().empty() ? "" : " (" + error.where() + ")")};
+          .message = error.what_happened() + (error.where() == file || error.where().empty() ? "" : " (" + error.where() + ")"),
+          .hint = error.try_this()};
 }
 
 void count_labels(const LabelMap& labels, std::array<int64_t, 256>& counts) {
@@ -57,10 +59,11 @@ void inspect_image(const Dataset& dataset, int64_t index, const LabelMap* labels
     finding.image_mode = mode_text(info);
     finding.size = {info.width, info.height};
     if (labels != nullptr && (info.width != labels->width || info.height != labels->height)) {
+      const DataError mismatch = size_mismatch(info, *labels, files.labels.string());
       finding.problems.push_back({.kind = DataProblem::Kind::kSizeMismatch,
                                   .file = files.labels.string(),
-                                  .message = "the image is " + size_text(info.width, info.height) + " and its labels are " +
-                                             size_text(labels->width, labels->height)});
+                                  .message = mismatch.what_happened(),
+                                  .hint = mismatch.try_this()});
     }
     if (decode) finding.pixels = sums_of(read_image(files.image));
   } catch (const Error& error) {
@@ -97,6 +100,7 @@ void inspect_files(const Dataset& dataset, int64_t index, bool decode, Finding& 
                               .file = files.labels.string(),
                               .message = bad->words() + " is out of range (allowed: " + mapper.allowed() + "); " + std::to_string(pixels) +
                                          " such pixels, with the values " + values,
+                              .hint = "correct the file, or say in data.label_map what the values mean",
                               .x = bad->x,
                               .y = bad->y,
                               .value = bad->value,
@@ -212,6 +216,7 @@ DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options
   report.class_pixels.resize(report.class_names.size());
   report.class_samples.resize(report.class_names.size());
   report.class_surroundings.resize(report.class_names.size());
+  if (const LabelMapper* mapper = dataset.mapper()) report.ignores_255 = (*mapper)[255] == kIgnoreIndex;
   const bool endless = report.size == Dataset::kEndless;  // then its beginning is inspected
   const int64_t reach = endless ? std::max(options.samples > 0 ? options.samples : kEndlessSamples, options.extend_to) : report.size;
   const int64_t first = options.samples > 0 ? std::min(options.samples, reach) : endless ? kEndlessSamples : reach;
@@ -238,21 +243,40 @@ void check_files(const DataReport& report) {
   const std::string others = report.problem_count > 1 ? " (the first of " + std::to_string(report.problem_count) + " problems in the " +
                                                             std::to_string(report.inspected) + " samples inspected)"
                                                       : "";
-  throw DataError(first.message + others, first.file, "correct the files or data.label_map; inspect data lists all problems");
+  throw DataError(first.message + others, first.file, first.hint + (others.empty() ? "" : "; inspect data lists all problems"));
+}
+
+// Where 255 is ignored and may have been meant as a class: how much of it there is, and the map that makes it one.
+struct White {
+  std::string share, hint;
+};
+
+White white_of(const DataReport& report, const std::vector<int64_t>& absent) {
+  const int64_t white = report.file_values[255];
+  if (!report.ignores_255 || white == 0) return {};
+  const std::string share = std::to_string(std::max<int64_t>(1, 100 * white / report.total_pixels)) + " % of the pixels";
+  const auto& values = report.file_values;
+  if (std::all_of(values.begin() + 1, values.end() - 1, [](int64_t count) { return count == 0; })) {
+    return {"; the files hold nothing but 0 and 255, which is ignored: " + share,
+            "masks of 0 and 255 need two classes and data.label_map {\"0\": 0, \"255\": 1}"};
+  }
+  if (absent.size() != 1) return {};
+  return {"; " + share + " are 255, which is ignored",
+          "if 255 means that class, set data.label_map to {\"255\": " + std::to_string(absent[0]) + ", \"other\": \"keep\"}"};
 }
 
 }  // namespace
 
-void check_report(const DataReport& report) {
-  const std::string scope = std::to_string(report.inspected) + " samples inspected";
-  const std::string override = "; if the data is as it should be, set data.checks to false";
-  check_files(report);
+std::optional<DataError> odd_classes(const DataReport& report) {
+  const std::string where = "the labels of the " + std::to_string(report.inspected) + " samples inspected";
+  const std::string override = "; if the data is as it should be, set data.checks to \"files\"";
+  const auto absent = report.absent_classes();
+  const White white = white_of(report, absent);
   // Before the classes: where nearly all is ignored, most classes are absent for that very reason.
   if (report.ignored_share() > kMostIgnored) {
-    throw DataError(std::to_string(int(report.ignored_share() * 100)) + " % of the pixels are ignored", "the labels of the " + scope,
-                    "check data.label_map: masks of 0 and 255 need {\"0\": 0, \"255\": 1}" + override);
+    return DataError(std::to_string(int(report.ignored_share() * 100)) + " % of the pixels are ignored" + white.share, where,
+                     (white.hint.empty() ? "check data.label_map" : white.hint) + override);
   }
-  const auto absent = report.absent_classes();
   if (!absent.empty()) {
     std::string names;
     for (size_t i = 0; i < absent.size() && i < 10; ++i) {
@@ -260,14 +284,23 @@ void check_report(const DataReport& report) {
     }
     if (absent.size() > 10) names += ", ...";
     const std::string share = std::to_string(absent.size()) + " of " + std::to_string(report.class_names.size());
-    throw DataError(share + " classes never occur: " + names, "the labels of the " + scope,
-                    "check data.label_map and data.classes" + override);
+    return DataError(share + " classes never occur: " + names + white.share, where,
+                     (white.hint.empty() ? "check data.label_map and data.classes" : white.hint) + override);
   }
+  return std::nullopt;
 }
 
-DataReport check_before_training(const Dataset& dataset) {
+void check_report(const DataReport& report) {
+  check_files(report);
+  if (const auto odd = odd_classes(report)) throw *odd;
+}
+
+DataReport check_before_training(const Dataset& dataset, DataChecks checks) {
+  if (checks == DataChecks::kNone) return {};
   DataReport report = inspect_dataset(dataset, {.samples = 128, .extend_to = 4096});
-  check_report(report);
+  check_files(report);
+  if (checks == DataChecks::kFiles) return report;
+  if (const auto odd = odd_classes(report)) throw *odd;
   return report;
 }
 

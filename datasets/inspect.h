@@ -6,9 +6,11 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/errors.h"
 #include "datasets/dataset.h"
 
 namespace eq {
@@ -25,6 +27,7 @@ struct DataProblem {
   Kind kind;
   std::string file;
   std::string message;       // one line, complete
+  std::string hint;          // what to try
   int64_t x = -1, y = -1;    // first pixel, for labels out of range
   int value = -1;            // its value in the file
   int64_t pixels = 0;        // how many pixels of the file are out of range
@@ -47,6 +50,7 @@ struct DataReport {
   std::vector<int64_t> class_samples;  // samples in which the class occurs
   std::vector<int64_t> class_surroundings;  // labelled pixels of the samples in which the class occurs
   int64_t ignored_pixels = 0, total_pixels = 0;
+  bool ignores_255 = true;             // the label map does not make it a class
   PixelSums pixels;                    // of the pictures that were decoded
   std::array<int64_t, 256> file_values{};         // pixels by the value in the file; of generated sets by class
   std::map<std::string, int64_t> image_modes;     // files by "jpeg RGB 8 bits"
@@ -68,12 +72,15 @@ std::vector<double> balancing_weights(const DataReport& report);
 // Never throws for what is wrong with the files: that is in the report. Uses all threads of parallel_for.
 DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options = {});
 
-// The checks before training: throws DataError when a file has a problem, when a class does not occur in the inspected
-// sample, and when more than 95 % of the pixels are ignored.
+// What is odd about the classes though no file is bad: one does not occur in the inspected sample, or more than 95 % of the pixels are
+// ignored.
+std::optional<DataError> odd_classes(const DataReport& report);
+// The checks before training: throws DataError when a file has a problem, and what odd_classes says.
 void check_report(const DataReport& report);
 // inspect_dataset of 128 samples, up to 4096 while classes are missing, then check_report. Returns the report. Decoding the 128
 // pictures costs little (a hundred of 480 x 360: 0.2 s on one core), all 4096 might take longer than is good before a training.
-DataReport check_before_training(const Dataset& dataset);
+// With DataChecks::kFiles only files are refused.
+DataReport check_before_training(const Dataset& dataset, DataChecks checks = DataChecks::kAll);
 // Of what a run will be evaluated on, so that a bad file is not met at its end: 512 samples' files, whatever classes they show. Throws
 // DataError. Returns the report.
 DataReport check_before_evaluation(const Dataset& dataset);

@@ -24,10 +24,17 @@ LabelMapper::LabelMapper(const LabelMapOptions& options, int64_t num_classes) : 
     if (!options.preset.empty()) {
       throw UsageError("a label map is either a preset or a table, not both", "data.label_map", "remove one of them");
     }
-    if (options.other != "error" && options.other != "ignore" && options.other != "keep") {
-      throw UsageError("unknown value '" + options.other + "'", "data.label_map.other", "use error, ignore or keep");
+    const bool digits = options.other.find_first_not_of("0123456789") == std::string::npos;
+    const bool rest = digits && !options.other.empty() && options.other.size() <= 3;
+    if (!rest && options.other != "error" && options.other != "ignore" && options.other != "keep") {
+      throw UsageError("unknown value '" + options.other + "'", "data.label_map.other", "use error, ignore, keep or a class");
+    }
+    if (rest && std::stoi(options.other) >= num_classes) {
+      throw UsageError("other labels are mapped to class " + options.other + ", and there are " + std::to_string(num_classes) + " classes",
+                       "data.label_map.other", "map them to 0-" + std::to_string(num_classes - 1) + ", or ignore or keep them");
     }
     for (int value = 0; value < 255; ++value) {
+      if (rest) table_[size_t(value)] = int16_t(std::stoi(options.other));
       if (options.other == "ignore") table_[size_t(value)] = kIgnoreIndex;
       if (options.other == "keep" && value < num_classes) table_[size_t(value)] = int16_t(value);
     }

@@ -21,7 +21,8 @@ class LabelMapper {
   //   identity                0 .. C-1 are the classes; 255 is ignored
   //   minus_one_zero_ignored  0 and 255 are ignored; 1 .. C are the classes 0 .. C-1 (ADE20K)
   //   cityscapes_ids          the 19 training classes of Cityscapes' label ids; its other ids (0 .. 33) and 255 are ignored
-  // A custom map says where each value goes; 255 is ignored unless it is named. All other values are out of range.
+  // A custom map says where each value goes; 255 is ignored unless it is named, also where `other` is a class. All other values are out
+  // of range.
   // Throws UsageError for an unknown preset, classes outside 0 .. num_classes-1, and num_classes outside 1 .. 255.
   LabelMapper(const LabelMapOptions& options, int64_t num_classes);
 

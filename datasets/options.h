@@ -17,7 +17,7 @@ struct LabelMapOptions {
   std::string preset;
   // A custom map instead of a preset: value in the file -> class, or kIgnore.
   std::map<int, int> entries;
-  // Of a custom map, for values that `entries` does not name: "error", "ignore" or "keep" (the value is the class).
+  // Of a custom map, for values that `entries` does not name: "error", "ignore", "keep" (the value is the class) or the class, in digits.
   std::string other = "error";
 
   static constexpr int kIgnore = 255;
@@ -36,6 +36,10 @@ struct ShapesDifficulty {
   int64_t blur = 0;     // 0 .. 8: radius in pixels of a box filter
 };
 
+// What is looked at before training (datasets/inspect.h): nothing, bad files (unreadable, of unequal sizes, with values out of range), or
+// also classes that never occur and labels that are nearly all ignored. With kFiles a run says of these and goes on.
+enum class DataChecks { kNone, kFiles, kAll };
+
 struct DataOptions {
   std::string type = "shapes";  // a name of dataset_names()
   std::string root;             // needed by all but shapes
@@ -47,11 +51,13 @@ struct DataOptions {
   ShapesDifficulty difficulty;
   std::string wrong_labels;  // "", "shift", "binary" or "swapped": labels spoilt on purpose (datasets/shapes.h)
 
-  // folders: either a list file or a pair of folders for each split
-  std::map<std::string, std::string> list;  // split -> file of lines "image label", relative to the root
+  // folders: a list file for each split, or a pair of folders, or both: then the list names pictures of the folders
+  std::map<std::string, std::string> list;  // split -> file, relative to the root: lines "image label", or, with folders, a name each
   std::map<std::string, FolderPair> folders;
   std::vector<std::string> image_suffix = {".jpg"};  // of the folders' files, in any case; the rest of the name pairs them
   std::string label_suffix = ".png";
+  double val_fraction = 0;  // of train's pictures, drawn by split_seed, which are val instead; 0: val has pictures of its own
+  int64_t split_seed = 0;
 
   // Class names; their number is the number of classes. Empty: the data set's own (folders must give them).
   std::vector<std::string> classes;
@@ -59,9 +65,9 @@ struct DataOptions {
   // each value that `label_map` maps, so there may be more colours than classes.
   std::vector<std::array<uint8_t, 3>> palette;
   LabelMapOptions label_map;
-  bool label_colors = false;    // label files are RGB pictures in the palette's colours
+  bool label_colors = false;    // labels are the palette's colours, whether files hold them as RGB, palette or gray
   bool augmented_list = false;  // voc2012: train on ImageSets/Segmentation/train_aug.txt with SegmentationClassAug
-  bool checks = true;           // start-up checks (datasets/inspect.h)
+  DataChecks checks = DataChecks::kAll;
 };
 
 struct ResizeOptions {

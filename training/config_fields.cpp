@@ -37,12 +37,12 @@ LabelMapOptions label_map_from(const std::string& text) {
   if (!value.is_object()) throw std::invalid_argument(rule);
   for (const auto& [key, target] : value.items()) {
     if (key == "other") {
-      if (!target.is_string()) throw std::invalid_argument(rule);
       if (value.size() == 1) throw std::invalid_argument(rule + ", and \"other\" not alone");
-      options.other = target.get<std::string>();
-      if (options.other != "error" && options.other != "ignore" && options.other != "keep") {
-        throw std::invalid_argument("\"error\", \"ignore\" or \"keep\" under \"other\"");
+      const bool a_class = target.is_number_unsigned() && target.get<uint64_t>() < 255;
+      if (!a_class && target != "error" && target != "ignore" && target != "keep") {
+        throw std::invalid_argument("\"error\", \"ignore\", \"keep\" or a class under \"other\"");
       }
+      options.other = a_class ? target.dump() : target.get<std::string>();
       continue;
     }
     const bool digits = !key.empty() && key.size() <= 3 && key.find_first_not_of("0123456789") == std::string::npos;
@@ -64,7 +64,8 @@ json label_map_to(const LabelMapOptions& options) {
   for (const auto& [from, to] : options.entries) {
     value[std::to_string(from)] = to == LabelMapOptions::kIgnore ? json("ignore") : json(to);
   }
-  value["other"] = options.other;
+  const bool a_class = options.other.find_first_not_of("0123456789") == std::string::npos;
+  value["other"] = a_class ? json::parse(options.other) : json(options.other);
   return value;
 }
 
@@ -121,6 +122,8 @@ void visit_data(Fields& f, DataOptions& o) {
       split.text("labels", pair.labels);
     });
   });
+  f.number("val_fraction", o.val_fraction, 0, 0.9);
+  f.integer("split_seed", o.split_seed, 0);
   f.texts("classes", o.classes);
   f.any(
       "palette",
@@ -139,7 +142,15 @@ void visit_data(Fields& f, DataOptions& o) {
         [&] { return label_map_to(o.label_map).dump(); });
   f.flag("label_colors", o.label_colors);
   f.flag("augmented_list", o.augmented_list);
-  f.flag("checks", o.checks);
+  f.any(
+      "checks",
+      [&](const std::string& text) {
+        if (text != "true" && text != "false" && text != "\"files\"") throw std::invalid_argument("true, \"files\" or false");
+        o.checks = text == "true" ? DataChecks::kAll : text == "false" ? DataChecks::kNone : DataChecks::kFiles;
+      },
+      [&]() -> std::string {
+        return o.checks == DataChecks::kAll ? "true" : o.checks == DataChecks::kNone ? "false" : "\"files\"";
+      });
 }
 
 void visit_pipeline(Fields& f, PipelineOptions& o) {

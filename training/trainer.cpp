@@ -46,6 +46,7 @@ class Run {
  private:
   void check_sizes(const DataReport& report) const;
   void start_or_restore();
+  void say_pictures();
   void say_what_was_loaded();
   void calibrate();
   void refresh();
@@ -72,6 +73,7 @@ class Run {
   std::unique_ptr<ProbeLog> probes_;
   std::unique_ptr<TensorBoardLog> tensorboard_;  // null unless asked for
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
+  std::string remark_;  // on the data, by its checks; empty if nothing is odd
   std::map<std::string, SplitPrint> data_;  // which pictures; every checkpoint says so
   double refresh_seconds_ = 0;  // of the latest
   int64_t lost_ = 0;  // rows of a run that was killed before its first checkpoint
@@ -96,8 +98,10 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
     model_ = std::make_unique<EncoderDecoder>(checkpoint_ ? without_pretrained(config_.model) : config_.model);
   }
   step_ = std::make_unique<TrainStep>(*model_, config_);
-  if (config_.data.checks && !checkpoint_) {
-    check_before_training(*train_set_);
+  if (config_.data.checks != DataChecks::kNone && !checkpoint_) {
+    if (const auto odd = odd_classes(check_before_training(*train_set_, config_.data.checks))) {
+      remark_ = fmt::format("WARNING: {} ({})", odd->what_happened(), odd->where());
+    }
     check_sizes(check_before_evaluation(*val_set_));
   }
   loader_ = std::make_unique<DataLoader>(*train_set_, config_.pipeline,
@@ -118,6 +122,18 @@ void Run::check_sizes(const DataReport& report) const {
   }
 }
 
+void Run::say_pictures() {
+  const int64_t pictures = train_set_->size(), batch = config_.train.batch_size * config_.train.accumulate;
+  const bool endless = pictures == Dataset::kEndless;
+  log_->say(fmt::format("{} to train on{}, {} to evaluate on", endless ? "endless pictures" : counted(pictures, "picture"),
+                        endless ? "" : fmt::format(" ({:.4g} epochs)", double(config_.train.iterations * batch) / double(pictures)),
+                        val_set_->size()));
+  for (const auto* set : {train_set_.get(), val_set_.get()}) {
+    for (const std::string& sentence : set->left_out()) log_->say(sentence);
+  }
+  if (!remark_.empty()) log_->say(remark_);
+}
+
 void Run::say_what_was_loaded() {
   if (model_->pretrained_note().empty()) return;
   log_->say(config_.model.backbone.pretrained + ": " + model_->pretrained_note());
@@ -133,9 +149,7 @@ void Run::start_or_restore() {
                         config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone), config_.data.type,
                         config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), counted(num_threads(), "thread"),
                         config_.seed));
-  for (const auto* set : {train_set_.get(), val_set_.get()}) {
-    for (const std::string& sentence : set->left_out()) log_->say(sentence);
-  }
+  say_pictures();
   if constexpr (kBuiltWithCuda) {
     if (model_->device().is_cuda()) {
       log_->say(cuda::describe_device(model_->device().index) + "; convolutions by " + cuda::describe_convolution() + "; precision " +
@@ -388,6 +402,7 @@ TrainResult Run::train_and_evaluate() {
 
 TrainResult Run::try_out() {
   log_ = std::make_unique<RunLog>(fs::path(), request_.log, -1);
+  say_pictures();
   say_what_was_loaded();
   allocator(model_->device()).reset_peak();
   const double begin = now_seconds();

@@ -105,6 +105,11 @@ TEST_CASE("faults in a data set are found before training and name the file", "[
   SECTION("a class that never occurs") {
     set.write_recipe(12);
     check_error(set.train(), 3, "class 11");
+    const CommandResult result = set.train("--dry-run --set data.checks=files");
+    INFO(result.output);
+    CHECK(result.status == 0);
+    CHECK(result.output.find("4 pictures to train on (8 epochs), 4 to evaluate on\nWARNING: 1 of 12 classes never occur: 11 class 11") !=
+          std::string::npos);
   }
   CHECK_FALSE(std::filesystem::exists(set.out + "/model.safetensors"));
 }
@@ -126,9 +131,9 @@ TEST_CASE("inspect data names a bad file, and says of training only what is so",
   }
   SECTION("a class that never occurs") {
     set.write_recipe(12);
-    CHECK(says(inspect(),
-               "training would refuse this set: 1 of 12 classes never occur: 11 class 11 (the labels of the 4 samples inspected)"));
-    for (const char* untrained : {"--split val", "--set data.checks=false"}) {
+    const CommandResult refused = inspect();
+    check_error(refused, 3, "training would refuse this set: 1 of 12 classes never occur: 11 class 11 (the labels of the 4 samples inspected)");
+    for (const char* untrained : {"--split val", "--set data.checks=false", "--set data.checks=files"}) {
       const CommandResult result = inspect(untrained);
       CHECK(says(result, "remark: 1 of 12 classes never occur: 11 class 11"));
       CHECK_FALSE(says(result, "training"));

@@ -85,8 +85,8 @@ TEST_CASE("inspect data says what is wrong with labels", "[app]") {
   };
   check_error(inspect("shift"), 3, "the label 8 at pixel");
   CHECK(inspect("shift --set data.label_map=minus_one_zero_ignored").output.find("no problems found") != std::string::npos);
-  CHECK(inspect("binary --set data.checks=true --set data.train_images=100")
-            .output.find("training would refuse this set: 7 of 8 classes never occur") != std::string::npos);
+  check_error(inspect("binary --set data.checks=true --set data.train_images=100"), 3,
+              "training would refuse this set: 7 of 8 classes never occur");
   CHECK(inspect("swapped").output.find("no problems found") != std::string::npos);
 }
 

@@ -114,7 +114,6 @@ TEST_CASE("PNG of every colour type and depth is decoded", "[image]") {
     check_info(bytes, "png", "indexed", 1, 3, 4);
     CHECK(image_of(bytes).pixels == Bytes{4, 5, 6, 7, 8, 9, 1, 2, 3});
     CHECK(labels_of(bytes).labels == Bytes{1, 2, 0});
-    CHECK(labels_of(bytes, voc_palette()).labels == Bytes{1, 2, 0});  // indices stay indices
     // An index that the palette lacks is a fine label and no colour.
     const std::string beyond = make_png({3, 1, 8, 3, false, palette, "", "\x01\x02\xFF", 3});
     CHECK(labels_of(beyond).labels == Bytes{1, 2, 255});
@@ -285,6 +284,19 @@ TEST_CASE("a label map of colours needs a colour table that has them", "[image]"
   CHECK(labels_of(bytes, three).labels == Bytes{1, 0, 1, 2});
   CHECK_THROWS_AS(labels_of(bytes, Palette(257)), UsageError);
   CHECK_THROWS_WITH(labels_of(make_jpeg(8, 8, Bytes(64, 3), {1})), Contains("JPEG cannot hold labels"));
+}
+
+TEST_CASE("labels that are colours are looked up by colour, however the file stores them", "[image]") {
+  const Palette table = {{7, 8, 9}, {1, 2, 3}, {4, 5, 6}};
+  const std::string palette("\x01\x02\x03\x04\x05\x06\x07\x08\x09", 9);  // another order than the table's
+  const std::string indexed = make_png({3, 1, 4, 3, false, palette, "", std::string("\x12\x00", 2), 2});
+  CHECK(labels_of(indexed).labels == Bytes{1, 2, 0});
+  CHECK(labels_of(indexed, table).labels == Bytes{2, 0, 1});
+  CHECK_THROWS_WITH(labels_of(indexed, {{7, 8, 9}, {1, 2, 3}}), Contains("(4, 5, 6)") && Contains("row 0, column 0"));
+  const Palette black_and_white = {{255, 255, 255}, {0, 0, 0}};
+  CHECK(labels_of(make_png({3, 1, 8, 0, false, "", "", std::string("\xFF\x00\xFF", 3), 3}), black_and_white).labels == Bytes{0, 1, 0});
+  CHECK(labels_of(make_png({8, 1, 1, 0, false, "", "", "\xA5", 1}), black_and_white).labels == Bytes{0, 1, 0, 1, 1, 0, 1, 0});
+  CHECK_THROWS_AS(labels_of(make_png({2, 1, 8, 0, false, "", "", "\x01\x02", 2}), black_and_white), DataError);
 }
 
 TEST_CASE("the VOC palette is that of the development kit", "[image]") {

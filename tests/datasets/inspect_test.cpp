@@ -5,6 +5,7 @@
 #include "core/errors.h"
 #include "core/parallel.h"
 #include "datasets/shapes.h"
+#include "fuzz/pictures.h"
 #include "support.h"
 
 using namespace eq;
@@ -91,7 +92,41 @@ TEST_CASE("every problem is found, with file, pixel and value", "[inspect]") {
     CHECK(report.class_pixels == std::vector<int64_t>{8, 4});
     CHECK_THROWS_AS(check_report(report), DataError);
     CHECK_THROWS_WITH(check_report(report), Contains("1_l.png") && Contains("first of 4 problems"));
+    CHECK_THAT(report.problems[0].hint, Contains("data.label_map"));
+    CHECK_THAT(report.problems[1].hint, Contains("one size"));
+    CHECK_THAT(report.problems[3].hint, Contains("data.label_colors"));
   }
+}
+
+TEST_CASE("the check before training gives the first problem's own advice", "[inspect]") {
+  Folder folder({{0, 0, 1, 1, 1, 1}, {0, 0, 0, 0, 0, 0}});
+  const auto advice = [&]() -> std::string {
+    try {
+      check_before_training(*folder.make());
+    } catch (const DataError& error) {
+      return error.try_this();
+    }
+    return "nothing was refused";
+  };
+  write_png(folder.path() / "1_l.png", {2, 3, std::vector<uint8_t>(18, 9)});
+  CHECK_THAT(advice(), Contains("set data.label_colors to true"));
+  test::write_file(folder.path() / "1_l.png", "GIF89a");
+  CHECK_THAT(advice(), Contains("convert it to PNG or JPEG"));
+  write_indexed_png(folder.path() / "1_l.png", {1, 3, {0, 0, 0}}, voc_palette());
+  CHECK_THAT(advice(), Contains("make them one size"));
+  write_indexed_png(folder.path() / "1_l.png", {3, 2, {0, 0, 0, 0, 0, 0}}, voc_palette());
+  CHECK_THAT(advice(), Contains("make them one size"));  // nothing turns the image
+}
+
+TEST_CASE("labels that are not turned with their picture are called so", "[inspect]") {
+  Folder folder({{0, 0, 1, 1, 1, 1}});
+  // TIFF of the EXIF chunk: one entry, orientation 6.
+  const std::string exif("MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0", 26);
+  const std::string chunk = test::png_chunk("eXIf", exif);
+  test::write_file(folder.path() / "0.png", test::make_png({3, 2, 8, 0, false, "", chunk, "\x01\x02\x03\x04\x05\x06", 3}));
+  REQUIRE(probe_picture(folder.path() / "0.png").turned);
+  CHECK_THROWS_WITH(check_before_training(*folder.make()), Contains("2x3") && Contains("3x2") && Contains("EXIF orientation"));
+  CHECK_THROWS_WITH(folder.make()->load(0), Contains("EXIF orientation") && Contains("not turned"));
 }
 
 TEST_CASE("masks of 0 and 255 are refused with the cure", "[inspect]") {
@@ -105,6 +140,29 @@ TEST_CASE("masks of 0 and 255 are refused with the cure", "[inspect]") {
   CHECK_THROWS_WITH(check_report(report), Contains("98 %") && Contains("\"255\": 1") && Contains("data.checks"));
   folder.options().label_map.entries = {{0, 0}, {255, 1}};
   check_report(inspect_dataset(*folder.make()));
+}
+
+TEST_CASE("an absent class and labels of 255 are one remark, with the map that helps", "[inspect]") {
+  // A third is 255: the commonest masks of one's own.
+  Folder folder({{0, 0, 255, 0, 255, 0}});
+  const auto odd = odd_classes(inspect_dataset(*folder.make()));
+  REQUIRE(odd);
+  CHECK_THAT(odd->what_happened(), Contains("1 of 2 classes never occur: 1 yes") && Contains("nothing but 0 and 255") && Contains("33 %"));
+  CHECK_THAT(odd->try_this(), Contains("{\"0\": 0, \"255\": 1}"));
+  folder.options().classes = {"a", "b", "c"};
+  write_indexed_png(folder.path() / "0_l.png", {2, 3, {0, 1, 255, 0, 1, 255}}, voc_palette());
+  CHECK_THAT(odd_classes(inspect_dataset(*folder.make()))->try_this(), Contains("{\"255\": 2, \"other\": \"keep\"}"));
+  folder.options().label_map = {.entries = {{255, 1}}, .other = "keep"};
+  CHECK_THAT(odd_classes(inspect_dataset(*folder.make()))->try_this(), Contains("check data.label_map and data.classes"));
+}
+
+TEST_CASE("classes that never occur may be no reason to refuse, bad files still are", "[inspect]") {
+  const Folder folder({{0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0}});
+  CHECK_THROWS_AS(check_before_training(*folder.make()), DataError);
+  CHECK(odd_classes(check_before_training(*folder.make(), DataChecks::kFiles)));
+  test::write_file(folder.path() / "1_l.png", "not a picture");
+  CHECK_THROWS_AS(check_before_training(*folder.make(), DataChecks::kFiles), DataError);
+  CHECK(check_before_training(*folder.make(), DataChecks::kNone).inspected == 0);
 }
 
 TEST_CASE("a truncated picture with a sound header is a problem", "[inspect]") {

@@ -48,6 +48,10 @@ TEST_CASE("custom label maps say where other values go", "[label_map]") {
               Expected().range(0, 255, 255, 0).range(0, 0, 1, 0).range(7, 7, 0, 0));
   check_table(LabelMapper({.entries = entries, .other = "keep"}, 3),
               Expected().range(0, 0, 1, 0).range(1, 2, 1, 1).range(7, 7, 0, 0).range(9, 9, 255, 0).range(255, 255, 255, 0));
+  // One class against the rest.
+  check_table(LabelMapper({.entries = {{3, 1}}, .other = "0"}, 2),
+              Expected().range(0, 254, 0, 0).range(3, 3, 1, 0).range(255, 255, 255, 0));
+  CHECK_THROWS_WITH(LabelMapper({.entries = {{3, 1}}, .other = "2"}, 2), Contains("class 2") && Contains("0-1"));
   // Masks of 0 and 255: 255 may be a class.
   check_table(LabelMapper({.entries = {{0, 0}, {255, 1}}}, 2), Expected().range(0, 0, 0, 0).range(255, 255, 1, 0));
 }

@@ -142,7 +142,6 @@ TEST_CASE("what is wrong with a set of files is said by name", "[layouts]") {
 
   CHECK_THROWS_WITH(make_dataset(options, "val"), Contains("'val'") && Contains("data.list.val"));
   options.folders = {{"train", {"x", "y"}}};
-  CHECK_THROWS_WITH(make(), Contains("both"));
   options.list.clear();
   CHECK_THROWS_WITH(make(), Contains("folder does not exist") && Contains("x"));
   options.folders = {{"train", {".", "."}}};
@@ -150,7 +149,7 @@ TEST_CASE("what is wrong with a set of files is said by name", "[layouts]") {
   CHECK_THROWS_WITH(make(), Contains(".jpg") && Contains("image_suffix"));
   options.classes.clear();
   options.image_suffix = {".png"};
-  options.label_suffix = ".png";
+  options.label_suffix = "_l.png";
   CHECK_THROWS_WITH(make(), Contains("data.classes"));
   options.classes = {"a", "b"};
   options.palette = {{1, 1, 1}};
@@ -229,6 +228,93 @@ TEST_CASE("pictures and labels may share a folder", "[layouts]") {
   CHECK(set->size() == 1);
   REQUIRE(set->left_out().size() == 1);
   CHECK_THAT(set->left_out()[0], Contains("without a picture") && Contains(": b.png"));
+}
+
+TEST_CASE("in a shared folder a label is no picture, though its ending is a picture's", "[layouts]") {
+  TemporaryFolder root;
+  for (const std::string stem : {"000", "001", "deep/002", "lone"}) {
+    write_pair(root.path() / (stem + ".png"), root.path() / (stem + "_mask.png"), {1});
+  }
+  fs::remove(root.path() / "lone.png");
+  DataOptions options = listed(root.path());
+  options.list.clear();
+  options.folders = {{"train", {".", "."}}};
+  options.image_suffix = {".png"};
+  options.label_suffix = "_mask.png";
+  const auto set = make_dataset(options, "train");
+  REQUIRE(set->size() == 3);
+  CHECK(set->files(0)->image.filename() == "000.png");
+  CHECK(set->files(2)->labels.filename() == "002_mask.png");
+  REQUIRE(set->left_out().size() == 1);
+  CHECK_THAT(set->left_out()[0], Contains("without a picture") && Contains(": lone_mask.png"));
+  // Labels in a folder below the pictures'.
+  write_pair(root.path() / "x/a.png", root.path() / "x/labels/a.png", {1});
+  options.folders = {{"train", {"x", "x/labels"}}};
+  options.label_suffix = ".png";
+  CHECK(make_dataset(options, "train")->size() == 1);
+  // Of a single name nobody can tell which is which.
+  options.folders = {{"train", {".", "."}}};
+  CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("are label files") && Contains("label_suffix"));
+}
+
+TEST_CASE("a list names pictures of folders", "[layouts]") {
+  TemporaryFolder root;
+  for (const std::string stem : {"a", "street 01", "deep/c", "d"}) {
+    write_pair(root.path() / "i" / (stem + ".jpg"), root.path() / "l" / (stem + ".png"), {1});
+  }
+  fs::remove(root.path() / "l/d.png");  // not in the list: nobody asks for its labels
+  test::write_file(root.path() / "train.txt", "street 01\r\n\ndeep/c.jpg\na\n");
+  DataOptions options = listed(root.path());
+  options.folders = {{"train", {"i", "l"}}};
+  const auto set = make_dataset(options, "train");
+  REQUIRE(set->size() == 3);
+  CHECK(set->load(0).name == "street 01");
+  CHECK(set->load(1).name == "c");
+  CHECK(set->files(2)->labels.filename() == "a.png");
+  REQUIRE(set->left_out().size() == 1);
+  CHECK_THAT(set->left_out()[0], Contains("train.txt: 1 picture of"));
+  test::write_file(root.path() / "train.txt", "a\nb\ne.jpg\n");
+  CHECK_THROWS_AS(make_dataset(options, "train"), DataError);
+  CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("train.txt") && Contains(": b, e.jpg"));
+}
+
+TEST_CASE("a part of the training pictures is drawn to evaluate on, always the same", "[layouts]") {
+  TemporaryFolder root;
+  for (const std::string stem : {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}) {
+    write_pair(root.path() / "i" / (stem + ".jpg"), root.path() / "l" / (stem + ".png"), {1});
+  }
+  DataOptions options = listed(root.path());
+  options.list.clear();
+  options.folders = {{"train", {"i", "l"}}};
+  const auto names = [&](const std::string& split) {
+    std::string text;
+    const auto set = make_dataset(options, split);
+    for (int64_t i = 0; i < set->size(); ++i) text += set->load(i).name;
+    return text;
+  };
+  CHECK_THROWS_WITH(names("val"), Contains("data.val_fraction"));
+  options.val_fraction = 0.3;
+  CHECK(names("val") == "ghj");  // on every machine
+  CHECK(names("train") == "abcdefi");
+  CHECK_THAT(make_dataset(options, "train")->left_out()[0], Contains("3 of 10 pictures") && Contains("split_seed 0"));
+  CHECK(make_dataset(options, "val")->left_out().empty());
+  CHECK_THROWS_AS(names("test"), UsageError);
+  options.split_seed = 1;
+  CHECK(names("val") != "ghj");
+  options.val_fraction = 0.01;
+  CHECK(names("val").size() == 1);
+  options.folders["val"] = {"i", "l"};
+  CHECK_THROWS_WITH(names("val"), Contains("of its own"));
+  options.folders.erase("val");
+  // Of a list, too.
+  test::write_file(root.path() / "train.txt", "b\nd\n");
+  options.list = {{"train", "train.txt"}};
+  CHECK(names("train") + names("val") == "db");
+  options.val_fraction = 0.9;
+  CHECK_THROWS_WITH(names("val"), Contains("none would be left"));
+  options = options_of("camvid", root.path());
+  options.val_fraction = 0.5;
+  CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("does not read data.val_fraction"));
 }
 
 TEST_CASE("a list may hold absolute paths", "[layouts]") {

@@ -31,7 +31,7 @@ TEST_CASE("every section is read, comments allowed", "[config]") {
     "data": {"type": "folders", "root": "pictures", "list": {"train": "t.txt", "val": "v.txt"},
              "folders": {"train": {"images": "i", "labels": "l"}, "image_suffix": ".png"},
              "classes": ["a", "b"], "palette": [[1, 2, 3], [4, 5, 255]],
-             "label_map": {"7": 0, "8": "ignore", "other": "ignore"}, "label_colors": true, "checks": false},
+             "label_map": {"7": 0, "8": "ignore", "other": "ignore"}, "label_colors": true, "checks": "files"},
     "pipeline": {"resize": {"scale": [480, 360], "ratio_range": [0.75, 1.75]}, "crop": [256, 128], "flip": 0, "mean": [0, 0, 0],
                  "test_scale": [640, 480]},
     "model": {"backbone": {"depth": 50, "output_stride": 8, "width": 32}, "decode_head": {"channels": 64, "in_index": [0, 3]},
@@ -203,4 +203,18 @@ TEST_CASE("the pictures' suffix is one, or several", "[config]") {
 TEST_CASE("a group of parameters without a pattern is refused for that", "[config]") {
   CHECK_THROWS_WITH(parse(R"({"optimizer": {"groups": [{"lr_mult": 2}]}})"),
                     Catch::Contains("the pattern is missing") && Catch::Contains("optimizer.groups[0]"));
+}
+
+TEST_CASE("what other labels become, and the checks, are read and written as they are", "[config]") {
+  const auto data = [](const std::string& text) { return parse_config("{\"data\": " + text + "}", "test").data; };
+  const Config config = parse_config(R"({"data": {"label_map": {"3": 1, "other": 0}, "checks": "files"}})", "test");
+  CHECK(config.data.label_map.other == "0");
+  CHECK(config.data.checks == DataChecks::kFiles);
+  const Config again = parse_config(to_json_text(config), "test");
+  CHECK(again.data.label_map.other == "0");
+  CHECK(again.data.checks == DataChecks::kFiles);
+  CHECK(data(R"({"checks": false})").checks == DataChecks::kNone);
+  CHECK(data(R"({"checks": true})").checks == DataChecks::kAll);
+  CHECK_THROWS_WITH(data(R"({"checks": "warn"})"), Contains("true, \"files\" or false"));
+  CHECK_THROWS_WITH(data(R"({"label_map": {"3": 1, "other": 300}})"), Contains("or a class under \"other\""));
 }
