@@ -127,9 +127,10 @@ template <class T>
 Plan make_plan(const Correlation& c, const Packing<T>& packing) {
   const int64_t pixel_bytes = (packing.chunks.largest() + 64 / int64_t(sizeof(T))) * int64_t(sizeof(T));
   const Cut cols(c.w, std::clamp(kRowBytes / pixel_bytes, kLeastColumns, kMostColumns));
-  const int64_t row_bytes = c.w.positions(cols.largest()) * pixel_bytes;
+  const int64_t row_bytes = cols.positions(c.w, c.w.out) * pixel_bytes;
   int64_t most_rows = std::max<int64_t>(1, kStripPixels / std::max<int64_t>(1, cols.largest()));
-  while (most_rows > 1 && c.h.positions(most_rows) * row_bytes > kStripBytes) --most_rows;
+  const Cut least_cut(c.h, c.h.out);
+  while (most_rows > 1 && least_cut.positions(c.h, most_rows) * row_bytes > kStripBytes) --most_rows;
   const Cut rows(c.h, most_rows);
   int64_t most_images = 1;
   if (rows.parts() == 1 && cols.parts() == 1) {

@@ -52,8 +52,12 @@ Plan make_plan(const Correlation& c) {
     most_images = std::max<int64_t>(1, std::min(kStripPixels / (c.h.out * c.w.out), kStripBytes / bytes(c.h.out)));
   }
   const Split images(c.images, most_images);
-  auto filled = [](int64_t channels) { return double(channels) / double(divide_up(channels, kLanes<T>) * kLanes<T>); };
-  const bool merged = c.w.taps.size() > 1 && c.w.taps[1] == c.w.taps[0] + 1;
+  // A tile of one vector beside such of two takes nearly as long as these; alone it has more rows.
+  auto filled = [](int64_t channels) {
+    const int64_t width = channels <= kLanes<T> ? kLanes<T> : kBlock<T>;
+    return double(channels) / double(divide_up(channels, width) * width);
+  };
+  const bool merged = c.in_channels % kLanes<T> != 0 && c.w.taps.size() > 1 && c.w.taps[1] == c.w.taps[0] + 1;
   const double filled_in = filled(merged ? c.in_channels * int64_t(c.w.taps.size()) : c.in_channels);
   Plan plan = {images, rows, cols, groups, outs, ins, 1, ins.parts == 1 && filled(outs.largest()) > 1.2 * filled_in};
   plan.chunks = std::clamp<int64_t>(kTasks / plan.ranges(), 1, std::max<int64_t>(1, plan.strips()));

@@ -5,7 +5,11 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 namespace eq::cpu::conv {
 
@@ -74,13 +78,26 @@ inline void copy_first(void* to, const void* from, int64_t count) {
   }
 }
 
-// The first `count` lanes, 0 .. kLanes.
+// The first `count` lanes, 0 .. kLanes; the others are zero. By a mask where there are such loads: a vector put together in memory
+// is read before what it consists of has been written, and waits for that.
 template <class T>
 inline Vector<T> load_first(const T* from, int64_t count) {
   if (count == kLanes<T>) return load(from);
+#if defined(__AVX512F__)
+  const auto mask = uint16_t((1u << count) - 1);
+  if constexpr (std::is_same_v<T, float>) return _mm512_maskz_loadu_ps(mask, from);
+  else return _mm512_maskz_loadu_pd(uint8_t(mask), from);
+#elif defined(__AVX2__)
+  if constexpr (std::is_same_v<T, float>) {
+    return _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
+  } else {
+    return _mm256_maskload_pd(from, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3)));
+  }
+#else
   Vector<T> value{};
   copy_first<T>(&value, from, count);
   return value;
+#endif
 }
 
 template <class T>

@@ -52,6 +52,8 @@ class Cut {
   int64_t begin(int64_t part) const { return begins_[size_t(part)]; }
   int64_t size(int64_t part) const { return begin(part + 1) - begin(part); }
   int64_t largest() const;
+  // Scratch positions that a part needs at most, or so many outputs of it.
+  int64_t positions(const Axis& axis, int64_t outputs) const;
 
  private:
   std::vector<int64_t> begins_;  // and the end
@@ -93,7 +95,7 @@ void copy_window(const T* image, int64_t width, int64_t pixel, int64_t channels,
                  T* scratch, int64_t scratch_pixel) {
   const int64_t scratch_row = int64_t(cols.source.size()) * scratch_pixel;
   const bool dense = channels == pixel && channels == scratch_pixel;
-  const bool few_vectors = !dense && channels % kLanes<T> == 0 && channels <= kBlock<T>;  // a call for each pixel costs more than its copy
+  const bool few_vectors = !dense && channels <= kBlock<T>;  // a call for each pixel costs more than its copy
   for (size_t i = 0; i < rows.source.size(); ++i, scratch += scratch_row) {
     if (rows.source[i] < 0) {
       std::fill(scratch, scratch + scratch_row, T(0));
@@ -113,7 +115,9 @@ void copy_window(const T* image, int64_t width, int64_t pixel, int64_t channels,
         while (j + run < cols.source.size() && cols.source[j + run] == first + int64_t(run)) ++run;
       }
       if (few_vectors) {
-        for (int64_t c = 0; c < channels; c += kLanes<T>) store(to + c, load(from + first * pixel + c));
+        int64_t c = 0;
+        for (; c + kLanes<T> <= channels; c += kLanes<T>) store(to + c, load(from + first * pixel + c));
+        copy_first<T>(to + c, from + first * pixel + c, channels - c);
       } else {
         std::memcpy(to, from + first * pixel, run * size_t(channels) * sizeof(T));
       }

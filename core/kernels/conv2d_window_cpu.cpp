@@ -1,6 +1,15 @@
 #include "core/kernels/conv2d_window.h"
 
 namespace eq::cpu::conv {
+namespace {
+
+// Some of the outputs [begin, begin + count) read the input through this tap.
+bool reads_inside(const Axis& axis, int64_t tap, int64_t begin, int64_t count) {
+  const int64_t first = std::max(begin, tap < 0 ? divide_up(-tap, axis.step) : 0);
+  return first < begin + count && first * axis.step + tap < axis.in;
+}
+
+}  // namespace
 
 Cut::Cut(const Axis& axis, int64_t largest_part) {
   std::vector<int64_t> changes;
@@ -24,6 +33,16 @@ Cut::Cut(const Axis& axis, int64_t largest_part) {
 int64_t Cut::largest() const {
   int64_t result = 0;
   for (int64_t part = 0; part < parts(); ++part) result = std::max(result, size(part));
+  return result;
+}
+
+int64_t Cut::positions(const Axis& axis, int64_t outputs) const {
+  int64_t result = 0;
+  for (int64_t part = 0; part < parts(); ++part) {
+    const int64_t count = std::min(size(part), outputs);
+    const auto reads = [&](int64_t tap) { return reads_inside(axis, tap, begin(part), size(part)); };
+    result = std::max(result, std::min<int64_t>(axis.positions(count), count * std::count_if(axis.taps.begin(), axis.taps.end(), reads)));
+  }
   return result;
 }
 
@@ -58,10 +77,7 @@ Window copied_window(const Axis& axis, int64_t begin, int64_t count) {
   window.begin = begin;
   window.count = count;
   for (size_t t = 0; t < axis.taps.size(); ++t) {
-    const int64_t tap = axis.taps[t];
-    const int64_t first =
-        std::max(begin, tap < 0 ? divide_up(-tap, axis.step) : 0);  // the first output that reads inside
-    if (first < begin + count && first * axis.step + tap < axis.in) window.tap.push_back(int64_t(t));
+    if (reads_inside(axis, axis.taps[t], begin, count)) window.tap.push_back(int64_t(t));
   }
   if (window.tap.empty()) return window;
   auto inside = [&](int64_t position) { return position < 0 || position >= axis.in ? int64_t{-1} : position; };

@@ -90,6 +90,8 @@ const Conv2dCase kMedium[] = {
     {"deep stride 2", 2, 8, 8, 96, 200, 3, 3, conv2d_options(2, 1)},
     {"wide rows", 1, 3, 530, 5, 6, 3, 3, conv2d_options(1, 1), true},
     {"wide rows, stride 2", 1, 3, 531, 3, 16, 7, 7, conv2d_options(2, 3)},
+    {"7x7 stem to whole blocks", 2, 15, 14, 3, 32, 7, 7, conv2d_options(2, 3)},
+    {"strips that few taps of a large dilation read", 1, 32, 30, 160, 12, 3, 3, conv2d_options(1, 13, 13), true},
     {"long 1x1", 5, 31, 33, 18, 11, 1, 1, conv2d_options(1, 0), true},
     {"depthwise strips", 2, 40, 70, 20, 20, 3, 3, conv2d_options(1, 1, 1, 20), true},
 };
