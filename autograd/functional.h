@@ -90,10 +90,13 @@ Tensor transpose(const Tensor& x, int axis_a, int axis_b);
 Tensor expand(const Tensor& x, const Shape& shape);           // broadcast to `shape`, copying
 Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end);  // a view when axis is 0
 Tensor concat(const std::vector<Tensor>& inputs, int axis);
+// The whole of x in parts, whose gradients are joined in one pass; views when axis is 0, x itself if it is the only part.
+std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& extents, int axis);
 Tensor pad2d(const Tensor& x, int64_t top, int64_t bottom, int64_t left, int64_t right, double value = 0);  // [N,H,W,C]; negative crops
 
 // --- products (core/kernels/matmul.h) ---
-Tensor matmul(const Tensor& a, const Tensor& b);  // [M,K]x[K,N]; with leading batch axes that broadcast
+// [M,K]x[K,N], or [M,K]x[N,K] by the transpose of b; with leading batch axes that broadcast.
+Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_b = false);
 // [..., I] x [O, I] -> [..., O]. A layer that is applied many times passes a cache for what is made of its weight.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, WeightCache* cache = nullptr);
 

@@ -328,6 +328,9 @@ void measure_optimizer(Rates& rates, const Sizes& sizes) {
       cuda::adamw_step({update}, {parameter});
     };
   });
+  rates.measure(row("average", 3), [=] {
+    return [parameter = SteppedParameter{.value = fresh(), .grad = fresh()}] { cuda::average_step({0.999, 0.001}, {parameter}); };
+  });
   rates.measure(row("sum of squares", 1), [=] {
     return [parameter = SteppedParameter{.grad = fresh()}, sums = like({1}, DType::kFloat64)] {
       cuda::sums_of_squares({parameter}, sums);

@@ -190,10 +190,10 @@ Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, i
   std::vector<Tensor> inputs = arriving;
   FuseLevelsOptions fuse{
       .out_h = out_h, .out_w = out_w, .align_corners = align_corners_, .pad_h = pad_h_, .pad_w = pad_w_, .border = border_};
-  Tensor shares;
+  std::vector<Tensor> shares;
   if (weights_.defined()) {
     const Tensor positive = relu(weights_);
-    shares = div(positive, sum(positive, {0}, true) + 1e-4);
+    shares = split(div(positive, sum(positive, {0}, true) + 1e-4), std::vector<int64_t>(inputs.size(), 1), 0);
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Branch& branch = branches_[i];
@@ -202,7 +202,7 @@ Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, i
     fuse.scale.push_back(constant ? constant->inverse_std() : Tensor());
     // What is affine with constants over the picture commutes with the resizing, and is cheaper before it.
     if (branch.equalizer && !constant) inputs[i] = (*branch.equalizer)(inputs[i]);
-    if (shares.defined()) inputs[i] = mul(inputs[i], cast(slice(shares, 0, int64_t(i), int64_t(i) + 1), inputs[i].dtype()));
+    if (!shares.empty()) inputs[i] = mul(inputs[i], cast(shares[i], inputs[i].dtype()));
     if (branch.norm) {
       const bool fits = inputs[i].size(1) == out_h && inputs[i].size(2) == out_w;
       inputs[i] = (*branch.norm)(fits ? inputs[i] : resize_bilinear(inputs[i], out_h, out_w, align_corners_));

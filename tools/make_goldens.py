@@ -191,6 +191,12 @@ def shape(file):
         (2, 3, 3, 4))
     add("concat", "batch", lambda x0, x1: torch.cat([x0, x1], 0), {"axis": 0}, (2, 3, 4), (1, 3, 4))
     add("concat", "rows", lambda x0, x1: torch.cat([x0, x1], 1), {"axis": 1}, (2, 3, 4), (2, 2, 4))
+    for axis, shape_of_x in ((0, (6, 2, 4)), (1, (2, 6, 4)), (-1, (2, 4, 6))):
+        def ends(x):
+            first, _, last = x.split([2, 1, 3], axis)
+            return torch.cat([last, first], axis)
+
+        add("split", str(axis), ends, {"axis": axis, "extents": [2, 1, 3]}, shape_of_x)
     for top, bottom, left, right, value in ((1, 2, 3, 0, 0.0), (0, 1, 1, 1, -2.5), (-1, 2, 0, -2, 0.5)):
         add("pad2d", f"{top}_{bottom}_{left}_{right}", lambda x: nhwc(F.pad(nchw(x), (left, right, top, bottom), value=value)),
             {"top": top, "bottom": bottom, "left": left, "right": right, "value": value}, (2, 4, 5, 3))
@@ -210,6 +216,10 @@ def matmul(file):
     for case, (a, b) in cases.items():
         file.seed(case)
         file.add(case, lambda a, b: a @ b, {"a": a, "b": b})
+    for case, (a, b) in {"transposed": ((5, 7), (6, 7)), "transposed_batched": ((2, 2, 17, 3), (2, 2, 9, 3)),
+                         "transposed_broadcast": ((3, 4, 5), (6, 5))}.items():
+        file.seed(case)
+        file.add(case, lambda a, b: a @ b.mT, {"a": a, "b": b}, {"transpose_b": True})
 
 
 def linear(file):

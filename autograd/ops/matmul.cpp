@@ -24,21 +24,25 @@ Tensor as_rows(const Tensor& x) {
 }
 
 struct MatmulBackward final : Node {
-  MatmulBackward(const Tensor& a, const Tensor& b) : Node("matmul"), a_(save(a)), b_(save(b)) {}
+  MatmulBackward(const Tensor& a, const Tensor& b, bool transpose_b)
+      : Node("matmul"), a_(save(a)), b_(save(b)), transpose_b_(transpose_b) {}
   TensorList backward(const TensorList& grads) override {
     const Tensor &a = a_.get(), &b = b_.get(), &grad = grads[0];
     const Shape batch = batch_shape(grad.shape());
     TensorList result(2);
-    if (needs(0)) result[0] = sum_to(product(grad, false, b, true, batch), a.shape());
+    if (needs(0)) result[0] = sum_to(product(grad, false, b, !transpose_b_, batch), a.shape());
     if (needs(1)) {
       // One matrix b for the whole stack of a: its gradient is one product over all rows.
       const bool one_matrix = batch_shape(b.shape()).numel() == 1 && batch_shape(a.shape()).numel() == batch.numel();
-      result[1] = one_matrix ? product(as_rows(a), true, as_rows(grad), false, {}).alias(b.shape())
-                             : sum_to(product(a, true, grad, false, batch), b.shape());
+      const Tensor left = one_matrix ? as_rows(a) : a, right = one_matrix ? as_rows(grad) : grad;
+      const Shape stack = one_matrix ? Shape() : batch;
+      const Tensor grad_b = transpose_b_ ? product(right, true, left, false, stack) : product(left, true, right, false, stack);
+      result[1] = one_matrix ? grad_b.alias(b.shape()) : sum_to(grad_b, b.shape());
     }
     return result;
   }
   SavedTensor &a_, &b_;
+  bool transpose_b_;
 };
 
 struct LinearBackward final : Node {
@@ -63,18 +67,19 @@ struct LinearBackward final : Node {
 
 }  // namespace
 
-Tensor matmul(const Tensor& a, const Tensor& b) {
+Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_b) {
   check::floating("matmul", {"b", b});
   check::alike("matmul", {{"a", a}, {"b", b}});
   check::rank_at_least("matmul", {"a", a}, 2);
   check::rank_at_least("matmul", {"b", b}, 2);
-  check::that(a.size(-1) == b.size(-2), "matmul",
-              to_string(a.shape()) + " and " + to_string(b.shape()) + " do not fit together",
-              "the last extent of a must be the last but one of b");
+  check::that(a.size(-1) == b.size(transpose_b ? -1 : -2), "matmul",
+              to_string(a.shape()) + " and " + to_string(b.shape()) + (transpose_b ? " transposed" : "") + " do not fit together",
+              transpose_b ? "the last extents must be equal" : "the last extent of a must be the last but one of b");
+  if (transpose_b && tracing()) return matmul(a, transpose(b, -1, -2));
   const Shape batch = broadcast_shapes(batch_shape(a.shape()), batch_shape(b.shape()), "matmul");
-  Tensor y = product(a, false, b, false, batch);
+  Tensor y = product(a, false, b, transpose_b, batch);
   trace("matmul", y, {a, b});
-  record<MatmulBackward>(y, {a, b}, a, b);
+  record<MatmulBackward>(y, {a, b}, a, b, transpose_b);
   return y;
 }
 

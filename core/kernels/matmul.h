@@ -3,7 +3,7 @@
 //
 //   matmul: y[.., m, n] = sum_k a[.., m, k] * b[.., k, n]     the leading (batch) axes broadcast by NumPy's rule
 //           grad_a = grad_y * b^T, grad_b = a^T * grad_y, each summed over the batch axes its argument was repeated
-//           along
+//           along; of a * b^T they are grad_y * b and grad_y^T * a
 //   linear: y[m, o] = bias[o] + sum_i x[m, i] * weight[o, i]  grad_x = grad_y * weight, grad_weight = grad_y^T * x
 //
 // Accuracy: float32 sums of K terms, about 1e-7 * sqrt(K) of the result's rms.

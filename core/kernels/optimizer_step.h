@@ -1,14 +1,16 @@
 #pragma once
-// The updates of the optimizers, one element at a time; both backends use these formulas.
+// The updates of the optimizers and of averaged weights, one element at a time; both backends use these formulas.
 //
 //   SGD:   g += decay * p; b = momentum * b + g; p -= lr * (nesterov ? g + momentum * b : b)    (PyTorch's; b starts at 0)
 //   AdamW: p *= keep; m, v = running means of g and g^2; p -= rate * m / (sqrt(v) * root + eps)    (Loshchilov and Hutter 2019)
 //          keep = 1 - lr * decay, rate = lr / (1 - beta1^t), root = 1 / sqrt(1 - beta2^t)
 // The gradient is multiplied by `scale` first (clipping).
+//   Average: a = decay * a + rest * p
 //
 // A parameter with units is stepped as if it were unit * p: see OptimizerParameter::unit.
 //
-// Both backends run over pieces of all parameters at once: the CPU in training/optimizer.cpp, a GPU in one kernel for hundreds of them.
+// Both backends run over pieces of all parameters at once: the CPU in training/optimizer.cpp and ema.cpp, a GPU in one kernel for hundreds
+// of them.
 
 #include <cmath>
 #include <vector>
@@ -54,6 +56,22 @@ struct AdamWUpdate {
   }
 };
 
+template <class T>
+struct AverageUpdate {
+  T decay, rest;
+
+  template <class U>
+  AverageUpdate<U> as() const { return {U(decay), U(rest)}; }
+
+  EQ_HOST_DEVICE void operator()(T& average, T value) const {
+#if defined(__CUDA_ARCH__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
+    average = std::fma(rest, value, decay * average);  // which of the products is rounded would depend on the compiler
+#else
+    average = decay * average + rest * value;
+#endif
+  }
+};
+
 // A parameter and what belongs to it, all of one type, float32 or float64, on one device.
 struct SteppedParameter {
   Tensor value, grad;
@@ -66,6 +84,8 @@ namespace cuda {
 // updates[i] is that of parameters[i]: they differ by the parameters' multipliers.
 void sgd_step(const std::vector<SgdUpdate<double>>& updates, const std::vector<SteppedParameter>& parameters);
 void adamw_step(const std::vector<AdamWUpdate<double>>& updates, const std::vector<SteppedParameter>& parameters);
+// The value of each is an average, its gradient what is averaged; it has neither unit nor state.
+void average_step(const AverageUpdate<double>& update, const std::vector<SteppedParameter>& averages);
 // sums[i] = sum of (grad / unit)^2 of parameters[i]; sums: float64, on the device of all. In double over fixed chunks in order.
 void sums_of_squares(const std::vector<SteppedParameter>& parameters, const Tensor& sums);
 }  // namespace cuda

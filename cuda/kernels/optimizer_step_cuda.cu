@@ -230,6 +230,10 @@ void adamw_step(const std::vector<AdamWUpdate<double>>& updates, const std::vect
   step_all<3>("adamw", updates, parameters);
 }
 
+void average_step(const AverageUpdate<double>& update, const std::vector<SteppedParameter>& averages) {
+  step_all<1>("averaged weights", std::vector(averages.size(), update), averages);
+}
+
 void sums_of_squares(const std::vector<SteppedParameter>& parameters, const Tensor& sums) {
   const char* name = "sums of squares";
   const auto entry = [&]<typename T>(size_t i) {

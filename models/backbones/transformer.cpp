@@ -9,15 +9,15 @@ namespace eq {
 
 std::vector<Tensor> split_heads(const Tensor& x, int64_t parts, int64_t heads) {
   const int64_t batch = x.size(0), count = x.size(1), depth = x.size(2) / (parts * heads);
-  const Tensor split = permute(reshape(x, {batch, count, parts, heads, depth}), {2, 0, 3, 1, 4});
-  std::vector<Tensor> result;
-  for (int64_t i = 0; i < parts; ++i) result.push_back(reshape(slice(split, 0, i, i + 1), {batch, heads, count, depth}));
+  const Tensor sorted = permute(reshape(x, {batch, count, parts, heads, depth}), {2, 0, 3, 1, 4});
+  std::vector<Tensor> result = split(sorted, std::vector<int64_t>(size_t(parts), 1), 0);
+  for (Tensor& part : result) part = reshape(part, {batch, heads, count, depth});
   return result;
 }
 
 Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& bias, const Tensor& mask) {
   const int64_t batch = query.size(0), heads = query.size(1), count = query.size(2), depth = query.size(3), keys = key.size(2);
-  Tensor scores = matmul(mul(query, 1 / std::sqrt(double(depth))), transpose(key, 2, 3));
+  Tensor scores = matmul(mul(query, 1 / std::sqrt(double(depth))), key, true);
   if (bias.defined()) scores = add(scores, bias);
   if (mask.defined()) {
     const int64_t windows = mask.size(0);

@@ -59,11 +59,12 @@ GlobalSubsampledAttention::GlobalSubsampledAttention(int64_t channels, int64_t h
 
 Tensor GlobalSubsampledAttention::forward(const Tensor& x) {
   const int64_t channels = x.size(3);
-  const auto project = [&](const Tensor& map, int64_t begin, int64_t end) {  // with these rows of in_proj
-    return linear(rows_of(map), in_type_of(x, slice(attn_.in_weight, 0, begin, end)), in_type_of(x, slice(attn_.in_bias, 0, begin, end)));
-  };
-  const Tensor query = split_heads(project(x, 0, channels), 1, heads_)[0];
-  const std::vector<Tensor> pairs = split_heads(project(sr_ ? (*norm_)((*sr_)(x)) : x, channels, 3 * channels), 2, heads_);
+  const std::vector<int64_t> extents = {channels, 2 * channels};  // of the query's projection and the pairs'
+  const std::vector<Tensor> weights = split(in_type_of(x, attn_.in_weight), extents, 0);
+  const std::vector<Tensor> biases = split(in_type_of(x, attn_.in_bias), extents, 0);
+  const Tensor query = split_heads(linear(rows_of(x), weights[0], biases[0]), 1, heads_)[0];
+  const Tensor map = sr_ ? (*norm_)((*sr_)(x)) : x;
+  const std::vector<Tensor> pairs = split_heads(linear(rows_of(map), weights[1], biases[1]), 2, heads_);
   return reshape(attn_.out_proj(attention(query, pairs[0], pairs[1])), x.shape());
 }
 

@@ -120,6 +120,10 @@ TEST_CASE("fields through dilation, pooling, resizing and branches hold the grad
         return concat({x, relu(conv(x, 3, 1, 2, 2)), conv(pad2d(x, 1, 0, 2, -1), 2, 1, 0)}, 3);
       },
       false);
+  check_support("halves", [](const Tensor& x) {
+    const std::vector<Tensor> halves = split(slice(conv(x, 3, 1, 1), 1, 4, 20), {8, 8}, 1);
+    return add(halves[0], halves[1]);
+  }, false);
   check_support("parts", [](const Tensor& x) { return add(slice(conv(x, 3, 1, 1), 1, 4, 20), slice(slice(x, 1, 0, 16), 3, 0, 1)); }, false);
 }
 

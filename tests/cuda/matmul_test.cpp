@@ -15,6 +15,11 @@ void check_matmul(const cases::MatmulCase& c) {
                {{random_tensor(c.a, 1)}, {random_tensor(c.b, 2)}});
 }
 
+void check_transposed(const cases::MatmulCase& c) {
+  check_parity(to_string(c.a) + " x " + to_string(c.b) + " from its transpose", [](const auto& in) { return matmul(in[0], in[1], true); },
+               {{random_tensor(c.a, 1)}, {transpose(random_tensor(c.b, 2), -1, -2)}});
+}
+
 void check_linear(const cases::LinearCase& c) {
   check_parity(
       to_string(c.x) + " to " + std::to_string(c.out), [](const auto& in) { return linear(in[0], in[1], in[2]); },
@@ -25,7 +30,7 @@ void check_linear(const cases::LinearCase& c) {
 
 TEST_CASE("cuda: matmul", "[cuda][matmul]") {
   EQ_NEED_CUDA();
-  for (const cases::MatmulCase& c : cases::kMatmulCases) check_matmul(c);
+  for (const cases::MatmulCase& c : cases::kMatmulCases) check_matmul(c), check_transposed(c);
 }
 
 TEST_CASE("cuda: matmul of large matrices, long sums and stacks", "[cuda][matmul]") {

@@ -82,6 +82,22 @@ TEST_CASE("cuda: concat", "[cuda][concat]") {
   }
 }
 
+TEST_CASE("cuda: split", "[cuda][split]") {
+  EQ_NEED_CUDA();
+  for (const Shape& base : {Shape{2, 3, 4, 5}, Shape{2, 3, 4, 16}}) {
+    for (int axis = 0; axis < 4; ++axis) {
+      Shape shape = base;
+      shape.set(axis, 15);
+      const ParityFunction turned = [axis](const std::vector<Tensor>& in) {  // one part is not used
+        const std::vector<Tensor> parts = split(in[0], {2, 1, 0, 4, 8}, axis);
+        return concat({parts[4], parts[2], parts[0], parts[3]}, axis);
+      };
+      check_parity(to_string(shape) + " along " + std::to_string(axis), turned, {{random_tensor(shape, 1)}}, kExact);
+      check_bytes(turned, {bytes(shape, 3)});
+    }
+  }
+}
+
 TEST_CASE("cuda: slice", "[cuda][slice]") {
   EQ_NEED_CUDA();
   for (const Shape& base : {Shape{2, 3, 4, 3}, Shape{3, 8, 8, 32}}) {

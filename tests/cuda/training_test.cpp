@@ -1,6 +1,7 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/allocator.h"
+#include "core/kernels/optimizer_step.h"
 #include "cuda/parity.h"
 #include "layers/calibration.h"
 #include "layers/moments.h"
@@ -105,7 +106,31 @@ void check_optimizer(OptimizerOptions options, bool units) {
   }
 }
 
+// Many small values, large ones, one without elements, one not on its alignment: as two operators compute them.
+void check_averages(DType dtype) {
+  std::vector<SteppedParameter> averages;
+  std::vector<Tensor> expected;
+  const AverageUpdate<double> update{0.9, 1 - 0.9};
+  for (int64_t i = 0; i < kSmallParameters + 3; ++i) {
+    const int64_t count = i == 1 ? 0 : i == 2 ? 40001 : i == kSmallParameters ? 8192 + 4 : i % 9 + 1;
+    const Tensor average = random_tensor({count}, uint64_t(2 * i), dtype), value = random_tensor({count + 1}, uint64_t(2 * i + 1), dtype);
+    const Tensor there = value.to(Device::cuda()).alias({count}, i % 2);
+    averages.push_back({average.to(Device::cuda()), there});
+    expected.push_back(average.clone().mul_(update.decay).add_(value.alias({count}, i % 2), update.rest));
+  }
+  if constexpr (kBuiltWithCuda) cuda::average_step(update, averages);
+  for (size_t i = 0; i < averages.size(); ++i) {
+    check_close(averages[i].value.to(Device::cpu()), expected[i], dtype == DType::kFloat64 ? 1e-15 : 1e-7);
+  }
+}
+
 }  // namespace
+
+TEST_CASE("cuda: averages of many tensors at once", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  for (const DType dtype : {DType::kFloat32, DType::kFloat64}) check_averages(dtype);
+  if constexpr (kBuiltWithCuda) cuda::average_step({0.9, 0.1}, {});
+}
 
 TEST_CASE("cuda: optimizers step as on the CPU", "[cuda][training]") {
   EQ_NEED_CUDA();

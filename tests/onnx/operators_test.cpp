@@ -88,6 +88,7 @@ std::vector<Case> all_cases() {
   add_case("add_orders", kImage, [=](const Tensor& x) { return add(convolved(x), layer_norm(x, {}, {}, 1e-5)); });
   add_case("mul_gate", kImage, [=](const Tensor& x) { return mul(convolved(x), sigmoid(adaptive_avg_pool2d(x, 1, 1))); });
   add_case("matmul", kRows, [](const Tensor& x) { return matmul(x, transpose(x, -1, -2)); });
+  add_case("matmul_transposed", kRows, [](const Tensor& x) { return matmul(x, x, true); });
   add_case("linear", kRows, [](const Tensor& x) { return linear(x, values({4, kChannels}, 1), values({4}, 2)); });
   add_case("linear_without_bias", kRows, [](const Tensor& x) { return linear(x, values({4, kChannels}, 1)); });
   add_case("linear_matrix", {1, kChannels}, [](const Tensor& x) { return linear(x, values({4, kChannels}, 1), values({4}, 2)); });
@@ -100,6 +101,7 @@ std::vector<Case> all_cases() {
   add_case("permute", kRows, [](const Tensor& x) { return permute(x, {2, 0, 1}); });
   add_case("expand", {1, 1, kChannels}, [](const Tensor& x) { return expand(x, {x.size(0), 4, kChannels}); });
   add_case("slice", kRows, [](const Tensor& x) { return slice(x, 1, 2, 6); });
+  add_case("split", kRows, [](const Tensor& x) { return mul(split(x, {3, x.size(1) - 3}, 1)[0], split(x, {3, 3, x.size(1) - 6}, 1)[1]); });
   add_case("slice_rows_of_image", kImage, [=](const Tensor& x) { return slice(convolved(x), 1, 2, 6); });
   add_case("slice_channels_of_image", kImage, [=](const Tensor& x) { return slice(convolved(x), 3, 1, 5); });
   add_case("concat", kImage, [=](const Tensor& x) { return concat({convolved(x), x}, 3); });

@@ -1,7 +1,10 @@
 #include "core/kernels/concat.h"
 
+#include <limits>
+
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "core/allocator.h"
 #include "core/parallel.h"
 #include "support.h"
 
@@ -91,4 +94,73 @@ TEST_CASE("concat: bad arguments", "[concat]") {
   CHECK_THROWS_WITH(concat({a, Tensor::zeros({3, 3})}, 1), Catch::Contains("inputs[1]") && Catch::Contains("[3, 3]"));
   CHECK_THROWS_AS(concat({a, Tensor::zeros({2, 3, 1})}, 1), ShapeError);
   CHECK_THROWS_AS(concat({a, a.to(DType::kFloat64)}, 1), DTypeError);
+}
+
+TEST_CASE("split: parts, their gradients, and parts that nobody uses", "[split]") {
+  const std::vector<int64_t> extents{2, 1, 0, 4};
+  for (int axis = 0; axis < 4; ++axis) {
+    CAPTURE(axis);
+    const Tensor x = concat(pieces(axis, DType::kFloat64, false), axis);
+    for (const DType dtype : {DType::kFloat64, DType::kFloat32}) {
+      const std::vector<Tensor> parts = split(x.to(dtype), extents, axis - 4), expected = pieces(axis, dtype, false);
+      REQUIRE(parts.size() == expected.size());
+      for (size_t i = 0; i < parts.size(); ++i) CHECK(bit_equal(parts[i], expected[i]));
+    }
+    const auto turned = [&](const TensorList& in) {  // each is used differently, and the last one twice
+      const std::vector<Tensor> parts = split(in[0], extents, axis);
+      return concat({parts[3], square(parts[0]), parts[2], exp(parts[1]), parts[3]}, axis);
+    };
+    check_gradients(turned, {x.clone().set_requires_grad()});
+    check_gradients([&](const TensorList& in) { return square(split(in[0], extents, axis)[0]); }, {x.clone().set_requires_grad()});
+    check_gradients([&](const TensorList& in) { return square(split(in[0], extents, axis)[3]); }, {x.clone().set_requires_grad()});
+  }
+}
+
+TEST_CASE("split: along axis 0 views, guarded like any recorded value", "[split]") {
+  Tensor x = random_tensor({4, 3}, 8);
+  std::vector<Tensor> parts = split(x, {1, 3}, 0);
+  CHECK(parts[1].raw_data() == x.data<double>() + 3);
+  CHECK(split(x, {1, 2}, 1)[0].raw_data() != x.raw_data());
+  x.set_requires_grad();
+  parts = split(x, {1, 3}, 0);
+  CHECK_THROWS_AS(parts[1].fill_(0), AutogradError);
+}
+
+TEST_CASE("split: one part is the whole; the gradient of all parts is held once", "[split]") {
+  Tensor x = random_leaf({64, 64, 64}, 9, DType::kFloat32);
+  CHECK(split(x, {64}, 2)[0].is_same(x));
+  const Tensor y = relu(x);
+  std::vector<Tensor> parts = split(y, {16, 16, 32}, 0);
+  Tensor total = sum(parts[0]) + sum(parts[1]) + sum(parts[2]);
+  parts.clear();
+  const size_t before = allocator().stats().active_bytes;
+  allocator().reset_peak();
+  total.backward();
+  // The gradients of the parts and what they are joined into; as slices it is 2.5 times the whole, not 2.
+  CHECK(allocator().stats().peak_bytes - before < 9 * x.bytes() / 4);
+}
+
+TEST_CASE("split: other types, the same bits for any number of threads, bad arguments", "[split]") {
+  const Tensor x = Tensor::from<int32_t>({1, 2, 3, 4, 5, 6}, {2, 3});
+  CHECK(split(x, {1, 2}, 1)[1].to_vector<int32_t>() == std::vector<int32_t>{2, 3, 5, 6});
+  const int before = num_threads();
+  Tensor grads[2];
+  for (int threads : {1, 2}) {
+    set_num_threads(threads);
+    Tensor leaf = random_leaf({300, 400}, 10, DType::kFloat32);
+    const std::vector<Tensor> parts = split(leaf, {150, 50, 200}, 1);
+    concat({parts[2], parts[0]}, 1).backward(random_tensor({300, 350}, 11, DType::kFloat32));
+    grads[threads - 1] = leaf.grad();
+  }
+  set_num_threads(before);
+  CHECK(bit_equal(grads[0], grads[1]));
+  CHECK_THROWS_AS(split({}, {1}, 0), UsageError);
+  CHECK_THROWS_AS(split(Tensor::scalar(1), {1}, 0), ShapeError);
+  CHECK_THROWS_AS(split(x, {1, 2}, 2), ShapeError);
+  CHECK_THROWS_AS(split(x, {}, 1), ShapeError);
+  CHECK_THROWS_AS(split(x, {1, 1}, 1), ShapeError);
+  CHECK_THROWS_AS(split(x, {-1, 4}, 1), ShapeError);
+  CHECK_THROWS_AS(split(x, {4, -1}, 1), ShapeError);
+  CHECK_THROWS_AS(split(x, {std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::max(), 5}, 1), ShapeError);
+  CHECK_THROWS_WITH(split(x, {1, 3}, 1), Catch::Contains("[1, 3]") && Catch::Contains("axis 1") && Catch::Contains("[2, 3]"));
 }

@@ -185,6 +185,10 @@ TEST_CASE("golden: operators on shapes", "[golden]") {
   check_golden("shape", "slice",
                [](Case& c) { return slice(c("x"), c.options["axis"], c.options["begin"], c.options["end"]); });
   check_golden("shape", "concat", [](Case& c) { return concat(branches(c), c.options["axis"]); });
+  check_golden("shape", "split", [](Case& c) {  // two of the parts, joined the other way round
+    const std::vector<Tensor> parts = split(c("x"), c.options["extents"].get<std::vector<int64_t>>(), c.options["axis"]);
+    return concat({parts[2], parts[0]}, c.options["axis"]);
+  });
   check_golden("shape", "pad2d", [](Case& c) {
     const json& o = c.options;
     return pad2d(c("x"), o["top"], o["bottom"], o["left"], o["right"], o["value"]);
@@ -193,7 +197,7 @@ TEST_CASE("golden: operators on shapes", "[golden]") {
 }
 
 TEST_CASE("golden: matmul", "[golden]") {
-  check_golden("matmul", [](Case& c) { return matmul(c("a"), c("b")); });
+  check_golden("matmul", [](Case& c) { return matmul(c("a"), c("b"), c.options.value("transpose_b", false)); });
 }
 
 TEST_CASE("golden: linear", "[golden]") {
@@ -315,7 +319,7 @@ TEST_CASE("golden: every case of every operator's file is one that a test runs",
       {"unary", {"neg", "exp", "log", "sqrt", "rsqrt", "square", "abs", "sin", "cos", "tanh", "sigmoid", "softplus", "relu",
                  "relu6", "gelu", "silu", "hardswish", "reciprocal", "leaky_relu", "clamp", "pow", "add_scalar", "mul_scalar"}},
       {"reduce", {"sum", "mean", "var", "max", "argmax"}},
-      {"shape", {"reshape", "permute", "transpose", "expand", "slice", "concat", "pad2d", "split_windows"}},
+      {"shape", {"reshape", "permute", "transpose", "expand", "slice", "concat", "split", "pad2d", "split_windows"}},
       {"pool2d", {"max", "avg", "adaptive"}},
       {"resize", {"bilinear", "nearest"}},
       {"layer_and_group_norm", {"layer", "group"}},

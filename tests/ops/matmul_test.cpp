@@ -92,6 +92,16 @@ TEST_CASE("matmul against a triple loop, with gradients", "[matmul]") {
   }
 }
 
+TEST_CASE("matmul by the transpose of b, with gradients", "[matmul]") {
+  for (const cases::MatmulCase& c : cases::kMatmulCases) {
+    DYNAMIC_SECTION(to_string(c.a) << " x " << to_string(c.b)) {
+      Tensor a = random_leaf(c.a, 1), b = transpose(random_tensor(c.b, 2), -1, -2).set_requires_grad();
+      check_close(matmul(a, b, true), plain_matmul(a, random_tensor(c.b, 2), c.result), 1e-14);
+      check_gradients([](const auto& in) { return matmul(in[0], in[1], true); }, {a, b});
+    }
+  }
+}
+
 TEST_CASE("large products: tiles, chunks of the sum, threads", "[matmul]") {
   for (const cases::MatmulCase& c : cases::kLargeMatmulCases) {
     DYNAMIC_SECTION(to_string(c.a) << " x " << to_string(c.b)) {
@@ -172,6 +182,8 @@ TEST_CASE("products name what does not fit", "[matmul]") {
   CHECK_THROWS_AS(matmul(Tensor::zeros({2, 2, 3}), Tensor::zeros({3, 3, 4})), ShapeError);
   CHECK_THROWS_AS(matmul(a, Tensor::zeros({3, 4}, DType::kFloat64)), DTypeError);
   CHECK_THROWS_AS(matmul(a, Tensor()), UsageError);
+  CHECK_THROWS_AS(matmul(a, Tensor::zeros({3, 4}), true), ShapeError);
+  CHECK_THROWS_WITH(matmul(a, b, true), Catch::Contains("[2, 3]") && Catch::Contains("[4, 5] transposed"));
   CHECK_THROWS_AS(linear(a, b), ShapeError);
   CHECK_THROWS_WITH(linear(a, Tensor::zeros({4, 3}), Tensor::zeros({3})),
                     Catch::Contains("bias") && Catch::Contains("[4]"));

@@ -7,6 +7,7 @@
 #include "core/allocator.h"
 #include "core/errors.h"
 #include "core/file.h"
+#include "core/parallel.h"
 #include "support.h"
 #include "autograd/node.h"
 #include "training/ema.h"
@@ -227,4 +228,38 @@ TEST_CASE("averaged weights follow their formula and change places with the mode
   ema.swap();
   CHECK(model.weight.value_at(3) == 3);
   CHECK_THROWS_AS(Ema(model, 1.0), UsageError);
+}
+
+TEST_CASE("averaged weights of any size, the same bits for any number of threads", "[ema]") {
+  struct Weights : Module {
+    std::vector<Tensor> all = {register_parameter("large", random_tensor({100003}, 1, DType::kFloat32)),
+                               register_parameter("double", random_tensor({5, 7}, 2, DType::kFloat64)),
+                               register_parameter("none", random_tensor({0}, 3, DType::kFloat32)),
+                               register_buffer("small", random_tensor({9}, 4, DType::kFloat32))};
+  };
+  const int before = num_threads();
+  std::vector<Tensor> results[2];
+  for (const int threads : {1, 2}) {
+    set_num_threads(threads);
+    Weights weights;
+    NoGradGuard no_grad;
+    std::vector<Tensor> expected;
+    for (const Tensor& tensor : weights.all) expected.push_back(tensor.clone());
+    Ema ema(weights, 0.9);
+    for (int64_t step = 0; step < 3; ++step) {
+      const double decay = (1.0 + double(step)) / (10.0 + double(step));
+      for (size_t i = 0; i < expected.size(); ++i) {
+        weights.all[i].copy_(random_tensor(expected[i].shape(), uint64_t(10 * step) + i, expected[i].dtype()));
+        expected[i].mul_(decay).add_(weights.all[i], 1 - decay);
+      }
+      ema.update(step);
+    }
+    const EmaScope averaged(&ema);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      check_close(weights.all[i], expected[i], expected[i].dtype() == DType::kFloat64 ? 1e-15 : 1e-6);
+      results[threads - 1].push_back(weights.all[i].clone());
+    }
+  }
+  set_num_threads(before);
+  for (size_t i = 0; i < results[0].size(); ++i) CHECK(bit_equal(results[0][i], results[1][i]));
 }
