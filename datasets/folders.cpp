@@ -196,13 +196,16 @@ std::optional<std::string> without_suffix(const std::string& path, const std::ve
   return shortest;
 }
 
-// The files below a folder by their relative paths, hidden ones apart.
+}  // namespace
+
 std::vector<fs::path> files_below(const fs::path& folder) {
   std::vector<fs::path> files;
   try {
-    for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink)) {
-      const std::string name = entry.path().filename().string();
-      if (!entry.is_directory() && !name.starts_with(".")) files.push_back(entry.path().lexically_relative(folder));
+    auto entry = fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink);
+    for (; entry != fs::recursive_directory_iterator(); ++entry) {
+      const bool hidden = entry->path().filename().string().starts_with("."), below = entry->is_directory();
+      if (below && hidden) entry.disable_recursion_pending();
+      if (!below && !hidden) files.push_back(entry->path().lexically_relative(folder));
     }
   } catch (const fs::filesystem_error& error) {
     throw IoError("the folder cannot be read: " + error.code().message(), folder.string(), "check its permissions");
@@ -210,8 +213,6 @@ std::vector<fs::path> files_below(const fs::path& folder) {
   std::sort(files.begin(), files.end());
   return files;
 }
-
-}  // namespace
 
 FilePairs pairs_from_folders(const fs::path& images, const fs::path& labels, const std::vector<std::string>& image_suffixes,
                              const std::string& label_suffix) {
