@@ -125,10 +125,11 @@ DataError size_mismatch(const PictureInfo& picture, const LabelMap& labels, cons
 }
 
 fs::path data_root(const DataOptions& options) {
+  const std::string hint = "set data.root to the folder that holds the data set";
   if (options.root.empty()) {
-    throw UsageError("the data set " + options.type + " needs a folder", "data.root", "set data.root to where the data set is");
+    throw UsageError("data.type \"" + options.type + "\" needs a folder", "data.root", hint);
   }
-  require_folder(options.root, "set data.root to where the data set " + options.type + " is");
+  require_folder(options.root, hint);
   return options.root;
 }
 
@@ -340,8 +341,9 @@ FilePairs pairs_of(const DataOptions& options, const fs::path& root, const std::
                      split == "val" ? "give one of them, or data.val_fraction, to draw it from train" : "give one of them");
   }
   if (pair == options.folders.end()) return pairs_from_list(root, root / list->second);
-  const fs::path images = root / pair->second.images;
-  FilePairs pairs = pairs_from_folders(images, root / pair->second.labels, options.image_suffix, options.label_suffix);
+  const auto below = [&](const std::string& name) { return name == "." ? root : root / name; };
+  const fs::path images = below(pair->second.images);
+  FilePairs pairs = pairs_from_folders(images, below(pair->second.labels), options.image_suffix, options.label_suffix);
   if (list == options.list.end()) return pairs;
   return pairs_in_list(std::move(pairs), images, options.image_suffix, root / list->second);
 }

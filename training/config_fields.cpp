@@ -245,7 +245,7 @@ void visit_train(Fields& f, TrainOptions& o) {
   });
   if (!ohem) o.ohem.reset();
   f.number("dice_weight", o.dice_weight, 0);
-  f.integer("log_every", o.log_every, 1);
+  f.integer("log_every", o.log_every, 0);
   f.integer("evaluate_every", o.evaluate_every, 0);
   f.integer("checkpoint_every", o.checkpoint_every, 0);
   f.integer("overlays", o.overlays, 0, 10'000);
