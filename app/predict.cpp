@@ -21,7 +21,8 @@ void add_predict(CLI::App& app) {
   };
   auto options = std::make_shared<Options>();
   options->run.add_to(command, "evaluate.crop=[512,512]");
-  command->add_option("pictures", options->pictures, "Pictures, or folders of pictures")->required();
+  command->add_option("pictures", options->pictures, "Pictures, or folders of pictures, however deep; predictions keep the subfolders")
+      ->required();
   command
       ->add_option("--out", options->out,
                    "Folder for <name>.png (class indices) and <name>_overlay.png. Earlier predictions, which have both, are replaced; it "
@@ -43,7 +44,7 @@ void add_predict(CLI::App& app) {
     if (options->slide) trained.config.evaluate.mode = "slide";
     options->views.apply(trained.config.evaluate);
     const std::vector<std::filesystem::path> paths(options->pictures.begin(), options->pictures.end());
-    const PictureList list = list_pictures(paths);
+    const PictureList list = list_pictures(paths, options->out);
     if (!list.left_out.empty()) {
       std::vector<std::string> names;
       for (const std::filesystem::path& path : list.left_out) names.push_back(path.string());

@@ -28,9 +28,11 @@ int injected_failure(const char* operation, const fs::path& path) {
   return failure_hook() ? failure_hook()(operation, path) : 0;
 }
 
-std::string advice_for(int error) {
+enum class Use { kRead, kWrite };
+
+std::string advice_for(int error, Use use) {
   switch (error) {
-    case ENOENT: return "check the path; a folder that is missing must be made first";
+    case ENOENT: return use == Use::kRead ? "check the path" : "check the path; a folder that is missing must be made first";
     case EACCES:
     case EPERM: return "check the permissions of the file and its folder";
     case EROFS: return "this file system is read-only; choose another folder";
@@ -43,8 +45,8 @@ std::string advice_for(int error) {
   }
 }
 
-[[noreturn]] void throw_io(const std::string& what, const fs::path& path, int error) {
-  throw IoError(what + ": " + std::strerror(error), path.string(), advice_for(error));
+[[noreturn]] void throw_io(const std::string& what, const fs::path& path, int error, Use use = Use::kWrite) {
+  throw IoError(what + ": " + std::strerror(error), path.string(), advice_for(error, use));
 }
 
 const char* kind_of(mode_t mode) {
@@ -110,7 +112,7 @@ void set_file_failure_hook(std::function<int(const char*, const fs::path&)> hook
 FileReader::FileReader(fs::path path) : path_(std::move(path)) {
   // O_NONBLOCK: opening a pipe that nobody writes to must not wait; it has no effect on regular files.
   Descriptor descriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (descriptor.get() < 0) throw_io("the file cannot be opened", path_, errno);
+  if (descriptor.get() < 0) throw_io("the file cannot be opened", path_, errno, Use::kRead);
   struct stat status;
   if (::fstat(descriptor.get(), &status) != 0) throw_io("the file cannot be examined", path_, errno);
   require_regular(status, path_);

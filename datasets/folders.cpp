@@ -125,10 +125,11 @@ DataError size_mismatch(const PictureInfo& picture, const LabelMap& labels, cons
 }
 
 fs::path data_root(const DataOptions& options) {
+  const std::string hint = "set data.root to the folder that holds the data set";
   if (options.root.empty()) {
-    throw UsageError("the data set " + options.type + " needs a folder", "data.root", "set data.root to where the data set is");
+    throw UsageError("data.type \"" + options.type + "\" needs a folder", "data.root", hint);
   }
-  require_folder(options.root, "set data.root to where the data set " + options.type + " is");
+  require_folder(options.root, hint);
   return options.root;
 }
 
@@ -196,13 +197,16 @@ std::optional<std::string> without_suffix(const std::string& path, const std::ve
   return shortest;
 }
 
-// The files below a folder by their relative paths, hidden ones apart.
+}  // namespace
+
 std::vector<fs::path> files_below(const fs::path& folder) {
   std::vector<fs::path> files;
   try {
-    for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink)) {
-      const std::string name = entry.path().filename().string();
-      if (!entry.is_directory() && !name.starts_with(".")) files.push_back(entry.path().lexically_relative(folder));
+    auto entry = fs::recursive_directory_iterator(folder, fs::directory_options::follow_directory_symlink);
+    for (; entry != fs::recursive_directory_iterator(); ++entry) {
+      const bool hidden = entry->path().filename().string().starts_with("."), below = entry->is_directory();
+      if (below && hidden) entry.disable_recursion_pending();
+      if (!below && !hidden) files.push_back(entry->path().lexically_relative(folder));
     }
   } catch (const fs::filesystem_error& error) {
     throw IoError("the folder cannot be read: " + error.code().message(), folder.string(), "check its permissions");
@@ -210,8 +214,6 @@ std::vector<fs::path> files_below(const fs::path& folder) {
   std::sort(files.begin(), files.end());
   return files;
 }
-
-}  // namespace
 
 FilePairs pairs_from_folders(const fs::path& images, const fs::path& labels, const std::vector<std::string>& image_suffixes,
                              const std::string& label_suffix) {
@@ -339,8 +341,9 @@ FilePairs pairs_of(const DataOptions& options, const fs::path& root, const std::
                      split == "val" ? "give one of them, or data.val_fraction, to draw it from train" : "give one of them");
   }
   if (pair == options.folders.end()) return pairs_from_list(root, root / list->second);
-  const fs::path images = root / pair->second.images;
-  FilePairs pairs = pairs_from_folders(images, root / pair->second.labels, options.image_suffix, options.label_suffix);
+  const auto below = [&](const std::string& name) { return name == "." ? root : root / name; };
+  const fs::path images = below(pair->second.images);
+  FilePairs pairs = pairs_from_folders(images, below(pair->second.labels), options.image_suffix, options.label_suffix);
   if (list == options.list.end()) return pairs;
   return pairs_in_list(std::move(pairs), images, options.image_suffix, root / list->second);
 }

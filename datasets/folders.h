@@ -55,6 +55,10 @@ std::filesystem::path data_root(const DataOptions& options);
 // Throws IoError naming the folder unless it is there; `hint` says what the layout expects.
 void require_folder(const std::filesystem::path& folder, const std::string& hint);
 
+// The files below a folder, however deep, by their paths in it, sorted; what is hidden (its name, or a folder's on the way, begins with a
+// dot) apart. Throws IoError.
+std::vector<std::filesystem::path> files_below(const std::filesystem::path& folder);
+
 // The non-empty lines of a list, split at a tab if the line has one, else at blanks. Throws IoError (missing) and
 // DataError (no line, more than `most` columns, fewer than `least`), with the line's number.
 std::vector<std::vector<std::string>> read_list(const std::filesystem::path& file, size_t least, size_t most,

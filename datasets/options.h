@@ -79,7 +79,9 @@ struct PipelineOptions {
   std::optional<ResizeOptions> resize;           // none: pictures keep their size
   std::optional<std::array<int64_t, 2>> crop;    // height, width; none: all pictures must have one size
   double max_class_share = 0.75;  // a crop in which one class has more of the labelled pixels is drawn again; 1: never
-  double flip = 0.5;              // probability
+  double flip = 0.5;              // probability, of left and right
+  double vertical_flip = 0;       // of top and bottom
+  double rotate90 = 0;            // of a turn by 90, 180 or 270 degrees, one as likely as the other
   bool photometric = true;
   std::array<double, 3> mean = {123.675, 116.28, 103.53};  // RGB, of 0 .. 255
   std::array<double, 3> std = {58.395, 57.12, 57.375};

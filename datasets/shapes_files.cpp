@@ -48,7 +48,7 @@ DataOptions write_shapes(const DataOptions& shapes, uint64_t seed, const fs::pat
   }
   DataOptions files;
   files.type = "folders";
-  files.root = fs::absolute(folder).lexically_normal().string();
+  files.root = folder.lexically_normal().string();
   files.image_suffix = {".png"};
   const std::pair<const char*, int64_t> splits[] = {{"train", shapes.train_images}, {"val", shapes.val_images}};
   for (const auto& [split, count] : splits) {

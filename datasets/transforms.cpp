@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "core/errors.h"
 #include "core/limits.h"
@@ -153,8 +154,10 @@ void check_pipeline(const PipelineOptions& options) {
   if (!(options.max_class_share > 0 && options.max_class_share <= 1)) {
     throw UsageError("a share must be above 0 and at most 1", "pipeline.max_class_share", "use 0.75, or 1 to accept any crop");
   }
-  if (!(options.flip >= 0 && options.flip <= 1)) {
-    throw UsageError("a probability must be 0 to 1", "pipeline.flip", "use 0.5, or 0 for none");
+  const std::pair<const char*, double> probabilities[] = {
+      {"pipeline.flip", options.flip}, {"pipeline.vertical_flip", options.vertical_flip}, {"pipeline.rotate90", options.rotate90}};
+  for (const auto& [key, probability] : probabilities) {
+    if (!(probability >= 0 && probability <= 1)) throw UsageError("a probability must be 0 to 1", key, "use 0.5, or 0 for none");
   }
   for (size_t c = 0; c < 3; ++c) {
     if (!std::isfinite(options.mean[c]) || !std::isfinite(options.std[c]) || !(options.std[c] > 0)) {
@@ -253,6 +256,46 @@ void flip_horizontally(LabelMap& labels) {
   }
 }
 
+namespace {
+
+void swap_rows(uint8_t* values, int64_t rows, int64_t row_bytes) {
+  for (int64_t a = 0, b = rows - 1; a < b; ++a, --b) {
+    std::swap_ranges(values + a * row_bytes, values + (a + 1) * row_bytes, values + b * row_bytes);
+  }
+}
+
+// [height, width, channels] turned clockwise.
+std::vector<uint8_t> turned(const std::vector<uint8_t>& values, int64_t height, int64_t width, int64_t channels, int quarters) {
+  std::vector<uint8_t> result(values.size());
+  const int64_t rows = quarters % 2 == 0 ? height : width, columns = quarters % 2 == 0 ? width : height;
+  uint8_t* out = result.data();
+  for (int64_t y = 0; y < rows; ++y) {
+    for (int64_t x = 0; x < columns; ++x) {
+      const int64_t from_y = quarters == 1 ? height - 1 - x : quarters == 2 ? height - 1 - y : x;
+      const int64_t from_x = quarters == 1 ? y : width - 1 - (quarters == 2 ? x : y);
+      out = std::copy_n(values.data() + (from_y * width + from_x) * channels, channels, out);
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+void flip_vertically(Image& image) { swap_rows(image.pixels.data(), image.height, 3 * image.width); }
+void flip_vertically(LabelMap& labels) { swap_rows(labels.labels.data(), labels.height, labels.width); }
+
+void turn(Image& image, int quarters) {
+  if (quarters == 0) return;
+  image.pixels = turned(image.pixels, image.height, image.width, 3, quarters);
+  if (quarters % 2 == 1) std::swap(image.height, image.width);
+}
+
+void turn(LabelMap& labels, int quarters) {
+  if (quarters == 0) return;
+  labels.labels = turned(labels.labels, labels.height, labels.width, 1, quarters);
+  if (quarters % 2 == 1) std::swap(labels.height, labels.width);
+}
+
 void distort_photometrically(Image& image, Random& random) {
   auto contrast = [&] {
     if (!random.bernoulli(0.5)) return;
@@ -298,17 +341,30 @@ void pad_labels_into(const LabelMap& labels, Size padded, uint8_t* out) {
 }
 
 RawSample augment(const RawSample& sample, const PipelineOptions& options, const Random& random) {
-  Random resizing = random.fork(0), cropping = random.fork(1), flipping = random.fork(2), coloring = random.fork(3);
+  Random resizing = random.fork(0), cropping = random.fork(1), flipping = random.fork(2), coloring = random.fork(3),
+         turning = random.fork(4), flipping_rows = random.fork(5);
   const Size from = size_of(sample.image);
   const Size size = options.resize ? draw_size(from, *options.resize, resizing) : from;
-  const Window window =
-      options.crop ? draw_crop(sample.labels, size, *options.crop, options.max_class_share, cropping) : whole(size);
+  int quarters = turning.bernoulli(options.rotate90) ? int(turning.uniform_int(1, 4)) : 0;
+  if (quarters > 0 && !options.crop && size.height != size.width) quarters = 2;
+  Window window = whole(size);
+  if (options.crop) {
+    const auto [height, width] = *options.crop;
+    const bool exchanged = quarters % 2 == 1;
+    window = draw_crop(sample.labels, size, {exchanged ? width : height, exchanged ? height : width}, options.max_class_share, cropping);
+  }
   // Only the part that the crop keeps is resized.
   RawSample result{resize_bilinear(sample.image, size, window), resize_nearest(sample.labels, size, window), sample.name};
   if (flipping.bernoulli(options.flip)) {
     flip_horizontally(result.image);
     flip_horizontally(result.labels);
   }
+  if (flipping_rows.bernoulli(options.vertical_flip)) {
+    flip_vertically(result.image);
+    flip_vertically(result.labels);
+  }
+  turn(result.image, quarters);
+  turn(result.labels, quarters);
   if (options.photometric) distort_photometrically(result.image, coloring);
   return result;
 }

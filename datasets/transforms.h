@@ -49,6 +49,11 @@ Window draw_crop(const LabelMap& labels, Size size, const std::array<int64_t, 2>
 
 void flip_horizontally(Image& image);
 void flip_horizontally(LabelMap& labels);
+void flip_vertically(Image& image);
+void flip_vertically(LabelMap& labels);
+// Clockwise, by `quarters` right angles, 0 to 3; odd ones exchange height and width.
+void turn(Image& image, int quarters);
+void turn(LabelMap& labels, int quarters);
 
 // Each with probability 1/2, in this order of draws: brightness (add uniform [-32, 32)); contrast (multiply by uniform
 // [0.5, 1.5)), before or after the colours by a coin drawn first; saturation (multiply by uniform [0.5, 1.5)); hue
@@ -61,8 +66,9 @@ void distort_photometrically(Image& image, Random& random);
 void normalize_into(const Image& image, const PipelineOptions& options, Size padded, float* out);
 void pad_labels_into(const LabelMap& labels, Size padded, uint8_t* out);  // the rest is kIgnoreIndex
 
-// Resize, crop, flip and photometric distortion as the options say. Each draws from a fork of its own, random.fork(0),
-// (1), (2), (3), so that switching one off leaves the others' draws as they were.
+// Resize, crop, flip, photometric distortion, turn and vertical flip as the options say. Each draws from a fork of its own,
+// random.fork(0) to (5), so that switching one off leaves the others' draws as they were. What is turned by a quarter is cut out with
+// exchanged sides before, so that all crops have one size; without a crop only square pictures are, others are turned by a half.
 RawSample augment(const RawSample& sample, const PipelineOptions& options, const Random& random);
 
 // The size in which a picture is evaluated: fitted to test_scale, if any, times `scale`.

@@ -16,7 +16,7 @@ std::unique_ptr<Dataset> make_voc2012(const DataOptions& options, const std::str
   const fs::path given = data_root(options);
   fs::path root = given;
   std::error_code ignored;  // require_folder and the reader of the list say what the matter is
-  for (const char* below : {".", "VOC2012", "VOCdevkit/VOC2012"}) {
+  for (const char* below : {"", "VOC2012", "VOCdevkit/VOC2012"}) {
     if (fs::is_directory(given / below / "JPEGImages", ignored)) {
       root = given / below;
       break;

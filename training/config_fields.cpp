@@ -164,6 +164,8 @@ void visit_pipeline(Fields& f, PipelineOptions& o) {
   f.optional_pair("crop", o.crop, 1, limits::kPictureSide);
   f.number("max_class_share", o.max_class_share, 0, 1);
   f.number("flip", o.flip, 0, 1);
+  f.number("vertical_flip", o.vertical_flip, 0, 1);
+  f.number("rotate90", o.rotate90, 0, 1);
   f.flag("photometric", o.photometric);
   f.numbers("mean", o.mean, -1e6, 1e6);
   f.numbers("std", o.std, 1e-6, 1e6);
@@ -243,7 +245,7 @@ void visit_train(Fields& f, TrainOptions& o) {
   });
   if (!ohem) o.ohem.reset();
   f.number("dice_weight", o.dice_weight, 0);
-  f.integer("log_every", o.log_every, 1);
+  f.integer("log_every", o.log_every, 0);
   f.integer("evaluate_every", o.evaluate_every, 0);
   f.integer("checkpoint_every", o.checkpoint_every, 0);
   f.integer("overlays", o.overlays, 0, 10'000);

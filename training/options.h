@@ -55,7 +55,7 @@ struct TrainOptions {
   std::string reduction = "mean_all";     // "mean_all", "mean_valid" (core/kernels/cross_entropy.h)
   std::optional<OhemOptions> ohem;        // of each head's own answer
   double dice_weight = 0;                 // a head's loss is cross entropy + dice_weight * Dice loss (core/kernels/dice_loss.h)
-  int64_t log_every = 10;         // iterations between progress lines
+  int64_t log_every = 10;         // iterations between progress lines; 0: one, at the end
   int64_t evaluate_every = 0;     // 0: only at the end
   int64_t checkpoint_every = 500; // 0: only at the end and when stopped
   int64_t overlays = 8;           // pictures input | label | prediction written after the last evaluation

@@ -8,7 +8,7 @@
 #include "core/file.h"
 #include "core/safetensors.h"
 #include "core/words.h"
-#include "datasets/dataset.h"
+#include "datasets/folders.h"
 #include "training/metrics.h"
 #include "training/prediction.h"
 
@@ -32,9 +32,9 @@ PredictedFiles files_of(const fs::path& picture, const fs::path& folder, const s
 // A prediction is written over nothing but an earlier one, which has both pictures: a picture's own folder may hold its label map under
 // that name.
 void check_targets(const std::vector<PredictedFiles>& all, const fs::path& folder) {
-  const fs::path target = fs::weakly_canonical(fs::absolute(folder));
+  const auto folder_of = [](const fs::path& file) { return fs::weakly_canonical(fs::absolute(file).parent_path()); };
   for (const PredictedFiles& files : all) {
-    if (fs::weakly_canonical(fs::absolute(files.picture).parent_path()) == target) {
+    if (folder_of(files.picture) == folder_of(files.labels)) {
       throw UsageError("predictions beside their pictures could overwrite these or their label maps", files.picture.string(),
                        "write them into another folder than " + folder.string());
     }
@@ -100,49 +100,55 @@ void write_prediction(const TrainedModel& trained, const Prediction& prediction,
 
 }  // namespace
 
-PictureList list_pictures(const std::vector<fs::path>& paths) {
+PictureList list_pictures(const std::vector<fs::path>& paths, const fs::path& predictions) {
+  const fs::path written = predictions.empty() ? fs::path() : fs::weakly_canonical(fs::absolute(predictions));
+  const auto is_written = [&](const fs::path& file) {
+    const fs::path folder = fs::weakly_canonical(fs::absolute(file)).parent_path();
+    return !written.empty() && std::mismatch(written.begin(), written.end(), folder.begin(), folder.end()).first == written.end();
+  };
   PictureList list;
   for (const fs::path& path : paths) {
     if (!fs::exists(path)) throw IoError("there is no such file or folder", path.string(), "check the path");
     if (!fs::is_directory(path)) {
-      list.pictures.push_back(path);
+      list.pictures.emplace_back(path);
       continue;
     }
-    std::vector<fs::path> found, others;
-    for (const auto& entry : fs::directory_iterator(path)) {
-      if (entry.is_directory() || entry.path().filename().string().starts_with(".")) continue;
-      (entry.is_regular_file() && looks_like_picture(entry.path()) ? found : others).push_back(entry.path());
+    const size_t before = list.pictures.size();
+    for (const fs::path& name : files_below(path)) {
+      const fs::path file = path / name;
+      if (is_written(file)) continue;
+      if (fs::is_regular_file(file) && looks_like_picture(file)) {
+        list.pictures.emplace_back(file, name.parent_path());
+      } else {
+        list.left_out.push_back(file);
+      }
     }
-    if (found.empty()) {
+    if (list.pictures.size() == before) {
       throw DataError("there are no pictures in this folder", path.string(), "give pictures, or a folder with .jpg or .png files in it");
     }
-    std::sort(found.begin(), found.end());
-    std::sort(others.begin(), others.end());
-    list.pictures.insert(list.pictures.end(), found.begin(), found.end());
-    list.left_out.insert(list.left_out.end(), others.begin(), others.end());
   }
   return list;
 }
 
-std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<fs::path>& pictures, const fs::path& folder,
+std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<PictureFile>& pictures, const fs::path& folder,
                                           const PredictionFileOptions& options, const OnPredicted& done) {
   if (folder.empty()) throw UsageError("predictions need a folder", "--out", "for example --out predicted");
   const FileValues values = file_values(trained, options);
   std::vector<PredictedFiles> files;
-  std::set<std::string> used;
-  for (const fs::path& picture : pictures) {
+  std::set<fs::path> used;
+  for (const auto& [file, below] : pictures) {
     // Two pictures of one name (in two folders, or of two formats) must not overwrite each other's result.
-    std::string stem = picture.stem().string();
-    for (int i = 2; !used.insert(stem).second || !used.insert(stem + "_overlay").second; ++i) {
-      stem = picture.stem().string() + "-" + std::to_string(i);
+    std::string stem = file.stem().string();
+    for (int i = 2; !used.insert(below / stem).second || !used.insert(below / (stem + "_overlay")).second; ++i) {
+      stem = file.stem().string() + "-" + std::to_string(i);
     }
-    files.push_back(files_of(picture, folder, stem, options));
+    files.push_back(files_of(file, folder / below, stem, options));
   }
   check_targets(files, folder);
   for (size_t i = 0; i < pictures.size(); ++i) {
     Prediction prediction;
     try {
-      prediction = predict_picture(trained, pictures[i], options.probabilities);
+      prediction = predict_picture(trained, pictures[i].file, options.probabilities);
     } catch (const DataError& error) {
       if (!done) throw;
       done(files[i], &error);

@@ -301,7 +301,7 @@ void Run::loop() {
     interval_.wait += wait;
     last_ = report;
     if (request_.on_step) request_.on_step(report);
-    report_progress(iteration_ % options.log_every == 0 || iteration_ == options.iterations);
+    report_progress((options.log_every > 0 && iteration_ % options.log_every == 0) || iteration_ == options.iterations);
     if (stopping()) return;
     if (options.checkpoint_every > 0 && iteration_ % options.checkpoint_every == 0) save();
     if (evaluates()) evaluate_now(false);

@@ -132,7 +132,8 @@ TEST_CASE("inspect data names a bad file, and says of training only what is so",
   SECTION("a class that never occurs") {
     set.write_recipe(12);
     const CommandResult refused = inspect();
-    check_error(refused, 3, "training would refuse this set: 1 of 12 classes never occur: 11 class 11 (the labels of the 4 samples inspected)");
+    check_error(refused, 3,
+                "training would refuse this set: 1 of 12 classes never occur: 11 class 11 (the labels of the 4 samples inspected)");
     for (const char* untrained : {"--split val", "--set data.checks=false", "--set data.checks=files"}) {
       const CommandResult result = inspect(untrained);
       CHECK(says(result, "remark: 1 of 12 classes never occur: 11 class 11"));

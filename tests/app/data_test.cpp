@@ -33,6 +33,41 @@ TEST_CASE("data make writes a set that trains to the bits of the built-in one", 
   check_error(equiscale("inspect data " + set + "3/recipe.json"), 3, "label 8 at pixel");
 }
 
+TEST_CASE("data make's folder may be moved", "[app]") {
+  const TemporaryFolder folder;
+  const std::filesystem::path before = folder.path() / "before", after = folder.path() / "after";
+  std::filesystem::create_directory(before);
+  const std::string program = EQ_BINARY_DIR "/equiscale ";
+  REQUIRE(run_command("cd " + before.string() + " && " + program + "data make --train 12 --val 2 --size 64 --out set").status == 0);
+  std::filesystem::rename(before, after);
+  const CommandResult moved = run_command("cd " + after.string() + " && " + program + "inspect data set/recipe.json --json");
+  INFO(moved.output);
+  CHECK(moved.output.find("\"inspected\": 12") != std::string::npos);
+}
+
+TEST_CASE("the configuration for pictures of one's own works as the document has it", "[app]") {
+  const TemporaryFolder folder;
+  const std::string text = read_file(EQ_SOURCE_DIR "/docs/config.md"), fence = "```json\n";
+  const size_t begin = text.find(fence) + fence.size();
+  write_file(folder.path() / "own.json", text.substr(begin, text.find("```", begin) - begin));
+  for (const char* name : {"images", "masks"}) std::filesystem::create_directories(folder.path() / "pictures" / name);
+  for (int i = 0; i < 10; ++i) {
+    const std::string name = std::to_string(i) + ".png";
+    LabelMap labels{130, 140, std::vector<uint8_t>(130 * 140)};
+    for (size_t p = 0; p < labels.labels.size(); ++p) labels.labels[p] = p % 3 == 2 ? 255 : uint8_t(p % 3);
+    write_png(folder.path() / "pictures/images" / name, {130, 140, std::vector<uint8_t>(3 * 130 * 140, uint8_t(20 * i))});
+    write_indexed_png(folder.path() / "pictures/masks" / name, labels, voc_palette());
+  }
+  const std::string there = "cd " + folder.path().string() + " && " + EQ_BINARY_DIR "/equiscale ";
+  const CommandResult inspected = run_command(there + "inspect data own.json"), tried = run_command(there + "train own.json --dry-run");
+  INFO(inspected.output << tried.output);
+  CHECK(inspected.status == 0);
+  CHECK(inspected.output.find("no problems found") != std::string::npos);
+  CHECK(tried.status == 0);
+  CHECK(tried.output.find("8 pictures to train on (2000 epochs), 2 to evaluate on\n2 of 10 pictures were drawn to evaluate on") !=
+        std::string::npos);
+}
+
 TEST_CASE("data stats gives numbers that a configuration takes", "[app]") {
   const TemporaryFolder folder;
   const std::string config = (folder.path() / "tiny.json").string();

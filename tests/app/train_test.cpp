@@ -49,6 +49,16 @@ TEST_CASE("a run leaves everything it promises, and threads do not change a bit"
   CHECK(tiny.summary("three")["weights_sha256"] != a["weights_sha256"]);
 }
 
+TEST_CASE("no progress lines but the last, where none are asked for", "[app]") {
+  const Tiny tiny;
+  const CommandResult result = tiny.train("quiet", "--set train.log_every=0");
+  INFO(result.output);
+  REQUIRE(result.status == 0);
+  const size_t first = result.output.find("\niter ");
+  CHECK(result.output.find("\niter ", first + 1) == std::string::npos);
+  CHECK(result.output.find("\niter     8/8 ", first) == first);
+}
+
 TEST_CASE("a killed run resumes to the same bits", "[app]") {
   Tiny tiny;
   REQUIRE(tiny.train("whole", "--set train.iterations=40").status == 0);

@@ -255,6 +255,53 @@ TEST_CASE("flipping twice is nothing, once is a mirror", "[transforms]") {
   CHECK(b.labels == labels.labels);
 }
 
+TEST_CASE("turns and vertical flips move labels with their pixels, bit for bit", "[transforms]") {
+  LabelMap labels{2, 3, {1, 2, 3, 4, 5, 6}};
+  LabelMap once = labels, flipped = labels;
+  turn(once, 1);
+  CHECK(once.height == 3);
+  CHECK(once.width == 2);
+  CHECK(once.labels == std::vector<uint8_t>{4, 1, 5, 2, 6, 3});  // clockwise
+  flip_vertically(flipped);
+  CHECK(flipped.labels == std::vector<uint8_t>{4, 5, 6, 1, 2, 3});
+  for (const auto& [quarters, back] : {std::pair{1, 3}, {2, 2}, {3, 1}, {0, 0}}) {
+    LabelMap there = labels;
+    turn(there, quarters);
+    turn(there, back);
+    CHECK(there.height == 2);
+    CHECK(there.labels == labels.labels);
+  }
+  // Each pixel of the picture carries its label: whatever is drawn, they stay together.
+  RawSample sample{{9, 14, {}}, random_labels(9, 14, 5, 3), "x"};
+  for (const uint8_t label : sample.labels.labels) sample.image.pixels.insert(sample.image.pixels.end(), {label, uint8_t(label + 10), 7});
+  PipelineOptions options{.crop = std::array<int64_t, 2>{4, 6}, .photometric = false};
+  options.vertical_flip = options.rotate90 = 0.5;
+  std::set<std::vector<uint8_t>> seen;
+  const auto draw = [&](uint64_t seed) {
+    const RawSample result = augment(sample, options, Random(seed));
+    for (size_t i = 0; i < result.labels.labels.size(); ++i) {
+      CHECK(result.image.pixels[3 * i] == result.labels.labels[i]);
+      CHECK(result.image.pixels[3 * i + 1] == result.labels.labels[i] + 10);
+    }
+    return result;
+  };
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    const RawSample result = draw(seed);
+    CHECK(result.image.height == 4);
+    CHECK(result.image.width == 6);
+    CHECK(draw(seed).labels.labels == result.labels.labels);
+  }
+  // Whole pictures of unequal sides keep them; square ones are turned all ways.
+  options.crop.reset();
+  options.rotate90 = 1;
+  for (uint64_t seed = 0; seed < 10; ++seed) CHECK(draw(seed).labels.height == 9);
+  sample.image = {2, 2, {1, 11, 7, 2, 12, 7, 3, 13, 7, 4, 14, 7}};
+  sample.labels = {2, 2, {1, 2, 3, 4}};
+  options.flip = options.vertical_flip = 0;
+  for (uint64_t seed = 0; seed < 40; ++seed) seen.insert(draw(seed).labels.labels);
+  CHECK(seen == std::set<std::vector<uint8_t>>{{3, 1, 4, 2}, {4, 3, 2, 1}, {2, 4, 1, 3}});
+}
+
 TEST_CASE("photometric distortion follows the documented draws", "[transforms]") {
   int changed = 0;
   for (uint64_t seed = 0; seed < 60; ++seed) {
@@ -356,5 +403,7 @@ TEST_CASE("pipelines that make no sense are refused by name", "[transforms]") {
   refused([](auto& o) { o.test_scale = {-1, 1}; }, "pipeline.test_scale");
   refused([](auto& o) { o.max_class_share = 0; }, "max_class_share");
   refused([](auto& o) { o.flip = 1.5; }, "pipeline.flip");
+  refused([](auto& o) { o.vertical_flip = -1; }, "pipeline.vertical_flip");
+  refused([](auto& o) { o.rotate90 = 2; }, "pipeline.rotate90");
   refused([](auto& o) { o.std[1] = 0; }, "pipeline.std");
 }

@@ -39,15 +39,18 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   TrainedModel trained = load_trained_model(out);
   const PictureList list = list_pictures({pictures, pictures / "deeper" / "a.png"});
   CHECK(list.left_out == std::vector<fs::path>{pictures / "notes.txt"});
-  const std::vector<fs::path>& listed = list.pictures;
-  REQUIRE(listed.size() == 2);
+  const std::vector<PictureFile>& listed = list.pictures;
+  REQUIRE(listed.size() == 3);
   const auto files = predict_files(trained, listed, folder.path() / "predicted");
-  REQUIRE(files.size() == 2);
-  CHECK(files[0].labels != files[1].labels);
+  REQUIRE(files.size() == 3);
+  // Those of folders keep their place in it; a picture that is given by name has none, and gets a name of its own.
+  CHECK(files[0].labels == folder.path() / "predicted" / "a.png");
+  CHECK(files[1].labels == folder.path() / "predicted" / "deeper" / "a.png");
+  CHECK(files[2].labels == folder.path() / "predicted" / "a-2.png");
   const LabelMap labels = read_label_map(files[0].labels);
   CHECK(labels.height == 50);
   CHECK(labels.width == 70);
-  CHECK(labels.labels == predict_labels(trained, read_image(listed[0])).labels);
+  CHECK(labels.labels == predict_labels(trained, read_image(listed[0].file)).labels);
   CHECK(*std::max_element(labels.labels.begin(), labels.labels.end()) < 8);
   CHECK(read_image(files[1].overlay).height == 33);
   // Predicted into their own folder, pictures would be overwritten: nothing is written at all.
@@ -79,6 +82,15 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   CHECK(read_file(pictures / "a.png") == before);
   CHECK_FALSE(fs::exists(pictures / "a_overlay.png"));
   CHECK_THROWS_AS(list_pictures({folder.path() / "nowhere"}), IoError);
+  // Predictions in the folder of the pictures are not predicted in turn.
+  predict_files(trained, {pictures / "a.png"}, pictures / "predicted");
+  fs::create_directory(pictures / ".hidden");
+  write_file(pictures / ".hidden" / "a.png", "");
+  CHECK(list_pictures({pictures}).pictures.size() == 5);
+  const PictureList again = list_pictures({pictures}, folder.path() / "link" / "predicted");
+  REQUIRE(again.pictures.size() == 3);
+  CHECK(again.pictures[1].file == pictures / "broken.png");
+  CHECK(again.pictures[2].below == "deeper");
   CHECK_THROWS_AS(list_pictures({out / "checkpoint"}), DataError);
 }
 
