@@ -3,15 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <fstream>
-#include <limits>
 
 #include "core/allocator.h"
 #include "core/cuda_device.h"
 #include "core/device.h"
+#include "core/errors.h"
 #include "core/kernels/conv2d.h"
 #include "core/parallel.h"
+#include "training/trainer.h"
 #include "training/unread_keys.h"
 
 namespace eq::app {
@@ -37,15 +39,20 @@ void MachineOptions::add_to(CLI::App* command) {
 }
 
 void ViewOptions::add_to(CLI::App* command) {
+  command->add_flag("--slide", slide, "Average over sliding windows (evaluate.crop, evaluate.stride) instead of whole pictures");
   command->add_flag("--tta", many,
                     "Average over six sizes, 0.5 to 1.75, of each picture and its mirror image (evaluate.scales, evaluate.flip): slower, a "
-                    "little better");
+                    "little better. A --set of these keys counts instead");
 }
 
-void ViewOptions::apply(EvaluateOptions& options) const {
-  if (!many) return;
-  options.scales = {0.5, 0.75, 1, 1.25, 1.5, 1.75};  // mmsegmentation's
-  options.flip = true;
+std::vector<std::string> ViewOptions::settings() const {
+  std::vector<std::string> all;
+  if (slide) all.push_back("evaluate.mode=slide");
+  if (many) {
+    all.push_back("evaluate.scales=[0.5,0.75,1,1.25,1.5,1.75]");  // mmsegmentation's
+    all.push_back("evaluate.flip=true");
+  }
+  return all;
 }
 
 void check_weights_name(const std::filesystem::path& out) {
@@ -61,7 +68,15 @@ void check_not_source(const std::filesystem::path& out, const std::filesystem::p
   throw UsageError("the new file would replace what it is made from", out.string(), "give it a name or a folder of its own");
 }
 
-CLI::Range from_zero(int64_t most) { return CLI::Range(int64_t{0}, most); }
+CLI::Validator from_zero(int64_t most) {
+  const auto refuse = [most](const std::string& text) -> std::string {
+    int64_t value = -1;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc() && end == text.data() + text.size() && value >= 0 && value <= most) return "";
+    return fmt::format("{} is not a whole number from 0 to {}", text, most);
+  };
+  return CLI::Validator(refuse, fmt::format("0 to {}", most));
+}
 
 size_t available_memory() {
   const auto number_in = [](const char* path, const std::string& key) {  // the number behind the word `key`; -1: none
@@ -93,13 +108,15 @@ void MachineOptions::apply() const {
 }
 
 void ConfigOptions::add_to(CLI::App* command) {
-  command->add_option("config", path, "Configuration file (JSON with // comments), such as recipes/shapes_upernet_resnet18.json")
+  command
+      ->add_option("config", path,
+                   "Configuration file (JSON with // comments), such as recipes/shapes_upernet_resnet18.json, or a run's folder, whose "
+                   "configuration is taken")
       ->required();
   command->add_option("--set", settings, "Change a key, e.g. --set train.iterations=200 (may be repeated)")
       ->take_all()
       ->allow_extra_args(false);
-  command->add_option("--seed", seed, "Seed of weights, data order and augmentation (default: the configuration's)")
-      ->check(from_zero(std::numeric_limits<int64_t>::max()));
+  command->add_option("--seed", seed, "Seed of weights, data order and augmentation (default: the configuration's)")->check(any_seed());
 }
 
 std::vector<std::string> ConfigOptions::all_settings() const {
@@ -108,17 +125,37 @@ std::vector<std::string> ConfigOptions::all_settings() const {
   return all;
 }
 
-Config ConfigOptions::load() const { return load_config(path, all_settings()); }
+Config ConfigOptions::load() const {
+  const std::filesystem::path given = path;
+  return load_config(holds_run(given) ? given / "config.json" : given, all_settings());
+}
 
 void RunOptions::add_to(CLI::App* command, const std::string& example) {
   command->add_option("run", path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();
+  command->add_option("--weights", weights, "Of a run's folder: last, or best: those of the best evaluation (train.keep_best)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"last", "best"}));
   command->add_option("--set", settings, "Change a key of the run's configuration, e.g. --set " + example)
       ->take_all()
       ->allow_extra_args(false);
 }
 
+TrainedModel RunOptions::load(std::vector<std::string> first) const {
+  first.insert(first.end(), settings.begin(), settings.end());
+  if (weights == "last") return load_trained_model(path, first);
+  const std::filesystem::path best = std::filesystem::path(path) / kBestWeights;
+  std::error_code ignored;
+  if (!std::filesystem::exists(best, ignored)) {
+    throw IoError("the best weights are not there: the run did not keep them, or has not been evaluated yet", best.string(),
+                  "train with --set train.keep_best=true and train.evaluate_every, or leave --weights out");
+  }
+  return load_trained_model(best, first);
+}
+
 void note_unread_keys(const Config& config) {
-  for (const std::string& sentence : unread_keys(config)) fmt::print(stderr, "note: {}\n", sentence);
+  for (const auto& sentences : {unread_keys(config), doubtful_values(config)}) {
+    for (const std::string& sentence : sentences) fmt::print(stderr, "note: {}\n", sentence);
+  }
 }
 
 void print_json(const nlohmann::json& value) {

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -41,8 +42,10 @@ void check_weights_name(const std::filesystem::path& out);
 // A file made from another one does not replace it. Throws UsageError.
 void check_not_source(const std::filesystem::path& out, const std::filesystem::path& source);
 
-// Whole numbers from 0 on, for an option's check (CLI::NonNegativeNumber names its upper bound with 309 digits).
-CLI::Range from_zero(int64_t most = int64_t{1} << 40);
+// Whole numbers from 0 on, for an option's check. CLI11's own take a number that is too large for its type as the largest, and for types
+// without a sign a negative one as a large one.
+CLI::Validator from_zero(int64_t most = int64_t{1} << 40);
+inline CLI::Validator any_seed() { return from_zero(std::numeric_limits<int64_t>::max()); }
 
 // --device, --threads, --convolution, --tf32, applied by apply(), which also keeps tensors from taking more memory than there is.
 struct MachineOptions {
@@ -54,11 +57,11 @@ struct MachineOptions {
   void apply() const;  // throws UsageError or DeviceError
 };
 
-// --tta.
+// --slide and --tta.
 struct ViewOptions {
-  bool many = false;
+  bool slide = false, many = false;
   void add_to(CLI::App* command);
-  void apply(EvaluateOptions& options) const;
+  std::vector<std::string> settings() const;  // what they stand for
 };
 
 // CONFIG, --set and --seed, for every command that reads a configuration.
@@ -73,13 +76,13 @@ struct ConfigOptions {
 
 // RUN and --set, for every command that uses a trained network.
 struct RunOptions {
-  std::string path;
+  std::string path, weights = "last";
   std::vector<std::string> settings;
   void add_to(CLI::App* command, const std::string& example);  // of a setting: "data.root=elsewhere"
-  TrainedModel load() const { return load_trained_model(path, settings); }
+  TrainedModel load(std::vector<std::string> first = {}) const;  // with these settings, which --set may change
 };
 
-// Says on standard error which keys have no effect (training/unread_keys.h).
+// Says on standard error which keys have no effect, and which are hardly meant (training/unread_keys.h).
 void note_unread_keys(const Config& config);
 
 // One line of JSON or indented text on standard output.

@@ -5,6 +5,7 @@
 
 #include "app/inspect.h"
 #include "core/file.h"
+#include "core/progress_line.h"
 #include "core/words.h"
 #include "datasets/contact_sheet.h"
 #include "datasets/shapes.h"
@@ -55,7 +56,8 @@ void add_make(CLI::App& parent) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   command->add_option("--size", shapes.size, "Side in pixels, 64 to 256")->capture_default_str();
   command->add_option("--seed", options->seed, "Of the pictures; with this one they are those that data.type shapes gives")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(any_seed());
   command->add_option("--noise", shapes.difficulty.noise, "Gray levels of noise, 0 to 128")->capture_default_str();
   command->add_option("--contrast", shapes.difficulty.contrast, "Share of the contrast that is left, 0.05 to 1")->capture_default_str();
   command->add_option("--blur", shapes.difficulty.blur, "Radius of a box filter in pixels, 0 to 8")->capture_default_str();
@@ -106,7 +108,11 @@ void add_stats(CLI::App& parent) {
   command->callback([options] {
     options->machine.apply();
     const Config config = options->config.load();
-    const DataReport report = inspect_dataset(*make_dataset(config.data, options->split), {.samples = options->samples});
+    ProgressLine line;
+    const DataReport report = inspect_dataset(
+        *make_dataset(config.data, options->split),
+        {.samples = options->samples, .on_progress = [&](int64_t done, int64_t all) { line.count("reading pictures", done, all); }});
+    line.clear();
     if (report.pixels.count == 0) {
       throw DataError("no picture could be read", report.problems.empty() ? "the data set" : report.problems[0].file,
                       "see what inspect data says of the files");

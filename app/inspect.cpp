@@ -5,6 +5,7 @@
 
 #include "app/common.h"
 #include "app/inspect.h"
+#include "core/progress_line.h"
 #include "core/words.h"
 #include "datasets/inspect.h"
 
@@ -101,7 +102,10 @@ void add_inspect_data(CLI::App& parent) {
     machine->apply();
     const Config config = config_options->load();
     const auto dataset = make_dataset(config.data, *split);
-    const DataReport report = inspect_dataset(*dataset, {.samples = *samples});
+    ProgressLine line;
+    const DataReport report = inspect_dataset(
+        *dataset, {.samples = *samples, .on_progress = [&](int64_t done, int64_t all) { line.count("reading pictures", done, all); }});
+    line.clear();
     const Remark remark = remark_on(report, *dataset, *split == "train" && config.data.checks == DataChecks::kAll);
     if (*json) {
       print_json(to_json(report, dataset->left_out(), remark.line));

@@ -137,8 +137,7 @@ void print(const WeightsComparison& comparison, bool all) {
     if (pair.other_type()) types.push_back(fmt::format("{:<60} {} | {}", names_of(pair), name_of(pair.dtype), name_of(pair.other_dtype)));
     if (pair.relative > 0) differing.push_back(&pair);
   }
-  std::stable_sort(differing.begin(), differing.end(),
-                   [](const SharedTensor* a, const SharedTensor* b) { return a->relative > b->relative; });
+  std::stable_sort(differing.begin(), differing.end(), [](const SharedTensor* a, const SharedTensor* b) { return farther_apart(*a, *b); });
   for (const SharedTensor* pair : differing) {
     apart.push_back(fmt::format("{:<60} {:>10.3g} {:>10.3g}", names_of(*pair), pair->absolute, pair->relative));
   }

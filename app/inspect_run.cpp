@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "study/report/run_account.h"
 #include "training/run_log.h"
+#include "training/trained_model.h"
 
 namespace eq::app {
 namespace {
@@ -50,7 +51,7 @@ std::string data_words(const RunAccount& run) {
 // All classes of a few, of many the best and the worst.
 void print_classes(std::vector<ClassRow> classes) {
   constexpr size_t kAll = 20, kEnds = 8;
-  std::vector<std::vector<std::string>> rows{{"class", "IoU", "Acc", "Precision"}};
+  std::vector<std::vector<std::string>> rows{{"class", "IoU", "Acc", "Dice", "Precision"}};
   const bool ends = classes.size() > kAll;
   if (ends) {
     std::erase_if(classes, [](const ClassRow& c) { return std::isnan(c.iou); });
@@ -60,8 +61,8 @@ void print_classes(std::vector<ClassRow> classes) {
     const bool left_out = ends && i >= kEnds && i + kEnds < classes.size();
     if (left_out && i == kEnds) rows.push_back({fmt::format("... {} more", classes.size() - 2 * kEnds)});
     if (!left_out) {
-      rows.push_back(
-          {printable(classes[i].name), in_percent(classes[i].iou), in_percent(classes[i].acc), in_percent(classes[i].precision)});
+      rows.push_back({printable(classes[i].name), in_percent(classes[i].iou), in_percent(classes[i].acc), in_percent(classes[i].dice),
+                      in_percent(classes[i].precision)});
     }
   }
   fmt::print("\n");
@@ -86,7 +87,8 @@ void print_one(const RunAccount& run) {
     return;
   }
   fmt::print("  mIoU        last {}, best {}\n", score_at(run.last), score_at(run.best));
-  fmt::print("  aAcc, mAcc  {}, {}\n", in_percent(run.last->aacc), in_percent(run.last->macc));
+  if (run.best_weights) fmt::print("  kept        {}, the best weights, of iteration {}\n", kBestWeights, *run.best_weights);
+  fmt::print("  aAcc, mAcc  {}, {}; mDice {}\n", in_percent(run.last->aacc), in_percent(run.last->macc), in_percent(run.last->mdice));
   if (run.files.evaluations.size() > 1) {
     std::vector<std::vector<std::string>> rows{{"iteration", "mIoU", "aAcc", "mAcc"}};
     for (const EvaluationRow& row : run.files.evaluations) {
@@ -181,12 +183,16 @@ nlohmann::json to_json(const EvaluationRow& row, bool with_classes) {
   nlohmann::json value = {{"iteration", count_or_null(row.iteration)},
                           {"miou", number_or_null(row.miou)},
                           {"macc", number_or_null(row.macc)},
-                          {"aacc", number_or_null(row.aacc)}};
+                          {"aacc", number_or_null(row.aacc)},
+                          {"mdice", number_or_null(row.mdice)}};
   if (!with_classes) return value;
   value["per_class"] = nlohmann::json::array();
   for (const ClassRow& c : row.classes) {
-    value["per_class"].push_back(
-        {{"name", c.name}, {"iou", number_or_null(c.iou)}, {"acc", number_or_null(c.acc)}, {"precision", number_or_null(c.precision)}});
+    value["per_class"].push_back({{"name", c.name},
+                                  {"iou", number_or_null(c.iou)},
+                                  {"acc", number_or_null(c.acc)},
+                                  {"dice", number_or_null(c.dice)},
+                                  {"precision", number_or_null(c.precision)}});
   }
   return value;
 }
@@ -214,6 +220,8 @@ nlohmann::json to_json(const std::vector<RunAccount>& runs) {
     value["checkpoint"] = run.files.checkpoint_iteration ? nlohmann::json(*run.files.checkpoint_iteration) : nullptr;
     value["loss"] = run.files.train.empty() ? nullptr : number_or_null(run.files.train.back().loss);
     value["last"] = run.last ? to_json(*run.last, true) : nullptr;
+    value["best_weights"] =
+        run.best_weights ? nlohmann::json({{"file", kBestWeights}, {"iteration", *run.best_weights}}) : nlohmann::json();
     value["best"] = run.best ? to_json(*run.best, false) : nullptr;
   }
   for (const report::DifferingKey& key : differing_keys(runs)) {

@@ -16,7 +16,7 @@ void add_predict(CLI::App& app) {
     ViewOptions views;
     std::string out;
     std::vector<std::string> pictures;
-    bool slide = false, json = false;
+    bool json = false;
     PredictionFileOptions files;
   };
   auto options = std::make_shared<Options>();
@@ -30,7 +30,6 @@ void add_predict(CLI::App& app) {
                    "where only one of the two files is there, nothing is written")
       ->required();
   options->machine.add_to(command);
-  command->add_flag("--slide", options->slide, "Average over sliding windows (evaluate.crop, evaluate.stride) instead of whole pictures");
   options->views.add_to(command);
   command->add_flag("--label-values", options->files.label_values,
                     "Class indices become the values of the data set's label files, as benchmarks want them: data.label_map backwards "
@@ -40,9 +39,7 @@ void add_predict(CLI::App& app) {
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
     options->machine.apply();
-    TrainedModel trained = options->run.load();
-    if (options->slide) trained.config.evaluate.mode = "slide";
-    options->views.apply(trained.config.evaluate);
+    TrainedModel trained = options->run.load(options->views.settings());
     const std::vector<std::filesystem::path> paths(options->pictures.begin(), options->pictures.end());
     const PictureList list = list_pictures(paths, options->out);
     if (!list.left_out.empty()) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "app/common.h"
+#include "core/progress_line.h"
 #include "core/words.h"
 #include "training/recalibrate.h"
 
@@ -57,7 +58,10 @@ void add_recalibrate_bn(CLI::App& app) {
     check_weights_name(options->out);
     TrainedModel trained = options->run.load();
     check_not_source(options->out, trained.source);
-    const std::vector<NormShift> shifts = recalibrate_batch_norm(trained, options->batches, options->split);
+    ProgressLine line;
+    const std::vector<NormShift> shifts = recalibrate_batch_norm(
+        trained, options->batches, options->split, [&](int64_t i) { line.count("measuring batches", i + 1, options->batches); });
+    line.clear();
     const std::string sha256 = save_weights(options->out, *trained.model, trained.card);
     if (!options->json) {
       print(shifts);

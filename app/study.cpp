@@ -94,7 +94,7 @@ void add_theory(CLI::App& study) {
   auto options = std::make_shared<Options>();
   options->machine.add_to(command);
   command->add_option("--out", options->out, "Folder for study.json and report.html");
-  command->add_option("--seed", options->request.seed, "Seed of all random fields")->capture_default_str();
+  command->add_option("--seed", options->request.seed, "Seed of all random fields")->capture_default_str()->check(any_seed());
   command->add_option("--samples", options->request.samples, "Random cells per setting")->capture_default_str();
   command->add_flag("--full", options->request.full,
                     "The authors' experiment in its published size: 99 variances, 16 x 256 maps of 128 x 128 (long)");

@@ -25,13 +25,15 @@ void add_train(CLI::App& app) {
   command->add_option(
       "--out", options->out,
       "The run's folder: checkpoint/, metrics, tensorboard/ (with --set train.tensorboard=true), overlays/, eval/, model.safetensors, "
-      "summary.json, report.html; not needed with --dry-run");
+      "model_best.safetensors (with --set train.keep_best=true), summary.json, report.html; not needed with --dry-run");
   command
       ->add_option("--load-mode", options->load_mode,
                    "Of model.backbone.pretrained: strict (the file has the whole backbone), or backbone (its layers up to the first one "
                    "that the file lacks)")
       ->check(CLI::IsMember({"strict", "backbone"}));
-  command->add_flag("--resume", options->resume, "Go on from the folder's last checkpoint, to the same bits as an uninterrupted run");
+  command->add_flag("--resume", options->resume,
+                    "Go on from the folder's last checkpoint, to the same bits as an uninterrupted run; with the run's own configuration: "
+                    "train --resume RUN");
   command->add_flag("--dry-run", options->dry_run, "Check configuration, data, shapes and memory with one step, write nothing");
   command->add_flag("--json", options->json, "Print the summary as JSON on standard output, progress on standard error");
   command->callback([options] {
@@ -41,6 +43,7 @@ void add_train(CLI::App& app) {
     note_unread_keys(config);
     TrainRequest request;
     request.out = options->out;
+    if (options->resume && options->out.empty() && holds_run(options->config.path)) request.out = options->config.path;
     request.resume = options->resume;
     request.dry_run = options->dry_run;
     request.log = options->json ? stderr : stdout;

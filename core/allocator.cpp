@@ -95,12 +95,11 @@ void* CachingAllocator::allocate(size_t requested) {
     }
   }
   if (block == nullptr) {
-    throw OutOfMemoryError(
-        "no memory for " + mebibytes(requested) + " on " + to_string(device_) +
-            (current_operator()[0] != 0 ? std::string(" in ") + current_operator() : ""),
-        to_string(device_) + ": " + mebibytes(stats_.active_bytes) + " active, " + mebibytes(stats_.cached_bytes) +
-            " cached, limit " + (limit_ == 0 ? "none" : mebibytes(limit_)),
-        "a smaller batch (train.batch_size), crop or network, or sliding-window evaluation (--slide)");
+    throw OutOfMemoryError("no memory for " + mebibytes(requested) + " on " + to_string(device_) +
+                               (current_operator()[0] != 0 ? std::string(" (the last operator was ") + current_operator() + ")" : ""),
+                           to_string(device_) + ": " + mebibytes(stats_.active_bytes) + " active, " + mebibytes(stats_.cached_bytes) +
+                               " cached, limit " + (limit_ == 0 ? "none" : mebibytes(limit_)),
+                           "a smaller batch (train.batch_size), crop or network, or sliding-window evaluation (--slide)");
   }
   stats_.active_bytes += bytes;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.active_bytes);

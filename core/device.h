@@ -36,8 +36,8 @@ void synchronize(Device device);       // waits for the work queued on it (a CPU
 Device compute_device();
 void set_compute_device(Device device);  // throws DeviceError where there is no such device
 
-// The operator that is running on this thread, for the message of an out-of-memory error; a string that lives forever.
-// The argument checks and the engine set it.
+// The operator that is running on this thread, or ran last, for the message of an out-of-memory error; a string that lives forever.
+// The argument checks and the engine set it; nothing takes it back.
 void set_current_operator(const char* name);
 const char* current_operator();
 

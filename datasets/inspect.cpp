@@ -230,6 +230,7 @@ DataReport inspect_dataset(const Dataset& dataset, const InspectOptions& options
       for (int64_t i = from; i < to; ++i) findings[size_t(i)] = inspect_sample(dataset, order[size_t(begin + i)], begin + i < first);
     });
     for (Finding& finding : findings) merge(report, finding);
+    if (options.on_progress) options.on_progress(report.inspected, wanted);
     if (report.inspected == wanted && wanted < most && !report.absent_classes().empty()) wanted = std::min(most, wanted + kRound);
   }
   return report;

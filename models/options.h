@@ -44,6 +44,7 @@ struct ModelOptions {
   BackboneOptions backbone;
   HeadOptions decode_head{.type = "uper"};
   HeadOptions auxiliary_head;          // type empty: none
+  std::string init_from;               // weights of a whole network to begin with: a file, or a run's folder (models/initial_weights.h)
   bool align_corners = false;
   int64_t num_classes = 0;             // from the data set
   EqualizerOptions equalizer;
@@ -52,6 +53,7 @@ struct ModelOptions {
 // For a network whose weights come from elsewhere, or do not matter.
 inline ModelOptions without_pretrained(ModelOptions options) {
   options.backbone.pretrained.clear();
+  options.init_from.clear();
   return options;
 }
 

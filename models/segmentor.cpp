@@ -1,7 +1,6 @@
 #include "models/segmentor.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
@@ -17,6 +16,7 @@
 #include "models/heads/fcn_head.h"
 #include "models/heads/psp_head.h"
 #include "models/heads/uper_head.h"
+#include "models/initial_weights.h"
 #include "models/pretrained.h"
 
 namespace eq {
@@ -26,19 +26,14 @@ namespace {
 struct BackboneEntry {
   const char* name;
   std::unique_ptr<Backbone> (*make)(const BackboneOptions&);
-  std::string_view reads;  // of the keys that several of them share
 };
 template <class B>
 std::unique_ptr<Backbone> make_backbone(const BackboneOptions& o) {
   return std::make_unique<B>(o);
 }
 const BackboneEntry kBackbones[] = {
-    {"resnet", make_backbone<ResNet>, "output_stride"},
-    {"mobilenet_v1", make_backbone<MobileNetV1>, "multiplier output_stride"},
-    {"hrnet", make_backbone<HRNet>, "variant"},
-    {"swin", make_backbone<SwinTransformer>, "multiplier variant drop_path"},
-    {"convnext", make_backbone<ConvNeXt>, "multiplier variant drop_path"},
-    {"twins", make_backbone<Twins>, "multiplier variant drop_path"},
+    {"resnet", make_backbone<ResNet>},        {"mobilenet_v1", make_backbone<MobileNetV1>}, {"hrnet", make_backbone<HRNet>},
+    {"swin", make_backbone<SwinTransformer>}, {"convnext", make_backbone<ConvNeXt>},        {"twins", make_backbone<Twins>},
 };
 
 struct HeadEntry {
@@ -67,21 +62,6 @@ const auto& find(const Table& table, const std::string& name, const char* key) {
   throw UsageError("there is no type '" + name + "'", key, known_names_hint(name, known));
 }
 
-// A value that the backbone does not read would be taken for granted. Of keys that one type alone has, nobody expects that; and so
-// --set model.backbone.type=... need not undo what a recipe says of its own type.
-void refuse_unread(const BackboneEntry& entry, const BackboneOptions& o) {
-  const BackboneOptions by_default;
-  const std::pair<const char*, bool> changed[] = {{"multiplier", o.multiplier != by_default.multiplier},
-                                                  {"variant", o.variant != by_default.variant},
-                                                  {"drop_path", o.drop_path != by_default.drop_path},
-                                                  {"output_stride", o.output_stride != by_default.output_stride}};
-  for (const auto& [key, is_changed] : changed) {
-    if (!is_changed || entry.reads.find(key) != std::string_view::npos) continue;
-    throw UsageError(std::string(entry.name) + " has no " + key, std::string("model.backbone.") + key,
-                     "leave it out; docs/config.md says which types read which keys");
-  }
-}
-
 std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model,
                                 const char* key) {
   return find(kHeads, options.type, key).make(options, level_channels, model);
@@ -106,15 +86,13 @@ std::string backbone_name(const BackboneOptions& options) {
   const bool mobilenet = options.type == "mobilenet_v1";
   std::string name = options.type, multiplier = std::to_string(options.multiplier);
   if (!mobilenet && !options.variant.empty()) name += "_" + options.variant;
-  if (!mobilenet && options.multiplier == 1) return name;
+  if (options.type == "hrnet" || (!mobilenet && options.multiplier == 1)) return name;
   const size_t end = std::max(multiplier.find_last_not_of('0') + 1, multiplier.find('.') + 2);  // "0.25", "1.0"
   return name + "_" + multiplier.substr(0, end);
 }
 
 std::unique_ptr<Backbone> make_backbone(const BackboneOptions& options) {
-  const BackboneEntry& entry = find(kBackbones, options.type, "model.backbone.type");
-  refuse_unread(entry, options);
-  return entry.make(options);
+  return find(kBackbones, options.type, "model.backbone.type").make(options);
 }
 
 std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model) {
@@ -123,6 +101,10 @@ std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<in
 
 EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options), backbone_words_(options.backbone.type) {
   check_classes(options);
+  if (!options.init_from.empty() && !options.backbone.pretrained.empty()) {
+    throw UsageError("both model.init_from and model.backbone.pretrained name weights", "model.init_from",
+                     "leave one of them empty: --set model.backbone.pretrained= for the whole network's");
+  }
   auto backbone = make_backbone(options.backbone);
   const std::vector<int64_t> levels = backbone->level_channels();
   auto decode_head = make_head(options.decode_head, levels, options);
@@ -132,7 +114,13 @@ EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options),
   }
   adopt(std::move(backbone), std::move(decode_head), std::move(auxiliary_head));
   if (!options.backbone.pretrained.empty()) {
-    pretrained_note_ = load_pretrained(*backbone_, options.backbone.pretrained, options.backbone.load_mode);
+    pretrained_note_ =
+        options.backbone.pretrained + ": " + load_pretrained(*backbone_, options.backbone.pretrained, options.backbone.load_mode);
+  }
+  if (!options.init_from.empty()) {
+    const InitialWeights taken = load_initial_weights(*this, options.init_from);
+    pretrained_note_ = options.init_from + ": " + taken.note;
+    has_constants_ = taken.equalizers;
   }
 }
 

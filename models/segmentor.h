@@ -29,8 +29,8 @@ class Head : public Module {
   virtual Tensor forward(const std::vector<Tensor>& levels) = 0;
 };
 
-// By options.type. Throw UsageError for an unknown name, with the nearest known one, and for options that this type does not read. The
-// weights are InitRandom's.
+// By options.type. Throw UsageError for an unknown name, with the nearest known one, and for values that this type does not know; options
+// that it does not read are let pass (training/unread_keys.h names them). The weights are InitRandom's.
 std::unique_ptr<Backbone> make_backbone(const BackboneOptions& options);
 std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model);
 
@@ -45,7 +45,8 @@ struct SegmentorOutput {
 class EncoderDecoder : public Module {
  public:
   // On compute_device(), with weights drawn from InitRandom (throws what make_backbone and make_head throw).
-  // With pretrained weights for the backbone where the options name a file (models/pretrained.h).
+  // With weights for the backbone (models/pretrained.h) or for all of it (models/initial_weights.h) where the options name a file. Throws
+  // UsageError where they name both.
   explicit EncoderDecoder(const ModelOptions& options);
   // Of parts that were made before, stock ones or of one's own; what the options say of those is not read. Throws UsageError where the
   // backbone or the decode head is missing. Its weights alone go into a file (Module::state_dict): a run's folder can only name stock
@@ -69,7 +70,8 @@ class EncoderDecoder : public Module {
   void set_precision(DType features);
 
   bool align_corners() const { return options_.align_corners; }
-  const std::string& pretrained_note() const { return pretrained_note_; }  // what was loaded, in a line; empty: nothing
+  const std::string& pretrained_note() const { return pretrained_note_; }  // what was loaded from where, in a line; empty: nothing
+  bool has_constants() const { return has_constants_; }                    // its equalizers came with its weights (init_from)
 
  private:
   void adopt(std::unique_ptr<Backbone> backbone, std::unique_ptr<Head> decode_head, std::unique_ptr<Head> auxiliary_head);
@@ -77,6 +79,7 @@ class EncoderDecoder : public Module {
   ModelOptions options_;
   std::string backbone_words_;  // for messages
   std::string pretrained_note_;
+  bool has_constants_ = false;
   Backbone* backbone_ = nullptr;
   Head* decode_head_ = nullptr;
   Head* auxiliary_head_ = nullptr;

@@ -96,9 +96,13 @@ int64_t WeightsComparison::misfits() const {
   return std::count_if(shared.begin(), shared.end(), [](const SharedTensor& pair) { return !pair.comparable; });
 }
 
+bool farther_apart(const SharedTensor& a, const SharedTensor& b) {
+  const bool counts = !is_floating(a.dtype), other_counts = !is_floating(b.dtype);
+  return counts != other_counts && a.relative > 0 && b.relative > 0 ? other_counts : a.relative > b.relative;
+}
+
 const SharedTensor* WeightsComparison::most_apart() const {
-  const auto most =
-      std::max_element(shared.begin(), shared.end(), [](const SharedTensor& a, const SharedTensor& b) { return a.relative < b.relative; });
+  const auto most = std::min_element(shared.begin(), shared.end(), farther_apart);
   return most == shared.end() || most->relative == 0 ? nullptr : &*most;
 }
 

@@ -21,13 +21,16 @@ struct SharedTensor {
   bool other_type() const { return dtype != other_dtype; }
 };
 
+// Relatively; integers, which count batches, come after all that was learned.
+bool farther_apart(const SharedTensor& a, const SharedTensor& b);
+
 struct WeightsComparison {
   std::vector<SharedTensor> shared;                 // in the first file's order
   std::vector<std::string> only_first, only_other;
   std::string naming;  // what the pairs are found by, where that is not the same names: "the other file has timm's names"; else empty
   int64_t bit_equal() const;
   int64_t misfits() const;                // of another shape
-  const SharedTensor* most_apart() const; // relatively; null where nothing that can be compared differs
+  const SharedTensor* most_apart() const;  // the first by farther_apart; null where nothing that can be compared differs
 };
 
 // The tensors of two files as they are there (read_network_weights). Of files that name the same backbone differently

@@ -43,11 +43,13 @@ std::map<std::string, std::string> tensor_sums(const TensorMap& tensors) {
 }
 
 json card_to_json(const ModelCard& card) {
-  return {{"library_version", EQ_VERSION},
-          {"iteration", card.iteration},
-          {"config", json::parse(card.config)},
-          {"class_names", card.class_names},
-          {"palette", card.palette}};
+  json value = {{"library_version", EQ_VERSION},
+                {"iteration", card.iteration},
+                {"config", json::parse(card.config)},
+                {"class_names", card.class_names},
+                {"palette", card.palette}};
+  if (card.miou) value["miou"] = *card.miou;
+  return value;
 }
 
 // Values of a JSON that others may have written; each error names the file and the key.
@@ -87,6 +89,7 @@ ModelCard card_from(const Manifest& manifest) {
   card.palette = manifest.get<Palette>("palette");
   if (!manifest.at("config").is_object()) manifest.fail("\"config\" has the wrong form");
   card.config = manifest.at("config").dump();
+  if (manifest.has("miou")) card.miou = manifest.get<double>("miou");
   if (card.iteration < 0) manifest.fail("\"iteration\" is negative");
   if (card.class_names.empty() || card.class_names.size() > 256) manifest.fail("\"class_names\" has the wrong length");
   if (card.palette.size() < card.class_names.size()) manifest.fail("\"palette\" has too few colours");

@@ -125,6 +125,11 @@ void visit_data(Fields& f, DataOptions& o) {
   f.number("val_fraction", o.val_fraction, 0, 0.9);
   f.integer("split_seed", o.split_seed, 0);
   f.texts("classes", o.classes);
+  for (size_t i = 0; i < o.classes.size(); ++i) {
+    if (std::find(o.classes.begin(), o.classes.begin() + std::ptrdiff_t(i), o.classes[i]) == o.classes.begin() + std::ptrdiff_t(i))
+      continue;
+    throw UsageError("two classes have the name \"" + o.classes[i] + "\"", "data.classes", "give each class a name of its own");
+  }
   f.any(
       "palette",
       [&](const std::string& text) {
@@ -211,6 +216,7 @@ void visit_model(Fields& f, ModelOptions& o) {
     visit_head(head, o.auxiliary_head);
   });
   if (!auxiliary) o.auxiliary_head = {};
+  f.text("init_from", o.init_from);
   f.flag("align_corners", o.align_corners);
 }
 
@@ -248,6 +254,7 @@ void visit_train(Fields& f, TrainOptions& o) {
   f.integer("log_every", o.log_every, 0);
   f.integer("evaluate_every", o.evaluate_every, 0);
   f.integer("checkpoint_every", o.checkpoint_every, 0);
+  f.flag("keep_best", o.keep_best);
   f.integer("overlays", o.overlays, 0, 10'000);
   f.flag("tensorboard", o.tensorboard);
   f.integer("loader_threads", o.loader_threads, 1, 64);

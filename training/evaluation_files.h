@@ -12,6 +12,11 @@
 
 namespace eq {
 
+inline constexpr int64_t kExtremePictures = 3;  // of the best and of the worst, drawn after an evaluation
+
+// In a folder of `equiscale eval --out`, beside these: {"run", "split", "pictures", "palette"} and the metrics (metrics_json).
+inline constexpr const char* kEvaluationSummary = "evaluation.json";
+
 // The first cell of confusion.csv: what its rows and columns are, and what it counts.
 inline constexpr const char* kConfusionCorner = "label \\ prediction (pixels)";
 

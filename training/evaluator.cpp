@@ -85,6 +85,7 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
       if (request.on_picture) request.on_picture(group[i].index, group[i].labels, predictions);
     }
     result.pictures += int64_t(group.size());
+    if (request.on_progress) request.on_progress(result.pictures, total);
     group.clear();
   };
   for (int64_t index = 0; index < total; ++index) {

@@ -20,6 +20,7 @@ struct EvalRequest {
   int64_t limit = 0;  // pictures from the start of the set; 0: all
   // After each picture: its index, labels and predicted classes, uint8 [h,w] of the label's own size.
   std::function<void(int64_t index, const Tensor& labels, const Tensor& predictions)> on_picture;
+  std::function<void(int64_t done, int64_t all)> on_progress;  // pictures, after each forward pass
   std::function<bool()> stop;  // asked before each picture; true ends the evaluation early
 };
 

@@ -104,14 +104,15 @@ SegmentationMetrics ConfusionMatrix::metrics(const std::vector<std::string>& cla
   SegmentationMetrics result;
   result.ignored_pixels = ignored_;
   int64_t correct = 0, in_labels = 0;
-  double iou_sum = 0, acc_sum = 0;
+  double iou_sum = 0, acc_sum = 0, dice_sum = 0;
   for (int64_t c = 0; c < num_classes_; ++c) {
     int64_t labelled = 0, predicted = 0;
     for (int64_t k = 0; k < num_classes_; ++k) labelled += count(c, k), predicted += count(k, c);
     const int64_t both = count(c, c);
-    ClassMetrics metrics{class_names[size_t(c)], ratio(both, labelled + predicted - both), ratio(both, labelled), ratio(both, predicted),
-                         labelled};
-    if (!metrics.absent()) iou_sum += metrics.iou, ++result.classes_in_mean;
+    ClassMetrics metrics{class_names[size_t(c)], ratio(both, labelled + predicted - both),
+                         ratio(both, labelled),  ratio(2 * both, labelled + predicted),
+                         ratio(both, predicted), labelled};
+    if (!metrics.absent()) iou_sum += metrics.iou, dice_sum += metrics.dice, ++result.classes_in_mean;
     if (labelled > 0) acc_sum += metrics.acc, ++in_labels;
     correct += both;
     result.pixels += labelled;
@@ -119,6 +120,7 @@ SegmentationMetrics ConfusionMatrix::metrics(const std::vector<std::string>& cla
   }
   result.aacc = ratio(correct, result.pixels);
   result.miou = result.classes_in_mean > 0 ? iou_sum / double(result.classes_in_mean) : kAbsent;
+  result.mdice = result.classes_in_mean > 0 ? dice_sum / double(result.classes_in_mean) : kAbsent;
   result.macc = in_labels > 0 ? acc_sum / double(in_labels) : kAbsent;
   return result;
 }
@@ -149,12 +151,13 @@ Tensor argmax_classes(const Tensor& logits) {
 }
 
 std::string to_table(const SegmentationMetrics& metrics) {
-  std::vector<std::vector<std::string>> rows = {{"Class", "IoU", "Acc", "Precision", "Pixels"}};
+  std::vector<std::vector<std::string>> rows = {{"Class", "IoU", "Acc", "Dice", "Precision", "Pixels"}};
   for (const ClassMetrics& c : metrics.classes) {
-    rows.push_back({c.name, percent(c.iou), percent(c.acc), percent(c.precision), std::to_string(c.pixels)});
+    rows.push_back({c.name, percent(c.iou), percent(c.acc), percent(c.dice), percent(c.precision), std::to_string(c.pixels)});
   }
   return text_table(rows) +
-         text_table({{"aAcc", "mIoU", "mAcc"}, {percent(metrics.aacc), percent(metrics.miou), percent(metrics.macc)}}) +
+         text_table({{"aAcc", "mIoU", "mAcc", "mDice"},
+                     {percent(metrics.aacc), percent(metrics.miou), percent(metrics.macc), percent(metrics.mdice)}}) +
          fmt::format("({} of {} classes in the mean)\n", metrics.classes_in_mean, metrics.classes.size());
 }
 

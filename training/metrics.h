@@ -14,6 +14,7 @@ struct ClassMetrics {
   std::string name;
   double iou = 0;        // intersection / union; NaN: absent from labels and predictions
   double acc = 0;        // intersection / label pixels (recall); NaN: absent from the labels
+  double dice = 0;       // 2 intersection / (label + predicted pixels), which is F1; NaN: absent from both
   double precision = 0;  // intersection / predicted pixels; NaN: never predicted
   int64_t pixels = 0;    // of this class in the labels
   bool absent() const { return iou != iou; }
@@ -23,6 +24,7 @@ struct SegmentationMetrics {
   std::vector<ClassMetrics> classes;
   double miou = 0;  // mean over the classes that are not absent; NaN when all are
   double macc = 0;  // mean of acc over the classes that occur in the labels
+  double mdice = 0;  // mean over the classes that are not absent
   double aacc = 0;  // correct pixels / labelled pixels
   int64_t classes_in_mean = 0;  // how many entered miou
   int64_t pixels = 0;           // labelled, not ignored
@@ -53,8 +55,8 @@ class ConfusionMatrix {
 // so that it does not pass for class 0 unseen.
 Tensor argmax_classes(const Tensor& logits);
 
-// mmsegmentation's two tables (Class, IoU, Acc in percent with two decimals, here with precision and pixel count; aAcc, mIoU, mAcc) and a
-// line saying how many classes entered the mean. Absent values are written "absent".
+// mmsegmentation's two tables (Class, IoU, Acc, Dice in percent with two decimals, here with precision and pixel count; aAcc, mIoU,
+// mAcc, mDice) and a line saying how many classes entered the mean. Absent values are written "absent".
 std::string to_table(const SegmentationMetrics& metrics);
 
 }  // namespace eq

@@ -58,6 +58,7 @@ struct TrainOptions {
   int64_t log_every = 10;         // iterations between progress lines; 0: one, at the end
   int64_t evaluate_every = 0;     // 0: only at the end
   int64_t checkpoint_every = 500; // 0: only at the end and when stopped
+  bool keep_best = false;         // keep the weights of the best evaluation, too (model_best.safetensors)
   int64_t overlays = 8;           // pictures input | label | prediction written after the last evaluation
   bool tensorboard = false;       // also write what TensorBoard shows (training/tensorboard.h)
   int64_t loader_threads = 1;

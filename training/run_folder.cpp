@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
@@ -16,6 +17,7 @@
 #include "core/sha256.h"
 #include "training/row_files.h"
 #include "training/run_log.h"
+#include "training/trained_model.h"
 
 namespace eq {
 namespace {
@@ -24,16 +26,32 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 // Keys that a resumed run may change without becoming another run.
-constexpr const char* kFreeKeys[] = {"train.iterations", "train.log_every",      "train.evaluate_every", "train.checkpoint_every",
-                                     "train.overlays",   "train.tensorboard",    "train.loader_threads", "train.on_nan",
-                                     "evaluate.",        "probes.",              "data.root",            "data.checks",
-                                     "data.val_images",  "pipeline.test_scale", "model.backbone.pretrained", "model.backbone.load_mode"};
+constexpr const char* kFreeKeys[] = {"train.iterations",
+                                     "train.log_every",
+                                     "train.evaluate_every",
+                                     "train.checkpoint_every",
+                                     "train.overlays",
+                                     "train.tensorboard",
+                                     "train.loader_threads",
+                                     "train.on_nan",
+                                     "train.keep_best",
+                                     "evaluate.",
+                                     "probes.",
+                                     "data.root",
+                                     "data.checks",
+                                     "data.val_images",
+                                     "pipeline.test_scale",
+                                     "model.backbone.pretrained",
+                                     "model.backbone.load_mode",
+                                     "model.init_from"};
 
 // Throws unless a run that began with the configuration in `began` may go on with this one.
 void check_same_run(const std::string& began, const std::string& where, const Config& config) {
   std::string different;
-  for (const std::string& key : config_differences(parse_config(began, where), config)) {
-    bool free = false;
+  const std::vector<std::string> keys = config_differences(parse_config(began, where), config);
+  for (const std::string& key : keys) {
+    // A section that one of them has switched off is one difference, not one for each of its keys, too.
+    bool free = std::any_of(keys.begin(), keys.end(), [&](const std::string& section) { return key.starts_with(section + "."); });
     for (const char* allowed : kFreeKeys) free |= key.starts_with(allowed);
     if (!free) different += (different.empty() ? "" : ", ") + key;
   }
@@ -45,7 +63,7 @@ void check_same_run(const std::string& began, const std::string& where, const Co
 // A run without a checkpoint may begin again only if it was killed before its first one: whoever lost the folder keeps the rest.
 void check_never_saved(const fs::path& out) {
   std::string sign;
-  for (const char* name : {"summary.json", "model.safetensors"}) {
+  for (const char* name : {"summary.json", "model.safetensors", kBestWeights}) {
     if (fs::exists(out / name)) sign = std::string("it has a ") + name;
   }
   if (sign.empty() && fs::exists(out / "config.json")) {
@@ -74,7 +92,7 @@ void check_run_folder(const TrainRequest& request) {
   const fs::path& out = request.out;
   if (!request.resume) {
     if (request.dry_run) return;
-    for (const char* name : {"config.json", "checkpoint", "summary.json", "model.safetensors"}) {
+    for (const char* name : {"config.json", "checkpoint", "summary.json", "model.safetensors", kBestWeights}) {
       if (fs::exists(out / name)) {
         throw UsageError("the folder already holds a run (" + std::string(name) + ")", out.string(),
                          "go on with it by --resume, choose another folder, or delete this one");
@@ -107,6 +125,15 @@ SplitPrint print_of(const Dataset& dataset) {
   }
   print.names = sha256_hex(names.data(), names.size());
   return print;
+}
+
+bool same_pictures(const Dataset& a, const Dataset& b) {
+  if (a.size() != b.size() || a.size() == 0 || a.size() == Dataset::kEndless) return false;
+  for (int64_t i = 0; i < a.size(); ++i) {
+    const SampleFiles *one = a.files(i), *other = b.files(i);
+    if (one == nullptr || other == nullptr || one->image.lexically_normal() != other->image.lexically_normal()) return false;
+  }
+  return true;
 }
 
 void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const fs::path& folder) {
@@ -245,6 +272,7 @@ std::string summary_json(const Config& config, const TrainResult& result, int64_
   summary["data_wait"] = result.data_wait;
   summary["peak_bytes"] = result.train_peak_bytes;
   summary["eval_peak_bytes"] = result.eval_peak_bytes;
+  if (result.best) summary["best"] = {{"iteration", result.best->iteration}, {"miou", result.best->miou}};
   summary["parameters"] = parameters;
   summary["weights_sha256"] = result.weights_sha256;
   summary["seed"] = config.seed;

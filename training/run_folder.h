@@ -23,6 +23,8 @@ void check_run_folder(const TrainRequest& request);
 std::optional<Checkpoint> load_run_checkpoint(const TrainRequest& request, const Config& config);
 
 SplitPrint print_of(const Dataset& dataset);
+// Whether two splits are the same files, in the same order.
+bool same_pictures(const Dataset& a, const Dataset& b);
 
 // Throws unless `config` may continue `checkpoint`: DataError for another number of classes (naming both and the tensor) and for other
 // pictures, UsageError naming the keys that differ and matter. Keys that only say how long to train, what to report or where files are may

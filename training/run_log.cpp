@@ -1,7 +1,6 @@
 #include "training/run_log.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
@@ -15,7 +14,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr const char* kCsvHeader =
-    "iteration,loss,main_loss,aux_loss,lr,grad_norm,images_per_second,data_wait,memory_bytes,seconds,miou,macc,aacc";
+    "iteration,loss,main_loss,aux_loss,lr,grad_norm,images_per_second,data_wait,memory_bytes,seconds,miou,macc,aacc,mdice";
 
 // ".341": the leading zero says nothing.
 std::string short_number(double value) {
@@ -31,12 +30,17 @@ std::string short_bytes(size_t bytes) {
 ordered_json metrics_value(const SegmentationMetrics& metrics) {
   ordered_json classes = ordered_json::array();
   for (const ClassMetrics& c : metrics.classes) {
-    classes.push_back({{"name", c.name}, {"iou", number_or_null(c.iou)}, {"acc", number_or_null(c.acc)},
-                       {"precision", number_or_null(c.precision)}, {"pixels", c.pixels}});
+    classes.push_back({{"name", c.name},
+                       {"iou", number_or_null(c.iou)},
+                       {"acc", number_or_null(c.acc)},
+                       {"dice", number_or_null(c.dice)},
+                       {"precision", number_or_null(c.precision)},
+                       {"pixels", c.pixels}});
   }
-  return {{"miou", number_or_null(metrics.miou)}, {"macc", number_or_null(metrics.macc)}, {"aacc", number_or_null(metrics.aacc)},
-          {"classes_in_mean", metrics.classes_in_mean}, {"pixels", metrics.pixels}, {"ignored_pixels", metrics.ignored_pixels},
-          {"per_class", classes}};
+  return {{"miou", number_or_null(metrics.miou)},       {"macc", number_or_null(metrics.macc)},
+          {"aacc", number_or_null(metrics.aacc)},       {"mdice", number_or_null(metrics.mdice)},
+          {"classes_in_mean", metrics.classes_in_mean}, {"pixels", metrics.pixels},
+          {"ignored_pixels", metrics.ignored_pixels},   {"per_class", classes}};
 }
 
 // How the row of an evaluation begins in metrics.jsonl.
@@ -62,33 +66,18 @@ std::string progress_line(const Progress& p) {
 std::string metrics_json(const SegmentationMetrics& metrics) { return metrics_value(metrics).dump(); }
 
 RunLog::RunLog(std::filesystem::path folder, std::FILE* out, int64_t resume_from)
-    : folder_(folder),
-      rows_(std::move(folder), "metrics", kCsvHeader, resume_from),
-      out_(out),
-      terminal_(out != nullptr && isatty(fileno(out)) == 1) {}
-
-RunLog::~RunLog() { clear_glance(); }
-
-void RunLog::clear_glance() {
-  if (glancing_) std::fputs("\r\033[K", out_), std::fflush(out_);
-  glancing_ = false;
-}
+    : folder_(folder), rows_(std::move(folder), "metrics", kCsvHeader, resume_from), out_(out), line_(out) {}
 
 void RunLog::say(const std::string& text) {
   if (!folder_.empty()) append_line(folder_ / "log.txt", text.ends_with("\n") ? text.substr(0, text.size() - 1) : text);
   if (out_ == nullptr) return;
-  clear_glance();
+  line_.clear();
   std::fputs((text + (text.ends_with("\n") ? "" : "\n")).c_str(), out_);
   std::fflush(out_);
 }
 
 void RunLog::glance(const Progress& progress) {
-  const auto now = std::chrono::steady_clock::now();
-  if (!terminal_ || now - last_glance_ < std::chrono::milliseconds(500)) return;
-  last_glance_ = now;
-  std::fputs(("\r\033[K" + progress_line(progress)).c_str(), out_);
-  std::fflush(out_);
-  glancing_ = true;
+  if (line_.due()) line_.show(progress_line(progress));
 }
 
 void RunLog::progress(const Progress& p) {
@@ -99,7 +88,7 @@ void RunLog::progress(const Progress& p) {
                             {"grad_norm", p.grad_norm}, {"images_per_second", p.images_per_second},
                             {"data_wait", p.data_wait}, {"memory_bytes", p.memory_bytes},
                             {"seconds", p.seconds}};
-  rows_.append(row.dump(), {fmt::format("{},{},{},{},{},{},{},{},{},{},,,", p.iteration, csv_number(p.loss), csv_number(p.main_loss),
+  rows_.append(row.dump(), {fmt::format("{},{},{},{},{},{},{},{},{},{},,,,", p.iteration, csv_number(p.loss), csv_number(p.main_loss),
                                         csv_number(p.aux_loss), csv_number(p.lr), csv_number(p.grad_norm), csv_number(p.images_per_second),
                                         csv_number(p.data_wait), p.memory_bytes, csv_number(p.seconds))});
 }
@@ -112,9 +101,9 @@ void RunLog::evaluation(int64_t iteration, const EvalResult& result, double seco
                       {"memory_bytes", result.peak_bytes}};
   row.update(metrics_value(result.metrics));
   rows_.remove(evaluation_begin(iteration), fmt::format("{},,,,,,,,", iteration));
-  rows_.append(row.dump(),
-               {fmt::format("{},,,,,,,,{},{},{},{},{}", iteration, result.peak_bytes, csv_number(seconds), csv_number(result.metrics.miou),
-                            csv_number(result.metrics.macc), csv_number(result.metrics.aacc))});
+  rows_.append(row.dump(), {fmt::format("{},,,,,,,,{},{},{},{},{},{}", iteration, result.peak_bytes, csv_number(seconds),
+                                        csv_number(result.metrics.miou), csv_number(result.metrics.macc), csv_number(result.metrics.aacc),
+                                        csv_number(result.metrics.mdice))});
 }
 
 }  // namespace eq

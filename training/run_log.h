@@ -1,11 +1,11 @@
 #pragma once
 // What a run says while it runs: the progress line, log.txt, metrics.jsonl and metrics.csv.
 
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <string>
 
+#include "core/progress_line.h"
 #include "training/evaluator.h"
 #include "training/row_files.h"
 #include "training/train_step.h"
@@ -34,7 +34,6 @@ class RunLog {
   // Rows of an earlier part of the run after iteration `resume_from` are removed: they are about to be made again; log.txt keeps all that
   // was said. Files are written below `folder` unless it is empty, text also goes to `out` unless it is null. Throws IoError.
   RunLog(std::filesystem::path folder, std::FILE* out, int64_t resume_from);
-  ~RunLog();
   RunLog(const RunLog&) = delete;
 
   void say(const std::string& text);           // a line of its own
@@ -45,16 +44,13 @@ class RunLog {
   bool has_evaluation(int64_t iteration) const;
 
  private:
-  void clear_glance();
   std::filesystem::path folder_;
   RowFiles rows_;
   std::FILE* out_;
-  bool terminal_;
-  bool glancing_ = false;
-  std::chrono::steady_clock::time_point last_glance_;
+  ProgressLine line_;
 };
 
-// The metrics as JSON text: miou, macc, aacc, classes_in_mean, pixels, ignored_pixels, per_class; absent values are null.
+// The metrics as JSON text: miou, macc, aacc, mdice, classes_in_mean, pixels, ignored_pixels, per_class; absent values are null.
 std::string metrics_json(const SegmentationMetrics& metrics);
 
 }  // namespace eq

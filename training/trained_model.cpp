@@ -19,6 +19,16 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kCardKey = "equiscale";
+
+ModelCard card_of(const SafetensorsFile& file, const fs::path& path) {
+  const auto card = file.metadata.find(kCardKey);
+  if (card == file.metadata.end()) {
+    throw DataError("the file does not say which network its weights belong to", path.string(),
+                    "use a model.safetensors that `equiscale train` wrote; a network from elsewhere goes through `equiscale convert`");
+  }
+  return read_card(card->second, path.string());
+}
+
 TrainedModel build(ModelCard card, const TensorMap& state, const std::string& source, const std::vector<std::string>& settings) {
   TrainedModel trained;
   trained.config = parse_config(card.config, source, settings);
@@ -51,14 +61,11 @@ TrainedModel load_trained_model(const fs::path& path, const std::vector<std::str
     throw IoError("there is no trained network in this folder", path.string(),
                   "give the folder of a run (with model.safetensors or checkpoint/ in it), or a weights file");
   }
-  SafetensorsFile file = read_safetensors(path);
-  const auto card = file.metadata.find(kCardKey);
-  if (card == file.metadata.end()) {
-    throw DataError("the file does not say which network its weights belong to", path.string(),
-                    "use a model.safetensors that `equiscale train` wrote; a network from elsewhere goes through `equiscale convert`");
-  }
-  return build(read_card(card->second, path.string()), file.tensors, path.string(), settings);
+  const SafetensorsFile file = read_safetensors(path);
+  return build(card_of(file, path), file.tensors, path.string(), settings);
 }
+
+ModelCard read_weights_card(const fs::path& file) { return card_of(read_safetensors(file), file); }
 
 std::string save_weights(const fs::path& path, const Module& model, const ModelCard& card) {
   const TensorMap state = model.state_dict();

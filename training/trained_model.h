@@ -25,6 +25,12 @@ struct TrainedModel {
 // DataError (damaged, no description inside, tensors that do not fit) and UsageError (settings).
 TrainedModel load_trained_model(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
 
+// In a run's folder, with train.keep_best: the weights of the evaluation with the highest mIoU.
+inline constexpr const char* kBestWeights = "model_best.safetensors";
+
+// What a weights file says of its network. Throws as above.
+ModelCard read_weights_card(const std::filesystem::path& file);
+
 // A network whose weights are about to be replaced: zeros, in training mode, and without a look at model.backbone.pretrained.
 std::unique_ptr<EncoderDecoder> untrained_model(const ModelOptions& options);
 

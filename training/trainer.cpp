@@ -12,6 +12,7 @@
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/parallel.h"
+#include "core/progress_line.h"
 #include "core/words.h"
 #include "datasets/inspect.h"
 #include "datasets/loader.h"
@@ -33,8 +34,6 @@ namespace fs = std::filesystem;
 
 double now_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-constexpr int64_t kExtremePictures = 3;  // of the best and of the worst, drawn after the last evaluation
-
 struct StoppedEarly {};  // by a signal, before there was anything to save
 
 class Run {
@@ -53,6 +52,8 @@ class Run {
   void loop();
   void report_progress(bool last_of_interval);
   void evaluate_now(bool last);
+  void find_best();
+  void keep_if_best(double miou);
   void save();
   ModelCard card() const;
   int64_t refreshes_left() const;
@@ -132,11 +133,11 @@ void Run::say_pictures() {
     for (const std::string& sentence : set->left_out()) log_->say(sentence);
   }
   if (!remark_.empty()) log_->say(remark_);
+  if (same_pictures(*train_set_, *val_set_)) log_->say("note: the pictures to evaluate on are those that are trained on");
 }
 
 void Run::say_what_was_loaded() {
-  if (model_->pretrained_note().empty()) return;
-  log_->say(config_.model.backbone.pretrained + ": " + model_->pretrained_note());
+  if (!model_->pretrained_note().empty()) log_->say(model_->pretrained_note());
 }
 
 ModelCard Run::card() const {
@@ -177,18 +178,20 @@ void Run::start_or_restore() {
   times_ = checkpoint_->times;
   interval_ = checkpoint_->interval;
   log_->say(fmt::format("resuming after iteration {}", iteration_));
+  find_best();
   const auto evaluated = checkpoint_->data.find("val");
   if (evaluated != checkpoint_->data.end() && evaluated->second.names != data_.at("val").names) {
     log_->say(
         fmt::format("WARNING: the pictures to evaluate on are others than before ({} then, {} now): earlier evaluations are not comparable",
                     evaluated->second.pictures, val_set_->size()));
+    result_.best.reset();
   }
   checkpoint_.reset();  // its tensors
 }
 
 void Run::calibrate() {
   const EqualizerOptions& options = config_.model.equalizer;
-  if (!has_constants(options)) return;
+  if (!has_constants(options) || model_->has_constants()) return;
   log_->say(options.constants == "analytic" ? "equalizing by the scales that white noise would have"
                                             : "measuring feature scales over " + counted(options.batches, "batch", "batches"));
   model_->set_step(uint64_t(config_.seed), 0);
@@ -310,9 +313,11 @@ void Run::loop() {
 
 void Run::evaluate_now(bool last) {
   result_.train_peak_bytes = std::max(result_.train_peak_bytes, allocator(model_->device()).stats().peak_bytes);
-  const EmaScope averaged(step_->ema());
+  std::optional<EmaScope> averaged(step_->ema());
   EvalRequest request{.options = config_.evaluate, .pipeline = config_.pipeline};
   request.stop = [this] { return stopping(); };
+  ProgressLine line(request_.log);
+  request.on_progress = [&](int64_t done, int64_t all) { line.count("evaluating", done, all); };
   const int64_t overlays = config_.train.overlays;
   EvaluationFiles files(*val_set_, request_.out / "eval", std::min(overlays, kExtremePictures));
   if (last) {
@@ -327,13 +332,37 @@ void Run::evaluate_now(bool last) {
   }
   log_->say(fmt::format("evaluating {} after iteration {}", counted(val_set_->size(), "picture"), iteration_));
   const EvalResult evaluation = evaluate(*model_, *val_set_, request);
+  line.clear();
   allocator(model_->device()).reset_peak();
   result_.eval_peak_bytes = std::max(result_.eval_peak_bytes, evaluation.peak_bytes);
   if (evaluation.stopped) return;
   result_.metrics = evaluation.metrics;
+  averaged.reset();
+  keep_if_best(evaluation.metrics.miou);
   if (tensorboard_) tensorboard_->evaluation(iteration_, evaluation.metrics);  // first: what is in the rows is not made again
   log_->evaluation(iteration_, evaluation, seconds());
   if (last) files.write();
+}
+
+// What an earlier part of the run has kept. A file from behind the checkpoint is of another course: somebody has restored an older one.
+void Run::find_best() {
+  const fs::path file = request_.out / kBestWeights;
+  if (!config_.train.keep_best || !fs::exists(file)) return;
+  const ModelCard kept = read_weights_card(file);
+  if (kept.miou && kept.iteration <= iteration_) result_.best = {kept.iteration, *kept.miou};
+}
+
+// The checkpoint comes first: a run goes on from there or later, so that what it kept is always of its own past; and the evaluation's row
+// last, without which it is made again.
+void Run::keep_if_best(double miou) {
+  if (!config_.train.keep_best || !(miou > (result_.best ? result_.best->miou : -1))) return;
+  save();
+  const EmaScope averaged(step_->ema());
+  ModelCard kept = card();
+  kept.miou = miou;
+  save_weights(request_.out / kBestWeights, *model_, kept);
+  result_.best = {iteration_, miou};
+  log_->say(fmt::format("the best mIoU so far: its weights are in {}", kBestWeights));
 }
 
 void Run::save() {
@@ -386,6 +415,9 @@ TrainResult Run::train_and_evaluate() {
   result_.images_per_second = double(images) / std::max(1e-9, times_.seconds);
   result_.data_wait = times_.wait / std::max(1e-9, times_.seconds);
   result_.seconds = seconds();
+  if (result_.best && !stopped) {
+    log_->say(fmt::format("best mIoU {:.2f} after iteration {} ({})", 100 * result_.best->miou, result_.best->iteration, kBestWeights));
+  }
   if (stopped) {
     log_->say(fmt::format("stopped after iteration {} of {}; go on with --resume", iteration_, config_.train.iterations));
     return result_;

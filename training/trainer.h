@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "layers/calibration.h"
@@ -23,6 +24,11 @@ struct TrainRequest {
   std::function<void(const StepReport&)> on_step;
 };
 
+struct BestEvaluation {
+  int64_t iteration = 0;
+  double miou = 0;
+};
+
 struct TrainResult {
   bool finished = false;        // false: stopped by a signal (a checkpoint was written), or a dry run
   int64_t iterations = 0;       // updates made, over all resumptions
@@ -31,14 +37,15 @@ struct TrainResult {
   double data_wait = 0;         // share of the training time spent waiting for the loader
   size_t train_peak_bytes = 0, eval_peak_bytes = 0;  // of tensors
   SegmentationMetrics metrics;  // of the last evaluation
+  std::optional<BestEvaluation> best;  // whose weights were kept (train.keep_best)
   std::string weights_sha256;   // of the final weights (the averaged ones if train.ema is on)
   CalibrationReport calibration;  // before the first step; empty when the equalizers are off, or were restored from a checkpoint
 };
 
 // The folder: config.json (resolved), log.txt, metrics.jsonl, metrics.csv, calibration.json, probes.* (probes.h), tensorboard/
-// (tensorboard.h), checkpoint/, overlays/*.png (input | label | prediction), eval/ (evaluation_files.h), model.safetensors and, last,
-// summary.json. Throws UsageError (options; a folder that already holds a run, unless resuming; a configuration that does not belong to the
-// checkpoint), DataError, IoError, NonFiniteError.
+// (tensorboard.h), checkpoint/, overlays/*.png (input | label | prediction), eval/ (evaluation_files.h), model.safetensors,
+// model_best.safetensors with train.keep_best and, last, summary.json. Throws UsageError (options; a folder that already holds a run,
+// unless resuming; a configuration that does not belong to the checkpoint), DataError, IoError, NonFiniteError.
 TrainResult train(const Config& config, const TrainRequest& request);
 
 // A run began in this folder (it has a config.json): train() goes on there only by resuming.

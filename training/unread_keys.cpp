@@ -1,5 +1,7 @@
 #include "training/unread_keys.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "layers/scale_equalizer.h"
@@ -19,10 +21,15 @@ bool fuses_inputs(const HeadOptions& head) { return !head.type.empty() && (head.
 
 std::vector<KeyReader> key_readers(const Config& c) {
   const EqualizerOptions& equalizer = c.model.equalizer;
-  const std::string& schedule = c.schedule.type;
+  const std::string &schedule = c.schedule.type, &backbone = c.model.backbone.type;
+  const bool transforms = backbone == "swin" || backbone == "convnext" || backbone == "twins";
   std::vector<KeyReader> readers = {
       {"pipeline", {"max_class_share"}, c.pipeline.crop.has_value(), "crops (pipeline.crop)"},
-      {"model.backbone", {"depth", "stem", "width"}, c.model.backbone.type == "resnet", "a resnet"},
+      {"model.backbone", {"depth", "stem", "width"}, backbone == "resnet", "a resnet"},
+      {"model.backbone", {"multiplier"}, backbone == "mobilenet_v1" || transforms, "a mobilenet_v1, swin, convnext or twins"},
+      {"model.backbone", {"variant"}, backbone == "hrnet" || transforms, "an hrnet, swin, convnext or twins"},
+      {"model.backbone", {"drop_path"}, transforms, "a swin, convnext or twins"},
+      {"model.backbone", {"output_stride"}, backbone == "resnet" || backbone == "mobilenet_v1", "a resnet or mobilenet_v1"},
       {"model.backbone", {"load_mode"}, !c.model.backbone.pretrained.empty(), "a file of weights (model.backbone.pretrained)"},
       {"equalizer", {"mode"}, fuses_inputs(c.model.decode_head) || fuses_inputs(c.model.auxiliary_head), "heads that fuse several inputs"},
       {"equalizer", {"inputs"}, equalizer.mode != "off", "an equalizer (equalizer.mode)"},
@@ -32,6 +39,7 @@ std::vector<KeyReader> key_readers(const Config& c) {
        "an equalizer with constants (explicit, folded, learnable)"},
       {"equalizer", {"refresh"}, has_constants(equalizer), "an equalizer with constants to measure anew (explicit, folded_lr)"},
       {"equalizer", {"measure", "batches", "floor"}, equalizer.constants == "measured", "constants that are measured"},
+      {"train", {"keep_best"}, c.train.evaluate_every > 0, "several evaluations (train.evaluate_every)"},
       {"train", {"aux_weight"}, !c.model.auxiliary_head.type.empty(), "an auxiliary head"},
       {"optimizer", {"momentum", "nesterov"}, c.optimizer.type == "sgd", "sgd"},
       {"optimizer", {"betas", "eps"}, c.optimizer.type == "adamw", "adamw"},
@@ -66,6 +74,24 @@ std::vector<std::string> unread_keys(const Config& config) {
       sentences.push_back(key + " has no effect here: it is for " + reader.name);
       break;
     }
+  }
+  return sentences;
+}
+
+std::vector<std::string> doubtful_values(const Config& config) {
+  std::vector<std::string> sentences;
+  const int64_t warmup = config.schedule.warmup_iterations, iterations = config.train.iterations;
+  if (warmup > 0 && warmup >= iterations) {
+    sentences.push_back(
+        fmt::format("the warm-up (schedule.warmup_iterations {}) does not end within the run (train.iterations {}): the "
+                    "learning rate never reaches optimizer.lr",
+                    warmup, iterations));
+  }
+  const BackboneOptions& backbone = config.model.backbone;
+  const PipelineOptions imagenet;
+  if (backbone.type == "mobilenet_v1" && !backbone.pretrained.empty() && config.pipeline.mean == imagenet.mean &&
+      config.pipeline.std == imagenet.std) {
+    sentences.push_back("MobileNet V1's published weights want pipeline.mean and pipeline.std [127.5, 127.5, 127.5], not ImageNet's");
   }
   return sentences;
 }

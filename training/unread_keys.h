@@ -9,8 +9,11 @@
 
 namespace eq {
 
-// A sentence for each such key whose value is not the default. Keys of the data set and those that backbones share are not among them:
-// they are refused (make_dataset, EncoderDecoder).
+// A sentence for each such key whose value is not the default. Keys of the data set are not among them: they are refused (make_dataset).
 std::vector<std::string> unread_keys(const Config& config);
+
+// A sentence for each value that is possible and hardly meant: a warm-up that the run does not outlast, pictures that are not prepared as
+// the pretrained weights expect.
+std::vector<std::string> doubtful_values(const Config& config);
 
 }  // namespace eq

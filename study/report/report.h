@@ -14,7 +14,10 @@ std::filesystem::path write_run_report(const std::filesystem::path& folder);
 // For a study's folder: needs study.json.
 std::filesystem::path write_study_report(const std::filesystem::path& folder);
 
-// Whichever of the two the folder is, by its files.
+// For a folder of `equiscale eval --out`: needs evaluation.json.
+std::filesystem::path write_evaluation_report(const std::filesystem::path& folder);
+
+// Whichever of these the folder is, by its files.
 std::filesystem::path write_report(const std::filesystem::path& folder);
 
 }  // namespace eq

@@ -60,11 +60,15 @@ Markup class_table(const EvaluationRow& evaluation) {
   for (const ClassRow& c : evaluation.classes) pixels += c.pixels;
   std::vector<std::vector<Cell>> rows;
   for (const ClassRow& c : evaluation.classes) {
-    rows.push_back(
-        {cell(c.name), {text(percent(c.iou))}, {text(percent(c.acc))}, {text(percent(c.precision))}, {text(percent(c.pixels / pixels))}});
+    rows.push_back({cell(c.name),
+                    {text(percent(c.iou))},
+                    {text(percent(c.dice))},
+                    {text(percent(c.acc))},
+                    {text(percent(c.precision))},
+                    {text(percent(c.pixels / pixels))}});
   }
   return table("In the data set's order. Found: labelled pixels that are predicted so; right: predicted pixels that are labelled so.",
-               {"Class", "IoU", "Found", "Right", "Share of pixels"}, rows);
+               {"Class", "IoU", "Dice", "Found", "Right", "Share of pixels"}, rows);
 }
 
 struct Mistake {
@@ -270,8 +274,8 @@ Section pictures_section(const RunFiles& run) {
                            "The trainer writes them after the last evaluation, unless train.overlays is 0 or there is only one picture.");
     return section;
   }
-  section.body = paragraph(fmt::format(
-      "By mean IoU over the classes in each picture, of {} validation pictures. Pixels without a label are cream.", run.pictures.size()));
+  section.body = paragraph(
+      fmt::format("By mean IoU over the classes in each picture, of {} pictures. Pixels without a label are cream.", run.pictures.size()));
   if (!run.class_names.empty()) section.body += class_legend(run.class_names, run.palette);
   section.body +=
       element("h3", text("Best")) + shown_pictures(run, run.best) + element("h3", text("Worst")) + shown_pictures(run, run.worst);

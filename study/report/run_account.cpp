@@ -8,6 +8,7 @@
 #include "core/errors.h"
 #include "core/file.h"
 #include "models/segmentor.h"
+#include "training/trained_model.h"
 #include "training/trainer.h"
 
 namespace eq::report {
@@ -72,10 +73,7 @@ RunAccount account_of(const fs::path& folder) {
   run.seed = config.number("seed");
   run.planned = config.object("train").number("iterations");
   run.seconds = run.images_per_second = run.parameters = std::nan("");
-  run.done = double(run.files.checkpoint_iteration.value_or(0));
-  for (const TrainRow& row : run.files.train) {
-    run.done = std::max(run.done, row.iteration);  // std::max passes over NaN as its second argument
-  }
+  run.done = iterations_done(run.files);
   if (!run.files.train.empty()) {
     run.seconds = run.files.train.back().seconds, run.images_per_second = run.files.train.back().images_per_second;
   }
@@ -90,6 +88,7 @@ RunAccount account_of(const fs::path& folder) {
     if (!run.best || row.miou > run.best->miou) run.best = row;
     if (!run.last || row.iteration >= run.last->iteration) run.last = row;
   }
+  if (fs::exists(folder / kBestWeights)) run.best_weights = read_weights_card(folder / kBestWeights).iteration;
   run.state = is_training(folder)  ? RunState::kTraining
               : run.files.diverged ? RunState::kDiverged
               : run.files.summary  ? RunState::kFinished

@@ -25,6 +25,7 @@ struct RunAccount {
   double done = 0;               // iterations, of the newest file that tells
   double seconds = 0, images_per_second = 0, parameters = 0;  // NaN: not known yet
   std::optional<EvaluationRow> best, last;  // by mIoU, by iteration; evaluations without an mIoU are not among them
+  std::optional<int64_t> best_weights;      // iteration of the weights that were kept as the best; none: there are no such
 };
 
 // Reads what is there, of a run in progress, too. Throws IoError (no run in the folder) and DataError naming the file.

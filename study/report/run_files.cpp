@@ -38,22 +38,31 @@ void read_calibration(const fs::path& path, RunFiles& run) {
   for (const Fields& refresh : fields.objects("refreshes")) run.refreshes.push_back({refresh.number("iteration"), read_branches(refresh)});
 }
 
+EvaluationRow evaluation_of(const Fields& row) {
+  EvaluationRow evaluation{.iteration = row.number("iteration"),
+                           .miou = row.number("miou"),
+                           .macc = row.number("macc"),
+                           .aacc = row.number("aacc"),
+                           .mdice = row.number("mdice"),
+                           .pictures = row.number("pictures"),
+                           .seconds = row.number("evaluation_seconds"),
+                           .classes = {}};
+  for (const Fields& c : row.objects("per_class")) {
+    evaluation.classes.push_back(
+        {c.words("name"), c.number("iou"), c.number("acc"), c.number("dice"), c.number("precision"), c.number("pixels")});
+  }
+  return evaluation;
+}
+
 void read_metrics(const fs::path& path, RunFiles& run) {
   for (const json& line : read_json_lines(path)) {
     const Fields row(line, path.string());
-    const double iteration = row.number("iteration");
     if (row.words("type") == "train") {
-      run.train.push_back({iteration, row.number("loss"), row.number("main_loss"), row.number("aux_loss"), row.number("lr"),
+      run.train.push_back({row.number("iteration"), row.number("loss"), row.number("main_loss"), row.number("aux_loss"), row.number("lr"),
                            row.number("grad_norm"), row.number("images_per_second"), row.number("data_wait"), row.number("memory_bytes"),
                            row.number("seconds")});
     } else if (row.words("type") == "evaluate") {
-      EvaluationRow evaluation{
-          iteration, row.number("miou"), row.number("macc"), row.number("aacc"), row.number("pictures"), row.number("evaluation_seconds"),
-          {}};
-      for (const Fields& c : row.objects("per_class")) {
-        evaluation.classes.push_back({c.words("name"), c.number("iou"), c.number("acc"), c.number("precision"), c.number("pixels")});
-      }
-      run.evaluations.push_back(std::move(evaluation));
+      run.evaluations.push_back(evaluation_of(row));
     }
   }
 }
@@ -156,6 +165,14 @@ std::vector<ShownPicture> list_shown(const fs::path& folder, const std::string& 
   return all;
 }
 
+// What EvaluationFiles left.
+void read_evaluated(const fs::path& folder, RunFiles& run) {
+  run.confusion = read_confusion(folder / "confusion.csv");
+  run.pictures = read_pictures(folder / "pictures.csv");
+  run.best = list_shown(folder, "best");
+  run.worst = list_shown(folder, "worst");
+}
+
 }  // namespace
 
 RunFiles read_run_progress(const fs::path& folder) {
@@ -176,14 +193,36 @@ RunFiles read_run_progress(const fs::path& folder) {
   return run;
 }
 
+double iterations_done(const RunFiles& run) {
+  double done = double(run.checkpoint_iteration.value_or(0));
+  for (const TrainRow& row : run.train) done = std::max(done, row.iteration);  // std::max passes over NaN as its second argument
+  if (run.diverged) done = std::max(done, Fields(*run.diverged, "nan_report.json").number("iteration"));  // counted from 0
+  return done;
+}
+
 RunFiles read_run(const fs::path& folder) {
   RunFiles run = read_run_progress(folder);
   read_probes(folder / "probes.jsonl", run);
   read_calibration(folder / "calibration.json", run);
-  run.confusion = read_confusion(folder / "eval" / "confusion.csv");
-  run.pictures = read_pictures(folder / "eval" / "pictures.csv");
-  run.best = list_shown(folder / "eval", "best");
-  run.worst = list_shown(folder / "eval", "worst");
+  read_evaluated(folder / "eval", run);
+  return run;
+}
+
+RunFiles read_evaluation(const fs::path& folder) {
+  RunFiles run;
+  run.folder = folder;
+  const fs::path file = folder / kEvaluationSummary;
+  run.config = std::make_shared<const json>(read_json(file));
+  const Fields fields(*run.config, file.string());
+  run.evaluations.push_back(evaluation_of(fields));
+  for (const ClassRow& c : run.evaluations[0].classes) run.class_names.push_back(c.name);
+  try {
+    run.palette = run.config->at("palette").get<Palette>();
+  } catch (const json::exception&) {
+    run.class_names.clear();  // no legend
+  }
+  if (run.palette.size() < run.class_names.size()) run.class_names.clear();
+  read_evaluated(folder, run);
   return run;
 }
 

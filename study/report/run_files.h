@@ -18,10 +18,10 @@ struct TrainRow {
 };
 struct ClassRow {
   std::string name;
-  double iou, acc, precision, pixels;
+  double iou, acc, dice, precision, pixels;
 };
 struct EvaluationRow {
-  double iteration, miou, macc, aacc, pictures, seconds;
+  double iteration, miou, macc, aacc, mdice, pictures, seconds;
   std::vector<ClassRow> classes;
 };
 struct PictureRow {
@@ -61,8 +61,13 @@ struct RunFiles {
   Palette palette;
 };
 
+// Updates made, by the newest file that tells.
+double iterations_done(const RunFiles& run);
+
 // Throws IoError and DataError naming the file.
 RunFiles read_run(const std::filesystem::path& folder);
+// A folder of `equiscale eval --out`: its evaluation, with the confusions and the pictures; evaluation.json stands for the configuration.
+RunFiles read_evaluation(const std::filesystem::path& folder);
 // Without what training has measured beside: calibration, probes, the last evaluation's pictures.
 RunFiles read_run_progress(const std::filesystem::path& folder);
 

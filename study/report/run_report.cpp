@@ -11,6 +11,7 @@
 #include "study/report/run_account.h"
 #include "study/report/run_sections.h"
 #include "study/report/ticks.h"
+#include "training/evaluation_files.h"
 #include "training/trainer.h"
 
 namespace eq {
@@ -44,8 +45,9 @@ Markup headline(const RunFiles& run, const Fields& config) {
                        fmt::format("{} classes", last.classes.size())});
     all.push_back({"aAcc", percent(last.aacc, 2), "pixels that are right"});
     all.push_back({"mAcc", percent(last.macc, 2), "mean over classes"});
+    if (!std::isnan(last.mdice)) all.push_back({"mDice", percent(last.mdice, 2), "F1, mean over classes"});
   }
-  const double planned = config.object("train").number("iterations"), done = run.train.empty() ? 0 : run.train.back().iteration;
+  const double planned = config.object("train").number("iterations"), done = iterations_done(run);
   const std::string state = run.diverged ? "diverged" : "not finished";
   all.push_back({"Iterations", whole_number(done), done < planned ? fmt::format("of {:.0f}: {}", planned, state) : ""});
   if (!run.train.empty()) {
@@ -85,8 +87,9 @@ std::filesystem::path write_run_report(const std::filesystem::path& folder) {
 std::filesystem::path write_report(const std::filesystem::path& folder) {
   if (std::filesystem::exists(folder / "study.json")) return write_study_report(folder);
   if (holds_run(folder)) return write_run_report(folder);
-  throw IoError("this folder holds neither a run (config.json) nor a study (study.json)", folder.string(),
-                "give the folder that --out of `equiscale train` or of a study has named");
+  if (std::filesystem::exists(folder / kEvaluationSummary)) return write_evaluation_report(folder);
+  throw IoError("this folder holds neither a run (config.json), a study (study.json) nor an evaluation (evaluation.json)", folder.string(),
+                "give the folder that --out of `equiscale train`, of a study or of `equiscale eval` has named");
 }
 
 }  // namespace eq

@@ -48,7 +48,7 @@ TEST_CASE("inspect run gives an account of a run that broke off, and of one in p
   const LyingRun run(folder.path() / "run");
   check_says(run.inspect(), {"run: broken off\n", "psp head on resnet34, equalizers off", "camvid in somewhere, 2 classes", "seed        7",
                              "iterations  45 of 60\n", "0:01:01, 12.5 pictures", "last 37.50 at 40, best 50.00 at 20",
-                             "road   37.50  50.00      25.00\n", "sky        -      -          -\n"});
+                             "road   37.50  50.00     -      25.00\n", "sky        -      -     -          -\n"});
   write_file(run.path / "log.txt", "iter 45/60\ndata error: the label 9 is bad\n  where: x.png\n  try:   mend it\n");
   check_says(run.inspect(), {"the log ends with: data error: the label 9 is bad\n"});
   write_file(run.path / "log.txt", "data error: the label 9 is bad\n  where: x.png\n  try:   mend it\nresuming after iteration 40\n");

@@ -101,7 +101,7 @@ TEST_CASE("a finished run is not overwritten, and resuming refuses another model
 
 TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
   Tiny tiny;
-  REQUIRE(tiny.train("run").status == 0);
+  REQUIRE(tiny.train("run", "--set optimizer.lr=0.0005").status == 0);  // before it answers background everywhere
   const CommandResult whole = equiscale("eval " + tiny.run("run"));
   INFO(whole.output);
   CHECK(whole.status == 0);
@@ -109,6 +109,26 @@ TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
   const CommandResult json = equiscale("eval " + tiny.run("run") + " --json");
   CHECK(nlohmann::json::parse(json.output)["miou"] == tiny.summary("run")["miou"]);
   CHECK(equiscale("eval " + tiny.run("run") + " --slide --set evaluate.crop=[64,64] --set evaluate.stride=[32,32]").status == 0);
+  const CommandResult filed = equiscale("eval " + tiny.run("run") + " --out " + tiny.run("evaluated"));
+  INFO(filed.output);
+  REQUIRE(filed.status == 0);
+  CHECK(filed.output.find('\r') == std::string::npos);          // no progress into a pipe
+  for (const char* name : {"confusion.csv", "pictures.csv"}) {  // as training has left them
+    CHECK(read_file(tiny.run("evaluated") + "/" + name) == read_file(tiny.run("run") + "/eval/" + name));
+  }
+  const std::string page = read_file(tiny.run("evaluated") + "/report.html");
+  for (const char* part : {"6 pictures of val", "Confusions", "Best and worst pictures", "errors in red"}) {
+    INFO(part);
+    CHECK(page.find(part) != std::string::npos);
+  }
+  CHECK(equiscale("report " + tiny.run("evaluated")).status == 0);
+  check_error(equiscale("eval " + tiny.run("run") + " --out " + tiny.run("run")), 2, "choose another --out");
+  check_error(equiscale("eval " + tiny.run("run") + " --out " + tiny.run("run/eval")), 2, "choose another --out");
+
+  const std::string alone = " --set evaluate.scales=[1] --set evaluate.flip=false";  // beside --tta nothing of it is left
+  CHECK(nlohmann::json::parse(equiscale("eval " + tiny.run("run") + " --json --tta" + alone).output)["miou"] ==
+        tiny.summary("run")["miou"]);
+  CHECK(nlohmann::json::parse(equiscale("eval " + tiny.run("run") + " --json --tta").output)["miou"] != tiny.summary("run")["miou"]);
 
   const std::filesystem::path pictures = tiny.folder.path() / "pictures";
   std::filesystem::create_directory(pictures);
@@ -138,6 +158,37 @@ TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
   CHECK(overlays == 2);
 }
 
+TEST_CASE("a run's best weights are used where asked for", "[app]") {
+  Tiny tiny;
+  REQUIRE(tiny.train("plain").status == 0);
+  check_error(equiscale("eval " + tiny.run("plain") + " --weights best"), 3, "model_best.safetensors");
+  REQUIRE(tiny.train("run", "--set train.keep_best=true --set train.evaluate_every=1 --set optimizer.lr=0.001").status == 0);
+  const nlohmann::json best = tiny.summary("run")["best"];
+  REQUIRE(best["miou"] != tiny.summary("run")["miou"]);
+  CHECK(nlohmann::json::parse(equiscale("eval " + tiny.run("run") + " --json --weights best").output)["miou"] == best["miou"]);
+  CHECK(nlohmann::json::parse(equiscale("eval " + tiny.run("run") + " --json").output)["miou"] == tiny.summary("run")["miou"]);
+  CHECK(equiscale("export " + tiny.run("run") + " --weights best --out " + tiny.run("best.onnx")).status == 0);
+  const CommandResult inspected = equiscale("inspect run " + tiny.run("run"));
+  INFO(inspected.output);
+  CHECK(inspected.output.find("best weights") != std::string::npos);
+  const nlohmann::json account = nlohmann::json::parse(equiscale("inspect run --json " + tiny.run("run")).output);
+  CHECK(account["runs"][0]["best_weights"]["iteration"] == best["iteration"]);
+}
+
+TEST_CASE("a run's folder stands for its configuration", "[app]") {
+  Tiny tiny;
+  REQUIRE(tiny.train("run", "--set train.iterations=4").status == 0);
+  CHECK(equiscale("summary --no-memory " + tiny.run("run")).status == 0);
+  const std::string sum = tiny.summary("run")["weights_sha256"];
+  REQUIRE(tiny.train("long", "--set train.iterations=6").status == 0);
+  // Begun as a run of four iterations, gone on with to six without a word about anything else.
+  REQUIRE(equiscale("train --resume " + tiny.run("run") + " --set train.iterations=6").status == 0);
+  CHECK(tiny.summary("run")["iterations"] == 6);
+  CHECK(tiny.summary("run")["weights_sha256"] != sum);
+  check_error(equiscale("train --resume " + tiny.config), 2, "--out");
+  check_error(equiscale("train --resume " + tiny.run("none")), 3, "none");
+}
+
 TEST_CASE("fold writes a file that predicts the same, and refuses what it cannot fold", "[app]") {
   Tiny tiny;
   REQUIRE(tiny.train("run").status == 0);
@@ -164,11 +215,15 @@ TEST_CASE("fold writes a file that predicts the same, and refuses what it cannot
 
 TEST_CASE("a run that diverges says so in its folder", "[app]") {
   Tiny tiny;
-  check_error(tiny.train("run", "--set optimizer.lr=1e30 --set schedule.min_lr=0"), 4, "is not finite at iteration");
+  check_error(tiny.train("run", "--set optimizer.lr=1e30 --set schedule.min_lr=0 --set train.log_every=100"), 4,
+              "is not finite at iteration");
   const std::string log = read_file(tiny.run("run") + "/log.txt"), html = read_file(tiny.run("run") + "/report.html");
   CHECK(log.find("\nnumerical error: the ") != std::string::npos);
   CHECK(html.find("Diverged at iteration ") != std::string::npos);
-  CHECK(html.find("of 8: diverged") != std::string::npos);
+  const std::string at = "at iteration ";  // no row of metrics says how far it came
+  const char iteration = log[log.find("is not finite " + at) + 14 + at.size()];
+  CHECK(iteration > '0');
+  CHECK(html.find(iteration + std::string("<small>of 8: diverged")) != std::string::npos);
 }
 
 TEST_CASE("a dry run checks everything and leaves nothing", "[app]") {

@@ -50,6 +50,9 @@ TEST_CASE("wrong usage is refused with status 2", "[app]") {
   check_error(equiscale("summary " + config + " --set train.batch_size=many"), 2, "train.batch_size");
   check_error(equiscale("summary " + config + " --set model.backbone.depth=19"), 2, "19");
   check_error(equiscale("summary " + config + " --seed -1"), 2, "--seed");
+  check_error(equiscale("summary " + config + " --seed 99999999999999999999"), 2, "--seed");
+  check_error(equiscale("study theory --samples 1 --seed -1"), 2, "--seed");
+  check_error(equiscale("data make --out " + (folder.path() / "made").string() + " --seed -1"), 2, "--seed");
   check_error(equiscale("summary " + config + " --device cuda:99"), 5, "cuda:99");
 }
 

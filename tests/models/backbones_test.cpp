@@ -127,7 +127,7 @@ TEST_CASE("a whole network's file starts a backbone", "[models]") {
   options.backbone.pretrained = file.string();
   options.decode_head = {.type = "psp", .channels = 4};
   EncoderDecoder other(options);
-  CHECK(other.pretrained_note() == "loaded 162/162");
+  CHECK(other.pretrained_note() == file.string() + ": loaded 162/162");
   CHECK(bit_equal(other.state_dict().at("backbone.conv_pw_13.weight"), network.state_dict().at("backbone.conv_pw_13.weight")));
 }
 

@@ -82,6 +82,14 @@ TEST_CASE("differences of weights are the largest ones, also relative to the ten
   CHECK(comparison.most_apart()->name == "nan");
 }
 
+TEST_CASE("batch counters come after what was learned, however far apart they are", "[models]") {
+  const Weights first{{"a.num_batches_tracked", Tensor::full({1}, 6, DType::kInt64)}, {"b.weight", Tensor::from<float>({1, 2}, {2})}};
+  Weights other{{"a.num_batches_tracked", Tensor::full({1}, 600, DType::kInt64)}, {"b.weight", Tensor::from<float>({1, 2.1f}, {2})}};
+  CHECK(compare_weights(first, other).most_apart()->name == "b.weight");
+  other["b.weight"] = first.at("b.weight");
+  CHECK(compare_weights(first, other).most_apart()->name == "a.num_batches_tracked");
+}
+
 TEST_CASE("weights of one backbone are paired under timm's names and without a network around it", "[models]") {
   const Weights ours = small_swin(), timms = in_timms_names(ours);
   const auto all_equal = [&](const Weights& a, const Weights& b, const std::string& naming) {

@@ -177,6 +177,11 @@ TEST_CASE("the differences of two configurations are named", "[config]") {
   CHECK_FALSE(has("seed"));
 }
 
+TEST_CASE("two classes of one name are refused", "[config]") {
+  CHECK_THROWS_WITH(parse_config(R"({"data": {"classes": ["a", "b", "a"]}})", "test"),
+                    Catch::Contains("\"a\"") && Catch::Contains("give each class a name of its own"));
+}
+
 TEST_CASE("the recipes that come with the project can be read", "[config]") {
   int count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(EQ_SOURCE_DIR) / "recipes")) {

@@ -219,7 +219,7 @@ TEST_CASE("a run's events are what its tables hold", "[tensorboard]") {
         expected[std::string("train/") + name] = row[name];
       }
     } else {
-      expected = {{"val/mIoU", row["miou"]}, {"val/mAcc", row["macc"]}, {"val/aAcc", row["aacc"]}};
+      expected = {{"val/mIoU", row["miou"]}, {"val/mAcc", row["macc"]}, {"val/aAcc", row["aacc"]}, {"val/mDice", row["mdice"]}};
       for (const auto& of_class : row["per_class"]) {
         if (!of_class["iou"].is_null()) expected["val/IoU/" + of_class["name"].get<std::string>()] = of_class["iou"];
       }
@@ -375,7 +375,7 @@ TEST_CASE("values that are not finite are left out", "[tensorboard]") {
   TemporaryFolder folder;
   SegmentationMetrics metrics;
   metrics.miou = 0.5;
-  metrics.macc = metrics.aacc = std::nan("");
+  metrics.macc = metrics.aacc = metrics.mdice = std::nan("");
   metrics.classes = {{.name = "a/b", .iou = 0.5}, {.name = "absent", .iou = std::nan("")}};
   const TensorBoardLog log(folder.path() / "tensorboard", -1, false);
   log.evaluation(7, metrics);

@@ -1,5 +1,7 @@
 #include "training/trainer.h"
 
+#include <fmt/format.h>
+
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -60,7 +62,7 @@ TEST_CASE("a run leaves its files, and evaluating its weights again gives its nu
   CHECK(log.find("\n\n") == std::string::npos);
   const std::string csv = read_file(out / "metrics.csv");
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 6);
-  CHECK(std::count(csv.begin(), csv.end(), ',') == 6 * 12);
+  CHECK(std::count(csv.begin(), csv.end(), ',') == 6 * 13);
 
   for (const fs::path& path : {out, out / "model.safetensors", out / "checkpoint"}) {
     TrainedModel trained = load_trained_model(path);
@@ -222,6 +224,48 @@ TEST_CASE("an evaluation that a stop came before is made up for, and none is rec
   CHECK(evaluations() == std::vector<int64_t>{2, 4, 6});
 }
 
+TEST_CASE("the best evaluation's weights are kept, and a resumed run keeps the same", "[trainer]") {
+  // So that the best is not the last; the averaged weights are those that are evaluated.
+  const Config config = tiny_config({"train.keep_best=true", "train.evaluate_every=1", "optimizer.lr=0.0005", "train.iterations=8",
+                                     "train.ema=0.5", "train.checkpoint_every=3"});
+  TemporaryFolder folder;
+  const fs::path whole = folder.path() / "whole";
+  const TrainResult result = train(config, quiet(whole));
+  REQUIRE(result.best);
+  CHECK(result.best->iteration < 8);
+  CHECK(result.best->miou > result.metrics.miou);
+  double highest = -1;
+  std::istringstream lines(read_file(whole / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    const auto row = nlohmann::json::parse(line);
+    if (row["type"] == "evaluate") highest = std::max(highest, row["miou"].get<double>());
+  }
+  CHECK(result.best->miou == highest);
+  const auto summary = nlohmann::json::parse(read_file(whole / "summary.json"));
+  CHECK(summary["best"]["iteration"] == result.best->iteration);
+  CHECK(summary["best"]["miou"] == result.best->miou);
+  CHECK_THAT(read_file(whole / "log.txt"), Contains(fmt::format("after iteration {} (model_best.safetensors)", result.best->iteration)));
+  TrainedModel best = load_trained_model(whole / kBestWeights);
+  CHECK(best.card.iteration == result.best->iteration);
+  const auto dataset = make_dataset(best.config.data, "val");
+  CHECK(evaluate(*best.model, *dataset, {.options = best.config.evaluate, .pipeline = best.config.pipeline}).metrics.miou == highest);
+
+  for (const int64_t killed : {2, 5, 7, 8}) {
+    CAPTURE(killed);
+    const fs::path out = folder.path() / std::to_string(killed);
+    CHECK_THROWS_AS(train(config, crash_after(out, killed)), Crash);
+    const TrainResult resumed = train(config, quiet(out, true));
+    CHECK(resumed.weights_sha256 == result.weights_sha256);
+    REQUIRE(resumed.best);
+    CHECK(resumed.best->iteration == result.best->iteration);
+    CHECK(read_file(out / kBestWeights) == read_file(whole / kBestWeights));
+  }
+  // Without it nothing is kept.
+  const fs::path plain = folder.path() / "plain";
+  CHECK_FALSE(train(tiny_config({"train.evaluate_every=2"}), quiet(plain)).best);
+  CHECK_FALSE(fs::exists(plain / kBestWeights));
+}
+
 TEST_CASE("a run that was interrupted before its first checkpoint starts again", "[trainer]") {
   TemporaryFolder folder;
   const fs::path out = folder.path() / "run";
@@ -299,6 +343,33 @@ TEST_CASE("a run goes on with the pictures that it began with", "[trainer]") {
   CHECK(train(config("3"), quiet(out, true)).finished);
 }
 
+TEST_CASE("a run that is evaluated on what it is trained on says so", "[trainer]") {
+  TemporaryFolder folder;
+  for (const char* split : {"one", "two"}) {
+    fs::create_directory(folder.path() / split);
+    for (const std::string name : {"a", "b"}) {
+      write_png(folder.path() / split / (name + ".png"), Image{64, 64, std::vector<uint8_t>(64 * 64 * 3, 90)});
+      write_indexed_png(folder.path() / split / (name + "_l.gif"), {64, 64, std::vector<uint8_t>(64 * 64, 1)}, voc_palette());
+    }
+  }
+  const auto log_of = [&](const char* validation) {
+    const nlohmann::json data = {{"type", "folders"},
+                                 {"root", folder.path().string()},
+                                 {"classes", {"x", "y"}},
+                                 {"checks", false},
+                                 {"folders",
+                                  {{"image_suffix", ".png"},
+                                   {"label_suffix", "_l.gif"},
+                                   {"train", {{"images", "one"}, {"labels", "one"}}},
+                                   {"val", {{"images", validation}, {"labels", validation}}}}}};
+    const fs::path out = folder.path() / (std::string("run_") + validation);
+    train(tiny_config({"data=" + data.dump(), "train.iterations=1"}), quiet(out));
+    return read_file(out / "log.txt");
+  };
+  CHECK_THAT(log_of("one"), Contains("the pictures to evaluate on are those that are trained on"));
+  CHECK_THAT(log_of("two"), !Contains("those that are trained on"));  // though the names are the same
+}
+
 TEST_CASE("the speed of a resumed run is that of all its steps", "[trainer]") {
   TemporaryFolder folder;
   const fs::path out = folder.path() / "run";
@@ -334,6 +405,7 @@ TEST_CASE("a checkpoint goes on with its own configuration only", "[trainer]") {
   CHECK_THROWS_WITH(train(tiny_config({"model.decode_head.channels=16"}), quiet(out, true)), Contains("model.decode_head.channels"));
   CHECK_THROWS_WITH(train(tiny_config({"train.batch_size=4", "seed=9"}), quiet(out, true)),
                     Contains("train.batch_size") && Contains("seed"));
+  CHECK_THROWS_WITH(train(tiny_config({"model.auxiliary_head=null"}), quiet(out, true)), Contains("started with: model.auxiliary_head\n"));
   CHECK_THROWS_WITH(train(tiny_config({"train.iterations=1"}), quiet(out, true)), Contains("already made 2"));
   CHECK_THROWS_AS(train(tiny_config(), quiet(folder.path() / "nowhere", true)), UsageError);
   CHECK(train(tiny_config({"train.iterations=3", "train.log_every=1", "evaluate.batch_size=2"}), quiet(out, true)).iterations == 3);
@@ -425,4 +497,17 @@ TEST_CASE("stop signals nest: a study's outlive those of its runs", "[trainer]")
     CHECK(StopSignals::requested());
   }
   CHECK(std::signal(SIGTERM, original) == static_cast<void (*)(int)>(mine));
+}
+
+TEST_CASE("a run begins with another run's network, its classifier aside, and resumes without it", "[trainer]") {
+  TemporaryFolder folder;
+  train(tiny_config(), quiet(folder.path() / "source"));
+  const Config config = tiny_config({"model.init_from=" + (folder.path() / "source").string(), "optimizer.lr=0.001", "train.iterations=4"});
+  const TrainResult whole = train(config, quiet(folder.path() / "whole"));
+  CHECK(whole.calibration.branches.empty());  // the constants came with the weights
+  CHECK_THAT(read_file(folder.path() / "whole" / "log.txt"),
+             Contains("source: took ") && Contains("the equalizers keep the file's constants"));
+  CHECK_THROWS_AS(train(config, crash_after(folder.path() / "crashed", 4)), Crash);
+  fs::remove_all(folder.path() / "source");
+  CHECK(train(config, quiet(folder.path() / "crashed", true)).weights_sha256 == whole.weights_sha256);
 }

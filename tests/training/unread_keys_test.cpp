@@ -21,6 +21,12 @@ TEST_CASE("a key that has no effect is named, with what it is for", "[config]") 
   const std::vector<std::vector<std::string>> cases = {
       {"pipeline.max_class_share=0.5", "pipeline.crop=null"},
       {"model.backbone.stem=v1", "model.backbone.type=swin"},
+      {"model.backbone.depth=50", "model.backbone.type=mobilenet_v1"},
+      {"model.backbone.drop_path=0.2", "model.backbone.type=resnet"},
+      {"model.backbone.multiplier=0.5", "model.backbone.type=hrnet"},
+      {"model.backbone.variant=w18", "model.backbone.type=resnet"},
+      {"model.backbone.output_stride=8", "model.backbone.type=swin"},
+      {"train.keep_best=true", "train.evaluate_every=0"},
       {"model.backbone.load_mode=backbone", "model.backbone.pretrained="},
       {"equalizer.mode=explicit", "model.decode_head.type=fcn"},
       {"equalizer.inputs=upsampled", "equalizer.mode=off"},
@@ -48,10 +54,24 @@ TEST_CASE("a key that has no effect is named, with what it is for", "[config]") 
   }
 }
 
+TEST_CASE("values that are hardly meant are named", "[config]") {
+  const auto doubtful = [](const std::vector<std::string>& settings) { return doubtful_values(parse_config("{}", "test", settings)); };
+  CHECK(doubtful({"schedule.warmup_iterations=999"}).empty());
+  REQUIRE(doubtful({"schedule.warmup_iterations=1000"}).size() == 1);
+  CHECK(doubtful({"schedule.warmup_iterations=1000"})[0].find("does not end within the run (train.iterations 1000)") != std::string::npos);
+  const std::vector<std::string> mobilenet = {"model.backbone.type=mobilenet_v1", "model.backbone.pretrained=m.pth"};
+  REQUIRE(doubtful(mobilenet).size() == 1);
+  CHECK(doubtful(mobilenet)[0].find("127.5") != std::string::npos);
+  std::vector<std::string> right = mobilenet;
+  right.insert(right.end(), {"pipeline.mean=[127.5,127.5,127.5]", "pipeline.std=[127.5,127.5,127.5]"});
+  CHECK(doubtful(right).empty());
+}
+
 TEST_CASE("the recipes have no key without effect", "[config]") {
   for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(EQ_SOURCE_DIR) / "recipes")) {
     if (entry.path().extension() != ".json") continue;
     INFO(entry.path());
     CHECK(unread_keys(load_config(entry.path())).empty());
+    CHECK(doubtful_values(load_config(entry.path())).empty());
   }
 }

@@ -1,0 +1,30 @@
+// report.html of one evaluation: the parts of a run's page that are about what a network answers.
+#include <fmt/format.h>
+
+#include "core/file.h"
+#include "core/words.h"
+#include "study/report/fields.h"
+#include "study/report/report.h"
+#include "study/report/run_sections.h"
+#include "study/report/ticks.h"
+#include "training/evaluation_files.h"
+
+namespace eq {
+
+std::filesystem::path write_evaluation_report(const std::filesystem::path& folder) {
+  using namespace report;
+  const RunFiles run = read_evaluation(folder);
+  const EvaluationRow& scores = run.evaluations[0];
+  const Fields fields(*run.config, (folder / kEvaluationSummary).string());
+  const Markup headline = tiles({{"mIoU", percent(scores.miou, 2), fmt::format("{} classes", scores.classes.size())},
+                                 {"aAcc", percent(scores.aacc, 2), "pixels that are right"},
+                                 {"mAcc", percent(scores.macc, 2), "mean over classes"},
+                                 {"mDice", percent(scores.mdice, 2), "F1, mean over classes"}});
+  const std::string subtitle = fmt::format("{} on {:.0f} pictures of {}", fields.words("run"), scores.pictures, fields.words("split"));
+  const std::string html =
+      page("Evaluation", text(subtitle), headline, {classes_section(run), confusion_section(run), pictures_section(run)});
+  write_text_atomically(folder / "report.html", html);
+  return folder / "report.html";
+}
+
+}  // namespace eq
