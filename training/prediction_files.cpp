@@ -101,10 +101,9 @@ void write_prediction(const TrainedModel& trained, const Prediction& prediction,
 }  // namespace
 
 PictureList list_pictures(const std::vector<fs::path>& paths, const fs::path& predictions) {
-  const fs::path written = predictions.empty() ? fs::path() : fs::weakly_canonical(fs::absolute(predictions));
-  const auto is_written = [&](const fs::path& file) {
-    const fs::path folder = fs::weakly_canonical(fs::absolute(file)).parent_path();
-    return !written.empty() && std::mismatch(written.begin(), written.end(), folder.begin(), folder.end()).first == written.end();
+  const auto is_below = [](const fs::path& path, const fs::path& folder) {
+    const fs::path a = fs::weakly_canonical(fs::absolute(folder)), b = fs::weakly_canonical(fs::absolute(path));
+    return a != b && std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first == a.end();
   };
   PictureList list;
   for (const fs::path& path : paths) {
@@ -114,9 +113,10 @@ PictureList list_pictures(const std::vector<fs::path>& paths, const fs::path& pr
       continue;
     }
     const size_t before = list.pictures.size();
+    const bool holds_predictions = !predictions.empty() && is_below(predictions, path);
     for (const fs::path& name : files_below(path)) {
       const fs::path file = path / name;
-      if (is_written(file)) continue;
+      if (holds_predictions && is_below(file, predictions)) continue;
       if (fs::is_regular_file(file) && looks_like_picture(file)) {
         list.pictures.emplace_back(file, name.parent_path());
       } else {

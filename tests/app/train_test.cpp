@@ -56,7 +56,7 @@ TEST_CASE("no progress lines but the last, where none are asked for", "[app]") {
   REQUIRE(result.status == 0);
   const size_t first = result.output.find("\niter ");
   CHECK(result.output.find("\niter ", first + 1) == std::string::npos);
-  CHECK(result.output.find("\niter     8/8 ", first) == first);
+  CHECK(result.output.find("\niter  8/8 ", first) == first);
 }
 
 TEST_CASE("a killed run resumes to the same bits", "[app]") {

@@ -91,6 +91,9 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   REQUIRE(again.pictures.size() == 3);
   CHECK(again.pictures[1].file == pictures / "broken.png");
   CHECK(again.pictures[2].below == "deeper");
+  // A folder of predictions that is no part of the pictures' folder takes nothing from it.
+  CHECK(list_pictures({pictures / "deeper"}, pictures).pictures.size() == 1);
+  CHECK(list_pictures({pictures / "deeper"}, pictures / "deeper").pictures.size() == 1);
   CHECK_THROWS_AS(list_pictures({out / "checkpoint"}), DataError);
 }
 
