@@ -7,11 +7,6 @@
 #include "core/parallel.h"
 
 namespace eq {
-namespace {
-
-constexpr int64_t kGrain = 32768;  // elements per piece of work
-
-}  // namespace
 
 Ema::Ema(Module& model, double decay) : decay_(decay) {
   if (!(decay > 0 && decay < 1)) {
@@ -21,8 +16,8 @@ Ema::Ema(Module& model, double decay) : decay_(decay) {
     entries_.push_back({named.tensor, named.tensor.clone()});
     const Tensor& value = named.tensor;
     if (!is_floating(value.dtype()) || !value.device().is_cpu()) continue;
-    for (int64_t begin = 0; begin < value.numel(); begin += kGrain) {
-      ranges_.push_back({entries_.size() - 1, begin, std::min(begin + kGrain, value.numel())});
+    for (int64_t begin = 0; begin < value.numel(); begin += kStepGrain) {
+      ranges_.push_back({entries_.size() - 1, begin, std::min(begin + kStepGrain, value.numel())});
     }
   }
 }

@@ -14,8 +14,6 @@
 namespace eq {
 namespace {
 
-constexpr int64_t kGrain = 32768;  // elements per piece of work
-
 struct NamedOptimizer {
   const char* name;
   std::unique_ptr<Optimizer> (*make)(std::vector<OptimizerParameter>, const OptimizerOptions&);
@@ -118,8 +116,8 @@ Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<Slo
                        "register integer values as buffers");
     }
     for (auto& slot : slots_) slot.push_back(Tensor::zeros_like(tensor));
-    for (int64_t begin = 0; begin < tensor.numel() && tensor.device().is_cpu(); begin += kGrain) {
-      ranges_.push_back({i, begin, std::min(begin + kGrain, tensor.numel())});
+    for (int64_t begin = 0; begin < tensor.numel() && tensor.device().is_cpu(); begin += kStepGrain) {
+      ranges_.push_back({i, begin, std::min(begin + kStepGrain, tensor.numel())});
     }
   }
 }
@@ -279,8 +277,8 @@ PendingGradientNorm start_gradient_norm(const std::vector<OptimizerParameter>& p
       continue;
     }
     grads.push_back(std::move(grad));
-    for (int64_t begin = 0; begin < grads.back().numel(); begin += kGrain) {
-      pieces.push_back({&parameter, &grads.back(), begin, std::min(begin + kGrain, grads.back().numel())});
+    for (int64_t begin = 0; begin < grads.back().numel(); begin += kStepGrain) {
+      pieces.push_back({&parameter, &grads.back(), begin, std::min(begin + kStepGrain, grads.back().numel())});
     }
   }
   PendingGradientNorm pending;

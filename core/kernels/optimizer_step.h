@@ -80,6 +80,8 @@ struct SteppedParameter {
   Tensor state[2];  // SGD: the momentum, undefined for none. AdamW: the means of g and of g^2
 };
 
+inline constexpr int64_t kStepGrain = 32768;  // elements of a piece of the CPU's work
+
 namespace cuda {
 // updates[i] is that of parameters[i]: they differ by the parameters' multipliers.
 void sgd_step(const std::vector<SgdUpdate<double>>& updates, const std::vector<SteppedParameter>& parameters);
