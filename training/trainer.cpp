@@ -126,7 +126,7 @@ void Run::check_sizes(const DataReport& report) const {
 void Run::say_pictures() {
   const int64_t pictures = train_set_->size(), batch = config_.train.batch_size * config_.train.accumulate;
   const bool endless = pictures == Dataset::kEndless;
-  log_->say(fmt::format("{} to train on{}, {} to evaluate on", endless ? "endless pictures" : counted(pictures, "picture"),
+  log_->say(fmt::format("{} to train on{}, {} to evaluate on", endless ? "endlessly many pictures" : counted(pictures, "picture"),
                         endless ? "" : fmt::format(" ({:.4g} epochs)", double(config_.train.iterations * batch) / double(pictures)),
                         val_set_->size()));
   for (const auto* set : {train_set_.get(), val_set_.get()}) {
