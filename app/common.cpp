@@ -125,10 +125,12 @@ std::vector<std::string> ConfigOptions::all_settings() const {
   return all;
 }
 
-Config ConfigOptions::load() const {
+std::filesystem::path ConfigOptions::file() const {
   const std::filesystem::path given = path;
-  return load_config(holds_run(given) ? given / "config.json" : given, all_settings());
+  return holds_run(given) ? given / "config.json" : given;
 }
+
+Config ConfigOptions::load() const { return load_config(file(), all_settings()); }
 
 void RunOptions::add_to(CLI::App* command, const std::string& example) {
   command->add_option("run", path, "A run's folder, its checkpoint folder, or a model.safetensors")->required();

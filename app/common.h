@@ -71,6 +71,7 @@ struct ConfigOptions {
   long long seed = -1;
   void add_to(CLI::App* command);
   std::vector<std::string> all_settings() const;  // with the seed
+  std::filesystem::path file() const;             // of a run's folder, the configuration in it
   Config load() const;
 };
 

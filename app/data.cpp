@@ -5,7 +5,6 @@
 
 #include "app/inspect.h"
 #include "core/file.h"
-#include "core/progress_line.h"
 #include "core/words.h"
 #include "datasets/contact_sheet.h"
 #include "datasets/shapes.h"
@@ -108,11 +107,7 @@ void add_stats(CLI::App& parent) {
   command->callback([options] {
     options->machine.apply();
     const Config config = options->config.load();
-    ProgressLine line;
-    const DataReport report = inspect_dataset(
-        *make_dataset(config.data, options->split),
-        {.samples = options->samples, .on_progress = [&](int64_t done, int64_t all) { line.count("reading pictures", done, all); }});
-    line.clear();
+    const DataReport report = inspect_shown(*make_dataset(config.data, options->split), options->samples);
     if (report.pixels.count == 0) {
       throw DataError("no picture could be read", report.problems.empty() ? "the data set" : report.problems[0].file,
                       "see what inspect data says of the files");

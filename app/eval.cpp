@@ -19,12 +19,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// An evaluation's folder is its own: a run's or a study's would lose its report.
-void check_evaluation_folder(const fs::path& out) {
+// Makes the folder before anything is computed: one that cannot be written is known at once. An evaluation's folder is its own: a run's or a
+// study's would lose its report.
+void prepare_evaluation_folder(const fs::path& out) {
   const fs::path whole = fs::weakly_canonical(out);
   const bool others = fs::exists(whole / "report.html") && !fs::exists(whole / kEvaluationSummary);
-  if (!holds_run(whole) && !(whole.filename() == "eval" && holds_run(whole.parent_path())) && !others) return;
-  throw UsageError("the folder is a run's or another report's", out.string(), "choose another --out");
+  if (holds_run(whole) || (whole.filename() == "eval" && holds_run(whole.parent_path())) || others) {
+    throw UsageError("the folder is a run's or another report's", out.string(), "choose another --out");
+  }
+  make_folder(out);
+  require_writable(out / kEvaluationSummary);
 }
 
 }  // namespace
@@ -55,7 +59,7 @@ void add_eval(CLI::App& app) {
   command->callback([options] {
     options->machine.apply();
     TrainedModel trained = options->run.load(options->views.settings());
-    if (!options->out.empty()) check_evaluation_folder(options->out);
+    if (!options->out.empty()) prepare_evaluation_folder(options->out);
     const auto dataset = make_dataset(trained.config.data, options->split);
     EvalRequest request{.options = trained.config.evaluate, .pipeline = trained.config.pipeline, .limit = options->limit};
     std::optional<EvaluationFiles> files;

@@ -102,10 +102,7 @@ void add_inspect_data(CLI::App& parent) {
     machine->apply();
     const Config config = config_options->load();
     const auto dataset = make_dataset(config.data, *split);
-    ProgressLine line;
-    const DataReport report = inspect_dataset(
-        *dataset, {.samples = *samples, .on_progress = [&](int64_t done, int64_t all) { line.count("reading pictures", done, all); }});
-    line.clear();
+    const DataReport report = inspect_shown(*dataset, *samples);
     const Remark remark = remark_on(report, *dataset, *split == "train" && config.data.checks == DataChecks::kAll);
     if (*json) {
       print_json(to_json(report, dataset->left_out(), remark.line));
@@ -122,6 +119,12 @@ void add_inspect_data(CLI::App& parent) {
 }
 
 }  // namespace
+
+DataReport inspect_shown(const Dataset& dataset, int64_t samples) {
+  ProgressLine line;
+  return inspect_dataset(
+      dataset, {.samples = samples, .on_progress = [&](int64_t done, int64_t all) { line.count("reading pictures", done, all); }});
+}
 
 void print_classes(const DataReport& report, const std::vector<double>& weights) {
   fmt::print("{:>5}  {:<20} {:>12} {:>8} {:>9}{}\n", "class", "name", "pixels", "share", "pictures", weights.empty() ? "" : "    weight");

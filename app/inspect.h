@@ -9,6 +9,9 @@ namespace eq::app {
 void add_inspect_ckpt(CLI::App& inspect);
 void add_inspect_run(CLI::App& inspect);
 
+// inspect_dataset with a line of progress on a terminal.
+DataReport inspect_shown(const Dataset& dataset, int64_t samples);
+
 // Pixels, share and pictures of each class, with its weight if there are such, and the ignored share.
 void print_classes(const DataReport& report, const std::vector<double>& weights = {});
 

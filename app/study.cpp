@@ -146,7 +146,7 @@ void add_run(CLI::App& study) {
     prepare_folder(options->out, "run");
     std::FILE* log = options->json ? stderr : stdout;
     PairedRequest request;
-    request.config = options->config.path;
+    request.config = options->config.file();
     request.settings = options->config.all_settings();
     request.arms = parse_arms(options->arms);
     request.seeds = options->seeds;
@@ -227,7 +227,7 @@ void add_snapshots(CLI::App& study, bool gradients) {
     options->machine.apply();
     SnapshotRequest& request = options->request;
     if (request.iterations > 0 && options->out.empty()) throw UsageError("the runs need a folder", "--iterations", "add --out DIR");
-    request.config = options->config.path;
+    request.config = options->config.file();
     request.settings = options->config.all_settings();
     if (!options->heads.empty()) request.heads = parse_heads(options->heads);
     request.arms = arm_specs(options->arms);

@@ -212,8 +212,8 @@ Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& cal
                                                 "Scale of each branch, " + at(site.iterations.front()),
                                                 "The green ticks are where resizing would leave white noise of the arriving scale.")};
   if (site.records.size() > 1) {
-    figures.push_back(
-        scale_snapshot(last, site.align_corners, high, "Scale of each branch, " + at(site.iterations.back()), "The same, at the last record."));
+    figures.push_back(scale_snapshot(last, site.align_corners, high, "Scale of each branch, " + at(site.iterations.back()),
+                                     "The same, at the last record."));
     figures.push_back(factor_chart(site));
     figures.push_back(over_time(site, "Scale as it arrives", "Before resizing.", {.name = "standard deviation", .low = 0},
                                 [](const BranchRecord& b) { return b.before.std; }));

@@ -104,7 +104,7 @@ TEST_CASE("a folder that cannot be written is known before anything is computed"
   write_file(config, tiny_recipe());
   REQUIRE(equiscale("train " + config + " --out " + run + " --set train.iterations=2").status == 0);
   for (const std::string& work : {std::string("study theory --samples 65536 --out "), "study scales " + config + " --out ",
-                                  "study gradients " + config + " --out ", "study ablation " + run + " --out ",
+                                  "study gradients " + config + " --out ", "study ablation " + run + " --out ", "eval " + run + " --out ",
                                   "bench train " + config + " --size 32 --batch 1 --steps 1 --json "}) {
     CAPTURE(work);
     const CommandResult result = equiscale(work + out);

@@ -179,6 +179,8 @@ TEST_CASE("a run's folder stands for its configuration", "[app]") {
   Tiny tiny;
   REQUIRE(tiny.train("run", "--set train.iterations=4").status == 0);
   CHECK(equiscale("summary --no-memory " + tiny.run("run")).status == 0);
+  CHECK(equiscale("study scales " + tiny.run("run") + " --batches 1").status == 0);
+  CHECK(equiscale("study run " + tiny.run("run") + " --dry-run --out " + tiny.run("study")).status == 0);
   const std::string sum = tiny.summary("run")["weights_sha256"];
   REQUIRE(tiny.train("long", "--set train.iterations=6").status == 0);
   // Begun as a run of four iterations, gone on with to six without a word about anything else.
