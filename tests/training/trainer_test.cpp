@@ -23,6 +23,31 @@ using namespace eq::test;
 using Catch::Contains;
 namespace fs = std::filesystem;
 
+namespace {
+
+// A gray picture of one class, and its labels beside it.
+void add_picture(const fs::path& folder, const std::string& name) {
+  fs::create_directories(folder);
+  write_png(folder / (name + ".png"), Image{64, 64, std::vector<uint8_t>(64 * 64 * 3, 90)});
+  write_indexed_png(folder / (name + "_l.gif"), {64, 64, std::vector<uint8_t>(64 * 64, 1)}, voc_palette());
+}
+
+// The setting for a data set of such pictures, a folder for each split.
+std::string in_folders(const fs::path& root, const std::string& train, const std::string& val) {
+  const nlohmann::json data = {{"type", "folders"},
+                               {"root", root.string()},
+                               {"classes", {"x", "y"}},
+                               {"checks", false},
+                               {"folders",
+                                {{"image_suffix", ".png"},
+                                 {"label_suffix", "_l.gif"},
+                                 {"train", {{"images", train}, {"labels", train}}},
+                                 {"val", {{"images", val}, {"labels", val}}}}}};
+  return "data=" + data.dump();
+}
+
+}  // namespace
+
 TEST_CASE("a run leaves its files, and evaluating its weights again gives its numbers", "[trainer]") {
   TemporaryFolder folder;
   const fs::path out = folder.path() / "run";
@@ -309,33 +334,19 @@ TEST_CASE("what a run without a checkpoint throws away is said", "[trainer]") {
 
 TEST_CASE("a run goes on with the pictures that it began with", "[trainer]") {
   TemporaryFolder folder;
-  const auto add = [&](const std::string& split, const std::string& name) {
-    fs::create_directories(folder.path() / split);
-    write_png(folder.path() / split / (name + ".png"), Image{64, 64, std::vector<uint8_t>(64 * 64 * 3, 90)});
-    write_indexed_png(folder.path() / split / (name + "_l.gif"), {64, 64, std::vector<uint8_t>(64 * 64, 1)}, voc_palette());
-  };
-  for (const char* name : {"a", "b", "c"}) add("train", name), add("val", name);
-  const nlohmann::json data = {{"type", "folders"},
-                               {"root", folder.path().string()},
-                               {"classes", {"x", "y"}},
-                               {"checks", false},
-                               {"folders",
-                                {{"image_suffix", ".png"},
-                                 {"label_suffix", "_l.gif"},
-                                 {"train", {{"images", "train"}, {"labels", "train"}}},
-                                 {"val", {{"images", "val"}, {"labels", "val"}}}}}};
+  for (const char* name : {"a", "b", "c"}) add_picture(folder.path() / "train", name), add_picture(folder.path() / "val", name);
   const auto config = [&](const char* iterations) {
-    return tiny_config({"data=" + data.dump(), std::string("train.iterations=") + iterations});
+    return tiny_config({in_folders(folder.path(), "train", "val"), std::string("train.iterations=") + iterations});
   };
   const fs::path out = folder.path() / "run";
   train(config("1"), quiet(out));
-  add("val", "d");
+  add_picture(folder.path() / "val", "d");
   CHECK(train(config("2"), quiet(out, true)).finished);
   CHECK_THAT(read_file(out / "log.txt"), Contains("WARNING: the pictures to evaluate on are others than before (3 then, 4 now)"));
   fs::rename(folder.path() / "train" / "c.png", folder.path() / "train" / "e.png");
   fs::rename(folder.path() / "train" / "c_l.gif", folder.path() / "train" / "e_l.gif");
   CHECK_THROWS_WITH(train(config("3"), quiet(out, true)), Contains("other pictures: 3 then, 3 now") && Contains("names"));
-  add("train", "c");
+  add_picture(folder.path() / "train", "c");
   CHECK_THROWS_WITH(train(config("3"), quiet(out, true)), Contains("3 then, 4 now"));
   auto manifest = nlohmann::json::parse(read_file(out / "checkpoint" / "manifest.json"));
   manifest.erase("data");  // an older one
@@ -346,24 +357,11 @@ TEST_CASE("a run goes on with the pictures that it began with", "[trainer]") {
 TEST_CASE("a run that is evaluated on what it is trained on says so", "[trainer]") {
   TemporaryFolder folder;
   for (const char* split : {"one", "two"}) {
-    fs::create_directory(folder.path() / split);
-    for (const std::string name : {"a", "b"}) {
-      write_png(folder.path() / split / (name + ".png"), Image{64, 64, std::vector<uint8_t>(64 * 64 * 3, 90)});
-      write_indexed_png(folder.path() / split / (name + "_l.gif"), {64, 64, std::vector<uint8_t>(64 * 64, 1)}, voc_palette());
-    }
+    for (const char* name : {"a", "b"}) add_picture(folder.path() / split, name);
   }
   const auto log_of = [&](const char* validation) {
-    const nlohmann::json data = {{"type", "folders"},
-                                 {"root", folder.path().string()},
-                                 {"classes", {"x", "y"}},
-                                 {"checks", false},
-                                 {"folders",
-                                  {{"image_suffix", ".png"},
-                                   {"label_suffix", "_l.gif"},
-                                   {"train", {{"images", "one"}, {"labels", "one"}}},
-                                   {"val", {{"images", validation}, {"labels", validation}}}}}};
     const fs::path out = folder.path() / (std::string("run_") + validation);
-    train(tiny_config({"data=" + data.dump(), "train.iterations=1"}), quiet(out));
+    train(tiny_config({in_folders(folder.path(), "one", validation), "train.iterations=1"}), quiet(out));
     return read_file(out / "log.txt");
   };
   CHECK_THAT(log_of("one"), Contains("the pictures to evaluate on are those that are trained on"));
