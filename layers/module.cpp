@@ -121,7 +121,19 @@ Device Module::device() const {
 }
 
 void Module::train(bool on) {
-  for (const NamedModule& entry : named_modules()) entry.module->training_ = on;
+  for (const NamedModule& entry : named_modules()) entry.module->training_ = on && !entry.module->stays_in_eval_;
+}
+
+void Module::stay_in_eval(bool on) {
+  for (const NamedModule& entry : named_modules()) {
+    entry.module->stays_in_eval_ = on;
+    if (on) entry.module->training_ = false;
+  }
+}
+
+void Module::freeze(bool on) {
+  stay_in_eval(on);
+  for (Tensor& parameter : parameters()) parameter.set_requires_grad(!on);
 }
 
 ModeScope::ModeScope(Module& root) {

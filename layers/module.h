@@ -59,8 +59,12 @@ class Module {
   Device device() const;  // of the first parameter; the CPU where there is none
 
   bool is_training() const { return training_; }
-  void train(bool on = true);  // of the whole tree
+  void train(bool on = true);  // of the whole tree, but of what stays in evaluation mode
   void eval() { train(false); }
+  // Evaluation mode now and for good, whatever train() says: batch norms take their running statistics, and keep them. Of the whole tree.
+  void stay_in_eval(bool on = true);
+  // That, and its parameters do not learn: no gradients are computed for them, nor for what lies before them alone.
+  void freeze(bool on = true);
   void zero_grad();
 
   // Copies of parameters and buffers under PyTorch's names, all of them, and layouts, on the host: what training does later does not change
@@ -106,7 +110,7 @@ class Module {
   std::vector<Entry> parameters_, buffers_;
   std::vector<std::pair<std::string, std::unique_ptr<Module>>> children_;
   std::string path_;
-  bool training_ = true;
+  bool training_ = true, stays_in_eval_ = false;
 };
 
 // Remembers whether each module of a tree is in training mode, and gives all of them their modes back when it ends: a part may be in

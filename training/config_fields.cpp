@@ -241,6 +241,8 @@ void visit_train(Fields& f, TrainOptions& o) {
   f.number("ema", o.ema, 0, 0.9999999);
   f.number("aux_weight", o.aux_weight, 0);
   f.numbers("class_weights", o.class_weights, 0, Fields::kInfinity);
+  f.texts("freeze", o.freeze);
+  f.texts("norm_eval", o.norm_eval);
   f.text("precision", o.precision, {"float32", "bf16"});
   f.text("reduction", o.reduction, {"mean_all", "mean_valid"});
   bool ohem = o.ohem.has_value();

@@ -51,6 +51,8 @@ struct TrainOptions {
   double ema = 0;             // decay of the averaged weights; 0: none
   double aux_weight = 0.4;    // of the auxiliary head's loss
   std::vector<double> class_weights;      // one per class; empty: all 1
+  std::vector<std::string> freeze;     // modules that do not learn and stay in evaluation mode, each with all that is in it
+  std::vector<std::string> norm_eval;  // modules whose batch norms stay in evaluation mode while their parameters learn
   std::string precision = "float32";      // of features in training: "float32", "bf16" (EncoderDecoder::set_precision)
   std::string reduction = "mean_all";     // "mean_all", "mean_valid" (core/kernels/cross_entropy.h)
   std::optional<OhemOptions> ohem;        // of each head's own answer

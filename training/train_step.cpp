@@ -4,15 +4,48 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/errors.h"
+#include "core/nearest.h"
 #include "core/words.h"
+#include "layers/layers.h"
 #include "layers/moments.h"
 
 namespace eq {
 namespace {
+
+// Those that a configuration names.
+std::vector<Module*> named_in(Module& model, const std::vector<std::string>& names, const char* key) {
+  std::vector<Module*> found;
+  const std::vector<Module::NamedModule> all = model.named_modules();
+  for (const std::string& name : names) {
+    const auto match = std::find_if(all.begin() + 1, all.end(), [&](const Module::NamedModule& entry) { return entry.name == name; });
+    if (match == all.end()) {
+      std::vector<std::string> known;
+      std::transform(all.begin() + 1, all.end(), std::back_inserter(known), [](const Module::NamedModule& entry) { return entry.name; });
+      const std::string nearest = nearest_name(name, known);
+      throw UsageError("there is no module \"" + name + "\" in the model", key,
+                       (nearest.empty() ? "" : "did you mean \"" + nearest + "\"? ") +
+                           std::string("give names as `equiscale summary CONFIG` lists them, whole or up to a dot: \"backbone\", \"backbone.layer1\""));
+    }
+    found.push_back(match->module);
+  }
+  return found;
+}
+
+void hold_still(EncoderDecoder& model, const TrainOptions& options) {
+  for (Module* part : named_in(model, options.norm_eval, "train.norm_eval")) {
+    for (BatchNorm2d* norm : modules_of<BatchNorm2d>(*part)) norm->stay_in_eval();
+  }
+  for (Module* part : named_in(model, options.freeze, "train.freeze")) part->freeze();
+  const std::vector<Tensor> all = model.parameters();
+  if (std::none_of(all.begin(), all.end(), [](const Tensor& parameter) { return parameter.requires_grad(); })) {
+    throw UsageError("every parameter is frozen: nothing would be learned", "train.freeze", "leave out what shall learn");
+  }
+}
 
 NonFiniteReport::LayerValues look_at(const Layer& layer, const Tensor& output) {
   NonFiniteReport::LayerValues values{layer.path(), layer.description()};
@@ -49,6 +82,7 @@ TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
       options_(config.train),
       optimizer_(make_optimizer(optimizer_parameters(model), config.optimizer)),
       schedule_(config.schedule, config.optimizer.lr, config.train.iterations) {
+  hold_still(model, options_);
   const std::vector<double>& weights = options_.class_weights;
   if (!weights.empty()) {
     if (int64_t(weights.size()) != model.options().num_classes) {

@@ -138,6 +138,11 @@ void Run::say_pictures() {
 
 void Run::say_what_was_loaded() {
   if (!model_->pretrained_note().empty()) log_->say(model_->pretrained_note());
+  int64_t learning = 0;
+  for (const Tensor& parameter : model_->parameters()) learning += parameter.requires_grad() ? parameter.numel() : 0;
+  if (learning < model_->parameter_count()) {
+    log_->say(fmt::format("frozen: {}; {} of {} parameters learn", some_of(config_.train.freeze), learning, model_->parameter_count()));
+  }
 }
 
 ModelCard Run::card() const {

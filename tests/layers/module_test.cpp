@@ -269,6 +269,26 @@ TEST_CASE("a layer that is given nothing is named", "[module]") {
   CHECK_THROWS_WITH(Linear(2, 3).forward(Tensor()), Catch::Contains("linear"));
 }
 
+TEST_CASE("what is frozen neither learns nor trains, until it is let go", "[module]") {
+  Pair pair;
+  const auto modules = pair.named_modules();
+  Module &first = *modules[1].module, &second = *modules[2].module;
+  first.freeze();
+  for (const bool on : {true, false}) {
+    CHECK(pair.is_training());
+    CHECK(second.is_training());
+    CHECK(first.is_training() != on);
+    for (const Tensor& parameter : first.parameters()) CHECK(parameter.requires_grad() != on);
+    for (const Tensor& parameter : second.parameters()) CHECK(parameter.requires_grad());
+    first.freeze(false);
+    pair.train();
+  }
+  first.stay_in_eval();
+  pair.train();
+  CHECK_FALSE(first.is_training());
+  CHECK(first.parameters()[0].requires_grad());
+}
+
 TEST_CASE("a module knows its path from the root, whatever was registered first", "[module]") {
   struct Inner : Module {
     Inner() { list.append(2, 3, 1); }

@@ -104,6 +104,45 @@ TEST_CASE("the auxiliary head learns and its weight counts", "[train_step]") {
   CHECK_FALSE(bit_equal(a.detach(), before));
 }
 
+TEST_CASE("frozen modules stay as they are and cost no memory, the others learn", "[train_step]") {
+  const std::string wide = "model.backbone.width=16", plain = "equalizer.mode=off";
+  StepSetup whole({wide, plain}), part({wide, plain, "train.freeze=[\"backbone\", \"auxiliary_head\"]"});
+  const auto before = part.model->state_dict();
+  const auto peak_of = [](StepSetup& setup) {
+    setup.run(0);  // layers in evaluation keep what they make of their weights
+    allocator(Device::cpu()).reset_peak();
+    const size_t held = allocator(Device::cpu()).stats().peak_bytes;
+    setup.run(1);
+    return allocator(Device::cpu()).stats().peak_bytes - held;
+  };
+  CHECK(peak_of(part) < peak_of(whole) / 2);
+  for (const auto& [name, tensor] : part.model->state_dict()) {
+    CAPTURE(name);
+    const bool frozen = name.starts_with("backbone.") || name.starts_with("auxiliary_head.");
+    CHECK(bit_equal(tensor, before.at(name)) == frozen);
+  }
+}
+
+TEST_CASE("norm_eval: batch norms keep their statistics, and learn", "[train_step]") {
+  StepSetup setup({"train.norm_eval=[\"backbone\"]"});
+  const auto before = setup.model->state_dict();
+  setup.run(0);
+  const auto after = setup.model->state_dict();
+  const auto same = [&](const std::string& name) { return bit_equal(before.at(name), after.at(name)); };
+  CHECK(same("backbone.layer1.0.bn1.running_var"));
+  CHECK(same("backbone.layer1.0.bn1.num_batches_tracked"));
+  CHECK_FALSE(same("backbone.layer1.0.bn2.weight"));
+  CHECK_FALSE(same("backbone.layer1.0.conv1.weight"));
+  CHECK_FALSE(same("decode_head.bottleneck.bn.running_var"));
+}
+
+TEST_CASE("modules to freeze that are not there, or all of them, are refused", "[train_step]") {
+  CHECK_THROWS_WITH(StepSetup({"train.freeze=[\"backbone.layer5\"]"}), Contains("train.freeze") && Contains("backbone.layer1"));
+  CHECK_THROWS_WITH(StepSetup({"train.freeze=[\"\"]"}), Contains("train.freeze"));
+  CHECK_THROWS_WITH(StepSetup({"train.norm_eval=[\"stem\"]"}), Contains("train.norm_eval") && Contains("equiscale summary"));
+  CHECK_THROWS_WITH(StepSetup({"train.freeze=[\"backbone\", \"decode_head\", \"auxiliary_head\"]"}), Contains("nothing would be learned"));
+}
+
 TEST_CASE("accumulated passes are the mean of their losses, and dropout differs between them", "[train_step]") {
   StepSetup one({"train.accumulate=1"}), two({"train.accumulate=2", "optimizer.lr=0", "schedule.min_lr=0"});
   const StepReport both = two.run(0);
