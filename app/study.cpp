@@ -215,6 +215,8 @@ void add_snapshots(CLI::App& study, bool gradients) {
                       "Decode heads (uper, psp, aspp, sep_aspp, fcn), or name:key=value;... (default: the configuration's)");
   command->add_option("--arms", options->arms, "Modes of the equalizer (docs/config.md), or name:key=value;...")->capture_default_str();
   command->add_option("--batches", options->request.batches, "Training batches to look at")->capture_default_str();
+  command->add_option("--seeds", options->request.seeds, "Networks of each head and arm, from the configuration's seed on; --iterations trains the first")
+      ->capture_default_str();
   command->add_option("--iterations", options->request.iterations, "Also train each so long and record on the way; needs --out")
       ->capture_default_str()
       ->check(from_zero());

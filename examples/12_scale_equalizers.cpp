@@ -17,7 +17,8 @@
 //    such studies would miss it.)
 //
 // The runs here are toys: a tiny network, 60 steps. Their answer is about toys. `equiscale study run` does the same on
-// real data, with as many seeds as you have time for.
+// real data, with as many seeds as you have time for. Choose their number first: who adds pairs until zero is left will leave it, if only by
+// chance.
 //
 // Exercise: spend a minute on 20 pairs (t = 2.093). Does the interval still cover zero, and on which side does it lie?
 #include <cmath>

@@ -39,7 +39,7 @@ ordered_json to_json(const ProbeRecord& record) {
   for (const SiteRecord& site : record.sites) {
     ordered_json branches = ordered_json::array();
     for (const BranchRecord& branch : site.branches) branches.push_back(to_json(branch));
-    sites.push_back({{"site", site.site}, {"kind", site.kind}, {"height", site.height}, {"width", site.width},
+    sites.push_back({{"site", site.site}, {"kind", site.kind}, {"height", site.height}, {"width", site.width}, {"depthwise", site.depthwise},
                      {"grad_ratio", number_or_null(site.grad_ratio)}, {"branches", branches}});
   }
   for (const WeightRecord& layer : record.layers) {

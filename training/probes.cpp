@@ -169,6 +169,10 @@ SiteRecord measure_site(const LevelSite::Visit& visit) {
   NoGradGuard no_grad;
   const bool joins = dynamic_cast<const FusionSite*>(&visit.site) != nullptr;
   SiteRecord record{.site = visit.site.path(), .kind = joins ? "concat" : "sum", .height = visit.out_h, .width = visit.out_w};
+  if (const auto* joining = dynamic_cast<const FusionSite*>(&visit.site)) {
+    const Conv2d& conv = *joining->fusion().conv;
+    record.depthwise = conv.options().groups > 1 && conv.weight().size(3) == 1;
+  }
   const Tensor resized = visit.resized(), fused = joins ? visit.fused() : Tensor();
   for (size_t b = 0; b < visit.features.size(); ++b) record.branches.push_back(measure_branch(visit, b, resized, fused));
   return record;

@@ -46,6 +46,7 @@ struct BranchRecord {
 struct SiteRecord {
   std::string site, kind;  // kind: "concat" or "sum"
   int64_t height = 0, width = 0;
+  bool depthwise = false;  // each filter of the fusion convolution reads one channel: behind a batch norm its gradient does not know the scale
   double grad_ratio = kNotMeasured;  // largest over smallest weight_grad_rms: per weight, so that wide and narrow branches compare
   std::vector<BranchRecord> branches;
 };

@@ -85,7 +85,9 @@ RecordEvidence read_records(const json& study, const std::string& file) {
   RecordEvidence result{file, {}};
   std::map<std::string, std::string> modes;
   for (const json& arm : study.value("arms", json::array())) modes[arm.at("name").get<std::string>()] = mode_of(arm, study.at("config"));
-  for (const json& record : study.at("records")) {
+  // With several seeds the records are their means.
+  const json& seeds = study.value("by_seed", json::array());
+  for (const json& record : seeds.empty() ? study.at("records") : seeds) {
     if (record.at("iteration") != 0 || record.value("source", "") == "run") continue;  // a run's record is of a single batch
     for (const json& s : record.at("sites")) {
       if (s.at("kind") != "concat") continue;
@@ -94,6 +96,7 @@ RecordEvidence read_records(const json& study, const std::string& file) {
       const std::string arm = record.at("arm").get<std::string>();
       site.mode = modes.contains(arm) ? modes[arm] : arm;  // without a list of arms, the names are modes
       site.site = s.at("site").get<std::string>();
+      site.depthwise = s.value("depthwise", false);
       site.grad_ratio = number_if_any(s, "grad_ratio");
       for (const json& b : s.at("branches")) site.branches.push_back(read_branch(b));
       result.sites.push_back(std::move(site));
@@ -110,8 +113,9 @@ RunEvidence read_runs(const json& study, const std::string& file) {
   }
   for (const json& run : study.at("runs")) {
     if (!run.at("shared_from").is_null()) continue;
+    const double cpu = run.value("cpu_seconds", 0.0);
     result.runs[run.at("arm").get<std::string>()][run.at("seed").get<int64_t>()] = {number(run.at("miou")), number(run.at("loss_tail")),
-                                                                                   number(run.at("seconds"))};
+                                                                                   cpu > 0 ? cpu : number(run.at("seconds"))};
   }
   return result;
 }

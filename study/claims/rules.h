@@ -29,6 +29,7 @@ struct BranchEvidence {
 
 struct SiteEvidence {
   std::string head, mode, site;  // mode: equalizer.mode of the record's arm, "changed <mode>" if it is not the paper's equalizer
+  bool depthwise = false;        // the fusion convolution: each filter reads one branch alone
   std::optional<double> grad_ratio;
   std::vector<BranchEvidence> branches;
 };
@@ -46,7 +47,7 @@ struct RunEvidence {
   };
   std::map<std::string, Arm> arms;
   struct Run {
-    double miou = 0, loss_tail = 0, seconds = 0;
+    double miou = 0, loss_tail = 0, seconds = 0;  // of the processor, where the study knows
   };
   std::map<std::string, std::map<int64_t, Run>> runs;  // arm -> seed
 };

@@ -3,39 +3,60 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
+#include <limits>
 
 #include "study/claims/rules.h"
+#include "study/statistics/slope.h"
 
 namespace eq {
 namespace {
 
 constexpr double kUnequal = 1.25;    // largest over smallest deviation from which scales count as unequal
 constexpr double kUnit = 0.02;       // how far from mean 0 and deviation 1 counts as unit scale
-constexpr int64_t kMostSites = 75, kMostPairs = 90;  // in percent: of sites that must be unequal, of pairs that must be in order
+constexpr int64_t kMostSites = 75;   // in percent: of sites that must be unequal
 
-struct Found {
-  std::vector<const SiteEvidence*> sites;
-  std::vector<std::string> files;  // as many
+// One site of one head of one study, in arms of one mode: a record for each seed.
+struct Site {
+  std::string file;
+  std::vector<const SiteEvidence*> seeds;
+  const SiteEvidence& first() const { return *seeds.front(); }
 };
 
-// The sites in arms of that mode.
-Found sites_of(const std::vector<RecordEvidence>& evidence, const std::string& mode) {
-  Found found;
+std::vector<Site> sites_of(const std::vector<RecordEvidence>& evidence, const std::string& mode) {
+  std::vector<Site> sites;
   for (const RecordEvidence& study : evidence) {
     for (const SiteEvidence& site : study.sites) {
       if (site.mode != mode || site.branches.size() < 2) continue;
-      found.sites.push_back(&site);
-      found.files.push_back(study.file);
+      const auto same = [&](const Site& other) {
+        return other.file == study.file && other.first().head == site.head && other.first().site == site.site &&
+               other.first().branches.size() == site.branches.size();
+      };
+      auto found = std::find_if(sites.begin(), sites.end(), same);
+      if (found == sites.end()) found = sites.insert(sites.end(), Site{study.file, {}});
+      found->seeds.push_back(&site);
     }
   }
-  return found;
+  return sites;
+}
+
+std::string files_of(const std::vector<Site>& sites) {
+  std::vector<std::string> files;
+  for (const Site& site : sites) files.push_back(site.file);
+  return joined(files);
 }
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const size_t middle = values.size() / 2;
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+// The geometric mean over the seeds; NaN where one has none.
+template <class Value>
+double over_seeds(const Site& site, Value value) {
+  double sum = 0;
+  for (const SiteEvidence* seed : site.seeds) sum += std::log(value(*seed));
+  return std::exp(sum / double(site.seeds.size()));
 }
 
 double scale_ratio(const SiteEvidence& site) {
@@ -54,93 +75,138 @@ Verdict by_count(int64_t agree, int64_t all, int64_t percent) {
 Claim unequal_scales(const std::vector<RecordEvidence>& scales) {
   Claim claim{"The levels that are fused differ in scale at the first step", "abstract: scale disequilibrium", "", Verdict::kNotMeasured,
               "equiscale study scales CONFIG --out DIR"};
-  const Found found = sites_of(scales, "off");
-  if (found.sites.empty()) return claim;
+  const std::vector<Site> sites = sites_of(scales, "off");
+  if (sites.empty()) return claim;
   std::vector<double> ratios;
-  for (const SiteEvidence* site : found.sites) ratios.push_back(scale_ratio(*site));
+  for (const Site& site : sites) ratios.push_back(over_seeds(site, scale_ratio));
   const auto unequal = std::count_if(ratios.begin(), ratios.end(), [](double ratio) { return ratio >= kUnequal; });
   claim.verdict = by_count(unequal, int64_t(ratios.size()), kMostSites);
   claim.measurement = fmt::format(
       "largest over smallest standard deviation {:.2f} to {:.2f}, median {:.2f}, over {} fusion sites; {} of them at {} or more",
       *std::min_element(ratios.begin(), ratios.end()), *std::max_element(ratios.begin(), ratios.end()), median(ratios), ratios.size(),
       unequal, kUnequal);
-  claim.evidence = joined(found.files);
+  claim.evidence = files_of(sites);
   return claim;
 }
 
 Claim unit_scale(const std::vector<RecordEvidence>& scales) {
-  Claim claim{"Equalizers give every fused feature mean 0 and standard deviation 1, whatever the data", "abstract; section 1.2", "",
+  Claim claim{"At the first step equalizers give every fused feature mean 0 and standard deviation 1, on other batches of the set, too", "abstract; section 1.2", "",
               Verdict::kNotMeasured, "equiscale study scales CONFIG --out DIR"};
-  const Found found = sites_of(scales, "explicit");  // folded constants leave the features as they are; comparators promise something else
+  const std::vector<Site> sites = sites_of(scales, "explicit");  // folded constants leave the features as they are; comparators promise something else
   double mean = 0, std = 0;
   size_t branches = 0;
-  for (const SiteEvidence* site : found.sites) {
-    for (const BranchEvidence& branch : site->branches) {
-      mean = std::max(mean, std::abs(branch.fused_mean));
-      std = std::max(std, std::abs(branch.fused_std - 1));
-      ++branches;
+  for (const Site& site : sites) {
+    for (const SiteEvidence* seed : site.seeds) {
+      for (const BranchEvidence& branch : seed->branches) {
+        mean = std::max(mean, std::abs(branch.fused_mean));
+        std = std::max(std, std::abs(branch.fused_std - 1));
+      }
     }
+    branches += site.first().branches.size();
   }
   if (branches == 0) return claim;
   claim.verdict = mean <= kUnit && std <= kUnit ? Verdict::kHolds : Verdict::kDoesNotHold;
   claim.measurement =
       fmt::format("{} branches: largest |mean| {:.4f}, largest |standard deviation - 1| {:.4f} (limit {})", branches, mean, std, kUnit);
-  claim.evidence = joined(found.files);
+  claim.evidence = files_of(sites);
   return claim;
 }
 
-// Pairs of branches of one site whose scales differ: does the larger one have the larger gradient per weight?
+double per_weight(const BranchEvidence& branch) {
+  return branch.weight_grad ? *branch.weight_grad / std::sqrt(branch.channels) : std::numeric_limits<double>::quiet_NaN();
+}
+
+// Where the gradient can tell a scale: behind a batch norm a filter that reads one channel gets the same gradient at any scale of it
+// (checked by study theory).
+std::vector<Site> sites_with_gradients(const std::vector<RecordEvidence>& gradients, const std::string& mode) {
+  std::vector<Site> sites = sites_of(gradients, mode);
+  std::erase_if(sites, [](const Site& site) { return site.first().depthwise; });
+  return sites;
+}
+
+std::string interval_text(const Interval& interval) { return fmt::format("{:+.2f} to {:+.2f}", interval[0], interval[1]); }
+
+// Over all branches of all sites: gradient per weight as a power of the scale, one factor for each site left free.
 Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
   Claim claim{"On real data too, the branch of larger scale gets the larger gradients", "section 2.1, the gradient argument", "",
               Verdict::kNotMeasured, "equiscale study gradients CONFIG --out DIR"};
-  const Found found = sites_of(gradients, "off");
+  const std::vector<Site> sites = sites_with_gradients(gradients, "off");
+  std::vector<PointGroup> groups;
   int64_t pairs = 0, ordered = 0;
-  for (const SiteEvidence* site : found.sites) {
-    for (const BranchEvidence& a : site->branches) {
-      for (const BranchEvidence& b : site->branches) {
-        if (!a.weight_grad || !b.weight_grad || a.resized_std < kUnequal * b.resized_std) continue;
+  for (const Site& site : sites) {
+    PointGroup group;
+    for (size_t b = 0; b < site.first().branches.size(); ++b) {
+      group.x.push_back(std::log(over_seeds(site, [b](const SiteEvidence& seed) { return seed.branches[b].resized_std; })));
+      group.y.push_back(std::log(over_seeds(site, [b](const SiteEvidence& seed) { return per_weight(seed.branches[b]); })));
+    }
+    for (size_t a = 0; a < group.x.size(); ++a) {
+      for (size_t b = 0; b < group.x.size(); ++b) {
+        if (!(group.x[a] - group.x[b] >= std::log(kUnequal)) || !std::isfinite(group.y[a] - group.y[b])) continue;
         ++pairs;
-        ordered += *a.weight_grad / std::sqrt(a.channels) > *b.weight_grad / std::sqrt(b.channels);
+        ordered += group.y[a] > group.y[b];
       }
     }
+    groups.push_back(std::move(group));
   }
-  if (pairs == 0) {
-    if (found.sites.empty()) return claim;
-    claim.measurement = fmt::format("in what was studied no two branches of a site differ in scale by {} or more", kUnequal);
-    claim.evidence = "equiscale study gradients CONFIG --heads uper,psp,aspp,sep_aspp,fcn --out DIR";
-    return claim;
+  const std::optional<CommonSlope> slope = common_slope(groups);
+  if (!slope) return claim;
+  claim.evidence = files_of(sites);
+  claim.verdict = Verdict::kNotSettled;
+  claim.measurement = fmt::format("over {} sites the gradient per weight goes as the scale to the power {:+.2f}", groups.size(), slope->value);
+  if (const auto& interval = slope->interval) {
+    if ((*interval)[0] > 0) claim.verdict = Verdict::kHolds;
+    if ((*interval)[1] < 0) claim.verdict = Verdict::kDoesNotHold;
+    claim.measurement += " (" + interval_text(*interval) + "; 1 where output gradients do not depend on the input)";
+  } else {
+    claim.measurement += "; fewer than three sites give no interval";
   }
-  claim.verdict = by_count(ordered, pairs, kMostPairs);
-  claim.measurement =
-      fmt::format("{} of {} pairs of branches whose scales differ by {} or more have their gradients (per weight) in the same order",
-                  ordered, pairs, kUnequal);
-  claim.evidence = joined(found.files);
+  claim.measurement += fmt::format("; of {} pairs of branches whose scales differ by {} or more, {} have their gradients in the same order",
+                                   pairs, kUnequal, ordered);
   return claim;
 }
 
+// At sites whose scales are unequal; elsewhere there is nothing to bring closer.
 Claim gradients_equalized(const std::vector<RecordEvidence>& gradients) {
-  Claim claim{"Equalizers bring the gradients of the branches closer together", "abstract: bad for gradient descent", "",
-              Verdict::kNotMeasured, "equiscale study gradients CONFIG --out DIR"};
-  const Found off = sites_of(gradients, "off"), on = sites_of(gradients, "explicit");
-  std::vector<double> before, after;
-  std::vector<std::string> files;
-  for (size_t i = 0; i < off.sites.size(); ++i) {
-    for (size_t k = 0; k < on.sites.size(); ++k) {
-      const SiteEvidence &a = *off.sites[i], &b = *on.sites[k];
-      if (off.files[i] != on.files[k] || a.head != b.head || a.site != b.site || !a.grad_ratio || !b.grad_ratio) continue;
-      before.push_back(*a.grad_ratio);
-      after.push_back(*b.grad_ratio);
-      files.push_back(off.files[i]);
+  Claim claim{"Where scales are unequal, equalizers bring the gradients of the branches closer together", "abstract: bad for gradient descent",
+              "", Verdict::kNotMeasured, "equiscale study gradients CONFIG --heads uper,psp,aspp,sep_aspp,fcn --out DIR"};
+  const std::vector<Site> off = sites_with_gradients(gradients, "off"), on = sites_with_gradients(gradients, "explicit");
+  const auto ratio = [](const SiteEvidence& seed) { return seed.grad_ratio.value_or(std::numeric_limits<double>::quiet_NaN()); };
+  std::vector<double> before, after, changes;
+  std::vector<Site> compared;
+  int64_t equal = 0;
+  for (const Site& a : off) {
+    for (const Site& b : on) {
+      if (a.file != b.file || a.first().head != b.first().head || a.first().site != b.first().site) continue;
+      const double without = over_seeds(a, ratio), with = over_seeds(b, ratio);
+      if (!std::isfinite(without) || !std::isfinite(with)) continue;
+      if (over_seeds(a, scale_ratio) < kUnequal) {
+        ++equal;
+        continue;
+      }
+      before.push_back(without);
+      after.push_back(with);
+      changes.push_back(std::log(with / without));
+      compared.push_back(a);
     }
   }
-  if (before.empty()) return claim;
-  int64_t closer = 0;
-  for (size_t i = 0; i < before.size(); ++i) closer += after[i] < before[i];
-  claim.verdict = by_count(closer, int64_t(before.size()), kMostPairs);
-  claim.measurement = fmt::format(
-      "largest over smallest gradient norm of the branches, median over sites: {:.2f} without, {:.2f} with; smaller at {} of {} sites",
-      median(before), median(after), closer, before.size());
-  claim.evidence = joined(files);
+  if (before.empty()) {
+    if (equal > 0) claim.measurement = fmt::format("at none of {} sites do scales differ by {} or more", equal, kUnequal);
+    return claim;
+  }
+  const auto closer = std::count_if(changes.begin(), changes.end(), [](double change) { return change < 0; });
+  claim.verdict = Verdict::kNotSettled;
+  claim.measurement = fmt::format("largest over smallest gradient per weight, median over {} sites whose scales differ by {} or more: {:.2f} "
+                                  "without, {:.2f} with; smaller at {} of them",
+                                  before.size(), kUnequal, median(before), median(after), closer);
+  if (const auto interval = changes.size() < 3 ? std::nullopt : t_interval(changes)) {
+    if ((*interval)[1] < 0) claim.verdict = Verdict::kHolds;
+    if ((*interval)[0] > 0) claim.verdict = Verdict::kDoesNotHold;
+    claim.measurement += fmt::format("; changed by a factor of {:.2f} ({:.2f} to {:.2f})", std::exp(mean_of(changes)),
+                                     std::exp((*interval)[0]), std::exp((*interval)[1]));
+  } else {
+    claim.measurement += "; fewer than three sites give no interval";
+  }
+  claim.evidence = files_of(compared);
   return claim;
 }
 

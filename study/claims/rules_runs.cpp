@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <set>
+#include <iterator>
+#include <map>
 
 #include "study/claims/rules.h"
 
@@ -54,99 +55,129 @@ std::vector<ArmPair> pairs_of(const std::vector<RunEvidence>& evidence, First fi
 
 bool is_off(const std::string& mode) { return mode == "off"; }
 
-// Agreement of several verdicts: what some say and none contradicts.
-Verdict together(const std::vector<Verdict>& verdicts) {
-  if (verdicts.empty()) return Verdict::kNotMeasured;
-  const auto some = [&](Verdict v) { return std::find(verdicts.begin(), verdicts.end(), v) != verdicts.end(); };
-  if (some(Verdict::kHolds) && !some(Verdict::kDoesNotHold)) return Verdict::kHolds;
-  if (some(Verdict::kDoesNotHold) && !some(Verdict::kHolds)) return Verdict::kDoesNotHold;
-  return Verdict::kNotSettled;
-}
+// What a 95 % interval of differences says.
+using Rule = Verdict (*)(double low, double high);
 
-// One sentence part and one verdict per pair, joined.
-class Verdicts {
+// Each pair of arms in words; over the studies, the mean difference of one pair from each.
+class Judged {
  public:
-  void add(const ArmPair& pair, Verdict verdict, const std::string& text) {
-    verdicts_.push_back(verdict);
+  // `words` are those of a mean with its interval. Pairs of one study share runs: the mode that comes first in kPreferred counts.
+  void add(const ArmPair& pair, std::vector<double> values, const std::string& words) {
     const std::string folder = std::filesystem::path(pair.study->file).parent_path().generic_string();
-    texts_ += (texts_.empty() ? "" : "; ") + (folder.empty() ? "" : folder + ", ") + pair.second + " against " + pair.first + ": " + text;
-    files_.push_back(pair.study->file);
+    texts_ += (texts_.empty() ? "" : "; ") + (folder.empty() ? "" : folder + ", ") + pair.second + " against " + pair.first + ": " + words;
+    const auto rank = std::find(std::begin(kPreferred), std::end(kPreferred), pair.study->arms.at(pair.second).mode) - std::begin(kPreferred);
+    const auto known = counting_.find(pair.study->file);
+    if (known == counting_.end() || rank < known->second.rank) counting_[pair.study->file] = {rank, std::move(values)};
   }
-  const std::vector<Verdict>& list() const { return verdicts_; }
-  Claim claim(const std::string& words, const std::string& source) const {
-    if (verdicts_.empty()) return {words, source, "", Verdict::kNotMeasured, kCommand};
-    return {words, source, texts_, together(verdicts_), joined(files_)};
+
+  // What is shown of the pooled mean is up to `show`.
+  template <class Show>
+  Claim claim(const std::string& words, const std::string& source, Rule rule, Show show) const {
+    const std::vector<std::vector<double>> studies = values();
+    const auto pooled = pooled_mean(studies);
+    if (!pooled) return {words, source, "", Verdict::kNotMeasured, kCommand};
+    std::string text = texts_;
+    if (studies.size() > 1) text += fmt::format("; mean of {} studies: ", studies.size()) + show(pooled->mean, pooled->interval);
+    return {words, source, text, rule(pooled->interval[0], pooled->interval[1]), files()};
   }
-  size_t studies() const { return std::set<std::string>(files_.begin(), files_.end()).size(); }
+
+  // Every study for itself: all hold; one does not; else not settled.
+  Claim each(const std::string& words, const std::string& source, Rule rule) const {
+    if (counting_.size() < 2) return {words, source, "fewer than two studies", Verdict::kNotMeasured, kCommand};
+    std::vector<Verdict> verdicts;
+    for (const std::vector<double>& study : values()) {
+      const auto interval = t_interval(study);
+      verdicts.push_back(rule((*interval)[0], (*interval)[1]));
+    }
+    const auto count = [&](Verdict v) { return size_t(std::count(verdicts.begin(), verdicts.end(), v)); };
+    const Verdict verdict = count(Verdict::kDoesNotHold) > 0                  ? Verdict::kDoesNotHold
+                            : count(Verdict::kHolds) == verdicts.size() ? Verdict::kHolds
+                                                                        : Verdict::kNotSettled;
+    return {words, source, texts_, verdict, files()};
+  }
 
  private:
-  std::vector<Verdict> verdicts_;
+  static constexpr const char* kPreferred[] = {"explicit", "folded", "folded_normalised", "folded_lr"};
+  struct Counting {
+    std::ptrdiff_t rank;
+    std::vector<double> values;
+  };
+  std::vector<std::vector<double>> values() const {
+    std::vector<std::vector<double>> all;
+    for (const auto& [file, counting] : counting_) all.push_back(counting.values);
+    return all;
+  }
+  std::string files() const {
+    std::vector<std::string> all;
+    for (const auto& [file, counting] : counting_) all.push_back(file);
+    return joined(all);
+  }
+
   std::string texts_;
-  std::vector<std::string> files_;
+  std::map<std::string, Counting> counting_;  // by file
 };
 
-Verdicts accuracy_gains(const std::vector<RunEvidence>& evidence) {
-  Verdicts verdicts;
+Verdict gain_rule(double low, double high) {
+  return high < kLeastGain ? Verdict::kDoesNotHold : low > 0 ? Verdict::kHolds : Verdict::kNotSettled;
+}
+
+std::string points(double mean, const Interval& interval) {
+  return fmt::format("{:+.2f} points ({:+.2f} to {:+.2f})", 100 * mean, 100 * interval[0], 100 * interval[1]);
+}
+
+Judged accuracy_gains(const std::vector<RunEvidence>& evidence) {
+  Judged judged;
   for (const ArmPair& pair : pairs_of(evidence, is_off, is_equalizer)) {
     const auto gains = differences(*pair.study, pair.first, pair.second, [](const RunEvidence::Run& run) { return run.miou; });
     const auto interval = t_interval(gains);
-    if (!interval) continue;
-    const auto [low, high] = *interval;
-    if (low == high) continue;  // equal to the last digit: the networks have learned nothing, or nothing was changed
-    verdicts.add(pair, high < kLeastGain ? Verdict::kDoesNotHold : low > 0 ? Verdict::kHolds : Verdict::kNotSettled,
-                 fmt::format("{:+.2f} points ({:+.2f} to {:+.2f}, {} seeds)", 100 * mean_of(gains), 100 * low, 100 * high, gains.size()));
+    if (!interval || (*interval)[0] == (*interval)[1]) continue;  // equal to the last digit: nothing was learned, or nothing was changed
+    judged.add(pair, gains, points(mean_of(gains), *interval) + fmt::format(" over {} seeds", gains.size()));
   }
-  return verdicts;
+  return judged;
 }
 
-Claim consistent(const Verdicts& gains) {
-  const std::string words = "The gain is consistent across data sets and decoders";
-  if (gains.studies() < 2) return {words, "section 4.1", "fewer than two studies", Verdict::kNotMeasured, kCommand};
-  Claim claim = gains.claim(words, "section 4.1");
-  const bool all = std::all_of(gains.list().begin(), gains.list().end(), [](Verdict v) { return v == Verdict::kHolds; });
-  if (!all && claim.verdict == Verdict::kHolds) claim.verdict = Verdict::kNotSettled;
-  return claim;
+std::string cost(double mean, const Interval& interval) {
+  const auto percent = [](double log_ratio) { return 100 * (std::exp(log_ratio) - 1); };
+  return fmt::format("time {:+.1f} % ({:+.1f} to {:+.1f}, calibration included)", percent(mean), percent(interval[0]), percent(interval[1]));
 }
 
 Claim no_cost(const std::vector<RunEvidence>& evidence) {
-  Verdicts verdicts;
+  Judged judged;
   for (const ArmPair& pair : pairs_of(evidence, is_off, is_fold)) {
     const auto logs = differences(*pair.study, pair.first, pair.second, [](const RunEvidence::Run& run) { return std::log(run.seconds); });
-    const auto interval = t_interval(logs);
-    if (!interval) continue;
-    const double low = std::exp((*interval)[0]) - 1, high = std::exp((*interval)[1]) - 1;
-    verdicts.add(pair,
-                 high <= kFreeOfCost ? Verdict::kHolds
-                 : low > kFreeOfCost ? Verdict::kDoesNotHold
-                                     : Verdict::kNotSettled,
-                 fmt::format("time {:+.1f} % ({:+.1f} to {:+.1f}, calibration included)", 100 * (std::exp(mean_of(logs)) - 1), 100 * low,
-                             100 * high));
+    if (const auto interval = t_interval(logs)) judged.add(pair, logs, cost(mean_of(logs), *interval));
   }
-  return verdicts.claim("Folded into the weights, equalizers cost nothing in training", "abstract; section 1.5");
+  const Rule rule = [](double low, double high) {
+    const double limit = std::log(1 + kFreeOfCost);
+    return high <= limit ? Verdict::kHolds : low > limit ? Verdict::kDoesNotHold : Verdict::kNotSettled;
+  };
+  return judged.claim("Folded into the weights, equalizers cost nothing in training", "abstract; section 1.5", rule, cost);
+}
+
+std::string loss(double mean, const Interval& interval) {
+  return fmt::format("final training loss {:+.4f} ({:+.4f} to {:+.4f})", mean, interval[0], interval[1]);
 }
 
 Claim initializer(const std::vector<RunEvidence>& evidence) {
-  Verdicts verdicts;
+  Judged judged;
   const auto is_explicit = [](const std::string& mode) { return mode == "explicit"; };
   const auto is_plain_fold = [](const std::string& mode) { return mode == "folded"; };
   for (const ArmPair& pair : pairs_of(evidence, is_explicit, is_plain_fold)) {
     const auto changes = differences(*pair.study, pair.first, pair.second, [](const RunEvidence::Run& run) { return run.loss_tail; });
     const auto interval = t_interval(changes);
-    if (!interval) continue;
-    const bool differs = (*interval)[0] > 0 || (*interval)[1] < 0;
-    verdicts.add(pair, differs ? Verdict::kDoesNotHold : Verdict::kNotSettled,
-                 fmt::format("final training loss {:+.4f} ({:+.4f} to {:+.4f}, {} seeds)", mean_of(changes), (*interval)[0], (*interval)[1],
-                             changes.size()));
+    if (interval) judged.add(pair, changes, loss(mean_of(changes), *interval) + fmt::format(" over {} seeds", changes.size()));
   }
-  return verdicts.claim("Training with equalizers equals training from folded weights: the equalizer is an initializer", "section 1.5");
+  const Rule rule = [](double low, double high) { return low > 0 || high < 0 ? Verdict::kDoesNotHold : Verdict::kNotSettled; };
+  return judged.claim("Training with equalizers equals training from folded weights: the equalizer is an initializer", "section 1.5", rule, loss);
 }
 
 }  // namespace
 
 std::vector<Claim> judge_runs(const std::vector<RunEvidence>& evidence) {
-  const Verdicts gains = accuracy_gains(evidence);
-  return {gains.claim("Equalizers raise the mIoU by about 0.1 to 0.4 points", "abstract; section 4.1"), consistent(gains),
-          no_cost(evidence), initializer(evidence)};
+  const Judged gains = accuracy_gains(evidence);
+  return {gains.claim("Equalizers raise the mIoU by about 0.1 to 0.4 points", "abstract; section 4.1", gain_rule, points),
+          gains.each("The gain is consistent across data sets and decoders", "section 4.1", gain_rule), no_cost(evidence),
+          initializer(evidence)};
 }
 
 }  // namespace eq

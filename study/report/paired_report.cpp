@@ -116,14 +116,13 @@ Markup seeds_plot(const Study& study, size_t metric) {
 Markup differences_plot(const Study& study, size_t metric) {
   const MetricText& text_of = kMetrics[metric];
   DotPlot plot{.title = std::string(text_of.name) + ", differences",
-               .caption = "Where an interval crosses the line at 0, the seeds do not settle the difference.",
+               .caption = "Where the t interval crosses the line at 0, the seeds do not settle the difference.",
                .row_name = "difference",
                .rows = {},
                .value = {.name = text_of.name, .unit = text_of.difference_unit},
                .groups = {},
                .intervals = {},
                .thick_name = "95 % interval (t)",
-               .thin_name = "95 % interval (bootstrap)",
                .zero = 0};
   DotPlot::Group means{"mean", {}, Mark::kDiamond, 1};
   std::vector<DotPlot::Group> seeds(study.seeds.size(), {"", {}, Mark::kRing, 0});
@@ -136,7 +135,9 @@ Markup differences_plot(const Study& study, size_t metric) {
     for (size_t s = 0; s < seeds.size(); ++s)
       seeds[s].values.push_back(s < c.differences.size() ? text_of.scale * c.differences[s] : kNone);
     if (c.t.size() == 2) plot.intervals.push_back({row, text_of.scale * c.t[0], text_of.scale * c.t[1], true, 1});
-    if (c.bootstrap.size() == 2) plot.intervals.push_back({row, text_of.scale * c.bootstrap[0], text_of.scale * c.bootstrap[1], false, 1});
+    if (c.bootstrap.size() != 2) continue;
+    plot.thin_name = "95 % interval (bootstrap)";
+    plot.intervals.push_back({row, text_of.scale * c.bootstrap[0], text_of.scale * c.bootstrap[1], false, 1});
   }
   if (plot.rows.empty()) return {};
   plot.groups = std::move(seeds);

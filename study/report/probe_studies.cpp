@@ -16,6 +16,7 @@ struct ArmSites {
   std::string arm;
   std::vector<SiteHistory> start;  // one record a site, the mean of several batches before training
   std::vector<SiteHistory> run;    // during training; may be empty
+  double seeds = 1;                // that the start is the mean of
   const std::vector<SiteHistory>& first() const { return start.empty() ? run : start; }
 };
 struct HeadSites {
@@ -39,6 +40,7 @@ std::vector<HeadSites> read_heads(const Fields& study) {
   for (const Fields& record : study.objects("records")) {
     ArmSites& arm = named(named(heads, &HeadSites::head, record.words("head")).arms, &ArmSites::arm, record.words("arm"));
     std::vector<SiteHistory>& sites = record.words("source") == "first step" ? arm.start : arm.run;
+    if (record.has("seeds")) arm.seeds = record.number("seeds");
     for (const Fields& fields : record.objects("sites")) {
       SiteRecord site = read_site(fields);
       auto found = std::find_if(sites.begin(), sites.end(), [&](const SiteHistory& h) { return h.records.front().site == site.site; });
@@ -67,9 +69,9 @@ double largest_of(const HeadSites& head, const std::string& site, Value value) {
   return largest;
 }
 
-double largest_share(const SiteRecord& site) {
+double largest_gradient(const SiteRecord& site) {
   double largest = kNone;
-  for (const BranchRecord& b : site.branches) largest = std::fmax(largest, 100 * b.weight_grad_share);
+  for (const BranchRecord& b : site.branches) largest = std::fmax(largest, b.weight_grad_rms);
   return largest;
 }
 
@@ -120,14 +122,14 @@ Markup links_to_runs(const HeadSites& head, const std::filesystem::path& folder)
 }
 
 // Rows: branches of the site; one mark for each arm.
-Markup share_plot(const HeadSites& head, const std::string& site, bool first) {
+Markup gradient_plot(const HeadSites& head, const std::string& site, bool first) {
   DotPlot plot{.title = site,
                .caption = "",
                .row_name = "branch",
                .rows = {},
-               .value = {.name = "share of the fusion gradient", .unit = "%", .low = 0},
+               .value = {.name = "gradient per weight", .unit = "RMS of the branch's slice", .low = 0},
                .groups = {}};
-  if (const double high = largest_of(head, site, largest_share); std::isfinite(high)) plot.value.high = high;
+  if (const double high = largest_of(head, site, largest_gradient); std::isfinite(high)) plot.value.high = high;
   for (size_t a = 0; a < head.arms.size(); ++a) {
     for (const SiteHistory& history : first ? head.arms[a].first() : head.arms[a].run) {
       const SiteRecord& record = first ? history.records.front() : history.records.back();
@@ -138,20 +140,43 @@ Markup share_plot(const HeadSites& head, const std::string& site, bool first) {
                            int(a % 8)};
       if (plot.rows.empty()) {
         for (const BranchRecord& b : record.branches) plot.rows.push_back(b.name);
-        plot.caption = fmt::format("At iteration {:.0f}. Equal shares would be {:.0f} % each.",
-                                   first ? history.iterations.front() : history.iterations.back(),
-                                   100.0 / double(std::max<size_t>(1, record.branches.size())));
+        if (first && head.arms[a].seeds > 1) plot.caption = fmt::format("Mean of {:.0f} seeds. ", head.arms[a].seeds);
+        plot.caption += fmt::format("At iteration {:.0f}.", first ? history.iterations.front() : history.iterations.back());
+        if (record.depthwise) plot.caption += " A filter of this convolution reads one channel: behind batch norm its gradient does not know the scale.";
       }
-      for (const BranchRecord& b : record.branches) group.values.push_back(100 * b.weight_grad_share);
+      for (const BranchRecord& b : record.branches) group.values.push_back(b.weight_grad_rms);
       plot.groups.push_back(std::move(group));
     }
   }
   return dot_plot(plot);
 }
 
-bool has_shares(const SiteHistory& history) {
+bool has_gradients(const SiteHistory& history) {
   const auto& branches = history.records.front().branches;
-  return std::any_of(branches.begin(), branches.end(), [](const BranchRecord& b) { return std::isfinite(b.weight_grad_share); });
+  return std::any_of(branches.begin(), branches.end(), [](const BranchRecord& b) { return std::isfinite(b.weight_grad_rms); });
+}
+
+// Sites of the head's first records, a column for each arm: the ratios of all seeds.
+Markup ratios_by_seed(const Fields& study, const HeadSites& head) {
+  std::vector<std::string> names{"Site"};
+  for (const ArmSites& arm : head.arms) names.push_back(arm.arm);
+  std::vector<std::vector<Cell>> rows;
+  for (const SiteHistory& site : head.arms.front().start) {
+    if (!has_gradients(site)) continue;
+    std::vector<Cell> row{cell(site.records.front().site)};
+    for (const ArmSites& arm : head.arms) {
+      std::string ratios;
+      for (const Fields& record : study.objects("by_seed")) {
+        if (record.words("head") != head.head || record.words("arm") != arm.arm) continue;
+        for (const Fields& of_seed : record.objects("sites")) {
+          if (of_seed.words("site") == site.records.front().site) ratios += (ratios.empty() ? "" : ", ") + short_number(of_seed.number("grad_ratio"));
+        }
+      }
+      row.push_back(cell(ratios));
+    }
+    rows.push_back(std::move(row));
+  }
+  return table("Largest over smallest gradient per weight, seed by seed", names, rows);
 }
 
 std::vector<Section> no_records(const char* command) {
@@ -196,13 +221,14 @@ std::vector<Section> gradient_sections(const Fields& study, const std::filesyste
     Section section{anchor(h), heads[h].head, {}};
     std::vector<Markup> start, end;
     for (const SiteHistory& site : heads[h].arms.front().first()) {
-      if (has_shares(site)) start.push_back(share_plot(heads[h], site.records.front().site, true));
+      if (has_gradients(site)) start.push_back(gradient_plot(heads[h], site.records.front().site, true));
     }
     for (const SiteHistory& site : heads[h].arms.front().run) {
-      if (has_shares(site) && site.records.size() > 1) end.push_back(share_plot(heads[h], site.records.front().site, false));
+      if (has_gradients(site) && site.records.size() > 1) end.push_back(gradient_plot(heads[h], site.records.front().site, false));
     }
     if (start.empty()) section.body += missing("no site of this head has a fusion weight with recorded gradients.", "");
     section.body += gallery(start);
+    if (!start.empty() && !study.objects("by_seed").empty()) section.body += ratios_by_seed(study, heads[h]);
     if (!end.empty()) section.body += element("h3", text("At the end")) + gallery(end);
     section.body += over_time(arms_over_time(heads[h], "Largest over smallest gradient per weight (RMS of a branch's slice).",
                                              {.name = "largest / smallest", .low = 1}, [](const SiteRecord& r) { return r.grad_ratio; })) +

@@ -115,6 +115,7 @@ SiteRecord read_site(const Fields& fields) {
   site.kind = fields.words("kind");
   site.height = read_extent(fields, "height");
   site.width = read_extent(fields, "width");
+  site.depthwise = fields.flag("depthwise");
   site.grad_ratio = fields.number("grad_ratio");
   for (const Fields& branch : fields.objects("branches")) site.branches.push_back(read_branch(branch));
   return site;
@@ -231,9 +232,9 @@ Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& cal
 
 std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving) {
   std::vector<Markup> figures;
-  figures.push_back(over_time(site, "Share of the fusion gradient",
-                              "Norm of the gradient of each branch's slice of the fusion weight, over the sum of all.",
-                              {.name = "share", .unit = "%", .low = 0}, [](const BranchRecord& b) { return 100 * b.weight_grad_share; }));
+  figures.push_back(over_time(site, "Gradient of the fusion weight",
+                              "Per weight: root mean square over each branch's slice, so that wide and narrow branches compare.",
+                              {.name = "gradient per weight", .log = true}, [](const BranchRecord& b) { return b.weight_grad_rms; }));
   figures.push_back(over_time(site, "How far a step moves each slice", "Norm of the update over norm of the weight.",
                               {.name = "update / weight", .log = true}, [](const BranchRecord& b) { return b.update_ratio; }));
   figures.push_back(over_time(site, title_of_arriving, "Norm at the branch's own size, before resizing.",

@@ -39,8 +39,9 @@ std::vector<ArmSpec> heads_of(const SnapshotRequest& request) {
   return {{load_config(request.config, request.settings).model.decode_head.type, {}}};
 }
 
-Snapshot take(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm) {
+ProbeRecord take(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm, int64_t seed) {
   Config config = load_config(request.config, settings_of(request, head, arm));
+  config.seed += seed;
   config.optimizer.lr = 0;  // looking, not learning
   config.schedule = {.type = "constant"};
   const auto dataset = make_dataset(config.data, "train");
@@ -68,7 +69,7 @@ Snapshot take(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec
     }
     mean.add(probe.record());
   }
-  return {head.name, arm.name, mean.result()};
+  return mean.result();
 }
 
 std::filesystem::path run_folder(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm) {
@@ -94,6 +95,16 @@ std::string number(double value, int width, int digits) {
   return std::isfinite(value) ? fmt::format("{:{}.{}f}", value, width, digits) : std::string(size_t(width) - 1, ' ') + "-";
 }
 
+std::string ratios_by_seed(const Snapshot& snapshot, const SiteRecord& site) {
+  std::string text;
+  for (const ProbeRecord& record : snapshot.by_seed) {
+    for (const SiteRecord& of_seed : record.sites) {
+      if (of_seed.site == site.site) text += fmt::format(" {:.2f}", of_seed.grad_ratio);
+    }
+  }
+  return text;
+}
+
 }  // namespace
 
 std::vector<ArmSpec> parse_heads(const std::string& text) {
@@ -106,10 +117,14 @@ std::vector<ArmSpec> parse_heads(const std::string& text) {
 
 std::vector<Snapshot> first_step_snapshots(const SnapshotRequest& request) {
   if (request.batches < 1) throw UsageError("a snapshot needs at least one batch", "--batches", "use 32, say");
+  if (request.seeds < 1) throw UsageError("a snapshot needs at least one seed", "--seeds", "use 1, or 5 for intervals over networks");
   std::vector<Snapshot> snapshots;
   for (const ArmSpec& head : heads_of(request)) {
     for (const ArmSpec& arm : request.arms) {
-      snapshots.push_back(take(request, head, arm));
+      Snapshot& snapshot = snapshots.emplace_back(head.name, arm.name);
+      RecordMean mean;
+      for (int64_t seed = 0; seed < request.seeds; ++seed) mean.add(snapshot.by_seed.emplace_back(take(request, head, arm, seed)));
+      snapshot.record = mean.result();
       if (request.log == nullptr) continue;
       fmt::print(request.log, "{}\n", snapshot_table(snapshots.back(), request.gradients));
       std::fflush(request.log);
@@ -140,13 +155,24 @@ bool train_and_record(const SnapshotRequest& request) {
 
 std::string snapshot_study_json(const SnapshotRequest& request, const std::vector<Snapshot>& snapshots, bool finished,
                                 const std::string& command, double seconds) {
-  ordered_json arms = ordered_json::array(), records = ordered_json::array();
+  ordered_json arms = ordered_json::array(), records = ordered_json::array(), by_seed = ordered_json::array();
+  const Config config = load_config(request.config, request.settings);
   for (const ArmSpec& arm : request.arms) arms.push_back({{"name", arm.name}, {"settings", arm.settings}});
   for (const Snapshot& snapshot : snapshots) {
-    ordered_json record = {{"head", snapshot.head}, {"arm", snapshot.arm}, {"source", "first step"}, {"batches", request.batches}};
-    record.update(ordered_json::parse(probe_json(snapshot.record)));
-    record.erase("layers");
-    records.push_back(record);
+    const auto json_of = [&](ordered_json record, const ProbeRecord& of) {
+      record.update(ordered_json::parse(probe_json(of)));
+      record.erase("layers");
+      return record;
+    };
+    const ordered_json names = {{"head", snapshot.head}, {"arm", snapshot.arm}};
+    ordered_json mean = names;
+    mean.update(ordered_json{{"source", "first step"}, {"batches", request.batches}, {"seeds", request.seeds}});
+    records.push_back(json_of(mean, snapshot.record));
+    for (size_t i = 0; request.seeds > 1 && i < snapshot.by_seed.size(); ++i) {
+      ordered_json of_seed = names;
+      of_seed["seed"] = config.seed + int64_t(i);
+      by_seed.push_back(json_of(of_seed, snapshot.by_seed[i]));
+    }
   }
   if (request.iterations > 0) {
     for (const ArmSpec& head : heads_of(request)) {
@@ -158,18 +184,21 @@ std::string snapshot_study_json(const SnapshotRequest& request, const std::vecto
                               {"version", EQ_VERSION},
                               {"seconds", seconds},
                               {"finished", finished},
-                              {"config", ordered_json::parse(to_json_text(load_config(request.config, request.settings)))},
+                              {"config", ordered_json::parse(to_json_text(config))},
                               {"arms", arms},
-                              {"records", records}};
+                              {"records", records},
+                              {"by_seed", by_seed}};
   return study.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
 std::string snapshot_table(const Snapshot& snapshot, bool gradients) {
-  std::string text = fmt::format("{}, equalizer {}\n", snapshot.head, snapshot.arm);
+  const size_t seeds = snapshot.by_seed.size();
+  std::string text = fmt::format("{}, equalizer {}{}\n", snapshot.head, snapshot.arm, seeds > 1 ? fmt::format(", mean of {} seeds", seeds) : "");
   for (const SiteRecord& site : snapshot.record.sites) {
     text += fmt::format("  {} ({}, {} x {})", site.site, site.kind, site.height, site.width);
     if (gradients && std::isfinite(site.grad_ratio)) {
       text += fmt::format(", largest over smallest gradient per weight {:.2f}", site.grad_ratio);
+      if (seeds > 1) text += " (by seed" + ratios_by_seed(snapshot, site) + ")";
     }
     text += fmt::format("\n    {:<10} {:>8} {:>9} | {:>15} | {:>15} | {:>15} | {:>7} {:>9} {:>8}{}\n", "branch", "channels", "size",
                         "arriving", "resized", "fused", "lag one", "predicted", "measured",

@@ -19,6 +19,7 @@ struct SnapshotRequest {
   std::vector<ArmSpec> arms;    // modes of the equalizer
   bool gradients = false;       // also run backward: the gradient of each slice and branch
   int64_t batches = 32;         // of training data, fresh ones: the constants were measured over others
+  int64_t seeds = 1;            // networks of each head and arm, from the configuration's seed on; the first of them is trained
   int64_t iterations = 0;       // 0: the first step only; else each head and arm is trained so long and recorded on the way
   int64_t every = 50;           // iterations between those records
   std::filesystem::path out;    // study.json, and the runs; empty: nothing is written
@@ -27,7 +28,8 @@ struct SnapshotRequest {
 
 struct Snapshot {
   std::string head, arm;
-  ProbeRecord record;
+  std::vector<ProbeRecord> by_seed;  // each the mean of its batches
+  ProbeRecord record;                // the mean over the seeds
 };
 
 // "uper,psp,fcn" or "name:key=value;...", as for arms. A name alone sets model.decode_head.type; "fcn" is the form that fuses all levels

@@ -12,6 +12,7 @@
 namespace eq {
 namespace {
 
+constexpr size_t kFewestToResample = 10;
 constexpr uint64_t kBootstrapStream = 0x424F4F54;  // "BOOT"
 
 // The value below which a share p of the sorted values lies, by linear interpolation.
@@ -67,6 +68,20 @@ std::optional<Interval> t_interval(const std::vector<double>& values, double lev
   return Interval{mean - half, mean + half};
 }
 
+std::optional<PooledMean> pooled_mean(const std::vector<std::vector<double>>& studies, double level) {
+  double mean = 0, variance = 0, spread = 0;
+  for (const std::vector<double>& values : studies) {
+    if (values.size() < 2) return std::nullopt;
+    const double count = double(values.size()), deviation = sample_deviation(values), own = deviation * deviation / count;
+    mean += mean_of(values) / double(studies.size());
+    variance += own;
+    spread += own * own / (count - 1);
+  }
+  if (studies.empty()) return std::nullopt;
+  const double half = variance > 0 ? student_quantile((1 + level) / 2, variance * variance / spread) * std::sqrt(variance) / double(studies.size()) : 0;
+  return PooledMean{mean, {mean - half, mean + half}};
+}
+
 std::optional<Interval> bootstrap_interval(const std::vector<double>& values, uint64_t seed, double level, int64_t resamples) {
   if (values.size() < 2) return std::nullopt;
   Random random(seed, kBootstrapStream);
@@ -114,7 +129,7 @@ PairedComparison compare_paired(const std::string& baseline, const std::vector<d
   result.mean = mean_of(result.differences);
   result.std = sample_deviation(result.differences);
   result.t_interval = t_interval(result.differences);
-  result.bootstrap_interval = bootstrap_interval(result.differences, seed);
+  if (result.differences.size() >= kFewestToResample) result.bootstrap_interval = bootstrap_interval(result.differences, seed);
   result.sign_test_p = sign_test(result.wins, result.losses);
   if (metric.worth_settling > 0 && result.std > 0) {
     result.seeds_to_settle = pairs_needed(result.std, metric.worth_settling);

@@ -18,13 +18,22 @@ double sample_deviation(const std::vector<double>& values);  // with n - 1; 0 fo
 std::optional<Interval> t_interval(const std::vector<double>& values, double level = 0.95);
 
 // The 95 % percentile interval of the mean under resampling of the values (Efron 1979), a function of the values and
-// `seed` alone. With few values it is narrower than it should be, about sqrt((n - 1)/n). None for fewer than two values.
+// `seed` alone. None for fewer than two values. With few it is too narrow: of 3, 5, 10 and 18 normal values it covers the mean in 75, 83, 90 and
+// 93 % of cases.
 std::optional<Interval> bootstrap_interval(const std::vector<double>& values, uint64_t seed, double level = 0.95,
                                            int64_t resamples = 10'000);
 
 // The smallest n >= 2 at which a true difference `difference` of pairs with this deviation is found with probability
 // `power` by a two-sided t test of size `size`: sqrt(n) difference/deviation >= t(1 - size/2; n-1) + t(power; n-1).
 int64_t pairs_needed(double deviation, double difference, double power = 0.8, double size = 0.05);
+
+// The mean over several studies of the mean of each study's values, with its 95 % interval: variances add up, and degrees of freedom are
+// Welch's and Satterthwaite's. Of one study it is t_interval. None unless each has two values.
+struct PooledMean {
+  double mean = 0;
+  Interval interval{};
+};
+std::optional<PooledMean> pooled_mean(const std::vector<std::vector<double>>& studies, double level = 0.95);
 
 // How a metric is spoken of.
 struct Metric {
@@ -41,7 +50,7 @@ struct PairedComparison {
   std::string baseline, arm, metric;
   std::vector<double> differences;  // arm - baseline, one a seed
   double mean = 0, std = 0;
-  std::optional<Interval> t_interval, bootstrap_interval;
+  std::optional<Interval> t_interval, bootstrap_interval;  // the second from ten pairs on
   double sign_test_p = 1;
   int64_t wins = 0, losses = 0, ties = 0;  // of the arm: better, worse, the same
   std::optional<int64_t> seeds_to_settle;  // metric.worth_settling; none where all differences are equal

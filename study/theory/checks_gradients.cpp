@@ -121,4 +121,22 @@ void check_input_gradients(Lab& lab) {
   }
 }
 
+// y = BN(w * x) of one channel stays as it is when x is k times itself; so does the loss as a function of w, and its gradient.
+void check_depthwise_gradients(Lab& lab) {
+  constexpr int64_t kCells = 16, kDepth = 8;
+  const Tensor x = lab.normal({2, kCells, kCells, kDepth}, DType::kFloat64), noise = lab.normal(x.shape(), DType::kFloat64);
+  Tensor weight = lab.normal({kDepth, 3, 3, 1}, DType::kFloat64).set_requires_grad();
+  const auto gradient = [&](double k) {
+    weight.set_grad({});
+    Tensor running_mean = Tensor::zeros({kDepth}, DType::kFloat64), running_var = Tensor::full({kDepth}, 1, DType::kFloat64);
+    const Tensor y = conv2d(x * k, weight, {}, Conv2dOptions().padding(1).set_groups(kDepth));
+    batch_norm(y, {}, {}, running_mean, running_var, {.eps = 1e-12, .update_running = false}).backward(noise);
+    return second_moments(weight.grad(), 0)[0];
+  };
+  const double plain = gradient(1);
+  for (const double k : {0.25, 4.0}) {
+    lab.exact("weight gradient", fmt::format("of a depthwise filter, batch norm behind, inputs times {:g}", k), 1, gradient(k) / plain, 1e-9);
+  }
+}
+
 }  // namespace eq

@@ -72,6 +72,7 @@ void check_rectified(Lab& lab);
 void check_pooled(Lab& lab);
 void check_additive(Lab& lab);
 void check_weight_gradients(Lab& lab);
+void check_depthwise_gradients(Lab& lab);
 void check_input_gradients(Lab& lab);
 void check_learning(Lab& lab);
 

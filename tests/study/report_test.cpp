@@ -63,7 +63,7 @@ TEST_CASE("a run's report has all its parts", "[report]") {
   }
   for (const char* title :
        {"Loss", "Learning rate", "Gradient norm", "Throughput", "Accuracy on the validation pictures", "IoU of each class",
-        "Where the pixels of each class go", "Variance kept by resizing", "Scale as fused", "Share of the fusion gradient",
+        "Where the pixels of each class go", "Variance kept by resizing", "Scale as fused", "Gradient of the fusion weight",
         "Imbalance of the fusion gradients", "Gradient norm by layer and time", "Update over weight by layer and time"}) {
     CHECK_THAT(html, Contains("<strong>" + std::string(title) + "</strong>"));
   }
@@ -252,7 +252,7 @@ TEST_CASE("every kind of study has its page", "[report]") {
   without_learning.erase("learning");
   CHECK_THAT(page(without_learning), !Contains("How fast each level is learned"));
   CHECK_THAT(page(sample_probe_study("scales")), Contains("Scale of each branch") && Contains("Arm explicit") && Contains("white noise"));
-  CHECK_THAT(page(sample_probe_study("gradients")), Contains("share of the fusion gradient") && Contains("off: largest / smallest"));
+  CHECK_THAT(page(sample_probe_study("gradients")), Contains("gradient per weight") && Contains("off: largest / smallest"));
   CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("start from the same values") &&
                                         Contains("bicyclist") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
   CHECK_THAT(page(sample_ablation()),

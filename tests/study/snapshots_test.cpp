@@ -89,6 +89,33 @@ TEST_CASE("scales and gradients are recorded for each head and arm, at the first
   }
 }
 
+TEST_CASE("several seeds are several networks, recorded one by one and as their mean", "[snapshots]") {
+  const TemporaryFolder folder;
+  write_file(folder.path() / "tiny.json", to_json_text(tiny_config()));
+  SnapshotRequest request{.config = folder.path() / "tiny.json", .gradients = true, .batches = 2, .seeds = 2};
+  request.arms = arm_specs("off");
+  request.log = nullptr;
+  const auto both = first_step_snapshots(request);
+  request.seeds = 1;
+  request.settings = {"seed=4"};  // the second of those from 3 on
+  const auto second = first_step_snapshots(request);
+  REQUIRE(both[0].by_seed.size() == 2);
+  const auto rms = [](const ProbeRecord& record) { return record.sites[0].branches[0].weight_grad_rms; };
+  CHECK(rms(both[0].by_seed[1]) == rms(second[0].record));
+  CHECK(rms(both[0].by_seed[0]) != rms(second[0].record));
+  const double pooled = std::hypot(rms(both[0].by_seed[0]), rms(both[0].by_seed[1])) / std::sqrt(2.0);
+  CHECK(rms(both[0].record) == Approx(pooled));
+  CHECK(snapshot_table(both[0], true).find("by seed") != std::string::npos);
+  request = {.config = request.config, .arms = request.arms, .gradients = true, .batches = 2, .seeds = 2, .log = nullptr};
+  const json study = json::parse(snapshot_study_json(request, both, true, "command", 1));
+  CHECK(study["records"].size() == 1);
+  CHECK(study["records"][0]["seeds"] == 2);
+  CHECK(study["by_seed"][1]["seed"] == 4);
+  CHECK(json::parse(snapshot_study_json({.config = request.config, .arms = request.arms}, second, true, "command", 1))["by_seed"].empty());
+  request.seeds = 0;
+  CHECK_THROWS_AS(first_step_snapshots(request), UsageError);
+}
+
 TEST_CASE("heads are named like arms", "[snapshots]") {
   const auto heads = parse_heads("uper,fcn,small:model.decode_head.type=uper;model.decode_head.channels=4");
   REQUIRE(heads.size() == 3);

@@ -6,6 +6,7 @@
 
 #include "core/errors.h"
 #include "study/statistics/paired.h"
+#include "study/statistics/slope.h"
 #include "support.h"
 
 using namespace eq;
@@ -121,6 +122,52 @@ TEST_CASE("the bootstrap interval is reproducible, and right where it can be com
   CHECK(interval != *bootstrap_interval(values, 2));
   CHECK(interval[0] == Approx(normal[0]).margin(0.01));  // many values: the two agree
   CHECK(interval[1] == Approx(normal[1]).margin(0.01));
+}
+
+TEST_CASE("few pairs are not resampled", "[statistics]") {
+  const Metric miou{"miou", "mIoU", 100, 2, " points", true, 0.002};
+  std::vector<double> off, on;
+  for (int i = 0; i < 10; ++i) {
+    off.push_back(0.5);
+    on.push_back(0.5 + 0.01 * std::sin(double(i)));
+    CHECK(compare_paired("off", off, "on", on, miou).bootstrap_interval.has_value() == (i == 9));
+  }
+}
+
+TEST_CASE("means of several studies: variances add up", "[statistics]") {
+  const std::vector<double> a{1, 2, 3, 6}, b{10, 11, 15};
+  CHECK(pooled_mean({a})->mean == 3);
+  CHECK(pooled_mean({a})->interval[0] == Approx((*t_interval(a))[0]).epsilon(1e-12));
+  const auto both = pooled_mean({a, b});
+  CHECK(both->mean == Approx(7.5));
+  // By hand: variances of the means 14/3 / 4 and 7 / 3; degrees (7/6 + 7/3)^2 / ((7/6)^2 / 3 + (7/3)^2 / 2).
+  const double variance = 7 / 6.0 + 7 / 3.0, degrees = variance * variance / (49 / 36.0 / 3 + 49 / 9.0 / 2);
+  CHECK(both->interval[1] - both->mean == Approx(student_quantile(0.975, degrees) * std::sqrt(variance) / 2));
+  CHECK(both->mean - both->interval[0] == Approx(both->interval[1] - both->mean));
+  CHECK_FALSE(pooled_mean({}));
+  CHECK_FALSE(pooled_mean({a, {1}}));
+  CHECK(pooled_mean({{1, 1}, {2, 2}})->interval == Interval{1.5, 1.5});
+}
+
+TEST_CASE("the slope of groups is within them, and its interval is wide where one group decides", "[statistics]") {
+  // y = 2 x + a constant of the group.
+  const std::vector<PointGroup> exact{{{0, 1}, {5, 7}}, {{3, 4, 6}, {-1, 1, 5}}, {{2, 2.5}, {0, 1}}};
+  const auto slope = common_slope(exact);
+  CHECK(slope->value == Approx(2));
+  CHECK((*slope->interval)[0] == Approx(2));
+  CHECK((*slope->interval)[1] == Approx(2));
+  CHECK_FALSE(common_slope({exact[0], exact[1]})->interval);
+  CHECK_FALSE(common_slope({{{1, 1}, {2, 3}}, {{}, {}}}));
+  // The jackknife by hand: slopes 1, 1 and -3 of sums of squares 1/2, 1/2 and 2, so -2.2; without one of them -17/5 .. 1.
+  const std::vector<PointGroup> mixed{{{0, 1}, {0, 1}}, {{0, 1}, {3, 4}}, {{0, 2}, {6, 0}}};
+  const double value = (0.5 + 0.5 - 6) / 3.0;
+  const double without[] = {(0.5 - 6) / 2.5, (0.5 - 6) / 2.5, 1};
+  double squares = 0;
+  for (const double w : without) squares += (w - value) * (w - value);
+  const auto jackknife = common_slope(mixed);
+  CHECK(jackknife->value == Approx(value));
+  CHECK((*jackknife->interval)[1] - value == Approx(student_quantile(0.975, 2) * std::sqrt(2 / 3.0 * squares)));
+  CHECK((*jackknife->interval)[1] > 1);
 }
 
 TEST_CASE("pairs needed to find a difference", "[statistics]") {
