@@ -1,5 +1,6 @@
 #include "layers/scale_equalizer.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "autograd/functional.h"
@@ -21,6 +22,14 @@ void assign(Tensor& target, const std::vector<double>& values, const std::string
 }
 
 }  // namespace
+
+EqualizerOptions at_site(const EqualizerOptions& options, const std::string& site) {
+  const std::vector<std::string>& sites = options.sites;
+  if (sites.empty() || std::find(sites.begin(), sites.end(), site) != sites.end()) return options;
+  EqualizerOptions off = options;
+  off.mode = "off";
+  return off;
+}
 
 const std::vector<std::string>& equalizer_modes() {
   static const std::vector<std::string> modes = {"off",       "explicit",   "folded",     "folded_normalised", "folded_lr",

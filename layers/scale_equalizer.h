@@ -27,6 +27,7 @@ namespace eq {
 //   "weighted"           w_i / (sum w + 1e-4) with learned w_i >= 0 (BiFPN's fast normalised fusion)
 struct EqualizerOptions {
   std::string mode = "off";
+  std::vector<std::string> sites;      // names of the fusion sites that are equalized ("fpn_fusion"), the others are left alone; empty: all
   std::string inputs = "all";          // "all" inputs of a site; "upsampled" ones only; or those, "matched" to the standard
                                        // deviation of the inputs that are not upsampled, their mean kept
   std::string granularity = "scalar";  // one pair of constants per branch, or one per "channel"
@@ -48,6 +49,8 @@ const std::vector<std::string>& equalizer_modes();
 inline bool folds(const EqualizerOptions& o) { return o.mode == "folded" || o.mode == "folded_normalised" || o.mode == "folded_lr"; }
 // Whether the mode has constants to be set before training.
 inline bool has_constants(const EqualizerOptions& o) { return folds(o) || o.mode == "explicit" || o.mode == "learnable"; }
+// What these options are for the fusion site of that name.
+EqualizerOptions at_site(const EqualizerOptions& options, const std::string& site);
 // Whether the constants are to be measured anew during training.
 inline bool refreshes(const EqualizerOptions& o) { return o.refresh > 0 && (o.mode == "explicit" || o.mode == "folded_lr"); }
 

@@ -6,6 +6,7 @@
 #include "autograd/node.h"
 #include "core/nearest.h"
 #include "core/words.h"
+#include "layers/fusion.h"
 #include "models/backbones/convnext.h"
 #include "models/backbones/hrnet.h"
 #include "models/backbones/mobilenet_v1.h"
@@ -79,6 +80,19 @@ void check_classes(const ModelOptions& options) {
   }
 }
 
+// Each name in equalizer.sites must be that of a fusion site.
+void check_sites(Module& network, const std::vector<std::string>& names) {
+  std::vector<std::string> known;
+  for (const FusionSite* site : modules_of<FusionSite>(network)) {
+    const std::string name = site->path().substr(site->path().rfind('.') + 1);
+    if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
+  }
+  for (const std::string& name : names) {
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    throw UsageError("there is no fusion site \"" + name + "\" in the network", "equalizer.sites", known_names_hint(name, known));
+  }
+}
+
 }  // namespace
 
 std::string backbone_name(const BackboneOptions& options) {
@@ -113,6 +127,7 @@ EncoderDecoder::EncoderDecoder(const ModelOptions& options) : options_(options),
     auxiliary_head = make_head(options.auxiliary_head, levels, options, "model.auxiliary_head.type");
   }
   adopt(std::move(backbone), std::move(decode_head), std::move(auxiliary_head));
+  check_sites(*this, options.equalizer.sites);
   if (!options.backbone.pretrained.empty()) {
     pretrained_note_ =
         options.backbone.pretrained + ": " + load_pretrained(*backbone_, options.backbone.pretrained, options.backbone.load_mode);

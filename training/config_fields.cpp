@@ -222,6 +222,7 @@ void visit_model(Fields& f, ModelOptions& o) {
 
 void visit_equalizer(Fields& f, EqualizerOptions& o) {
   f.text("mode", o.mode, equalizer_modes());
+  f.texts("sites", o.sites);
   f.text("inputs", o.inputs, {"all", "upsampled", "matched"});
   f.text("granularity", o.granularity, {"scalar", "channel"});
   f.text("constants", o.constants, {"measured", "analytic"});

@@ -32,7 +32,7 @@ std::vector<KeyReader> key_readers(const Config& c) {
       {"model.backbone", {"output_stride"}, backbone == "resnet" || backbone == "mobilenet_v1", "a resnet or mobilenet_v1"},
       {"model.backbone", {"load_mode"}, !c.model.backbone.pretrained.empty(), "a file of weights (model.backbone.pretrained)"},
       {"equalizer", {"mode"}, fuses_inputs(c.model.decode_head) || fuses_inputs(c.model.auxiliary_head), "heads that fuse several inputs"},
-      {"equalizer", {"inputs"}, equalizer.mode != "off", "an equalizer (equalizer.mode)"},
+      {"equalizer", {"inputs", "sites"}, equalizer.mode != "off", "an equalizer (equalizer.mode)"},
       {"equalizer",
        {"granularity", "constants", "measure", "batches", "floor", "center", "exponent"},
        has_constants(equalizer),

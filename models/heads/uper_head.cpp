@@ -26,7 +26,7 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
   const int64_t channels = options.channels;
   auto& bottleneck = register_module<ConvModule>("bottleneck", psp_modules_.total_channels(), channels, 3);
   ppm_fusion_ = &register_module<FusionSite>("ppm_fusion", psp_modules_.branches(level_name(in_index_.back())), align_corners_,
-                                             model.equalizer, bottleneck);
+                                             at_site(model.equalizer, "ppm_fusion"), bottleneck);
   top_down_ = &register_module<ModuleList<AdditiveSite>>("top_down");
 
   std::vector<FusionSite::Branch> levels;
@@ -44,7 +44,7 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
         align_corners_);
   }
   auto& fpn_bottleneck = register_module<ConvModule>("fpn_bottleneck", int64_t(levels.size()) * channels, channels, 3);
-  fpn_fusion_ = &register_module<FusionSite>("fpn_fusion", levels, align_corners_, model.equalizer, fpn_bottleneck);
+  fpn_fusion_ = &register_module<FusionSite>("fpn_fusion", levels, align_corners_, at_site(model.equalizer, "fpn_fusion"), fpn_bottleneck);
 
   add_classifier(options, model);
 }

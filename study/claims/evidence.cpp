@@ -64,7 +64,7 @@ std::string mode_of(const json& arm, const json& config) {
     equalizer[text.substr(dot + 1, equals - dot - 1)] = value.is_discarded() ? json(text.substr(equals + 1)) : value;
   }
   const std::string mode = equalizer.at("mode").get<std::string>();
-  const bool changed = equalizer.value("inputs", json("all")) != json("all") ||
+  const bool changed = !equalizer.value("sites", json::array()).empty() || equalizer.value("inputs", json("all")) != json("all") ||
                        equalizer.value("constants", json("measured")) != json("measured") ||
                        equalizer.value("center", json(true)) != json(true) || equalizer.value("exponent", json(1)) != json(1) ||
                        equalizer.value("refresh", json(0)) != json(0);

@@ -1,5 +1,6 @@
 // The decode heads: mmsegmentation's parameter counts, fusion sites, sizes, and what they refuse.
 #include "autograd/node.h"
+#include "layers/calibration.h"
 #include "models/heads/aspp_head.h"
 #include "models/heads/fcn_head.h"
 #include "models/heads/psp_head.h"
@@ -113,6 +114,27 @@ TEST_CASE("every fusion of the heads is a site, its branches in mmsegmentation's
     size_t branches = 0;
     for (const FusionSite* site : modules_of<FusionSite>(*head)) branches += site->branches().size();
     CHECK(modules_of<ScaleEqualizer>(*head).size() == branches);
+  }
+}
+
+TEST_CASE("equalizer.sites: the others are left alone, a name that is none is refused", "[models][heads]") {
+  for (const char* mode : {"explicit", "folded_lr", "batch_norm"}) {
+    ModelOptions options = classes(3, mode);
+    options.backbone.width = 4;
+    options.decode_head = {.type = "uper", .channels = 4};
+    options.auxiliary_head = {.type = "psp", .channels = 4};
+    options.equalizer.sites = {"ppm_fusion"};
+    const InitRandom random(3);
+    EncoderDecoder model(options);
+    for (const FusionSite* site : modules_of<FusionSite>(model)) {
+      CAPTURE(mode, site->path());
+      const bool named = site->path().ends_with("ppm_fusion");
+      CHECK(site->equalizes(site->branches()[0]) == named);
+    }
+    const CalibrationReport report = calibrate_equalizers(model, [&](int64_t i) { model.forward(random_tensor({2, 64, 64, 3}, i).to(DType::kFloat32)); });
+    CHECK(report.branches.size() == (std::string(mode) == "batch_norm" ? 0 : 10));  // five of each head
+    options.equalizer.sites = {"ppm_fusion", "top_down"};
+    CHECK_THROWS_WITH(EncoderDecoder(options), Catch::Contains("top_down") && Catch::Contains("fpn_fusion"));
   }
 }
 

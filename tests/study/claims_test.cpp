@@ -145,7 +145,7 @@ TEST_CASE("equalizers that are not the paper's count for no claim", "[claims]") 
   const std::vector<double> base = {0.60, 0.62, 0.61, 0.59}, better = {0.604, 0.6242, 0.6138, 0.594};
   TemporaryFolder folder;
   for (const char* setting : {"equalizer.inputs=\"upsampled\"", "equalizer.inputs=matched", "equalizer.constants=analytic",
-                              "equalizer.center=false", "equalizer.exponent=0.5", "equalizer.refresh=100"}) {
+                              "equalizer.center=false", "equalizer.exponent=0.5", "equalizer.refresh=100", "equalizer.sites=[\"fpn\"]"}) {
     CAPTURE(setting);
     json trained = runs({{"off", base}, {"explicit", better}}), features = records("scales", {{0.9, 0.3, 1.5}, {0.4, 0.1, 0.6}});
     trained["arms"][1]["settings"].push_back(setting);
