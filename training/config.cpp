@@ -367,6 +367,11 @@ Config load_config(const std::filesystem::path& path, const std::vector<std::str
   return parse_config(read_text(path, limits::kJsonBytes), path.string(), settings);
 }
 
+void check_config(const Config& config) {
+  Config copy = config;
+  check_as_written("", [&](Fields& fields) { visit_config(fields, copy); });
+}
+
 void check_config(const EvaluateOptions& section) {
   EvaluateOptions copy = section;
   check_as_written("evaluate", [&](Fields& fields) { visit_evaluate(fields, copy); });

@@ -64,7 +64,7 @@ json label_map_to(const LabelMapOptions& options) {
   for (const auto& [from, to] : options.entries) {
     value[std::to_string(from)] = to == LabelMapOptions::kIgnore ? json("ignore") : json(to);
   }
-  const bool a_class = options.other.find_first_not_of("0123456789") == std::string::npos;
+  const bool a_class = !options.other.empty() && options.other.find_first_not_of("0123456789") == std::string::npos;
   value["other"] = a_class ? json::parse(options.other) : json(options.other);
   return value;
 }

@@ -17,6 +17,11 @@
 namespace eq {
 namespace {
 
+const Config& in_range(const Config& config) {
+  check_config(config);
+  return config;
+}
+
 // Those that a configuration names.
 std::vector<Module*> named_in(Module& model, const std::vector<std::string>& names, const char* key) {
   std::vector<Module*> found;
@@ -78,7 +83,7 @@ NonFiniteError::NonFiniteError(NonFiniteReport report, const std::string& more)
 
 TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
     : model_(model),
-      seed_(uint64_t(config.seed)),
+      seed_(uint64_t(in_range(config).seed)),
       options_(config.train),
       optimizer_(make_optimizer(optimizer_parameters(model), config.optimizer)),
       schedule_(config.schedule, config.optimizer.lr, config.train.iterations) {

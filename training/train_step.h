@@ -60,7 +60,8 @@ class StepObserver {
 
 class TrainStep {
  public:
-  // Freezes what the configuration says. The model must outlive it. Throws UsageError for options that do not fit the model (number of class weights, groups, ...).
+  // Freezes what the configuration says. The model must outlive it. Throws UsageError for
+  // values out of range (check_config) and options that do not fit the model (number of class weights, groups, ...).
   TrainStep(EncoderDecoder& model, const Config& config);
 
   // Update number `iteration`, from train.accumulate batches. Throws NonFiniteError before anything is updated but the running statistics

@@ -462,6 +462,7 @@ TrainResult Run::try_out() {
 
 TrainResult train(const Config& config, const TrainRequest& request) {
   if (request.out.empty() && !request.dry_run) throw UsageError("a run needs a folder", "--out", "for example --out runs/first");
+  check_config(config);  // before anything is written that could not be read again
   if (request.threads != 0) set_num_threads(request.threads);
   const FlushDenormals flush;
   const StopSignals signals(request.handle_signals);

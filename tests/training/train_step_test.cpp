@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "support.h"
 #include "training/tiny.h"
+#include "training/trainer.h"
 
 using namespace eq;
 using namespace eq::test;
@@ -57,6 +58,20 @@ TEST_CASE("a step's loss is the sum of its parts and its update is the optimizer
   for (int64_t i = 0; i < 5; ++i) {
     CHECK(weight.value_at(i) == Approx(before.value_at(i) - 0.01 * grad.value_at(i) * 0.01 / (report.grad_norm + 1e-6)).epsilon(1e-6));
   }
+}
+
+TEST_CASE("a step refuses a configuration that no file could have", "[train_step]") {
+  StepSetup setup;
+  const auto refused = [&](const Config& config) { CHECK_THROWS_AS(TrainStep(*setup.model, config), UsageError); };
+  Config config = setup.config;
+  config.train.accumulate = 0;
+  refused(config);
+  config = setup.config;
+  config.train.reduction = "mean";
+  refused(config);
+  const TemporaryFolder folder;
+  CHECK_THROWS_WITH(train(config, {.out = folder.path() / "run", .log = nullptr}), Contains("train.reduction"));
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "run"));
 }
 
 TEST_CASE("hard examples and the Dice loss join the loss of each head", "[train_step]") {
