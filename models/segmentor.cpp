@@ -1,6 +1,7 @@
 #include "models/segmentor.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
@@ -185,6 +186,11 @@ SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
 
 Tensor EncoderDecoder::predict(const Tensor& images) {
   NoGradGuard no_grad;
+  std::optional<ModeScope> modes;
+  if (is_training()) {  // else nothing is written: several threads may share a network in evaluation
+    modes.emplace(*this);
+    eval();
+  }
   return resize_bilinear(forward(images).logits, images.size(1), images.size(2), options_.align_corners);
 }
 

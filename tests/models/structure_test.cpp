@@ -94,7 +94,13 @@ TEST_CASE("the segmentor gives scores at stride 4 and the auxiliary ones in trai
   CHECK(output.aux_logits.shape() == Shape{2, 4, 6, 5});
   model.eval();
   CHECK_FALSE(model.forward(images).aux_logits.defined());
-  CHECK(model.predict(images).shape() == Shape{2, 64, 96, 5});
+  const Tensor scores = model.predict(images);
+  CHECK(scores.shape() == Shape{2, 64, 96, 5});
+  model.train();
+  const auto before = model.state_dict();
+  CHECK(bit_equal(model.predict(images), scores));
+  for (const auto& [name, tensor] : model.state_dict()) CHECK(bit_equal(tensor, before.at(name)));  // the running statistics, too
+  CHECK(model.is_training());
 }
 
 TEST_CASE("equalizers do not change the initial weights", "[models]") {
