@@ -165,6 +165,10 @@ Tensor difference(const Tensor& a, const Tensor& b) {
   return result.add_(b, -1);
 }
 
+[[noreturn]] void out_of_order(const std::string& called, const std::string& missing) {
+  throw UsageError("a probe's " + called + " comes behind its " + missing, "Probe", "call its three functions in order, as TrainStep does");
+}
+
 }  // namespace
 
 SiteRecord measure_site(const LevelSite::Visit& visit) {
@@ -224,6 +228,7 @@ void Probe::visit(size_t site, const LevelSite::Visit& visit) {
 }
 
 void Probe::after_backward() {
+  if (record_.sites.size() != sites_.size()) out_of_order("after_backward()", "before_forward()");
   NoGradGuard no_grad;
   for (size_t s = 0; s < sites_.size(); ++s) {
     SiteRecord& site = record_.sites[s];
@@ -255,7 +260,9 @@ void Probe::after_update() {
   NoGradGuard no_grad;
   for (const Module::NamedTensor& parameter : model_.named_parameters()) {
     if (parameter.tensor.rank() < 2) continue;
-    const Tensor& before = before_.at(parameter.name);
+    const auto kept = before_.find(parameter.name);
+    if (kept == before_.end()) out_of_order("after_update()", "after_backward()");
+    const Tensor& before = kept->second;
     const Tensor update = difference(parameter.tensor, before);
     for (size_t s = 0; s < sites_.size(); ++s) {
       const auto* joining = dynamic_cast<const FusionSite*>(sites_[s]);

@@ -176,6 +176,13 @@ TEST_CASE("a probe leaves who observed a site before where it was, and lets no s
   CHECK(seen == 14);
 }
 
+TEST_CASE("a probe whose functions are called out of order says so", "[probes]") {
+  StepSetup setup;
+  Probe probe(*setup.model, 0, true);
+  CHECK_THROWS_AS(probe.after_backward(), UsageError);
+  CHECK_THROWS_AS(probe.after_update(), UsageError);
+}
+
 TEST_CASE("the gradient at a branch is the one from this site alone", "[probes]") {
   // The pyramid's output feeds the last sum too: together the two sites send back what its producer gets.
   StepSetup setup;
