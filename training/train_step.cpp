@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <utility>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
@@ -52,6 +53,19 @@ void hold_still(EncoderDecoder& model, const TrainOptions& options) {
   }
 }
 
+void refuse_unused(const TrainOptions& options) {
+  const TrainOptions plain;
+  const std::pair<const char*, bool> changed[] = {{"class_weights", !options.class_weights.empty()},
+                                                  {"reduction", options.reduction != plain.reduction},
+                                                  {"ohem", options.ohem.has_value()},
+                                                  {"dice_weight", options.dice_weight != plain.dice_weight}};
+  for (const auto& [key, is_changed] : changed) {
+    if (!is_changed) continue;
+    throw UsageError("a loss of one's own does not read train." + std::string(key), std::string("train.") + key,
+                     "leave it out, and let the loss do it");
+  }
+}
+
 NonFiniteReport::LayerValues look_at(const Layer& layer, const Tensor& output) {
   NonFiniteReport::LayerValues values{layer.path(), layer.description()};
   double sum = 0;
@@ -81,12 +95,14 @@ NonFiniteError::NonFiniteError(NonFiniteReport report, const std::string& more)
                      "lower optimizer.lr, set train.clip_norm (10, say) or a warm-up" + more),
       report_(std::move(report)) {}
 
-TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
+TrainStep::TrainStep(EncoderDecoder& model, const Config& config, HeadLoss loss)
     : model_(model),
       seed_(uint64_t(in_range(config).seed)),
       options_(config.train),
+      own_loss_(std::move(loss)),
       optimizer_(make_optimizer(optimizer_parameters(model), config.optimizer)),
       schedule_(config.schedule, config.optimizer.lr, config.train.iterations) {
+  if (own_loss_) refuse_unused(options_);
   hold_still(model, options_);
   const std::vector<double>& weights = options_.class_weights;
   if (!weights.empty()) {
@@ -108,6 +124,12 @@ TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
 
 Tensor TrainStep::loss_of(const Tensor& logits, const Tensor& labels) const {
   const Tensor scores = resize_bilinear(logits, labels.size(1), labels.size(2), model_.align_corners());
+  if (own_loss_) {
+    const Tensor loss = own_loss_(scores, labels);
+    if (loss.defined() && loss.numel() == 1) return loss;
+    throw ShapeError("a loss of one's own gave " + (loss.defined() ? describe(loss) : std::string("nothing")) + " for scores " + describe(scores),
+                     "TrainStep", "give one value: a mean() or sum()");
+  }
   Tensor hard = labels;
   if (const auto& ohem = options_.ohem) {
     hard = hard_examples(scores, labels, {.threshold = ohem->threshold, .min_kept = ohem->min_kept * labels.size(0)});

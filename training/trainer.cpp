@@ -46,6 +46,7 @@ class Run {
   void check_sizes(const DataReport& report) const;
   void start_or_restore();
   void say_pictures();
+  void say_own_parts();
   void say_what_was_loaded();
   void calibrate();
   void refresh();
@@ -90,7 +91,11 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
   val_set_ = make_dataset(config_.data, "val");
   data_ = {{"train", print_of(*train_set_)}, {"val", print_of(*val_set_)}};
   config_.model.num_classes = train_set_->num_classes();
-  if (checkpoint_) check_continues(*checkpoint_, config_, *train_set_, request_.out / "checkpoint");
+  result_.own_parts = own_parts_of(request_);
+  if (checkpoint_) {
+    check_own_parts(*checkpoint_, result_.own_parts, request_.out / "checkpoint");
+    check_continues(*checkpoint_, config_, *train_set_, request_.out / "checkpoint");
+  }
   check_evaluate(config_.evaluate);  // now, not after training
   {
     InitRandom random{uint64_t(config_.seed)};
@@ -98,7 +103,7 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
     if (checkpoint_) zeros.emplace();  // start_or_restore() brings the weights
     model_ = std::make_unique<EncoderDecoder>(checkpoint_ ? without_pretrained(config_.model) : config_.model);
   }
-  step_ = std::make_unique<TrainStep>(*model_, config_);
+  step_ = std::make_unique<TrainStep>(*model_, config_, request_.loss);
   if (config_.data.checks != DataChecks::kNone && !checkpoint_) {
     if (const auto odd = odd_classes(check_before_training(*train_set_, config_.data.checks))) {
       remark_ = fmt::format("WARNING: {} ({})", odd->what_happened(), odd->where());
@@ -136,6 +141,10 @@ void Run::say_pictures() {
   if (same_pictures(*train_set_, *val_set_)) log_->say("note: the pictures to evaluate on are those that are trained on");
 }
 
+void Run::say_own_parts() {
+  if (!result_.own_parts.empty()) log_->say("of the program's own, not in config.json: " + some_of(result_.own_parts));
+}
+
 void Run::say_what_was_loaded() {
   if (!model_->pretrained_note().empty()) log_->say(model_->pretrained_note());
   int64_t learning = 0;
@@ -147,7 +156,8 @@ void Run::say_what_was_loaded() {
 
 ModelCard Run::card() const {
   return {
-      .config = to_json_text(config_), .class_names = train_set_->class_names(), .palette = train_set_->palette(), .iteration = iteration_};
+      .config = to_json_text(config_), .class_names = train_set_->class_names(), .palette = train_set_->palette(), .iteration = iteration_,
+      .own_parts = result_.own_parts};
 }
 
 void Run::start_or_restore() {
@@ -156,6 +166,7 @@ void Run::start_or_restore() {
                         config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), counted(num_threads(), "thread"),
                         config_.seed));
   say_pictures();
+  say_own_parts();
   if constexpr (kBuiltWithCuda) {
     if (model_->device().is_cuda()) {
       log_->say(cuda::describe_device(model_->device().index) + "; convolutions by " + cuda::describe_convolution() + "; precision " +
@@ -440,6 +451,7 @@ TrainResult Run::train_and_evaluate() {
 TrainResult Run::try_out() {
   log_ = std::make_unique<RunLog>(fs::path(), request_.log, -1);
   say_pictures();
+  say_own_parts();
   say_what_was_loaded();
   allocator(model_->device()).reset_peak();
   const double begin = now_seconds();

@@ -110,6 +110,32 @@ TEST_CASE("hard examples that are all kept are plain cross entropy, bit for bit"
   CHECK(dice_differs);
 }
 
+TEST_CASE("a loss of one's own is each head's, at the labels' size", "[train_step]") {
+  StepSetup stock, own;
+  std::vector<Shape> seen;
+  const auto loss = [&](const Tensor& scores, const Tensor& labels) {
+    seen.push_back(scores.shape());
+    return 2.0 * cross_entropy(scores, labels);
+  };
+  TrainStep step(*own.model, own.config, loss);
+  const auto next = [&] { return own.loader->next(); };
+  const StepReport twice = step.run(0, next), once = stock.run(0);
+  CHECK(twice.main_loss == 2 * once.main_loss);
+  CHECK(twice.aux_loss == 2 * once.aux_loss);
+  CHECK(twice.grad_norm == Approx(2 * once.grad_norm));
+  CHECK(seen == std::vector<Shape>(2, Shape{2, 64, 64, 8}));
+  // It is asked again where it is not finite.
+  TrainStep bad(*own.model, own.config, [](const Tensor& scores, const Tensor&) { return sum(scores) * std::nan(""); });
+  CHECK_THROWS_WITH(bad.run(0, next), Contains("every layer is finite, the loss overflows"));
+
+  TrainStep wide(*own.model, own.config, [](const Tensor& scores, const Tensor&) { return scores; });
+  CHECK_THROWS_WITH(wide.run(0, next), Contains("a loss of one's own gave"));
+  TrainStep none(*own.model, own.config, [](const Tensor&, const Tensor&) { return Tensor(); });
+  CHECK_THROWS_WITH(none.run(0, next), Contains("gave nothing"));
+  own.config.train.dice_weight = 1;
+  CHECK_THROWS_WITH(TrainStep(*own.model, own.config, loss), Contains("train.dice_weight"));
+}
+
 TEST_CASE("the auxiliary head learns and its weight counts", "[train_step]") {
   StepSetup with({"train.aux_weight=0.4"}), without({"train.aux_weight=0"});
   const Tensor a = named(*with.model, "auxiliary_head.conv_seg.weight"), b = named(*without.model, "auxiliary_head.conv_seg.weight");

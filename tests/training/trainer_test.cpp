@@ -5,6 +5,7 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 
+#include "autograd/functional.h"
 #include "core/errors.h"
 #include "core/parallel.h"
 #include "core/safetensors.h"
@@ -128,6 +129,29 @@ TEST_CASE("with hard examples and the Dice loss a run trains, and resumes to the
   CHECK(train(config, quiet(out, true)).weights_sha256 == whole.weights_sha256);
   CHECK_THROWS_WITH(train(tiny_config(), quiet(out, true)), Contains("not the one the run was started with"));
   CHECK(train(tiny_config(), quiet(folder.path() / "plain")).weights_sha256 != whole.weights_sha256);
+}
+
+TEST_CASE("a run with parts of the program's own says so, and goes on with such only", "[trainer]") {
+  const TemporaryFolder folder;
+  const auto with_parts = [&](TrainRequest request) {
+    request.loss = [](const Tensor& scores, const Tensor& labels) { return cross_entropy(scores, labels) + 0.5 * dice_loss(scores, labels); };
+    return request;
+  };
+  const TrainResult stock = train(tiny_config(), quiet(folder.path() / "stock"));
+  const TrainResult whole = train(tiny_config(), with_parts(quiet(folder.path() / "whole")));
+  CHECK(stock.own_parts.empty());
+  CHECK(whole.own_parts == std::vector<std::string>{"loss"});
+  CHECK(whole.weights_sha256 != stock.weights_sha256);
+  CHECK(nlohmann::json::parse(read_file(folder.path() / "whole" / "summary.json"))["own_parts"] == whole.own_parts);
+  CHECK_FALSE(nlohmann::json::parse(read_file(folder.path() / "stock" / "summary.json")).contains("own_parts"));
+  CHECK_THAT(read_file(folder.path() / "whole" / "log.txt"), Contains("of the program's own, not in config.json: loss"));
+  CHECK(load_trained_model(folder.path() / "whole").card.own_parts == whole.own_parts);
+
+  const fs::path cut = folder.path() / "cut";
+  CHECK_THROWS_AS(train(tiny_config(), with_parts(crash_after(cut, 4))), Crash);
+  CHECK_THROWS_WITH(train(tiny_config(), quiet(cut, true)), Contains("the run has had: loss; now: none"));
+  CHECK(train(tiny_config(), with_parts(quiet(cut, true))).weights_sha256 == whole.weights_sha256);
+  CHECK_THROWS_WITH(train(tiny_config({"train.iterations=7"}), with_parts(quiet(folder.path() / "stock", true))), Contains("now: loss"));
 }
 
 TEST_CASE("an interrupted run resumes to the same bits", "[trainer]") {
