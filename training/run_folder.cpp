@@ -163,6 +163,7 @@ void check_continues(const Checkpoint& checkpoint, const Config& config, const D
 std::vector<std::string> own_parts_of(const TrainRequest& request) {
   std::vector<std::string> parts;
   if (request.loss) parts.emplace_back("loss");
+  if (request.augment) parts.emplace_back("augmentation");
   return parts;
 }
 

@@ -113,7 +113,8 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
   loader_ = std::make_unique<DataLoader>(*train_set_, config_.pipeline,
                                          LoaderOptions{.batch_size = config_.train.batch_size,
                                                        .threads = int(config_.train.loader_threads),
-                                                       .seed = uint64_t(config_.seed)});
+                                                       .seed = uint64_t(config_.seed),
+                                                       .augment = request_.augment});
 }
 
 // Of what will be evaluated: a picture that is too small for the network is named now, not at the run's end.

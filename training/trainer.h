@@ -26,7 +26,8 @@ struct TrainRequest {
 
   // What a configuration cannot say. Log, summary and card name those that were given, and a run goes on only where the same ones are given:
   // that they still do the same is up to the program. The command can use what such a run has learned, not go on with it.
-  HeadLoss loss;  // in place of the configured one (train_step.h)
+  HeadLoss loss;         // in place of the configured one (train_step.h)
+  Augmentation augment;  // of the pictures to train on, before the configured pipeline (datasets/loader.h)
 };
 
 struct BestEvaluation {
@@ -44,7 +45,7 @@ struct TrainResult {
   SegmentationMetrics metrics;  // of the last evaluation
   std::optional<BestEvaluation> best;  // whose weights were kept (train.keep_best)
   std::string weights_sha256;   // of the final weights (the averaged ones if train.ema is on)
-  std::vector<std::string> own_parts;  // of the run, given in the request: "loss"
+  std::vector<std::string> own_parts;  // of the run, given in the request: "loss", "augmentation"
   CalibrationReport calibration;  // before the first step; empty when the equalizers are off, or were restored from a checkpoint
 };
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -135,21 +136,25 @@ TEST_CASE("a run with parts of the program's own says so, and goes on with such 
   const TemporaryFolder folder;
   const auto with_parts = [&](TrainRequest request) {
     request.loss = [](const Tensor& scores, const Tensor& labels) { return cross_entropy(scores, labels) + 0.5 * dice_loss(scores, labels); };
+    request.augment = [](RawSample& sample, Random& random) {
+      const int shift = int(random.uniform_int(-20, 21));
+      for (uint8_t& value : sample.image.pixels) value = uint8_t(std::clamp(value + shift, 0, 255));
+    };
     return request;
   };
   const TrainResult stock = train(tiny_config(), quiet(folder.path() / "stock"));
   const TrainResult whole = train(tiny_config(), with_parts(quiet(folder.path() / "whole")));
   CHECK(stock.own_parts.empty());
-  CHECK(whole.own_parts == std::vector<std::string>{"loss"});
+  CHECK(whole.own_parts == std::vector<std::string>{"loss", "augmentation"});
   CHECK(whole.weights_sha256 != stock.weights_sha256);
   CHECK(nlohmann::json::parse(read_file(folder.path() / "whole" / "summary.json"))["own_parts"] == whole.own_parts);
   CHECK_FALSE(nlohmann::json::parse(read_file(folder.path() / "stock" / "summary.json")).contains("own_parts"));
-  CHECK_THAT(read_file(folder.path() / "whole" / "log.txt"), Contains("of the program's own, not in config.json: loss"));
+  CHECK_THAT(read_file(folder.path() / "whole" / "log.txt"), Contains("of the program's own, not in config.json: loss, augmentation"));
   CHECK(load_trained_model(folder.path() / "whole").card.own_parts == whole.own_parts);
 
   const fs::path cut = folder.path() / "cut";
   CHECK_THROWS_AS(train(tiny_config(), with_parts(crash_after(cut, 4))), Crash);
-  CHECK_THROWS_WITH(train(tiny_config(), quiet(cut, true)), Contains("the run has had: loss; now: none"));
+  CHECK_THROWS_WITH(train(tiny_config(), quiet(cut, true)), Contains("the run has had: loss, augmentation; now: none"));
   CHECK(train(tiny_config(), with_parts(quiet(cut, true))).weights_sha256 == whole.weights_sha256);
   CHECK_THROWS_WITH(train(tiny_config({"train.iterations=7"}), with_parts(quiet(folder.path() / "stock", true))), Contains("now: loss"));
 }
