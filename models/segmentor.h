@@ -65,6 +65,10 @@ class EncoderDecoder : public Module {
   // Channel dropout is a pure function of (seed, stream): set before each training step.
   void set_step(uint64_t seed, uint64_t step);
 
+  Backbone& backbone() { return *backbone_; }
+  Head& decode_head() { return *decode_head_; }
+  Head* auxiliary_head() { return auxiliary_head_; }  // null without one
+
   const ModelOptions& options() const { return options_; }
   // While training, features between the pictures and the scores are of this type: float32, or bfloat16 on a GPU. Parameters, statistics,
   // scores and losses are not affected. Throws UsageError for another type, and for bfloat16 on the CPU.

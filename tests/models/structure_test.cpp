@@ -97,10 +97,13 @@ TEST_CASE("the segmentor gives scores at stride 4 and the auxiliary ones in trai
   const Tensor scores = model.predict(images);
   CHECK(scores.shape() == Shape{2, 64, 96, 5});
   model.train();
+  model.decode_head().eval();  // a part that does not train
   const auto before = model.state_dict();
   CHECK(bit_equal(model.predict(images), scores));
   for (const auto& [name, tensor] : model.state_dict()) CHECK(bit_equal(tensor, before.at(name)));  // the running statistics, too
-  CHECK(model.is_training());
+  CHECK(model.backbone().is_training());
+  CHECK(model.auxiliary_head()->path() == "auxiliary_head");
+  CHECK_FALSE(model.decode_head().is_training());
 }
 
 TEST_CASE("equalizers do not change the initial weights", "[models]") {
