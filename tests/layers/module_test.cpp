@@ -273,7 +273,10 @@ TEST_CASE("what is frozen neither learns nor trains, until it is let go", "[modu
   Pair pair;
   const auto modules = pair.named_modules();
   Module &first = *modules[1].module, &second = *modules[2].module;
+  for (Tensor& parameter : pair.parameters()) parameter.set_grad(Tensor::zeros(parameter.shape()));
   first.freeze();
+  for (const Tensor& parameter : first.parameters()) CHECK_FALSE(parameter.grad().defined());  // an optimizer would step by it
+  for (const Tensor& parameter : second.parameters()) CHECK(parameter.grad().defined());
   for (const bool on : {true, false}) {
     CHECK(pair.is_training());
     CHECK(second.is_training());
