@@ -178,6 +178,13 @@ SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
                          std::to_string(backbone_->level_channels().size()) + " of its level_channels()",
                      "backbone", "its forward() gives one feature map for each");
   }
+  const std::vector<int64_t> promised = backbone_->level_channels();
+  for (size_t i = 0; i < levels.size(); ++i) {
+    if (levels[i].defined() && levels[i].rank() == 4 && levels[i].size(3) == promised[i]) continue;
+    throw ShapeError("the backbone's level " + std::to_string(i) + " is " + (levels[i].defined() ? describe(levels[i]) : "not there") +
+                         ", not [N,h,w," + std::to_string(promised[i]) + "] as its level_channels() say",
+                     "backbone", "let forward() and level_channels() agree");
+  }
   SegmentorOutput output;
   output.logits = full(decode_head_->forward(levels));
   if (auxiliary_head_ && is_training()) output.aux_logits = full(auxiliary_head_->forward(levels));

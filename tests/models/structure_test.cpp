@@ -179,6 +179,11 @@ TEST_CASE("a backbone of one's own is held to what it says of itself", "[models]
   CHECK_THROWS_WITH(EncoderDecoder(options, nullptr, make_head({.type = "fcn", .channels = 4}, {3}, options)), Catch::Contains("backbone"));
   EncoderDecoder model(options, std::make_unique<OneLevel>(), make_head({.type = "fcn", .channels = 4}, {3, 3}, options));
   CHECK_THROWS_WITH(model.forward(Tensor::zeros({1, 8, 8, 3})), Catch::Contains("gave 1 level, not the 2"));
+  struct Narrow : OneLevel {
+    std::vector<Tensor> forward(const Tensor& images) override { return {images, slice(images, 3, 0, 2)}; }
+  };
+  EncoderDecoder narrow(options, std::make_unique<Narrow>(), make_head({.type = "fcn", .channels = 4}, {3, 3}, options));
+  CHECK_THROWS_WITH(narrow.forward(Tensor::zeros({1, 8, 8, 3})), Catch::Contains("level 1 is") && Catch::Contains("not [N,h,w,3]"));
   CHECK_THROWS_WITH(model.forward(Tensor::zeros({1, 2, 8, 3})), Catch::Contains("too small for the backbone"));
 }
 
