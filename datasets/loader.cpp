@@ -207,7 +207,8 @@ void DataLoader::State::make_sample(Slot& slot, int64_t sample, int64_t position
     throw;  // it names the file
   } catch (const std::exception& error) {
     throw DataError(std::string("the sample could not be prepared: ") + error.what(), dataset.describe(index),
-                    "see what the data set's load(), or an augmentation of one's own, does with it, and whether the machine has memory left");
+                    "see what the data set's load(), or an augmentation of one's own, does with it, and whether the machine has memory "
+                    "left");
   }
 }
 

@@ -27,8 +27,8 @@ struct Batch {
   int64_t iteration = 0;
 };
 
-// Changes a decoded sample, picture and labels together. `random` is the sample's own draw: a function of the seed and the position, so that
-// batches stay one of (seed, iteration) where the augmentation draws from nothing else. Called from several threads.
+// Changes a decoded sample, picture and labels together. `random` is the sample's own draw, a function of seed and position: batches stay
+// one of (seed, iteration) where the augmentation draws from nothing else. Called from several threads.
 using Augmentation = std::function<void(RawSample& sample, Random& random)>;
 
 struct LoaderOptions {

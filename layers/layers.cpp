@@ -97,7 +97,8 @@ Tensor Conv2d::forward_norm(const Tensor& x, const InferenceNorm& norm, const Te
 
 Tensor Conv2d::forward_fused_norm(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels, const InferenceNorm& norm) const {
   return naming_layer(*this, [&] {
-    return fused_conv2d_batch_norm(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels, options_for(levels), norm);
+    return fused_conv2d_batch_norm(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels,
+                                   options_for(levels), norm);
   });
 }
 

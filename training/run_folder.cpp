@@ -148,7 +148,7 @@ void check_continues(const Checkpoint& checkpoint, const Config& config, const D
   check_same_run(checkpoint.card.config, where, config);
   const auto had_data = checkpoint.data.find("train");
   const SplitPrint print = print_of(dataset);
-  if (had_data != checkpoint.data.end() && had_data->second.names != print.names) {
+  if (had_data != checkpoint.data.end() && (had_data->second.names != print.names || had_data->second.pictures != print.pictures)) {
     throw DataError(fmt::format("the run was trained on other pictures: {} then, {} now{}", had_data->second.pictures, print.pictures,
                                 had_data->second.pictures == print.pictures ? ", but not of the same names or in the same order" : ""),
                     config.data.root, "restore the data, or start a new run");
@@ -164,6 +164,7 @@ std::vector<std::string> own_parts_of(const TrainRequest& request) {
   std::vector<std::string> parts;
   if (request.loss) parts.emplace_back("loss");
   if (request.augment) parts.emplace_back("augmentation");
+  if (request.train_set != nullptr) parts.emplace_back("data");
   return parts;
 }
 

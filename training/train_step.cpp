@@ -127,8 +127,8 @@ Tensor TrainStep::loss_of(const Tensor& logits, const Tensor& labels) const {
   if (own_loss_) {
     const Tensor loss = own_loss_(scores, labels);
     if (loss.defined() && loss.numel() == 1) return loss;
-    throw ShapeError("a loss of one's own gave " + (loss.defined() ? describe(loss) : std::string("nothing")) + " for scores " + describe(scores),
-                     "TrainStep", "give one value: a mean() or sum()");
+    const std::string gave = loss.defined() ? describe(loss) : "nothing";
+    throw ShapeError("a loss of one's own gave " + gave + " for scores " + describe(scores), "TrainStep", "give one value: a mean() or sum()");
   }
   Tensor hard = labels;
   if (const auto& ohem = options_.ohem) {

@@ -49,8 +49,8 @@ class NonFiniteError : public NumericalError {
   NonFiniteReport report_;
 };
 
-// A loss of one's own: from a head's scores [N,H,W,C], resized to the labels, and these, uint8 [N,H,W] on the same device (kIgnoreIndex is not
-// to count), to one value. A function of the two alone, made of recorded operators: then a run is repeatable and can be resumed.
+// A loss of one's own: from a head's scores [N,H,W,C], resized to the labels, and these, uint8 [N,H,W] on the same device (kIgnoreIndex is
+// not to count), to one value. A function of the two alone, made of recorded operators: then a run is repeatable and can be resumed.
 using HeadLoss = std::function<Tensor(const Tensor& scores, const Tensor& labels)>;
 
 // Looks into one update. It must not change anything.
@@ -66,8 +66,8 @@ class TrainStep {
  public:
   // Freezes what the configuration says. The model must outlive it. Throws UsageError for
   // values out of range (check_config) and options that do not fit the model (number of class weights, groups, ...).
-  // With a `loss`, it takes the place of cross entropy, Dice and all, in each head (train.aux_weight stays), and a configuration that changes
-  // what is not used then is refused, too.
+  // A `loss` takes the place of cross entropy, Dice and all, in each head (train.aux_weight stays); a configuration that sets what is then
+  // not used is refused, too.
   TrainStep(EncoderDecoder& model, const Config& config, HeadLoss loss = {});
 
   // Update number `iteration`, from train.accumulate batches. Throws NonFiniteError before anything is updated but the running statistics

@@ -67,7 +67,8 @@ class Run {
   double start_ = now_seconds();
   double seconds_before_ = 0;
   std::optional<Checkpoint> checkpoint_;
-  std::unique_ptr<Dataset> train_set_, val_set_;
+  std::unique_ptr<Dataset> made_train_set_, made_val_set_;  // of the configuration
+  const Dataset *train_set_, *val_set_;                     // these, or the request's
   std::unique_ptr<EncoderDecoder> model_;
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<DataLoader> loader_;
@@ -87,8 +88,12 @@ class Run {
 
 Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkpoint> checkpoint)
     : config_(config), request_(request), checkpoint_(std::move(checkpoint)) {
-  train_set_ = make_dataset(config_.data, "train");
-  val_set_ = make_dataset(config_.data, "val");
+  if (request_.train_set == nullptr) {
+    made_train_set_ = make_dataset(config_.data, "train");
+    made_val_set_ = make_dataset(config_.data, "val");
+  }
+  train_set_ = made_train_set_ ? made_train_set_.get() : request_.train_set;
+  val_set_ = made_val_set_ ? made_val_set_.get() : request_.val_set;
   data_ = {{"train", print_of(*train_set_)}, {"val", print_of(*val_set_)}};
   config_.model.num_classes = train_set_->num_classes();
   result_.own_parts = own_parts_of(request_);
@@ -135,7 +140,7 @@ void Run::say_pictures() {
   log_->say(fmt::format("{} to train on{}, {} to evaluate on", endless ? "endlessly many pictures" : counted(pictures, "picture"),
                         endless ? "" : fmt::format(" ({:.4g} epochs)", double(config_.train.iterations * batch) / double(pictures)),
                         val_set_->size()));
-  for (const auto* set : {train_set_.get(), val_set_.get()}) {
+  for (const Dataset* set : {train_set_, val_set_}) {
     for (const std::string& sentence : set->left_out()) log_->say(sentence);
   }
   if (!remark_.empty()) log_->say(remark_);
@@ -163,7 +168,8 @@ ModelCard Run::card() const {
 
 void Run::start_or_restore() {
   log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {}, seed {}",
-                        config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone), config_.data.type,
+                        config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
+                        request_.train_set == nullptr ? config_.data.type : "data of the program's own",
                         config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), counted(num_threads(), "thread"),
                         config_.seed));
   say_pictures();
@@ -475,6 +481,9 @@ TrainResult Run::try_out() {
 
 TrainResult train(const Config& config, const TrainRequest& request) {
   if (request.out.empty() && !request.dry_run) throw UsageError("a run needs a folder", "--out", "for example --out runs/first");
+  if ((request.train_set == nullptr) != (request.val_set == nullptr)) {
+    throw UsageError("one data set is given, the other is not", "TrainRequest", "give both, to train and to evaluate on, or neither");
+  }
   check_config(config);  // before anything is written that could not be read again
   if (request.threads != 0) set_num_threads(request.threads);
   const FlushDenormals flush;

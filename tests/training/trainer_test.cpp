@@ -159,6 +159,52 @@ TEST_CASE("a run with parts of the program's own says so, and goes on with such 
   CHECK_THROWS_WITH(train(tiny_config({"train.iterations=7"}), with_parts(quiet(folder.path() / "stock", true))), Contains("now: loss"));
 }
 
+TEST_CASE("a run on data sets of the program's own", "[trainer]") {
+  // Left and right halves of pictures of noise, the right one brighter.
+  class Halves : public Dataset {
+   public:
+    explicit Halves(int64_t size) : Dataset({"left", "right"}, {{0, 0, 0}, {255, 255, 255}}), size_(size) {}
+    int64_t size() const override { return size_; }
+    std::string describe(int64_t index) const override { return "halves " + std::to_string(index); }
+    RawSample load(int64_t index) const override {
+      check_index(index);
+      Random random(5, uint64_t(index));
+      RawSample sample{.image = {64, 64, {}}, .labels = {64, 64, {}}, .name = std::to_string(index)};
+      for (int64_t i = 0; i < 64 * 64; ++i) {
+        const bool right = i % 64 >= 32;
+        sample.labels.labels.push_back(right);
+        for (int c = 0; c < 3; ++c) sample.image.pixels.push_back(uint8_t((right ? 150 : 50) + random.uniform_int(0, 50)));
+      }
+      return sample;
+    }
+
+   private:
+    int64_t size_;
+  };
+  const Halves train_set(6), val_set(3);
+  const TemporaryFolder folder;
+  const auto on_halves = [&](TrainRequest request) {
+    request.train_set = &train_set;
+    request.val_set = &val_set;
+    return request;
+  };
+  const Config config = tiny_config({"data.checks=true", "model.auxiliary_head=null"});
+  const fs::path whole = folder.path() / "whole", cut = folder.path() / "cut";
+  const TrainResult result = train(config, on_halves(quiet(whole)));
+  CHECK(result.own_parts == std::vector<std::string>{"data"});
+  CHECK(result.metrics.classes.size() == 2);
+  CHECK_THAT(read_file(whole / "log.txt"), Contains("on data of the program's own (2 classes)") && Contains("6 pictures to train on"));
+  TrainedModel trained = load_trained_model(whole);
+  CHECK(trained.card.class_names == train_set.class_names());
+  CHECK(evaluate(*trained.model, val_set, {.options = config.evaluate, .pipeline = config.pipeline}).metrics.miou == result.metrics.miou);
+  CHECK_THROWS_AS(train(config, on_halves(crash_after(cut, 4))), Crash);
+  CHECK_THROWS_WITH(train(config, quiet(cut, true)), Contains("has had: data; now: none"));
+  CHECK(train(config, on_halves(quiet(cut, true))).weights_sha256 == result.weights_sha256);
+  TrainRequest half = quiet(folder.path() / "half");
+  half.train_set = &train_set;
+  CHECK_THROWS_WITH(train(config, half), Contains("the other is not"));
+}
+
 TEST_CASE("an interrupted run resumes to the same bits", "[trainer]") {
   const std::string optimizer = GENERATE("sgd", "adamw");
   const Config config = tiny_config({"optimizer.type=" + optimizer, "train.ema=0.9", "train.accumulate=2", "train.clip_norm=1"});
