@@ -77,6 +77,11 @@ LabelMap Dataset::load_file_labels(int64_t index) const {
 
 RawSample load_checked(const Dataset& dataset, int64_t index) {
   RawSample sample = dataset.load(index);
+  check_sample(dataset, index, sample);
+  return sample;
+}
+
+void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample) {
   const std::string name = dataset.describe(index);
   const Image& image = sample.image;
   const LabelMap& map = sample.labels;
@@ -90,7 +95,7 @@ RawSample load_checked(const Dataset& dataset, int64_t index) {
   const auto is_bad = [classes](uint8_t label) { return (label >= classes) & (label != kIgnoreIndex); };
   int64_t bad = 0;  // counted first: without a branch, at the speed of memory
   for (uint8_t label : map.labels) bad += is_bad(label);
-  if (bad == 0) return sample;
+  if (bad == 0) return;
   const int64_t first = std::find_if(map.labels.begin(), map.labels.end(), is_bad) - map.labels.begin();
   const LabelMapper::BadPixel pixel{first % map.width, first / map.width, map.labels[size_t(first)]};
   throw DataError("the " + pixel.words() + " is none of the " + std::to_string(classes) + " classes", name,

@@ -11,7 +11,6 @@
 
 #include "core/errors.h"
 #include "core/parallel.h"
-#include "core/random.h"
 
 namespace eq {
 namespace {
@@ -19,6 +18,7 @@ namespace {
 // Streams of the run's seed.
 constexpr uint64_t kOrderStream = 0x4F52444552;    // "ORDER"
 constexpr uint64_t kAugmentStream = 0x4155474D54;  // "AUGMT"
+constexpr uint64_t kOwnStream = 0x4F574E;          // "OWN": of LoaderOptions::augment
 
 void check_range(int64_t value, int64_t low, int64_t high, const char* key) {
   if (value < low || value > high) {
@@ -27,12 +27,20 @@ void check_range(int64_t value, int64_t low, int64_t high, const char* key) {
   }
 }
 
-Size batch_size_of(const Dataset& dataset, const PipelineOptions& pipeline) {
+// LoaderOptions::augment, whose results are held to what a data set promises.
+void augment_by_caller(RawSample& sample, const LoaderOptions& options, const Dataset& dataset, int64_t index, int64_t position) {
+  Random random = Random(options.seed, kOwnStream).fork(uint64_t(position));
+  options.augment(sample, random);
+  check_sample(dataset, index, sample);
+}
+
+Size batch_size_of(const Dataset& dataset, const PipelineOptions& pipeline, const LoaderOptions& options) {
   if (pipeline.crop) return {(*pipeline.crop)[0], (*pipeline.crop)[1]};
   if (pipeline.resize && pipeline.resize->ratio_range[0] != pipeline.resize->ratio_range[1]) {
     throw UsageError("pictures of random sizes do not make a batch", "pipeline.resize without pipeline.crop", "set pipeline.crop");
   }
-  const RawSample first = load_checked(dataset, 0);
+  RawSample first = load_checked(dataset, 0);
+  if (options.augment) augment_by_caller(first, options, dataset, 0, 0);
   const Size size{first.image.height, first.image.width};
   return pipeline.resize ? fitted_size(size, pipeline.resize->scale, pipeline.resize->ratio_range[0]) : size;
 }
@@ -177,7 +185,12 @@ std::shared_ptr<const RawSample> DataLoader::State::load(int64_t index) {
 void DataLoader::State::make_sample(Slot& slot, int64_t sample, int64_t position) {
   const int64_t index = slot.batch.indices[size_t(sample)];
   try {
-    const auto raw = load(index);
+    auto raw = load(index);
+    if (options.augment) {
+      auto own = std::make_shared<RawSample>(*raw);  // the cache keeps what was decoded
+      augment_by_caller(*own, options, dataset, index, position);
+      raw = std::move(own);
+    }
     const RawSample ready = augment(*raw, pipeline, Random(options.seed, kAugmentStream).fork(uint64_t(position)));
     const bool fits = pipeline.crop ? ready.image.height <= size.height && ready.image.width <= size.width
                                     : ready.image.height == size.height && ready.image.width == size.width;
@@ -194,7 +207,8 @@ void DataLoader::State::make_sample(Slot& slot, int64_t sample, int64_t position
     throw;  // it names the file
   } catch (const std::exception& error) {
     throw DataError(std::string("the sample could not be prepared: ") + error.what(), dataset.describe(index),
-                    "see what the data set's load() does with it, and whether the machine has memory left");
+                    "see what the data set's load(), or an augmentation of one's own, does with it, and whether the machine has memory "
+                    "left");
   }
 }
 
@@ -204,7 +218,7 @@ DataLoader::DataLoader(const Dataset& dataset, const PipelineOptions& pipeline, 
   check_range(options.threads, 1, 64, "train.loader_threads");
   check_range(options.prefetch, 1, 64, "LoaderOptions::prefetch");
   state_ = std::make_unique<State>(dataset, pipeline, options);
-  state_->size = batch_size_of(dataset, pipeline);
+  state_->size = batch_size_of(dataset, pipeline, options);
   state_->start(0);
 }
 

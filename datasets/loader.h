@@ -6,10 +6,12 @@
 // the result depends neither on the number of threads nor on what was loaded before, and resuming is seek().
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/random.h"
 #include "core/tensor.h"
 #include "datasets/dataset.h"
 #include "datasets/options.h"
@@ -25,6 +27,10 @@ struct Batch {
   int64_t iteration = 0;
 };
 
+// Changes a decoded sample, picture and labels together. `random` is the sample's own draw, a function of seed and position: batches stay
+// one of (seed, iteration) where the augmentation draws from nothing else. Called from several threads.
+using Augmentation = std::function<void(RawSample& sample, Random& random)>;
+
 struct LoaderOptions {
   int64_t batch_size = 8;
   int threads = 1;       // workers, 1 .. 64
@@ -33,6 +39,7 @@ struct LoaderOptions {
   // Decoded samples are kept in memory until they fill this many bytes (CamVid's 367 take 254 MB); later ones are
   // decoded each time. 0: none are kept. An endless set is never kept.
   int64_t cache_bytes = int64_t{384} << 20;
+  Augmentation augment;  // of one's own, before the pipeline's; empty: none
 };
 
 // The order of samples: a fresh permutation of 0 .. size-1 for every epoch, a function of (seed, position); for endless

@@ -9,6 +9,8 @@
 namespace eq {
 namespace {
 
+std::string where_of(const LevelSite& site) { return site.path().empty() ? "a fusion site outside of a network" : site.path(); }
+
 void check_choice(const char* key, const std::string& value, const std::vector<std::string>& known) {
   if (std::find(known.begin(), known.end(), value) != known.end()) return;
   throw UsageError("there is no choice '" + value + "'", std::string("equalizer.") + key, known_names_hint(value, known));
@@ -116,7 +118,7 @@ LevelSite::LevelSite(std::vector<Branch> branches, bool align_corners) : branche
 void LevelSite::replace(size_t branch, const Tensor& values) {
   if (branch >= branches_.size() || (values.defined() && values.shape() != Shape{branches_[branch].channels})) {
     throw ShapeError("branch " + std::to_string(branch) + " of " + std::to_string(branches_.size()) + " cannot be replaced by " +
-                         (values.defined() ? describe(values) : "nothing"), path(), "give one value for each of its channels");
+                         (values.defined() ? describe(values) : "nothing"), where_of(*this), "give one value for each of its channels");
   }
   replacements_[branch] = values;
 }
@@ -138,13 +140,13 @@ Tensor LevelSite::Visit::fused() const {
 std::vector<Tensor> LevelSite::arrive(const std::vector<Tensor>& features) const {
   if (features.size() != branches_.size()) {
     throw ShapeError("the fusion site has " + std::to_string(branches_.size()) + " branches, but got " +
-                         std::to_string(features.size()) + " features", path(), "pass one feature map per branch");
+                         std::to_string(features.size()) + " features", where_of(*this), "pass one feature map per branch");
   }
   std::vector<Tensor> arriving = features;
   for (size_t i = 0; i < features.size(); ++i) {
     if (features[i].rank() != 4 || features[i].size(3) != branches_[i].channels) {
       throw ShapeError("branch '" + branches_[i].name + "' must be [N,h,w," + std::to_string(branches_[i].channels) + "], it is " +
-                           describe(features[i]), path(), "check the channels of the levels");
+                           describe(features[i]), where_of(*this), "check the channels of the levels");
     }
     if (replacements_[i].defined()) {
       arriving[i] = expand(cast(replacements_[i].detach(), features[i].dtype()), features[i].shape());
@@ -240,11 +242,11 @@ void FusionSite::set_equalizers(const std::vector<BranchConstants>& constants) {
 void FusionSite::check_fit(const std::vector<BranchConstants>& constants) const {
   if (constants.size() != branches_.size()) {
     throw ShapeError("the fusion site has " + std::to_string(branches_.size()) + " branches, but got constants for " +
-                         std::to_string(constants.size()), path(), "give one entry per branch");
+                         std::to_string(constants.size()), where_of(*this), "give one entry per branch");
   }
   for (size_t i = 0; i < branches_.size(); ++i) {
     if (equalizes(branches_[i])) {
-      check_constants(constants[i], branches_[i], options_.granularity == "channel" ? branches_[i].channels : 1, path());
+      check_constants(constants[i], branches_[i], options_.granularity == "channel" ? branches_[i].channels : 1, where_of(*this));
     }
   }
 }
@@ -281,7 +283,7 @@ void FusionSite::fold_in(const std::vector<BranchConstants>& constants) {
 
 std::vector<double> FusionSite::refresh(const std::vector<BranchConstants>& constants) {
   if (!refreshes(options_)) {
-    throw UsageError("this site's constants do not change during training", path(), "build it with equalizer.refresh");
+    throw UsageError("this site's constants do not change during training", where_of(*this), "build it with equalizer.refresh");
   }
   check_fit(constants);
   std::vector<double> mean, growth;
@@ -331,7 +333,7 @@ void FusionSite::fold() {
   folded.mode = "folded";
   folded.refresh = 0;
   if (options_.mode != "explicit" && options_.mode != "learnable") {
-    throw UsageError("equalizers of the mode '" + options_.mode + "' cannot be folded", path(),
+    throw UsageError("equalizers of the mode '" + options_.mode + "' cannot be folded", where_of(*this),
                      "fold a network trained with explicit or learnable ones");
   }
   check_options(folded, fusion_);
@@ -359,7 +361,8 @@ void FusionSite::check_not_folded() const {
   if (!folds(options_)) return;
   const std::vector<double> border = values_of(border_);
   if (!absorbed_ && std::all_of(border.begin(), border.end(), [](double v) { return v == 0; })) return;
-  throw UsageError("the site has folded its constants into the fusion weight already", path(), "build the network anew and measure that");
+  throw UsageError("the site has folded its constants into the fusion weight already", where_of(*this),
+                   "build the network anew and measure that");
 }
 
 // What was e shall be scale (e' - mean) in terms of what the site gives from now on, e': W e = (W scale) e' - sum (W scale) mean, with the

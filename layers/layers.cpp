@@ -24,6 +24,19 @@ std::pair<int64_t, int64_t> same_padding(int64_t in, int64_t kernel, int64_t str
   return {total / 2, total - total / 2};
 }
 
+// What fn, an operator of the layer, says of a wrong shape or type is told with the layer's name.
+template <class Fn>
+Tensor naming_layer(const Module& layer, Fn fn) {
+  const auto where = [&](const Error& error) { return layer.path().empty() ? error.where() : layer.path() + ": " + error.where(); };
+  try {
+    return fn();
+  } catch (const ShapeError& error) {
+    throw ShapeError(error.what_happened(), where(error), error.try_this());
+  } catch (const DTypeError& error) {
+    throw DTypeError(error.what_happened(), where(error), error.try_this());
+  }
+}
+
 }  // namespace
 
 Tensor in_type_of(const Tensor& x, const Tensor& parameter) {
@@ -67,20 +80,26 @@ Conv2dOptions Conv2d::options_for(const FuseLevelsOptions& levels) const {
 
 Tensor Conv2d::forward(const Tensor& x) {
   if (is_training()) cache_.clear();
-  return conv2d(x, in_type_of(x, weight_), in_type_of(x, bias_), options_for(x));
+  return naming_layer(*this, [&] { return conv2d(x, in_type_of(x, weight_), in_type_of(x, bias_), options_for(x)); });
 }
 
 Tensor Conv2d::forward_fused(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels) const {
-  return fused_conv2d(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels, options_for(levels));
+  return naming_layer(*this, [&] {
+    return fused_conv2d(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels, options_for(levels));
+  });
 }
 
 Tensor Conv2d::forward_norm(const Tensor& x, const InferenceNorm& norm, const Tensor& residual) {
-  return conv2d_batch_norm(x, in_type_of(x, weight_), in_type_of(x, bias_), options_for(x), norm, residual, &cache_);
+  return naming_layer(*this, [&] {
+    return conv2d_batch_norm(x, in_type_of(x, weight_), in_type_of(x, bias_), options_for(x), norm, residual, &cache_);
+  });
 }
 
 Tensor Conv2d::forward_fused_norm(const std::vector<Tensor>& branches, const FuseLevelsOptions& levels, const InferenceNorm& norm) const {
-  return fused_conv2d_batch_norm(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels, options_for(levels),
-                                 norm);
+  return naming_layer(*this, [&] {
+    return fused_conv2d_batch_norm(branches, in_type_of(branches[0], weight_), in_type_of(branches[0], bias_), levels,
+                                   options_for(levels), norm);
+  });
 }
 
 void Conv2d::set_padding(int64_t rows, int64_t columns) {
@@ -115,7 +134,9 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool bias) {
 
 Tensor Linear::forward(const Tensor& x) {
   if (is_training()) cache_.clear();
-  return linear(x, in_type_of(x, weight_), in_type_of(x, bias_), is_training() ? nullptr : &cache_);
+  return naming_layer(*this, [&] {
+    return linear(x, in_type_of(x, weight_), in_type_of(x, bias_), is_training() ? nullptr : &cache_);
+  });
 }
 
 int64_t Linear::macs(const Tensor&, const Tensor& output) const { return output.numel() * weight_.size(1); }

@@ -133,7 +133,10 @@ void Module::stay_in_eval(bool on) {
 
 void Module::freeze(bool on) {
   stay_in_eval(on);
-  for (Tensor& parameter : parameters()) parameter.set_requires_grad(!on);
+  for (Tensor& parameter : parameters()) {
+    parameter.set_requires_grad(!on);
+    if (on) parameter.set_grad({});  // of a backward pass before: an optimizer would step by it
+  }
 }
 
 ModeScope::ModeScope(Module& root) {

@@ -63,7 +63,8 @@ class Module {
   void eval() { train(false); }
   // Evaluation mode now and for good, whatever train() says: batch norms take their running statistics, and keep them. Of the whole tree.
   void stay_in_eval(bool on = true);
-  // That, and its parameters do not learn: no gradients are computed for them, nor for what lies before them alone.
+  // That, and its parameters do not learn: no gradients are computed for them, nor for what lies before them alone;
+  // those that they have are cleared.
   void freeze(bool on = true);
   void zero_grad();
 

@@ -1,6 +1,7 @@
 #include "models/segmentor.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
@@ -192,6 +193,13 @@ SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
                          std::to_string(backbone_->level_channels().size()) + " of its level_channels()",
                      "backbone", "its forward() gives one feature map for each");
   }
+  const std::vector<int64_t> promised = backbone_->level_channels();
+  for (size_t i = 0; i < levels.size(); ++i) {
+    if (levels[i].defined() && levels[i].rank() == 4 && levels[i].size(3) == promised[i]) continue;
+    throw ShapeError("the backbone's level " + std::to_string(i) + " is " + (levels[i].defined() ? describe(levels[i]) : "not there") +
+                         ", not [N,h,w," + std::to_string(promised[i]) + "] as its level_channels() say",
+                     "backbone", "let forward() and level_channels() agree");
+  }
   SegmentorOutput output;
   output.logits = full(decode_head_->forward(levels));
   if (auxiliary_head_ && is_training()) output.aux_logits = full(auxiliary_head_->forward(levels));
@@ -200,6 +208,11 @@ SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
 
 Tensor EncoderDecoder::predict(const Tensor& images) {
   NoGradGuard no_grad;
+  std::optional<ModeScope> modes;
+  if (is_training()) {  // else nothing is written: several threads may share a network in evaluation
+    modes.emplace(*this);
+    eval();
+  }
   return resize_bilinear(forward(images).logits, images.size(1), images.size(2), options_.align_corners);
 }
 

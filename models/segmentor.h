@@ -59,10 +59,15 @@ class EncoderDecoder : public Module {
   SegmentorOutput forward(const Tensor& images);
   // Throws ShapeError where pictures of this size are too small for the backbone.
   void check_size(int64_t height, int64_t width) const;
-  // Scores resized to the pictures' size, [N,H,W,K]; no gradient.
+  // Scores resized to the pictures' size, [N,H,W,K]; no gradient. In evaluation mode: a network in training is in it for this call, and keeps
+  // its running statistics.
   Tensor predict(const Tensor& images);
   // Channel dropout is a pure function of (seed, stream): set before each training step.
   void set_step(uint64_t seed, uint64_t step);
+
+  Backbone& backbone() { return *backbone_; }
+  Head& decode_head() { return *decode_head_; }
+  Head* auxiliary_head() { return auxiliary_head_; }  // null without one
 
   const ModelOptions& options() const { return options_; }
   // While training, features between the pictures and the scores are of this type: float32, or bfloat16 on a GPU. Parameters, statistics,

@@ -48,6 +48,7 @@ json card_to_json(const ModelCard& card) {
                 {"config", json::parse(card.config)},
                 {"class_names", card.class_names},
                 {"palette", card.palette}};
+  if (!card.own_parts.empty()) value["own_parts"] = card.own_parts;
   if (card.miou) value["miou"] = *card.miou;
   return value;
 }
@@ -89,6 +90,7 @@ ModelCard card_from(const Manifest& manifest) {
   card.palette = manifest.get<Palette>("palette");
   if (!manifest.at("config").is_object()) manifest.fail("\"config\" has the wrong form");
   card.config = manifest.at("config").dump();
+  if (manifest.has("own_parts")) card.own_parts = manifest.get<std::vector<std::string>>("own_parts");
   if (manifest.has("miou")) card.miou = manifest.get<double>("miou");
   if (card.iteration < 0) manifest.fail("\"iteration\" is negative");
   if (card.class_names.empty() || card.class_names.size() > 256) manifest.fail("\"class_names\" has the wrong length");

@@ -30,6 +30,7 @@ struct ModelCard {
   std::vector<std::string> class_names;
   Palette palette;     // a colour for each class
   int64_t iteration = 0;  // updates made
+  std::vector<std::string> own_parts;  // of its training, which no configuration says (TrainRequest)
   std::optional<double> miou;   // of the evaluation that these weights were kept for
   std::string library_version;  // of the writer; set when saved
 };

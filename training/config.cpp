@@ -23,6 +23,7 @@ using nlohmann::ordered_json;
 std::string join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
 
 std::string shown(const json& value) {
+  if (value.is_number_float() && !std::isfinite(value.get<double>())) return fmt::format("{}", value.get<double>());  // no JSON
   std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
   if (text.size() > 60) text = text.substr(0, 57) + "...";
   return text;
@@ -44,12 +45,13 @@ std::vector<std::string> names_in(const std::string& key) {
   return names;
 }
 
-// Where a configuration comes from: a file, and settings of the command line.
+// Where a configuration comes from: a file, and settings of the command line; or a program, without either.
 class Source {
  public:
   Source(const std::string& file, const std::vector<std::string>& settings) : file_(file), settings_(settings) {}
   // For the error message: the setting that gave the key, or part of it, or the section it is in; else the file.
   std::string of(const std::string& key) const {
+    if (file_.empty()) return "a configuration made in a program: " + key;
     const auto within = [](const std::string& inner, const std::string& outer) {
       return inner.starts_with(outer) && (inner.size() == outer.size() || inner[outer.size()] == '.' || inner[outer.size()] == '[');
     };
@@ -58,6 +60,12 @@ class Source {
       if (within(key, set) || (!key.empty() && within(set, key))) return "--set " + *setting;
     }
     return file_ + ": " + (key.empty() ? "the whole file" : key);
+  }
+  // How to change it.
+  std::string hint(const std::string& key) const {
+    if (file_.empty()) return "change the value";
+    return "change the value in the file or with --set " + (key.empty() ? "KEY" : key.substr(0, key.find('['))) +
+           (key.find('[') == std::string::npos ? "=VALUE" : "=[...], the whole list");
   }
 
  private:
@@ -214,8 +222,7 @@ class Reader final : public Fields {
   std::string element(const char* key, size_t index) const { return join(path_, key) + "[" + std::to_string(index) + "]"; }
   [[noreturn]] void fail(const std::string& path, const json& value, const std::string& rule) const {
     throw UsageError((path.empty() ? "a configuration" : path) + " must be " + rule + ", not " + shown(value), source_.of(path),
-                     "change the value in the file or with --set " + (path.empty() ? "KEY" : path.substr(0, path.find('['))) +
-                         (path.find('[') == std::string::npos ? "=VALUE" : "=[...], the whole list"));
+                     source_.hint(path));
   }
 
   const json& object_;
@@ -330,6 +337,19 @@ ordered_json to_json(const Config& config) {
   return result;
 }
 
+// Written down and read again, `visit` refuses what it refuses in a file.
+void check_as_written(const std::string& section, const Fields::Visit& visit) {
+  ordered_json written;
+  Writer writer(written);
+  visit(writer);
+  const json value = written;
+  const std::string no_file;
+  const std::vector<std::string> no_settings;
+  const Source program(no_file, no_settings);
+  Reader reader(value, section, program);
+  visit(reader);
+}
+
 }  // namespace
 
 Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings) {
@@ -345,6 +365,16 @@ Config parse_config(const std::string& text, const std::string& name, const std:
 
 Config load_config(const std::filesystem::path& path, const std::vector<std::string>& settings) {
   return parse_config(read_text(path, limits::kJsonBytes), path.string(), settings);
+}
+
+void check_config(const Config& config) {
+  Config copy = config;
+  check_as_written("", [&](Fields& fields) { visit_config(fields, copy); });
+}
+
+void check_config(const EvaluateOptions& section) {
+  EvaluateOptions copy = section;
+  check_as_written("evaluate", [&](Fields& fields) { visit_evaluate(fields, copy); });
 }
 
 std::string to_json_text(const Config& config) {

@@ -64,7 +64,7 @@ json label_map_to(const LabelMapOptions& options) {
   for (const auto& [from, to] : options.entries) {
     value[std::to_string(from)] = to == LabelMapOptions::kIgnore ? json("ignore") : json(to);
   }
-  const bool a_class = options.other.find_first_not_of("0123456789") == std::string::npos;
+  const bool a_class = !options.other.empty() && options.other.find_first_not_of("0123456789") == std::string::npos;
   value["other"] = a_class ? json::parse(options.other) : json(options.other);
   return value;
 }
@@ -292,6 +292,13 @@ void visit_schedule(Fields& f, ScheduleOptions& o) {
   f.number("warmup_ratio", o.warmup_ratio, 0, 1);
 }
 
+void visit_probes(Fields& f, ProbeOptions& o) {
+  f.integer("every", o.every, 0);
+  f.flag("layers", o.layers);
+}
+
+}  // namespace
+
 void visit_evaluate(Fields& f, EvaluateOptions& o) {
   f.text("mode", o.mode, {"whole", "slide"});
   f.integers("crop", o.crop, 1, limits::kPictureSide);
@@ -300,13 +307,6 @@ void visit_evaluate(Fields& f, EvaluateOptions& o) {
   f.numbers("scales", o.scales, 0.05, 8);
   f.flag("flip", o.flip);
 }
-
-void visit_probes(Fields& f, ProbeOptions& o) {
-  f.integer("every", o.every, 0);
-  f.flag("layers", o.layers);
-}
-
-}  // namespace
 
 void visit_config(Fields& f, Config& c) {
   f.integer("seed", c.seed, 0, std::numeric_limits<int64_t>::max());

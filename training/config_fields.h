@@ -66,5 +66,6 @@ class Fields {
 };
 
 void visit_config(Fields& fields, Config& config);
+void visit_evaluate(Fields& fields, EvaluateOptions& options);  // its section
 
 }  // namespace eq

@@ -90,8 +90,8 @@ class Optimizer {
   int64_t steps_ = 0;
 };
 
-// By options.type; throws UsageError for an unknown name, values out of range, or parameters that share a name or memory. Groups are
-// assigned here.
+// By options.type; options.lr is the schedule's to read: step() is told the rate. Throws UsageError for an unknown
+// name, values out of range, or parameters that share a name or memory. Groups are assigned here.
 std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parameters, const OptimizerOptions& options);
 
 // PyTorch's SGD: g += weight_decay * p; b = momentum * b + g; p -= lr * (nesterov ? g + momentum * b : b).

@@ -19,7 +19,7 @@ struct ParameterGroup {
 
 struct OptimizerOptions {
   std::string type = "sgd";  // "sgd", "adamw"
-  double lr = 0.01;
+  double lr = 0.01;          // for the schedule: an optimizer is told the rate of each step
   double momentum = 0.9;     // sgd
   bool nesterov = false;     // sgd
   std::array<double, 2> betas = {0.9, 0.999};  // adamw

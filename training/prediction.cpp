@@ -10,6 +10,7 @@
 #include "core/errors.h"
 #include "core/finite.h"
 #include "core/parallel.h"
+#include "training/config.h"
 #include "training/metrics.h"
 
 namespace eq {
@@ -142,11 +143,13 @@ Tensor summed_probabilities(EncoderDecoder& model, const std::vector<Tensor>& vi
 }  // namespace
 
 void check_evaluate(const EvaluateOptions& options) {
+  check_config(options);
   if (options.scales.empty()) throw UsageError("a picture must be looked at once at least", "evaluate.scales", "use [1]");
   if (options.mode == "slide") slide_windows(1, 1, options);
 }
 
 std::vector<Window> slide_windows(int64_t height, int64_t width, const EvaluateOptions& options) {
+  check_config(options);
   if (options.stride[0] > options.crop[0] || options.stride[1] > options.crop[1]) {
     throw UsageError(fmt::format("a stride of {} x {} leaves gaps between windows of {} x {}", options.stride[0], options.stride[1],
                                  options.crop[0], options.crop[1]),
@@ -167,10 +170,9 @@ std::vector<Window> slide_windows(int64_t height, int64_t width, const EvaluateO
 }
 
 Tensor predict_scores(EncoderDecoder& model, const Tensor& images, const EvaluateOptions& options) {
+  check_evaluate(options);
   NoGradGuard no_grad;
-  if (options.mode == "whole") return whole_scores(model, images);
-  if (options.mode == "slide") return slide_scores(model, images, options);
-  throw UsageError("there is no evaluation mode '" + options.mode + "'", "evaluate.mode", "use whole or slide");
+  return options.mode == "slide" ? slide_scores(model, images, options) : whole_scores(model, images);
 }
 
 std::vector<Tensor> prepare_views(const Image& image, const PipelineOptions& pipeline, const EvaluateOptions& options) {

@@ -10,15 +10,16 @@
 
 namespace eq {
 
-// Throws UsageError where there is no scale, or sliding windows would leave gaps.
+// Throws UsageError for a value that no configuration could have, and where there is no scale, or sliding windows would leave gaps. What
+// follows asks it.
 void check_evaluate(const EvaluateOptions& options);
 
 // Class scores [N,H,W,K] for prepared pictures [N,H,W,3], no gradient. Whole: one pass. Slide: windows of options.crop every options.stride
 // pixels, the last ones moved inside the picture (windows larger than the picture are cut to it), overlapping scores averaged
-// (mmsegmentation). The model must be in evaluation mode. Throws what slide_windows does, and NumericalError when a score is not finite.
+// (mmsegmentation). The model must be in evaluation mode. Throws what check_evaluate does, and NumericalError when a score is not finite.
 Tensor predict_scores(EncoderDecoder& model, const Tensor& images, const EvaluateOptions& options);
 
-// The windows of slide mode, row by row. Throws UsageError where a stride leaves gaps between them.
+// The windows of slide mode, row by row. Throws UsageError for options out of range, and where a stride leaves gaps between them.
 std::vector<Window> slide_windows(int64_t height, int64_t width, const EvaluateOptions& options);
 
 // A picture as a network sees it, once for each of options.scales: float32 [1,H,W,3].

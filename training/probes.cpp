@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "autograd/node.h"
+#include "core/errors.h"
 #include "core/kernels/bilinear_variance.h"
 #include "core/parallel.h"
 #include "layers/moments.h"
@@ -163,6 +165,10 @@ Tensor difference(const Tensor& a, const Tensor& b) {
   return result.add_(b, -1);
 }
 
+[[noreturn]] void out_of_order(const std::string& called, const std::string& missing) {
+  throw UsageError("a probe's " + called + " comes behind its " + missing, "Probe", "call its three functions in order, as TrainStep does");
+}
+
 }  // namespace
 
 SiteRecord measure_site(const LevelSite::Visit& visit) {
@@ -178,12 +184,13 @@ SiteRecord measure_site(const LevelSite::Visit& visit) {
   return record;
 }
 
-Probe::Probe(EncoderDecoder& model, int64_t iteration, bool layers) : model_(model), layers_(layers), sites_(modules_of<LevelSite>(model)) {
+Probe::Probe(EncoderDecoder& model, int64_t iteration, bool layers)
+    : model_(model), layers_(layers), sites_(modules_of<LevelSite>(model)), others_(sites_.size()) {
   record_.iteration = iteration;
 }
 
 Probe::~Probe() {
-  for (LevelSite* site : sites_) site->set_observer({});
+  for (size_t s = 0; s < sites_.size(); ++s) detach(s);
 }
 
 void Probe::before_forward(const Batch&) {
@@ -191,11 +198,28 @@ void Probe::before_forward(const Batch&) {
   input_grads_.resize(sites_.size());
   for (size_t s = 0; s < sites_.size(); ++s) {
     input_grads_[s].assign(sites_[s]->branches().size(), kNotMeasured);
-    sites_[s]->set_observer([this, s](const LevelSite::Visit& seen) { visit(s, seen); });
+    detach(s);  // it may have been told of a step that failed
+    LevelSite::Observer other = sites_[s]->set_observer({});
+    if (other.target<Attached>() != nullptr) {
+      sites_[s]->set_observer(std::move(other));
+      throw UsageError("another probe waits for this site's forward pass", sites_[s]->path(), "attach one at a time to a model");
+    }
+    others_[s] = std::move(other);
+    sites_[s]->set_observer(Attached{this, s});
   }
+  before_.clear();
+}
+
+// Nothing if somebody else has taken the probe's place meanwhile.
+void Probe::detach(size_t site) {
+  LevelSite::Observer present = sites_[site]->set_observer({});
+  const Attached* attached = present.target<Attached>();
+  const bool own = attached != nullptr && attached->probe == this;
+  sites_[site]->set_observer(std::move(own ? others_[site] : present));
 }
 
 void Probe::visit(size_t site, const LevelSite::Visit& visit) {
+  if (others_[site]) others_[site](visit);
   record_.sites[site] = measure_site(visit);
   for (size_t b = 0; b < visit.features.size(); ++b) {
     if (!visit.features[b].requires_grad()) continue;
@@ -204,10 +228,11 @@ void Probe::visit(size_t site, const LevelSite::Visit& visit) {
       return Tensor();
     });
   }
-  sites_[site]->set_observer({});  // later passes of this update are not looked at
+  detach(site);  // later passes of this update are not looked at
 }
 
 void Probe::after_backward() {
+  if (record_.sites.size() != sites_.size()) out_of_order("after_backward()", "before_forward()");
   NoGradGuard no_grad;
   for (size_t s = 0; s < sites_.size(); ++s) {
     SiteRecord& site = record_.sites[s];
@@ -239,7 +264,9 @@ void Probe::after_update() {
   NoGradGuard no_grad;
   for (const Module::NamedTensor& parameter : model_.named_parameters()) {
     if (parameter.tensor.rank() < 2) continue;
-    const Tensor& before = before_.at(parameter.name);
+    const auto kept = before_.find(parameter.name);
+    if (kept == before_.end()) out_of_order("after_update()", "after_backward()");
+    const Tensor& before = kept->second;
     const Tensor update = difference(parameter.tensor, before);
     for (size_t s = 0; s < sites_.size(); ++s) {
       const auto* joining = dynamic_cast<const FusionSite*>(sites_[s]);

@@ -65,7 +65,9 @@ struct ProbeRecord {
 // The numbers of a visit that need no gradient.
 SiteRecord measure_site(const LevelSite::Visit& visit);
 
-// Measures one update. Attached from construction to destruction; one at a time per model.
+// Measures one update, told of by its three functions in order; they throw UsageError otherwise. It observes the model's sites from
+// before_forward() until the first forward pass has reached them; who observed them before still does, also meanwhile. One at a time per
+// model: before_forward() throws UsageError where another probe waits.
 class Probe : public StepObserver {
  public:
   Probe(EncoderDecoder& model, int64_t iteration, bool layers);
@@ -76,11 +78,18 @@ class Probe : public StepObserver {
   const ProbeRecord& record() const { return record_; }
 
  private:
+  struct Attached {  // what a site calls
+    Probe* probe;
+    size_t site;
+    void operator()(const LevelSite::Visit& visit) const { probe->visit(site, visit); }
+  };
   void visit(size_t site, const LevelSite::Visit& visit);
+  void detach(size_t site);
 
   EncoderDecoder& model_;
   bool layers_;
   std::vector<LevelSite*> sites_;
+  std::vector<LevelSite::Observer> others_;       // [site]: who observed before
   std::vector<std::vector<double>> input_grads_;  // [site][branch]
   std::map<std::string, Tensor> before_;          // weights before the update
   ProbeRecord record_;

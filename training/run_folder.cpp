@@ -15,6 +15,7 @@
 #include "core/limits.h"
 #include "core/parallel.h"
 #include "core/sha256.h"
+#include "core/words.h"
 #include "training/row_files.h"
 #include "training/run_log.h"
 #include "training/trained_model.h"
@@ -147,7 +148,7 @@ void check_continues(const Checkpoint& checkpoint, const Config& config, const D
   check_same_run(checkpoint.card.config, where, config);
   const auto had_data = checkpoint.data.find("train");
   const SplitPrint print = print_of(dataset);
-  if (had_data != checkpoint.data.end() && had_data->second.names != print.names) {
+  if (had_data != checkpoint.data.end() && (had_data->second.names != print.names || had_data->second.pictures != print.pictures)) {
     throw DataError(fmt::format("the run was trained on other pictures: {} then, {} now{}", had_data->second.pictures, print.pictures,
                                 had_data->second.pictures == print.pictures ? ", but not of the same names or in the same order" : ""),
                     config.data.root, "restore the data, or start a new run");
@@ -157,6 +158,22 @@ void check_continues(const Checkpoint& checkpoint, const Config& config, const D
                                  config.train.iterations),
                      where, "raise train.iterations, or start a new run");
   }
+}
+
+std::vector<std::string> own_parts_of(const TrainRequest& request) {
+  std::vector<std::string> parts;
+  if (request.loss) parts.emplace_back("loss");
+  if (request.augment) parts.emplace_back("augmentation");
+  if (request.train_set != nullptr) parts.emplace_back("data");
+  return parts;
+}
+
+void check_own_parts(const Checkpoint& checkpoint, const std::vector<std::string>& parts, const fs::path& folder) {
+  const std::vector<std::string>& had = checkpoint.card.own_parts;
+  if (had == parts) return;
+  const auto words = [](const std::vector<std::string>& names) { return names.empty() ? std::string("none") : some_of(names); };
+  throw UsageError(fmt::format("of a program's own the run has had: {}; now: {}", words(had), words(parts)), folder.string(),
+                   "resume it by the program that began it (TrainRequest), or start a new run");
 }
 
 RunLock::RunLock(const fs::path& folder) {
@@ -278,6 +295,7 @@ std::string summary_json(const Config& config, const TrainResult& result, int64_
   summary["seed"] = config.seed;
   summary["threads"] = num_threads();
   summary["device"] = to_string(compute_device());
+  if (!result.own_parts.empty()) summary["own_parts"] = result.own_parts;
   summary["equalizer"] = config.model.equalizer.mode;
   summary["library_version"] = EQ_VERSION;
   summary["per_class"] = per_class;

@@ -31,6 +31,11 @@ bool same_pictures(const Dataset& a, const Dataset& b);
 // differ.
 void check_continues(const Checkpoint& checkpoint, const Config& config, const Dataset& dataset, const std::filesystem::path& folder);
 
+// What the request gives beside the configuration: "loss", "augmentation", "data".
+std::vector<std::string> own_parts_of(const TrainRequest& request);
+// Throws UsageError where the run was trained with other parts of a program's own.
+void check_own_parts(const Checkpoint& checkpoint, const std::vector<std::string>& parts, const std::filesystem::path& folder);
+
 // Keeps other processes out of a run's folder, which is made if missing, while alive: two of them would delete each other's checkpoints.
 // Throws UsageError where one is there already. An empty path: nothing.
 class RunLock {

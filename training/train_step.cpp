@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <utility>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
@@ -16,6 +17,11 @@
 
 namespace eq {
 namespace {
+
+const Config& in_range(const Config& config) {
+  check_config(config);
+  return config;
+}
 
 // Those that a configuration names.
 std::vector<Module*> named_in(Module& model, const std::vector<std::string>& names, const char* key) {
@@ -44,6 +50,19 @@ void hold_still(EncoderDecoder& model, const TrainOptions& options) {
   const std::vector<Tensor> all = model.parameters();
   if (std::none_of(all.begin(), all.end(), [](const Tensor& parameter) { return parameter.requires_grad(); })) {
     throw UsageError("every parameter is frozen: nothing would be learned", "train.freeze", "leave out what shall learn");
+  }
+}
+
+void refuse_unused(const TrainOptions& options) {
+  const TrainOptions plain;
+  const std::pair<const char*, bool> changed[] = {{"class_weights", !options.class_weights.empty()},
+                                                  {"reduction", options.reduction != plain.reduction},
+                                                  {"ohem", options.ohem.has_value()},
+                                                  {"dice_weight", options.dice_weight != plain.dice_weight}};
+  for (const auto& [key, is_changed] : changed) {
+    if (!is_changed) continue;
+    throw UsageError("a loss of one's own does not read train." + std::string(key), std::string("train.") + key,
+                     "leave it out, and let the loss do it");
   }
 }
 
@@ -76,12 +95,14 @@ NonFiniteError::NonFiniteError(NonFiniteReport report, const std::string& more)
                      "lower optimizer.lr, set train.clip_norm (10, say) or a warm-up" + more),
       report_(std::move(report)) {}
 
-TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
+TrainStep::TrainStep(EncoderDecoder& model, const Config& config, HeadLoss loss)
     : model_(model),
-      seed_(uint64_t(config.seed)),
+      seed_(uint64_t(in_range(config).seed)),
       options_(config.train),
+      own_loss_(std::move(loss)),
       optimizer_(make_optimizer(optimizer_parameters(model), config.optimizer)),
       schedule_(config.schedule, config.optimizer.lr, config.train.iterations) {
+  if (own_loss_) refuse_unused(options_);
   hold_still(model, options_);
   const std::vector<double>& weights = options_.class_weights;
   if (!weights.empty()) {
@@ -103,6 +124,12 @@ TrainStep::TrainStep(EncoderDecoder& model, const Config& config)
 
 Tensor TrainStep::loss_of(const Tensor& logits, const Tensor& labels) const {
   const Tensor scores = resize_bilinear(logits, labels.size(1), labels.size(2), model_.align_corners());
+  if (own_loss_) {
+    const Tensor loss = own_loss_(scores, labels);
+    if (loss.defined() && loss.numel() == 1) return loss;
+    const std::string gave = loss.defined() ? describe(loss) : "nothing";
+    throw ShapeError("a loss of one's own gave " + gave + " for scores " + describe(scores), "TrainStep", "give one value: a mean() or sum()");
+  }
   Tensor hard = labels;
   if (const auto& ohem = options_.ohem) {
     hard = hard_examples(scores, labels, {.threshold = ohem->threshold, .min_kept = ohem->min_kept * labels.size(0)});

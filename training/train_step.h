@@ -19,7 +19,7 @@ namespace eq {
 struct StepReport {
   int64_t iteration = 0;  // from 0
   double loss = 0;        // main + aux_weight * aux, mean over the accumulated passes
-  double main_loss = 0;   // of the head: cross entropy and, where asked for, the Dice loss
+  double main_loss = 0;   // of the head: cross entropy and, where asked for, the Dice loss; or a loss of one's own
   double aux_loss = 0;    // 0 without an auxiliary head
   double lr = 0;          // before the groups' multipliers
   double grad_norm = 0;   // before clipping
@@ -49,6 +49,10 @@ class NonFiniteError : public NumericalError {
   NonFiniteReport report_;
 };
 
+// A loss of one's own: from a head's scores [N,H,W,C], resized to the labels, and these, uint8 [N,H,W] on the same device (kIgnoreIndex is
+// not to count), to one value. A function of the two alone, made of recorded operators: then a run is repeatable and can be resumed.
+using HeadLoss = std::function<Tensor(const Tensor& scores, const Tensor& labels)>;
+
 // Looks into one update. It must not change anything.
 class StepObserver {
  public:
@@ -60,11 +64,14 @@ class StepObserver {
 
 class TrainStep {
  public:
-  // Freezes what the configuration says. The model must outlive it. Throws UsageError for options that do not fit the model (number of class weights, groups, ...).
-  TrainStep(EncoderDecoder& model, const Config& config);
+  // Freezes what the configuration says. The model must outlive it. Throws UsageError for
+  // values out of range (check_config) and options that do not fit the model (number of class weights, groups, ...).
+  // A `loss` takes the place of cross entropy, Dice and all, in each head (train.aux_weight stays); a configuration that sets what is then
+  // not used is refused, too.
+  TrainStep(EncoderDecoder& model, const Config& config, HeadLoss loss = {});
 
   // Update number `iteration`, from train.accumulate batches. Throws NonFiniteError before anything is updated but the running statistics
-  // when the loss or a gradient is not finite; DataError for labels out of range.
+  // when the loss or a gradient is not finite; DataError for labels out of range; ShapeError where a loss of one's own is not one value.
   // The observer, if any, sees the first forward pass.
   StepReport run(int64_t iteration, const std::function<Batch()>& next_batch, StepObserver* observer = nullptr);
 
@@ -82,6 +89,7 @@ class TrainStep {
   EncoderDecoder& model_;
   uint64_t seed_;
   TrainOptions options_;
+  HeadLoss own_loss_;  // empty: the configuration's
   CrossEntropyOptions cross_entropy_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Ema> ema_;

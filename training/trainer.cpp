@@ -46,6 +46,7 @@ class Run {
   void check_sizes(const DataReport& report) const;
   void start_or_restore();
   void say_pictures();
+  void say_own_parts();
   void say_what_was_loaded();
   void calibrate();
   void refresh();
@@ -66,7 +67,8 @@ class Run {
   double start_ = now_seconds();
   double seconds_before_ = 0;
   std::optional<Checkpoint> checkpoint_;
-  std::unique_ptr<Dataset> train_set_, val_set_;
+  std::unique_ptr<Dataset> made_train_set_, made_val_set_;  // of the configuration
+  const Dataset *train_set_, *val_set_;                     // these, or the request's
   std::unique_ptr<EncoderDecoder> model_;
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<DataLoader> loader_;
@@ -86,11 +88,19 @@ class Run {
 
 Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkpoint> checkpoint)
     : config_(config), request_(request), checkpoint_(std::move(checkpoint)) {
-  train_set_ = make_dataset(config_.data, "train");
-  val_set_ = make_dataset(config_.data, "val");
+  if (request_.train_set == nullptr) {
+    made_train_set_ = make_dataset(config_.data, "train");
+    made_val_set_ = make_dataset(config_.data, "val");
+  }
+  train_set_ = made_train_set_ ? made_train_set_.get() : request_.train_set;
+  val_set_ = made_val_set_ ? made_val_set_.get() : request_.val_set;
   data_ = {{"train", print_of(*train_set_)}, {"val", print_of(*val_set_)}};
   config_.model.num_classes = train_set_->num_classes();
-  if (checkpoint_) check_continues(*checkpoint_, config_, *train_set_, request_.out / "checkpoint");
+  result_.own_parts = own_parts_of(request_);
+  if (checkpoint_) {
+    check_own_parts(*checkpoint_, result_.own_parts, request_.out / "checkpoint");
+    check_continues(*checkpoint_, config_, *train_set_, request_.out / "checkpoint");
+  }
   check_evaluate(config_.evaluate);  // now, not after training
   {
     InitRandom random{uint64_t(config_.seed)};
@@ -98,7 +108,7 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
     if (checkpoint_) zeros.emplace();  // start_or_restore() brings the weights
     model_ = std::make_unique<EncoderDecoder>(checkpoint_ ? without_pretrained(config_.model) : config_.model);
   }
-  step_ = std::make_unique<TrainStep>(*model_, config_);
+  step_ = std::make_unique<TrainStep>(*model_, config_, request_.loss);
   if (config_.data.checks != DataChecks::kNone && !checkpoint_) {
     if (const auto odd = odd_classes(check_before_training(*train_set_, config_.data.checks))) {
       remark_ = fmt::format("WARNING: {} ({})", odd->what_happened(), odd->where());
@@ -108,7 +118,8 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
   loader_ = std::make_unique<DataLoader>(*train_set_, config_.pipeline,
                                          LoaderOptions{.batch_size = config_.train.batch_size,
                                                        .threads = int(config_.train.loader_threads),
-                                                       .seed = uint64_t(config_.seed)});
+                                                       .seed = uint64_t(config_.seed),
+                                                       .augment = request_.augment});
 }
 
 // Of what will be evaluated: a picture that is too small for the network is named now, not at the run's end.
@@ -129,11 +140,15 @@ void Run::say_pictures() {
   log_->say(fmt::format("{} to train on{}, {} to evaluate on", endless ? "endlessly many pictures" : counted(pictures, "picture"),
                         endless ? "" : fmt::format(" ({:.4g} epochs)", double(config_.train.iterations * batch) / double(pictures)),
                         val_set_->size()));
-  for (const auto* set : {train_set_.get(), val_set_.get()}) {
+  for (const Dataset* set : {train_set_, val_set_}) {
     for (const std::string& sentence : set->left_out()) log_->say(sentence);
   }
   if (!remark_.empty()) log_->say(remark_);
   if (same_pictures(*train_set_, *val_set_)) log_->say("note: the pictures to evaluate on are those that are trained on");
+}
+
+void Run::say_own_parts() {
+  if (!result_.own_parts.empty()) log_->say("of the program's own, not in config.json: " + some_of(result_.own_parts));
 }
 
 void Run::say_what_was_loaded() {
@@ -147,15 +162,18 @@ void Run::say_what_was_loaded() {
 
 ModelCard Run::card() const {
   return {
-      .config = to_json_text(config_), .class_names = train_set_->class_names(), .palette = train_set_->palette(), .iteration = iteration_};
+      .config = to_json_text(config_), .class_names = train_set_->class_names(), .palette = train_set_->palette(), .iteration = iteration_,
+      .own_parts = result_.own_parts};
 }
 
 void Run::start_or_restore() {
   log_->say(fmt::format("{} on {} ({} classes), {} parameters, {}, {}, seed {}",
-                        config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone), config_.data.type,
+                        config_.model.decode_head.type + "-" + backbone_name(config_.model.backbone),
+                        request_.train_set == nullptr ? config_.data.type : "data of the program's own",
                         config_.model.num_classes, model_->parameter_count(), to_string(model_->device()), counted(num_threads(), "thread"),
                         config_.seed));
   say_pictures();
+  say_own_parts();
   if constexpr (kBuiltWithCuda) {
     if (model_->device().is_cuda()) {
       log_->say(cuda::describe_device(model_->device().index) + "; convolutions by " + cuda::describe_convolution() + "; precision " +
@@ -440,6 +458,7 @@ TrainResult Run::train_and_evaluate() {
 TrainResult Run::try_out() {
   log_ = std::make_unique<RunLog>(fs::path(), request_.log, -1);
   say_pictures();
+  say_own_parts();
   say_what_was_loaded();
   allocator(model_->device()).reset_peak();
   const double begin = now_seconds();
@@ -462,6 +481,10 @@ TrainResult Run::try_out() {
 
 TrainResult train(const Config& config, const TrainRequest& request) {
   if (request.out.empty() && !request.dry_run) throw UsageError("a run needs a folder", "--out", "for example --out runs/first");
+  if ((request.train_set == nullptr) != (request.val_set == nullptr)) {
+    throw UsageError("one data set is given, the other is not", "TrainRequest", "give both, to train and to evaluate on, or neither");
+  }
+  check_config(config);  // before anything is written that could not be read again
   if (request.threads != 0) set_num_threads(request.threads);
   const FlushDenormals flush;
   const StopSignals signals(request.handle_signals);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "layers/calibration.h"
 #include "training/config.h"
@@ -22,6 +23,14 @@ struct TrainRequest {
   std::FILE* log = stdout;    // progress; null: quiet
   bool handle_signals = true; // SIGINT and SIGTERM end the run with a checkpoint
   std::function<void(const StepReport&)> on_step;
+
+  // What a configuration cannot say. Log, summary and card name those that were given, and a run goes on only where the same ones are
+  // given: that they still do the same is up to the program. The command can use what such a run has learned, not go on with it.
+  HeadLoss loss;         // in place of the configured one (train_step.h)
+  Augmentation augment;  // of the pictures to train on, before the configured pipeline (datasets/loader.h)
+  // Both or neither, in place of the section "data", of which the checks stay. They must outlive the call. Whether a set without files is
+  // the one that the run began with shows in its size only.
+  const Dataset *train_set = nullptr, *val_set = nullptr;
 };
 
 struct BestEvaluation {
@@ -39,6 +48,7 @@ struct TrainResult {
   SegmentationMetrics metrics;  // of the last evaluation
   std::optional<BestEvaluation> best;  // whose weights were kept (train.keep_best)
   std::string weights_sha256;   // of the final weights (the averaged ones if train.ema is on)
+  std::vector<std::string> own_parts;  // of the run, given in the request: "loss", "augmentation", "data"
   CalibrationReport calibration;  // before the first step; empty when the equalizers are off, or were restored from a checkpoint
 };
 

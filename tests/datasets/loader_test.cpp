@@ -293,3 +293,45 @@ TEST_CASE("loader options that make no sense are refused", "[loader]") {
   uncropped.resize->ratio_range = {1, 1};
   CHECK(DataLoader(dataset, uncropped, {.batch_size = 2}).next().images.shape() == Shape{2, 8, 8, 3});
 }
+
+TEST_CASE("an augmentation of one's own draws the same whatever the threads, and from anywhere", "[loader]") {
+  const FakeDataset set(7, {6, 8});
+  PipelineOptions pipeline = full();
+  pipeline.resize.reset();
+  // Mirrors some, moves the labels along, and brightens by what it drew.
+  const Augmentation augment = [](RawSample& sample, Random& random) {
+    if (random.uniform_int(0, 2) == 1) {
+      flip_horizontally(sample.image);
+      flip_horizontally(sample.labels);
+    }
+    for (uint8_t& value : sample.image.pixels) value = uint8_t(value + random.uniform_int(0, 100));
+    sample.labels.labels[0] = kIgnoreIndex;
+  };
+  const auto batches = [&](int threads, int64_t cache, int64_t from) {
+    DataLoader loader(set, pipeline, {.batch_size = 3, .threads = threads, .seed = 5, .cache_bytes = cache, .augment = augment});
+    loader.seek(from);
+    std::vector<Batch> result;
+    while (loader.iteration() < 6) result.push_back(loader.next());
+    return result;
+  };
+  const std::vector<Batch> one = batches(1, 0, 0), three = batches(3, 1 << 20, 0), late = batches(2, 1 << 20, 4);
+  for (size_t i = 0; i < one.size(); ++i) {
+    CHECK(equal(one[i], three[i]));  // and nothing was augmented twice: the cache keeps what was decoded
+    if (i >= 4) CHECK(equal(one[i], late[i - 4]));
+  }
+  DataLoader without(set, pipeline, {.batch_size = 3, .seed = 5});
+  CHECK_FALSE(equal(one[0], without.next()));
+
+  // It comes before the pipeline, decides the size where there is no crop, and is held to what a data set promises.
+  const auto with = [&](Augmentation own) { return DataLoader(set, plain(), {.batch_size = 3, .augment = std::move(own)}).next(); };
+  const Batch cut = with([](RawSample& sample, Random&) {
+    sample.image = {2, 4, std::vector<uint8_t>(24, 9)};
+    sample.labels = {2, 4, std::vector<uint8_t>(8, 1)};
+  });
+  CHECK(cut.images.shape() == Shape{3, 2, 4, 3});
+  CHECK(cut.images.value_at(5) == 9);
+  CHECK_THROWS_WITH(with([](RawSample& sample, Random&) { sample.labels.labels[3] = 200; }), Contains("200") && Contains("file-0.png"));
+  pipeline.crop = {4, 4};
+  DataLoader loader(set, pipeline, {.batch_size = 3, .augment = [](RawSample&, Random&) { throw std::runtime_error("surprise"); }});
+  CHECK_THROWS_WITH(loader.next(), Contains("augmentation of one's own") && Contains("surprise"));
+}

@@ -195,4 +195,12 @@ TEST_CASE("a fusion site names the branch that does not fit", "[equalizer]") {
     CHECK(std::string(error.what()).find("'coarse' must be [N,h,w,3]") != std::string::npos);
     CHECK(error.where() == "site");
   }
+  Conv2d conv(3, 2, {});
+  FusionSite alone({{.name = "fine", .channels = 3}}, false, {}, conv);
+  try {
+    alone.forward({Tensor::zeros({1, 4, 4, 2})}, 4, 4);
+    FAIL("nothing was thrown");
+  } catch (const ShapeError& error) {
+    CHECK(error.where() == "a fusion site outside of a network");
+  }
 }

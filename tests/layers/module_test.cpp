@@ -269,11 +269,29 @@ TEST_CASE("a layer that is given nothing is named", "[module]") {
   CHECK_THROWS_WITH(Linear(2, 3).forward(Tensor()), Catch::Contains("linear"));
 }
 
+TEST_CASE("a convolution and a linear layer are named where their input does not fit", "[module]") {
+  struct Net : Module {
+    Conv2d& conv = register_module<Conv2d>("conv", 3, 4, Conv2dLayerOptions{});
+    Linear& linear = register_module<Linear>("linear", 3, 4);
+    BatchNorm2d& norm = register_module<BatchNorm2d>("norm", 4);
+  } net;
+  const Tensor wide = Tensor::zeros({1, 4, 4, 5});
+  CHECK_THROWS_WITH(net.conv(wide), Catch::Contains("conv: conv2d"));
+  CHECK_THROWS_WITH(net.linear(wide), Catch::Contains("linear: linear"));
+  CHECK_THROWS_AS(net.conv(Tensor::zeros({1, 4, 4, 3}, DType::kFloat64)), DTypeError);
+  CHECK_THROWS_WITH(net.conv(Tensor::zeros({1, 4, 4, 3}, DType::kFloat64)), Catch::Contains("conv: conv2d"));
+  net.eval();
+  CHECK_THROWS_WITH(conv_norm(net.conv, net.norm, wide), Catch::Contains("conv: "));
+}
+
 TEST_CASE("what is frozen neither learns nor trains, until it is let go", "[module]") {
   Pair pair;
   const auto modules = pair.named_modules();
   Module &first = *modules[1].module, &second = *modules[2].module;
+  for (Tensor& parameter : pair.parameters()) parameter.set_grad(Tensor::zeros(parameter.shape()));
   first.freeze();
+  for (const Tensor& parameter : first.parameters()) CHECK_FALSE(parameter.grad().defined());  // an optimizer would step by it
+  for (const Tensor& parameter : second.parameters()) CHECK(parameter.grad().defined());
   for (const bool on : {true, false}) {
     CHECK(pair.is_training());
     CHECK(second.is_training());

@@ -8,6 +8,7 @@
 
 void first_gradient(const std::filesystem::path& folder);
 void train_by_hand(const std::filesystem::path& folder);
+void train_with_own_parts(const std::filesystem::path& folder);
 void fuse_in_a_head(const std::filesystem::path& folder);
 void extend_autograd(const std::filesystem::path& folder);
 void probe_a_site(const std::filesystem::path& folder);

@@ -94,7 +94,16 @@ TEST_CASE("the segmentor gives scores at stride 4 and the auxiliary ones in trai
   CHECK(output.aux_logits.shape() == Shape{2, 4, 6, 5});
   model.eval();
   CHECK_FALSE(model.forward(images).aux_logits.defined());
-  CHECK(model.predict(images).shape() == Shape{2, 64, 96, 5});
+  const Tensor scores = model.predict(images);
+  CHECK(scores.shape() == Shape{2, 64, 96, 5});
+  model.train();
+  model.decode_head().eval();  // a part that does not train
+  const auto before = model.state_dict();
+  CHECK(bit_equal(model.predict(images), scores));
+  for (const auto& [name, tensor] : model.state_dict()) CHECK(bit_equal(tensor, before.at(name)));  // the running statistics, too
+  CHECK(model.backbone().is_training());
+  CHECK(model.auxiliary_head()->path() == "auxiliary_head");
+  CHECK_FALSE(model.decode_head().is_training());
 }
 
 TEST_CASE("equalizers do not change the initial weights", "[models]") {
@@ -170,6 +179,11 @@ TEST_CASE("a backbone of one's own is held to what it says of itself", "[models]
   CHECK_THROWS_WITH(EncoderDecoder(options, nullptr, make_head({.type = "fcn", .channels = 4}, {3}, options)), Catch::Contains("backbone"));
   EncoderDecoder model(options, std::make_unique<OneLevel>(), make_head({.type = "fcn", .channels = 4}, {3, 3}, options));
   CHECK_THROWS_WITH(model.forward(Tensor::zeros({1, 8, 8, 3})), Catch::Contains("gave 1 level, not the 2"));
+  struct Narrow : OneLevel {
+    std::vector<Tensor> forward(const Tensor& images) override { return {images, slice(images, 3, 0, 2)}; }
+  };
+  EncoderDecoder narrow(options, std::make_unique<Narrow>(), make_head({.type = "fcn", .channels = 4}, {3, 3}, options));
+  CHECK_THROWS_WITH(narrow.forward(Tensor::zeros({1, 8, 8, 3})), Catch::Contains("level 1 is") && Catch::Contains("not [N,h,w,3]"));
   CHECK_THROWS_WITH(model.forward(Tensor::zeros({1, 2, 8, 3})), Catch::Contains("too small for the backbone"));
 }
 

@@ -1,6 +1,7 @@
 #include "training/config.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/errors.h"
 #include "support.h"
@@ -222,4 +223,27 @@ TEST_CASE("what other labels become, and the checks, are read and written as the
   CHECK(data(R"({"checks": true})").checks == DataChecks::kAll);
   CHECK_THROWS_WITH(data(R"({"checks": "warn"})"), Contains("true, \"files\" or false"));
   CHECK_THROWS_WITH(data(R"({"label_map": {"3": 1, "other": 300}})"), Contains("or a class under \"other\""));
+}
+
+TEST_CASE("a configuration made in a program is held to the ranges of one in a file", "[config]") {
+  check_config(Config{});
+  const auto changed = [](void (*change)(Config&)) {
+    Config config;
+    change(config);
+    return config;
+  };
+  const std::pair<void (*)(Config&), const char*> wrong[] = {
+      {[](Config& c) { c.train.reduction = "mean"; }, "train.reduction"},
+      {[](Config& c) { c.train.precision = "fp16"; }, "train.precision"},
+      {[](Config& c) { c.train.accumulate = 0; }, "train.accumulate must be a whole number, 1 to 65536, not 0"},
+      {[](Config& c) { c.train.clip_norm = -1; }, "train.clip_norm"},
+      {[](Config& c) { c.optimizer.lr = std::nan(""); }, "optimizer.lr must be a number, 0 or more, not nan"},
+      {[](Config& c) { c.optimizer.groups = {{.pattern = "norm", .lr_mult = -1}}; }, "optimizer.groups[0].lr_mult"},
+      {[](Config& c) { c.pipeline.crop = {0, 64}; }, "pipeline.crop[0]"},
+      {[](Config& c) { c.data.label_map = {.entries = {{1, 0}}, .other = ""}; }, "data.label_map"},
+  };
+  for (const auto& [change, key] : wrong) {
+    CAPTURE(key);
+    CHECK_THROWS_WITH(check_config(changed(change)), Contains(key) && Contains("made in a program") && !Contains("--set"));
+  }
 }

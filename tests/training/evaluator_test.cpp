@@ -55,6 +55,24 @@ TEST_CASE("slide windows cover every pixel and stay inside", "[evaluate]") {
                     Contains("evaluate.stride"));  // whoever asks
 }
 
+TEST_CASE("options out of range are refused, whoever asks", "[evaluate]") {
+  const auto model = tiny_model();
+  const Tensor images = random_tensor({1, 64, 64, 3}, 1, DType::kFloat32);
+  const double kNan = std::numeric_limits<double>::quiet_NaN();
+  const std::pair<EvaluateOptions, const char*> wrong[] = {
+      {slide(32, 32, 0, 32), "evaluate.stride[0] must be"}, {slide(0, 0, 0, 0), "evaluate.crop[0] must be"},
+      {slide(32, 32, 32, 32, 0), "evaluate.batch_size"},    {{.mode = "tiled"}, "evaluate.mode"},
+      {{.scales = {0}}, "evaluate.scales[0]"},              {{.scales = {1, kNan}}, "evaluate.scales[1]"},
+      {{.scales = {1e9}}, "evaluate.scales[0]"},
+  };
+  for (const auto& [options, key] : wrong) {
+    CAPTURE(key);
+    CHECK_THROWS_WITH(predict_scores(*model, images, options), Contains(key));
+    CHECK_THROWS_WITH(prepare_views(Image{8, 8, std::vector<uint8_t>(192)}, {}, options), Contains(key));
+    CHECK_THROWS_WITH(slide_windows(64, 64, options), Contains(key));
+  }
+}
+
 TEST_CASE("several views: probabilities are averaged, and mirrored pictures get mirrored predictions", "[evaluate]") {
   const auto model = tiny_model();
   Image image{64, 96, std::vector<uint8_t>(64 * 96 * 3)};

@@ -212,6 +212,8 @@ TEST_CASE("unknown optimizers and values out of range are refused", "[optimizer]
     options = {};
     options.weight_decay = bad;
     CHECK_THROWS_WITH(make_optimizer({}, options), Catch::Contains("optimizer.weight_decay"));
+    CHECK_THROWS_WITH(make_optimizer({}, {.lr = bad}), Catch::Contains("optimizer.lr"));
+    CHECK_THROWS_WITH(make_optimizer({}, {.groups = {{.pattern = "norm", .lr_mult = bad}}}), Catch::Contains("lr_mult"));
   }
 }
 

@@ -145,6 +145,44 @@ TEST_CASE("a probe sees the gradient of each slice, and what each branch gets ba
   CHECK(record.layers.size() > 20);
 }
 
+TEST_CASE("a probe leaves who observed a site before where it was, and lets no second probe in", "[probes]") {
+  StepSetup setup;
+  const Batch batch = setup.loader->next();
+  FusionSite* site = modules_of<FusionSite>(*setup.model).at(1);
+  int seen = 0;
+  site->set_observer([&](const LevelSite::Visit&) { ++seen; });
+  const auto step = [&](StepObserver* observer) { setup.step->run(0, [&] { return batch; }, observer); };
+  {
+    Probe probe(*setup.model, 0, false);
+    step(&probe);
+    CHECK(seen == 1);
+    CHECK(probe.record().sites.at(4).branches.at(0).before.std > 0);
+    step(nullptr);
+    CHECK(seen == 2);
+  }
+  step(nullptr);
+  CHECK(seen == 3);
+  {
+    Probe waiting(*setup.model, 0, false), second(*setup.model, 0, false);
+    waiting.before_forward(batch);
+    CHECK_THROWS_WITH(second.before_forward(batch), Catch::Contains("another probe"));
+    step(nullptr);
+    CHECK(seen == 4);
+    CHECK(waiting.record().sites.at(4).branches.at(0).before.std > 0);
+    waiting.before_forward(batch);
+    site->set_observer([&](const LevelSite::Visit&) { seen += 10; });  // takes the probe's place, and stays
+  }
+  step(nullptr);
+  CHECK(seen == 14);
+}
+
+TEST_CASE("a probe whose functions are called out of order says so", "[probes]") {
+  StepSetup setup;
+  Probe probe(*setup.model, 0, true);
+  CHECK_THROWS_AS(probe.after_backward(), UsageError);
+  CHECK_THROWS_AS(probe.after_update(), UsageError);
+}
+
 TEST_CASE("the gradient at a branch is the one from this site alone", "[probes]") {
   // The pyramid's output feeds the last sum too: together the two sites send back what its producer gets.
   StepSetup setup;

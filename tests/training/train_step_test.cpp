@@ -10,6 +10,7 @@
 #include "core/parallel.h"
 #include "support.h"
 #include "training/tiny.h"
+#include "training/trainer.h"
 
 using namespace eq;
 using namespace eq::test;
@@ -59,6 +60,20 @@ TEST_CASE("a step's loss is the sum of its parts and its update is the optimizer
   }
 }
 
+TEST_CASE("a step refuses a configuration that no file could have", "[train_step]") {
+  StepSetup setup;
+  const auto refused = [&](const Config& config) { CHECK_THROWS_AS(TrainStep(*setup.model, config), UsageError); };
+  Config config = setup.config;
+  config.train.accumulate = 0;
+  refused(config);
+  config = setup.config;
+  config.train.reduction = "mean";
+  refused(config);
+  const TemporaryFolder folder;
+  CHECK_THROWS_WITH(train(config, {.out = folder.path() / "run", .log = nullptr}), Contains("train.reduction"));
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "run"));
+}
+
 TEST_CASE("hard examples and the Dice loss join the loss of each head", "[train_step]") {
   StepSetup setup({"train.ohem.threshold=0.1", "train.ohem.min_kept=1000", "train.dice_weight=0.5"});
   setup.model->train();
@@ -93,6 +108,32 @@ TEST_CASE("hard examples that are all kept are plain cross entropy, bit for bit"
     dice_differs |= !bit_equal(tensor, dice.model->state_dict().at(name));
   }
   CHECK(dice_differs);
+}
+
+TEST_CASE("a loss of one's own is each head's, at the labels' size", "[train_step]") {
+  StepSetup stock, own;
+  std::vector<Shape> seen;
+  const auto loss = [&](const Tensor& scores, const Tensor& labels) {
+    seen.push_back(scores.shape());
+    return 2.0 * cross_entropy(scores, labels);
+  };
+  TrainStep step(*own.model, own.config, loss);
+  const auto next = [&] { return own.loader->next(); };
+  const StepReport twice = step.run(0, next), once = stock.run(0);
+  CHECK(twice.main_loss == 2 * once.main_loss);
+  CHECK(twice.aux_loss == 2 * once.aux_loss);
+  CHECK(twice.grad_norm == Approx(2 * once.grad_norm));
+  CHECK(seen == std::vector<Shape>(2, Shape{2, 64, 64, 8}));
+  // It is asked again where it is not finite.
+  TrainStep bad(*own.model, own.config, [](const Tensor& scores, const Tensor&) { return sum(scores) * std::nan(""); });
+  CHECK_THROWS_WITH(bad.run(0, next), Contains("every layer is finite, the loss overflows"));
+
+  TrainStep wide(*own.model, own.config, [](const Tensor& scores, const Tensor&) { return scores; });
+  CHECK_THROWS_WITH(wide.run(0, next), Contains("a loss of one's own gave"));
+  TrainStep none(*own.model, own.config, [](const Tensor&, const Tensor&) { return Tensor(); });
+  CHECK_THROWS_WITH(none.run(0, next), Contains("gave nothing"));
+  own.config.train.dice_weight = 1;
+  CHECK_THROWS_WITH(TrainStep(*own.model, own.config, loss), Contains("train.dice_weight"));
 }
 
 TEST_CASE("the auxiliary head learns and its weight counts", "[train_step]") {
