@@ -130,6 +130,23 @@ TEST_CASE("batch norm leaves the running statistics alone while calibrating", "[
   CHECK_NOTHROW(batch_norm(a.x, a.gamma, a.beta, none, none, options));
 }
 
+TEST_CASE("batch norm over several chunks of rows: what is repeated counts as often", "[batch_norm]") {
+  constexpr int64_t kTimes = 250;  // 22,500 rows, in chunks of 8,192 of quite different means
+  const BatchNormOptions options = options_of({"", {}, true, true});
+  const auto run = [&](const Tensor& x, const Tensor& grad_y) {
+    Arguments a({"", {1, 4}, true, true});
+    a.x = x.clone().set_requires_grad();
+    const Tensor y = a(options);
+    y.backward(grad_y);
+    return std::vector<Tensor>{y, a.x.grad(), a.gamma.grad(), a.beta.grad(), a.running_mean};
+  };
+  const Tensor x = random_tensor({90, 4}, 1), grad_y = random_tensor({90, 4}, 4);
+  const auto once = run(x, grad_y), often = run(repeated_rows(x, kTimes), repeated_rows(grad_y, kTimes));
+  for (size_t i : {0, 1}) check_close(often[i], repeated_rows(once[i], kTimes), 1e-12);
+  for (size_t i : {2, 3}) check_close(often[i], once[i] * double(kTimes), 1e-12);
+  check_close(often[4], once[4], 1e-12);
+}
+
 TEST_CASE("batch norm keeps its accuracy when means dwarf deviations", "[batch_norm]") {
   for (double mean : {1e3, 1e4}) {
     Tensor x = random_tensor({2, 61, 67, 8}, 5);
@@ -210,6 +227,17 @@ TEST_CASE("batch norm lets NaN through its ReLU", "[batch_norm]") {
   const Tensor y = a(options_of(cases::kBatchNormCases[4], false));
   CHECK(std::isnan(y.value_at(5)));
   CHECK_FALSE(std::isnan(y.value_at(6)));
+}
+
+TEST_CASE("batch norm's ReLU has no gradient at 0", "[batch_norm]") {
+  for (bool training : {true, false}) {
+    Arguments a({"constant", {4, 2}, true, true});
+    a.x = Tensor::full({4, 2}, 3, DType::kFloat64).set_requires_grad();
+    a.beta = Tensor::zeros({2}, DType::kFloat64).set_requires_grad();
+    a.running_mean.fill_(3);
+    sum(a(options_of({"", {}, true, true}, training))).backward();
+    for (const Tensor& grad : {a.x.grad(), a.beta.grad()}) CHECK(grad.to_vector<double>() == std::vector<double>(size_t(grad.numel()), 0));
+  }
 }
 
 TEST_CASE("batch norm checks its arguments", "[batch_norm]") {
