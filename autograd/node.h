@@ -81,7 +81,7 @@ class Node {
   Node& operator=(const Node&) = delete;
 
   // Gradients of the recorded inputs, one for each and in their order, from those of the outputs. An output nobody used has an undefined
-  // gradient (single-output nodes always get a defined one); an input without needs(i) may be left undefined.
+  // gradient (single-output nodes always get a defined one); an input without needs(i) may be left undefined, elsewhere that stands for 0.
   virtual TensorList backward(const TensorList& grad_outputs) = 0;
 
   const char* name() const { return name_; }

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -24,6 +25,18 @@ Tensor random_tensor(const Shape& shape, uint64_t seed, DType dtype) {
 
 Tensor random_leaf(const Shape& shape, uint64_t seed, DType dtype) {
   return random_tensor(shape, seed, dtype).set_requires_grad();
+}
+
+Tensor repeated_rows(const Tensor& x, int64_t times) {
+  const int64_t channels = x.size(-1);
+  Shape shape = x.shape();
+  shape.set(x.rank() - 2, x.size(-2) * times);
+  Tensor result = Tensor::empty(shape, DType::kFloat64);
+  double* to = result.data<double>();
+  for (const double* row = x.data<double>(); row < x.data<double>() + x.numel(); row += channels) {
+    for (int64_t k = 0; k < times; ++k) to = std::copy_n(row, channels, to);
+  }
+  return result;
 }
 
 Tensor distinct_tensor(const Shape& shape, uint64_t seed, DType dtype) {

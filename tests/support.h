@@ -15,6 +15,8 @@ Tensor random_tensor(const Shape& shape, uint64_t seed, DType dtype = DType::kFl
 Tensor random_leaf(const Shape& shape, uint64_t seed, DType dtype = DType::kFloat64);  // requires a gradient
 // Distinct values at least 1/numel apart, shuffled: for operators with kinks (max, pooling, sorting).
 Tensor distinct_tensor(const Shape& shape, uint64_t seed, DType dtype = DType::kFloat64);
+// Of [..., R, C]: each row `times` times in succession, [..., R * times, C].
+Tensor repeated_rows(const Tensor& x, int64_t times);
 
 // Largest |a - b| / max(1, largest |b|). Shapes must agree (else infinity); NaN gives infinity.
 double scaled_difference(const Tensor& a, const Tensor& b);

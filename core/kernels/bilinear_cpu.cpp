@@ -185,8 +185,7 @@ inline void blend_pixel(const Plan<T>& plan, const RowSource<T>& source, int64_t
   if (plan.columns.identity) {
     const T *a = source.a + q * c, *b = source.b + q * c;
     if (plan.affine) {
-      const int64_t phase = plan.period == c ? 0 : q * c;
-      const T *shift = plan.shift.data() + phase, *scale = plan.scale.data() + phase;
+      const T *shift = plan.shift.data(), *scale = plan.scale.data();
       if (a == b) return blend<false, true>(dst, a, a, source.wa, source.wb, shift, scale, c, stream);
       return blend<true, true>(dst, a, b, source.wa, source.wb, shift, scale, c, stream);
     }

@@ -15,8 +15,7 @@ Correlation forward_correlation(const Shape& x, const Shape& weight, const Shape
   c.in_channels = weight[3];
   c.out_channels = weight[0] / o.groups;
   c.y_pixel = weight[0];
-  const bool pointwise = weight[1] == 1 && weight[2] == 1 && o.stride_h == 1 && o.stride_w == 1 && y[1] == x[1] &&
-                         y[2] == x[2] && o.pad_top == 0 && o.pad_left == 0;
+  const bool pointwise = weight[1] == 1 && weight[2] == 1 && o.stride_h == 1 && o.stride_w == 1 && y[1] == x[1] && y[2] == x[2];
   if (pointwise) {
     const int64_t pixels = x[0] * x[1] * x[2];
     c.h = forward_axis(1, 1, 1, 1, 1, 0);

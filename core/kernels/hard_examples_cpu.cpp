@@ -96,8 +96,8 @@ void hard_examples_of(const Tensor& logits, const Tensor& labels, const HardExam
   }
   float limit = threshold;
   const int64_t rank = std::min(options.min_kept, summary.valid - 1);
-  // With more than `rank` below the threshold the one sought is among them.
-  if (rank >= summary.below) limit = std::max(limit, probability_at(probabilities, count, rank));
+  // With more than `rank` below the threshold the one sought is among them, else it is not below.
+  if (rank >= summary.below) limit = probability_at(probabilities, count, rank);
   parallel_for(count, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) out[i] = probabilities[i] < limit ? in[i] : Label(options.ignore_index);
   });

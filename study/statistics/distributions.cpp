@@ -75,7 +75,6 @@ double normal_quantile(double p) {
 
 double student_upper_tail(double t, double degrees) {
   if (t < 0) return 1 - student_upper_tail(-t, degrees);
-  if (std::isinf(t)) return 0;
   // P(T > t) = I_{d/(d + t^2)}(d/2, 1/2) / 2.
   return 0.5 * incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t));
 }
@@ -94,7 +93,6 @@ double normal_score(double t, double degrees) {
 
 double sign_test(int64_t wins, int64_t losses) {
   const int64_t n = wins + losses;
-  if (n == 0 || wins == losses) return 1;
   double term = -double(n) * std::numbers::ln2, sum = 0;  // log of the binomial probability of k
   for (int64_t k = 0; k <= std::min(wins, losses); ++k) {
     sum += std::exp(term);

@@ -51,6 +51,12 @@ struct WrongCount final : Node {
   TensorList backward(const TensorList& grads) override { return {grads[0], grads[0]}; }
 };
 
+// A node that gives nothing, though its input needs a gradient.
+struct Nothing final : Node {
+  Nothing() : Node("nothing") {}
+  TensorList backward(const TensorList&) override { return {Tensor()}; }
+};
+
 // A node that fails.
 struct Failing final : Node {
   Failing() : Node("failing") {}
@@ -149,8 +155,11 @@ TEST_CASE("a graph is walked twice only when retained", "[engine]") {
 TEST_CASE("several roots are walked together", "[engine]") {
   Tensor x = leaf({2});
   const Tensor shared = x * x, a = shared * 3.0, b = exp(shared * 0.0);
-  run_backward({a, b, shared, a}, {ones({1}), ones({1}), ones({1}), ones({1})}, false);
+  run_backward({a, b, shared, a}, {ones({1}), ones({1}), ones({1}), ones({1})}, true);
   CHECK(grad_of(x) == std::vector<double>{4 * (3 + 0 + 1 + 3)});
+  x.set_grad({});
+  run_backward({a, shared}, {}, false);  // ones, where none are given
+  CHECK(grad_of(x) == std::vector<double>{4 * (3 + 1)});
 }
 
 TEST_CASE("an unused output has no gradient", "[engine]") {
@@ -173,6 +182,15 @@ TEST_CASE("an unused output has no gradient", "[engine]") {
   (p * 2.0).backward();
   CHECK_FALSE(q.grad().defined());
   CHECK(unused.requires_grad());
+}
+
+TEST_CASE("behind a node that gives nothing, nothing is differentiated", "[engine]") {
+  Tensor x = leaf({1, 2}), y = leaf({3, 4});
+  const Tensor inner = exp(y), cut = inner.clone();
+  record<Nothing>(cut, {inner});
+  sum(x * cut).backward();
+  CHECK(grad_of(x) == cut.to_vector<double>());
+  CHECK_FALSE(y.grad().defined());
 }
 
 TEST_CASE("nothing is recorded under NoGradGuard", "[engine]") {
@@ -256,13 +274,30 @@ TEST_CASE("an error inside a node ends the walk and leaves the engine ready", "[
   CHECK(grad_of(x) == std::vector<double>{1, 1});
 }
 
+TEST_CASE("an error for want of memory names the operator, also in backward", "[engine]") {
+  Tensor x = leaf({1, 2});
+  const Tensor y = sum(x * x);
+  struct NoMemory {
+    NoMemory() { allocator().set_failure_hook([](size_t) { return true; }); }
+    ~NoMemory() { allocator().set_failure_hook(nullptr); }
+  };
+  const auto refused = [](auto run) {
+    const NoMemory none;
+    run();
+  };
+  CHECK_THROWS_WITH(refused([&] { exp(x); }), Catch::Contains("the last operator was exp"));
+  const Tensor one = ones({});
+  CHECK_THROWS_WITH(refused([&] { y.backward(one); }), Catch::Contains("the last operator was sum"));
+}
+
 TEST_CASE("leaves are what one may mark and change", "[engine]") {
   Tensor x = leaf({1});
   Tensor y = x * 2.0;
   CHECK_THROWS_WITH(y.set_requires_grad(false), Catch::Contains("leaves only") && Catch::Contains("mul"));
   CHECK_THROWS_AS(Tensor::zeros({1}, DType::kInt32).set_requires_grad(), DTypeError);
+  CHECK_NOTHROW(Tensor::zeros({1}, DType::kInt32).set_requires_grad(false));
   CHECK_THROWS_WITH(x.fill_(1), Catch::Contains("fill_") && Catch::Contains("leaf"));
-  CHECK_THROWS_AS(y.mul_(2), AutogradError);
+  CHECK_THROWS_WITH(y.mul_(2), Catch::Contains("mul_ would change a recorded value"));
   CHECK_THROWS_AS(y.add_(y), AutogradError);
   CHECK_THROWS_AS(x.copy_(Tensor::zeros({1}, DType::kFloat64)), AutogradError);
   {
@@ -271,8 +306,14 @@ TEST_CASE("leaves are what one may mark and change", "[engine]") {
   }
   CHECK(x.item() == 4);
   CHECK_THROWS_AS(x.set_grad(Tensor::zeros({2}, DType::kFloat64)), ShapeError);
+  CHECK_THROWS_AS(x.set_grad(Tensor::zeros({1}, DType::kFloat32)), ShapeError);
+  x.set_grad(ones({1}));
+  CHECK(grad_of(x) == std::vector<double>{1});
+  CHECK_FALSE(Tensor::zeros({1}).grad().defined());
   x.set_requires_grad(false);
   CHECK_FALSE((x * 2.0).requires_grad());
+  (x * leaf({3})).backward();
+  CHECK(grad_of(x) == std::vector<double>{1});  // nothing came
   CHECK_NOTHROW(x.fill_(5));
 }
 

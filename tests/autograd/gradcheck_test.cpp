@@ -1,5 +1,6 @@
 #include "autograd/gradcheck.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "autograd/functional.h"
@@ -60,7 +61,7 @@ TEST_CASE("gradcheck finds a planted wrong gradient and says where", "[gradcheck
   const GradcheckResult first = gradcheck(planted(1.001, 1), inputs);
   CHECK_FALSE(first.ok);
   CHECK(first.worst > 1e-5);
-  CHECK_THAT(first.message, Catch::Contains("input 0") && Catch::Contains("backward gives"));
+  CHECK_THAT(first.message, Catch::Contains("input 0, element 0: backward gives"));
   const GradcheckResult second = gradcheck(planted(1, -1), inputs);
   CHECK_FALSE(second.ok);
   CHECK_THAT(second.message, Catch::Contains("input 1"));
@@ -70,6 +71,34 @@ TEST_CASE("gradcheck finds a planted wrong gradient and says where", "[gradcheck
   GradcheckOptions loose;
   loose.tolerance = 0.01;
   CHECK(gradcheck(planted(1.001, 1), inputs, loose).ok);
+}
+
+TEST_CASE("gradcheck looks at every element, and of many at any", "[gradcheck]") {
+  // Right where `recorded` is 1, and nothing where it is 0.
+  const auto partly = [](const Tensor& recorded) {
+    return [recorded](const std::vector<Tensor>& in) { return in[0] * recorded + in[0].detach() * (1 - recorded); };
+  };
+  for (int64_t wrong = 0; wrong < 3; ++wrong) {
+    Tensor recorded = Tensor::full({3}, 1, DType::kFloat64);
+    recorded.data<double>()[wrong] = 0;
+    CHECK_FALSE(gradcheck(partly(recorded), {random_leaf({3}, 10)}).ok);
+  }
+  Tensor first_ten = Tensor::zeros({1000}, DType::kFloat64);
+  std::fill_n(first_ten.data<double>(), 10, 1.0);
+  GradcheckOptions few;
+  few.max_elements = 10;
+  CHECK_FALSE(gradcheck(partly(first_ten), {random_leaf({1000}, 11)}, few).ok);
+}
+
+TEST_CASE("gradcheck measures differences by the largest derivative, and by 1 where all are smaller", "[gradcheck]") {
+  const auto off_by = [](double slope, double error) {
+    return [=](const std::vector<Tensor>& in) { return in[0] * slope + in[0].detach() * error; };
+  };
+  const std::vector<Tensor> inputs = {random_leaf({3}, 12)};
+  CHECK(gradcheck(off_by(1e4, 1e-3), inputs).ok);
+  CHECK_FALSE(gradcheck(off_by(1e4, 1), inputs).ok);
+  CHECK(gradcheck(off_by(1e-3, 0.7e-6), inputs).ok);
+  CHECK_FALSE(gradcheck(off_by(1e-3, 1.5e-6), inputs).ok);
 }
 
 TEST_CASE("gradcheck leaves alone what needs no gradient and samples what is large", "[gradcheck]") {

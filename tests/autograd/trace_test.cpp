@@ -1,6 +1,8 @@
 // What a trace notes, and what it refuses.
 #include "autograd/trace.h"
 
+#include <optional>
+
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/errors.h"
@@ -48,6 +50,36 @@ TEST_CASE("a trace has operators, values and constants in their order", "[autogr
   CHECK(trace.values()[1].constant.is_same(doubled));
   CHECK(trace.values().size() == 6);
   CHECK(trace.values()[size_t(first.output)].shape == Shape{2, 4});
+}
+
+TEST_CASE("parts of one memory are values of their own in a trace", "[autograd][trace]") {
+  const Tensor x = random_tensor({2, 3}, 1), both = random_tensor({2, 3}, 2);
+  const Tensor first = both.alias({1, 3}), second = slice(both, 0, 1, 2);
+  Trace trace({x});
+  const Tensor a = slice(x, 0, 0, 1), b = slice(x, 0, 1, 2);
+  add(a, first);
+  add(b, second);
+  add(second, b);
+  mul(a, both);
+  add(b, both.alias({3}));
+  trace.end();
+  CHECK(trace.find(a) == trace.operations()[0].output);
+  CHECK(trace.find(b) == trace.operations()[1].output);
+  CHECK(trace.operations()[2].inputs[1] != trace.operations()[3].inputs[1]);
+  CHECK(trace.operations()[4].inputs == std::vector<int>{trace.operations()[3].inputs[1], trace.find(b)});
+  CHECK(trace.operations()[5].inputs[1] != trace.operations()[6].inputs[1]);
+}
+
+TEST_CASE("a trace that has ended keeps no results, and ends no other", "[autograd][trace]") {
+  NoGradGuard no_grad;
+  const Tensor x = random_tensor({2, 3}, 1);
+  std::optional<Trace> first(std::in_place, std::vector<Tensor>{x});
+  exp(x);
+  first->end();
+  CHECK_FALSE(first->values().back().constant.defined());
+  const Trace second({x});
+  first.reset();
+  CHECK(tracing());
 }
 
 TEST_CASE("operators that do the work of several are traced as these", "[autograd][trace]") {

@@ -10,6 +10,7 @@ TEST_CASE("a shape counts and indexes", "[shape]") {
   CHECK(s.rank() == 3);
   CHECK(s.numel() == 24);
   CHECK(s[2] == 4);
+  CHECK(s.at(0) == 2);
   CHECK(s.at(-1) == 4);
   CHECK(s.at(-3) == 2);
   CHECK(s.normalized(-2) == 1);

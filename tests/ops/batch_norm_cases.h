@@ -20,8 +20,8 @@ inline const BatchNormCase kBatchNormCases[] = {
     {"a row of vectors", {6, 19}, false},
     {"relu", {2, 5, 3, 18}, true, true},
     {"relu without affine", {4, 3, 3, 33}, false, true},
-    {"several blocks of rows", {2, 9, 5, 4}},
-    {"several blocks of channels", {3, 1030}, true, true},
+    {"more rows", {2, 9, 5, 4}},
+    {"several blocks of channels", {3, 1500}, true, true},
 };
 
 // Features of UPerNet-ResNet-18 at 256 x 256, batch 8.

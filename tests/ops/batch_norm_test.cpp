@@ -63,9 +63,12 @@ TEST_CASE("batch norm in training equals its definition and updates the running 
     for (DType dtype : {DType::kFloat64, DType::kFloat32}) {
       Arguments a(c, dtype);
       const Tensor before = a.running_mean.clone();
+      const uint32_t versions[] = {a.running_mean.version(), a.running_var.version()};
       const Reference expected = batch_norm_oracle(a.x, a.gamma, a.beta, 1e-3, c.relu);
       const double tolerance = dtype == DType::kFloat64 ? 1e-12 : 2e-6;
       check_close(a(options_of(c)), expected.y, tolerance);
+      CHECK(a.running_mean.version() != versions[0]);
+      CHECK(a.running_var.version() != versions[1]);
       const double count = double(a.x.numel() / c.x.at(-1));
       for (int64_t i = 0; i < c.x.at(-1); ++i) {
         CHECK(a.running_mean.value_at(i) ==
@@ -128,6 +131,38 @@ TEST_CASE("batch norm leaves the running statistics alone while calibrating", "[
   CHECK(bit_equal(a.running_mean, mean));
   Tensor none;
   CHECK_NOTHROW(batch_norm(a.x, a.gamma, a.beta, none, none, options));
+}
+
+TEST_CASE("batch norm's parameters have their gradients where x needs none", "[batch_norm]") {
+  for (bool training : {true, false}) {
+    const cases::BatchNormCase& c = cases::kBatchNormCases[0];
+    Arguments both(c), alone(c);
+    alone.x = alone.x.detach();
+    for (Arguments* a : {&both, &alone}) sum(square((*a)(options_of(c, training)))).backward();
+    CHECK(bit_equal(both.gamma.grad(), alone.gamma.grad()));
+    CHECK(bit_equal(both.beta.grad(), alone.beta.grad()));
+  }
+}
+
+TEST_CASE("batch norm over several chunks of rows: what is repeated counts as often", "[batch_norm]") {
+  struct Size {
+    int64_t rows, channels, times;
+  };
+  // 22,500 rows in chunks of 8,192, and 90 in chunks of 64, of quite different means.
+  const auto [rows, channels, times] = GENERATE(Size{90, 4, 250}, Size{3, 1100, 30});
+  const BatchNormOptions options = options_of({"", {}, true, true});
+  const auto run = [&, width = channels](const Tensor& x, const Tensor& grad_y) {
+    Arguments a({"", {1, width}, true, true});
+    a.x = x.clone().set_requires_grad();
+    const Tensor y = a(options);
+    y.backward(grad_y);
+    return std::vector<Tensor>{y, a.x.grad(), a.gamma.grad(), a.beta.grad(), a.running_mean};
+  };
+  const Tensor x = random_tensor({rows, channels}, 1), grad_y = random_tensor({rows, channels}, 4);
+  const auto once = run(x, grad_y), often = run(repeated_rows(x, times), repeated_rows(grad_y, times));
+  for (size_t i : {0, 1}) check_close(often[i], repeated_rows(once[i], times), 1e-11);
+  for (size_t i : {2, 3}) check_close(often[i], once[i] * double(times), 1e-11);
+  check_close(often[4], once[4], 1e-12);
 }
 
 TEST_CASE("batch norm keeps its accuracy when means dwarf deviations", "[batch_norm]") {
@@ -210,6 +245,17 @@ TEST_CASE("batch norm lets NaN through its ReLU", "[batch_norm]") {
   const Tensor y = a(options_of(cases::kBatchNormCases[4], false));
   CHECK(std::isnan(y.value_at(5)));
   CHECK_FALSE(std::isnan(y.value_at(6)));
+}
+
+TEST_CASE("batch norm's ReLU has no gradient at 0", "[batch_norm]") {
+  for (bool training : {true, false}) {
+    Arguments a({"constant", {4, 2}, true, true});
+    a.x = Tensor::full({4, 2}, 3, DType::kFloat64).set_requires_grad();
+    a.beta = Tensor::zeros({2}, DType::kFloat64).set_requires_grad();
+    a.running_mean.fill_(3);
+    sum(a(options_of({"", {}, true, true}, training))).backward();
+    for (const Tensor& grad : {a.x.grad(), a.beta.grad()}) CHECK(grad.to_vector<double>() == std::vector<double>(size_t(grad.numel()), 0));
+  }
 }
 
 TEST_CASE("batch norm checks its arguments", "[batch_norm]") {

@@ -86,6 +86,7 @@ const Conv2dCase kMedium[] = {
     {"several strips", 2, 40, 37, 24, 40, 3, 3, conv2d_options(1, 1), true},
     {"several input blocks", 1, 9, 8, 300, 40, 3, 3, conv2d_options(1, 1), true},
     {"several input blocks, 1x1", 3, 9, 8, 600, 45, 1, 1, conv2d_options(1, 0), true},
+    {"several output blocks of 2 groups", 1, 4, 5, 8, 600, 3, 3, conv2d_options(1, 1, 1, 2)},
     {"deep", 3, 4, 4, 130, 140, 3, 3, conv2d_options(1, 1)},
     {"deep stride 2", 2, 8, 8, 96, 200, 3, 3, conv2d_options(2, 1)},
     {"wide rows", 1, 3, 530, 5, 6, 3, 3, conv2d_options(1, 1), true},

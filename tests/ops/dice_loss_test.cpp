@@ -124,6 +124,9 @@ TEST_CASE("the Dice loss refuses a label that is no class, with its value and pl
       CHECK_THAT(error.what_happened(), Catch::Contains("label 200 ") && Catch::Contains("0 to 10"));
       CHECK_THAT(error.where(), Catch::Contains("dice_loss") && Catch::Contains("flat position 1234"));
     }
+    values.data<int64_t>()[0] = 12;
+    a.labels = values.to(dtype);
+    CHECK_THROWS_WITH(a.loss(), Catch::Contains("flat position 0"));
   }
 }
 

@@ -60,6 +60,20 @@ TEST_CASE("group norm with one group over vectors is layer norm", "[group_norm]"
   check_close(group_norm(x, 1, gamma, beta, 1e-5), layer_norm(x, gamma, beta, 1e-5), 1e-13);
 }
 
+TEST_CASE("group norm over several chunks of rows: what is repeated counts as often", "[group_norm]") {
+  constexpr int64_t kTimes = 250;  // 11,250 rows a picture, in chunks of 8,192
+  const auto run = [](const Tensor& x, const Tensor& grad_y) {
+    const Tensor input = x.clone().set_requires_grad(), gamma = random_leaf({4}, 2), beta = random_leaf({4}, 3);
+    const Tensor y = group_norm(input, 2, gamma, beta, 1e-3);
+    y.backward(grad_y);
+    return std::vector<Tensor>{y, input.grad(), gamma.grad(), beta.grad()};
+  };
+  const Tensor x = random_tensor({2, 45, 4}, 1), grad_y = random_tensor({2, 45, 4}, 4);
+  const auto once = run(x, grad_y), often = run(repeated_rows(x, kTimes), repeated_rows(grad_y, kTimes));
+  for (size_t i : {0, 1}) check_close(often[i], repeated_rows(once[i], kTimes), 1e-12);
+  for (size_t i : {2, 3}) check_close(often[i], once[i] * double(kTimes), 1e-12);
+}
+
 TEST_CASE("group norm keeps its accuracy when means dwarf deviations", "[group_norm]") {
   Tensor x = random_tensor({2, 50, 51, 8}, 5);
   for (int64_t i = 0; i < x.numel(); ++i) x.data<double>()[i] += 1000;

@@ -25,7 +25,7 @@ Tensor layer_norm_oracle(const Tensor& x, const Tensor& gamma, const Tensor& bet
   return y;
 }
 
-// Shorter than, equal to and longer than a vector of either type; rows in one and in several chunks.
+// Shorter than, equal to and longer than a vector of either type.
 const Shape kShapes[] = {{5, 1}, {3, 2, 7}, {2, 3, 2, 16}, {4, 33}, {70, 19}, {3, 96}, {2, 1100}};
 
 }  // namespace
@@ -53,6 +53,19 @@ TEST_CASE("layer norm's gradients", "[layer_norm]") {
     check_gradients(fn, {random_leaf(shape, 1), Tensor(), Tensor()});
     check_gradients(fn, {random_tensor(shape, 1), gamma, Tensor()});
   }
+}
+
+TEST_CASE("layer norm over several chunks of rows: what is repeated counts as often", "[layer_norm]") {
+  constexpr int64_t kTimes = 150;  // 13,500 rows, in chunks of 6,553
+  const auto gradients = [](const Tensor& x, const Tensor& grad_y) {
+    const Tensor input = x.clone().set_requires_grad(), gamma = random_leaf({5}, 2), beta = random_leaf({5}, 3);
+    layer_norm(input, gamma, beta, 1e-3).backward(grad_y);
+    return std::vector<Tensor>{input.grad(), gamma.grad(), beta.grad()};
+  };
+  const Tensor x = random_tensor({90, 5}, 1), grad_y = random_tensor({90, 5}, 4);
+  const auto once = gradients(x, grad_y), often = gradients(repeated_rows(x, kTimes), repeated_rows(grad_y, kTimes));
+  check_close(often[0], repeated_rows(once[0], kTimes), 1e-12);
+  for (size_t i : {1, 2}) check_close(often[i], once[i] * double(kTimes), 1e-12);
 }
 
 TEST_CASE("layer norm keeps its accuracy when the mean dwarfs the deviation", "[layer_norm]") {

@@ -26,10 +26,11 @@ inline const MatmulCase kMatmulCases[] = {
     {{2, 3, 4}, {4, 0}, {2, 3, 0}},
 };
 
-// Tiles in both directions; a long sum; a stack of small products.
+// Tiles in both directions; a long sum; tiles of long sums; a stack of small products.
 inline const MatmulCase kLargeMatmulCases[] = {
     {{300, 70}, {70, 1100}, {300, 1100}},
     {{40, 9000}, {9000, 30}, {40, 30}},
+    {{2, 300, 2100}, {2, 2100, 4}, {2, 300, 4}},
     {{4, 500, 64}, {64, 80}, {4, 500, 80}},
     {{24, 65, 33}, {24, 33, 65}, {24, 65, 65}},
 };

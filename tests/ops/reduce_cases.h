@@ -25,6 +25,7 @@ inline const ReduceCase kReduceCases[] = {
     {{2, 1, 4, 5}, {1}},
     {{2, 3, 1, 4}, {1, 3}},
     {{7, 33}, {0}},
+    {{3, 59}, {1}},  // whole vectors, half a pair, a rest
     {{150, 3}, {0}},
     {{2, 70, 19}, {1}},
 };

@@ -46,6 +46,13 @@ TEST_CASE("permute against plain coordinates, in every element type", "[permute]
   }
 }
 
+TEST_CASE("permute in several chunks that begin anywhere", "[permute]") {
+  for (const std::vector<int>& axes : {std::vector<int>{1, 2, 0, 3}, {2, 0, 3, 1}}) {
+    const Tensor x = random_tensor({7, 11, 13, 50}, 3);
+    CHECK(bit_equal(permute(x, axes), plain_permute(x, axes)));
+  }
+}
+
 TEST_CASE("permute there and back, on one thread and on two", "[permute]") {
   const Tensor x = random_tensor({3, 70, 90, 21}, 2, DType::kFloat32);
   set_num_threads(1);

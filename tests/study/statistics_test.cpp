@@ -22,6 +22,8 @@ TEST_CASE("incomplete beta function", "[statistics]") {
   CHECK(incomplete_beta(3, 4, 1) == 1);
   CHECK(incomplete_beta(7, 7, 0.5) == Approx(0.5).epsilon(1e-13));
   CHECK_THROWS_AS(incomplete_beta(0, 1, 0.5), UsageError);
+  CHECK_THROWS_AS(incomplete_beta(1, 0, 0.5), UsageError);
+  CHECK_THROWS_AS(incomplete_beta(1, 1, -0.5), UsageError);
   CHECK_THROWS_AS(incomplete_beta(1, 1, 1.5), UsageError);
 }
 
@@ -43,7 +45,13 @@ TEST_CASE("quantiles of Student's t are those of the tables", "[statistics]") {
   CHECK(student_upper_tail(4, 7) == Approx(0.00259495667464841).epsilon(1e-11));
   CHECK(student_upper_tail(10, 3) == Approx(0.00106419952920708).epsilon(1e-11));
   CHECK(student_upper_tail(-0.3, 5) == Approx(1 - 0.388124521131637).epsilon(1e-12));
-  CHECK_THROWS_AS(student_quantile(1, 3), UsageError);
+  const double infinity = std::numeric_limits<double>::infinity();
+  CHECK(student_upper_tail(infinity, 3) == 0);
+  CHECK(student_upper_tail(-infinity, 3) == 1);
+  for (const double none : {0.0, 1.0, -0.5, 1.5, std::nan("")}) {
+    CHECK_THROWS_AS(student_quantile(none, 3), UsageError);
+    CHECK_THROWS_AS(normal_quantile(none), UsageError);
+  }
 }
 
 TEST_CASE("normal quantiles and scores", "[statistics]") {
@@ -83,10 +91,14 @@ TEST_CASE("paired differences: interval, words and seeds needed", "[statistics]"
 
   // All differences on one side, and small against their mean.
   const PairedComparison sure = compare_paired("off", {0.5, 0.6, 0.7}, "on", {0.51, 0.611, 0.709}, miou);
-  CHECK_THAT(sure.words, Contains("above zero") && Contains("on is better than off"));
+  CHECK(sure.words ==
+        "on: +1.00 points of mIoU against off (95 % interval +0.75 to +1.25, 3 seeds). The interval lies above zero: on is better than off "
+        "beyond chance, on this data and schedule. With this spread 5 seeds would settle a difference of 0.2 points.");
   const Metric loss{"loss_tail", "training loss", 1, 4, "", false, 0};
   const PairedComparison lower = compare_paired("off", {0.5, 0.6, 0.7}, "on", {0.49, 0.589, 0.691}, loss);
-  CHECK_THAT(lower.words, Contains("below zero") && Contains("on is better than off"));
+  CHECK_THAT(lower.words, Contains("below zero") && Contains("on is better than off") && !Contains("would settle"));
+  const PairedComparison worse = compare_paired("off", {0.51, 0.611, 0.709}, "on", {0.5, 0.6, 0.7}, miou);
+  CHECK_THAT(worse.words, Contains("below zero") && Contains("on is worse than off"));
   CHECK(lower.wins == 3);
   CHECK_FALSE(lower.seeds_to_settle);
 }
@@ -107,6 +119,11 @@ TEST_CASE("few pairs say little, and say so", "[statistics]") {
   const PairedComparison equal = compare_paired("off", {0.5, 0.6}, "on", {0.5, 0.6}, miou);
   CHECK_FALSE(equal.seeds_to_settle);
   CHECK_THAT(equal.words, Contains("did not differ"));
+  CHECK_THAT(compare_paired("off", {0.25, 0.5}, "on", {0.75, 1}, miou).words, !Contains("did not differ"));  // by as much each time
+  CHECK_THAT(compare_paired("off", {0.25, 0.5}, "on", {0.5, 0.25}, miou).words, !Contains("did not differ"));  // on average
+  CHECK(mean_of({}) == 0);
+  CHECK(sample_deviation({3}) == 0);
+  CHECK(sample_deviation({1, 3}) == Approx(std::sqrt(2.0)));
   CHECK_THROWS_AS(compare_paired("off", {0.5}, "on", {}, miou), UsageError);
 }
 
@@ -115,6 +132,12 @@ TEST_CASE("the bootstrap interval is reproducible, and right where it can be com
   CHECK(*bootstrap_interval({0, 1}, 3) == Interval{0, 1});
   CHECK(*bootstrap_interval({0, 1}, 3, 0.4) == Interval{0.5, 0.5});
   CHECK(*bootstrap_interval({2, 2, 2}, 3) == Interval{2, 2});
+  // The quartiles of two means lie a quarter of the way between them.
+  const auto [low, high] = *bootstrap_interval({0, 1, 5}, 4, 1, 2);
+  CHECK(low < high);
+  const auto [first, third] = *bootstrap_interval({0, 1, 5}, 4, 0.5, 2);
+  CHECK(first == Approx(low + (high - low) / 4));
+  CHECK(third == Approx(high - (high - low) / 4));
   std::vector<double> values;
   for (int i = 0; i < 400; ++i) values.push_back(std::sin(double(i) * 12.9898));
   const Interval interval = *bootstrap_interval(values, 1), normal = *t_interval(values);

@@ -73,6 +73,9 @@ TEST_CASE("labels outside the classes are named with their pixel, and nothing is
   CHECK_THROWS_AS(matrix.add(bytes({0, 0}, {2}), bytes({0}, {1})), ShapeError);
   CHECK_THROWS_AS(matrix.metrics({"a"}), UsageError);
   CHECK_THROWS_AS(ConfusionMatrix(0, 255), UsageError);
+  ConfusionMatrix one(1, 255);
+  one.add(bytes({0, 0}, {2}), bytes({0, 0}, {2}));
+  CHECK(one.count(0, 0) == 2);
 }
 
 TEST_CASE("an empty matrix has absent means", "[metrics]") {
@@ -109,5 +112,6 @@ TEST_CASE("argmax takes the first of equal scores and shows NaN", "[metrics]") {
     CHECK(argmax_classes(scores.to(dtype)).to_vector<uint8_t>() == std::vector<uint8_t>{1, 0, 1, 1});
     CHECK(argmax_classes(scores.to(dtype)).shape() == Shape{1, 2, 2});
   }
+  CHECK(argmax_classes(Tensor::zeros({2, 1})).to_vector<uint8_t>() == std::vector<uint8_t>{0, 0});
   CHECK_THROWS_AS(argmax_classes(Tensor::zeros({2, 300})), ShapeError);
 }

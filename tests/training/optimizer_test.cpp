@@ -162,6 +162,7 @@ TEST_CASE("an optimizer refuses a state that is not its own", "[optimizer]") {
   const auto parameters = two_parameters(DType::kFloat32);
   auto optimizer = make_optimizer(parameters, {});
   const auto state = optimizer->state();
+  CHECK_NOTHROW(optimizer->load_state(state, ""));
   auto missing = state;
   missing.erase("momentum.backbone.conv.weight");
   CHECK_THROWS_WITH(optimizer->load_state(missing, "file.safetensors"),
@@ -214,7 +215,19 @@ TEST_CASE("unknown optimizers and values out of range are refused", "[optimizer]
     CHECK_THROWS_WITH(make_optimizer({}, options), Catch::Contains("optimizer.weight_decay"));
     CHECK_THROWS_WITH(make_optimizer({}, {.lr = bad}), Catch::Contains("optimizer.lr"));
     CHECK_THROWS_WITH(make_optimizer({}, {.groups = {{.pattern = "norm", .lr_mult = bad}}}), Catch::Contains("lr_mult"));
+    for (int i = 0; i < 2; ++i) {
+      options = {};
+      options.betas[i] = bad;
+      CHECK_THROWS_WITH(make_optimizer({}, options), Catch::Contains("optimizer.betas"));
+      options.betas[i] = 1;
+      CHECK_THROWS_WITH(make_optimizer({}, options), Catch::Contains("optimizer.betas"));
+    }
+    options = {};
+    options.eps = bad;
+    CHECK_THROWS_WITH(make_optimizer({}, options), Catch::Contains("optimizer.eps"));
   }
+  options.eps = 0;
+  CHECK_THROWS_WITH(make_optimizer({}, options), Catch::Contains("optimizer.eps"));
 }
 
 TEST_CASE("a step with a rate that is no number is refused before it changes anything", "[optimizer]") {
@@ -284,7 +297,11 @@ TEST_CASE("the gradient norm is a double sum, finds one bad value, and does not 
     CHECK_FALSE(gradient_norm(parameters, 1.0).finite);
     grad.data<float>()[39999] = before;
   }
+  Tensor gain = Tensor::zeros({}, DType::kFloat32).set_requires_grad();
+  gain.set_grad(Tensor::scalar(3, DType::kFloat32));
+  CHECK(gradient_norm({{"gain", gain}}, 1.0).norm == 3);
   CHECK(clip_factor(10, 2) == Approx(0.2));
+  CHECK(clip_factor(3e-6, 1e-6) == Approx(0.25));
   CHECK(clip_factor(1, 2) == 1);
   CHECK(clip_factor(1e9, 0) == 1);
 }
