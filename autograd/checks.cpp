@@ -25,12 +25,12 @@ void companion(const char* op, const Argument& first, DType type, const Argument
     throw DTypeError(std::string(op) + ": " + other.name + " is " + describe(other.tensor) + ", but " + first.name + " is " +
                          describe(first.tensor) +
                          (type == first.tensor.dtype() ? "" : std::string(", beside which it must be ") + name_of(type)),
-                     op, "convert one of them: x.to(DType)");
+                     op, kConvertOne);
   }
   if (other.tensor.device() != first.tensor.device()) {
     throw DeviceError(std::string(op) + ": " + other.name + " is on " + to_string(other.tensor.device()) + ", but " + first.name +
                           " is on " + to_string(first.tensor.device()),
-                      op, "move one of them: x.to(Device)");
+                      op, kMoveOne);
   }
 }
 

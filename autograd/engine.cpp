@@ -135,8 +135,8 @@ void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool 
     if (!edges.back().node) {
       throw AutogradError(
           "there is nothing to differentiate", "backward of " + describe(root),
-          "mark a leaf with set_requires_grad() and compute outside of NoGradGuard; a gradient has no graph "
-          "of its own: derivatives of derivatives are not supported");
+          "mark a leaf with set_requires_grad() and compute by operators outside of NoGradGuard: clone(), to(), detach(), alias() and "
+          "data() record nothing; nor has a gradient a graph of its own, derivatives of derivatives are not supported");
     }
     nodes.push_back(edges.back().node);
   }

@@ -90,13 +90,19 @@ void Tensor::backward(const Tensor& grad_output, bool retain_graph) const {
   run_backward({*this}, {grad_output}, retain_graph);
 }
 
-void Tensor::check_in_place(const char* op) const {
-  if (!grad_enabled() || !requires_grad()) return;
-  const bool leaf = !variable_of(*this)->producer;
-  throw AutogradError(
-      std::string(op) + " would change " + (leaf ? "a leaf that requires a gradient" : "a recorded value"),
-      std::string(op) + " on " + describe(*this),
-      "put a NoGradGuard around it, or use the operator that returns a new tensor");
+void Tensor::check_in_place(const char* op, const Tensor* source) const {
+  if (!grad_enabled()) return;
+  const auto refuse = [op](const std::string& what, const std::string& where) {
+    throw AutogradError(std::string(op) + " would " + what, std::string(op) + where,
+                        "use the operator that returns a new tensor; or, where no gradient is to flow through this, put a NoGradGuard around it");
+  };
+  if (requires_grad()) {
+    const bool leaf = !variable_of(*this)->producer;
+    refuse(std::string("change ") + (leaf ? "a leaf that requires a gradient" : "a recorded value"), " on " + describe(*this));
+  }
+  if (source != nullptr && source->defined() && source->requires_grad()) {
+    refuse("take values of a tensor that requires a gradient, and record nothing", " from " + describe(*source));
+  }
 }
 
 Node::Edge gradient_edge(const Tensor& tensor) {

@@ -175,7 +175,7 @@ Tensor& Tensor::fill_(double value) {
 }
 
 Tensor& Tensor::copy_(const Tensor& source) {
-  check_in_place("copy_");
+  check_in_place("copy_", &source);
   check_alike("copy_", *this, source);
   copy_values(source, *this);
   bump_version();
@@ -183,7 +183,7 @@ Tensor& Tensor::copy_(const Tensor& source) {
 }
 
 Tensor& Tensor::add_(const Tensor& other, double scale) {
-  check_in_place("add_");
+  check_in_place("add_", &other);
   check_alike("add_", *this, other);
   check_on_one_device("add_", *this, other);
   EQ_RUN(device(), add_scaled(*this, other, scale));

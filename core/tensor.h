@@ -84,7 +84,8 @@ class Tensor {
   double item() const;                   // the one value of a one-element tensor of any type; throws ShapeError
   double value_at(int64_t index) const;  // element `index` in memory order, of any type; slow; throws ShapeError
 
-  // --- outside the graph: these never record a gradient (the recorded ones are in autograd/functional.h) ---
+  // --- outside the graph: these never record. No gradient flows through their results to what those were made from (the recorded ones are in
+  // autograd/functional.h; cast() there is a recorded to(DType), x * 1.0 a recorded clone()) ---
   // Another shape over the same memory, starting `offset` elements in. Throws ShapeError if it does not fit.
   Tensor alias(const Shape& shape, int64_t offset = 0) const;
   Tensor clone() const;             // a copy with memory of its own
@@ -96,7 +97,7 @@ class Tensor {
   // whoever holds a handle follows. Views made before stay where they are.
   void move_to(Device device);
   // In-place changes. They bump the version; on a leaf that requires gradients, and on the result of a recorded
-  // operator, they throw AutogradError unless gradients are off (NoGradGuard).
+  // operator, they throw AutogradError unless gradients are off (NoGradGuard); so they do where the values taken require one.
   Tensor& fill_(double value);  // throws DTypeError for what is no value of an integer type: 300 in uint8, NaN; so do full and scalar
   Tensor& copy_(const Tensor& source);                  // same shape and dtype, any device; throws otherwise
   Tensor& add_(const Tensor& other, double scale = 1);  // this += scale * other, same shape and dtype
@@ -135,7 +136,7 @@ class Tensor {
   };
   Impl& impl() const;  // throws UsageError when undefined
   void check_host_access(DType wanted) const;
-  void check_in_place(const char* op) const;  // defined in autograd/variable.cpp
+  void check_in_place(const char* op, const Tensor* source = nullptr) const;  // defined in autograd/variable.cpp
 
   std::shared_ptr<Impl> impl_;
 };

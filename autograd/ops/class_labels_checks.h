@@ -15,7 +15,7 @@ inline void check_class_labels(const char* op, const Tensor& logits, const Tenso
   dispatch_labels(labels, op, []<typename>() {});
   if (!(labels.device() == logits.device())) {
     throw DeviceError(std::string(op) + ": labels are on " + to_string(labels.device()) + ", logits on " + to_string(logits.device()), op,
-                      "move one of them: x.to(Device)");
+                      check::kMoveOne);
   }
   const Shape positions(std::span(logits.shape().begin(), size_t(logits.rank() - 1)));
   if (!(labels.shape() == positions)) {

@@ -276,6 +276,29 @@ TEST_CASE("leaves are what one may mark and change", "[engine]") {
   CHECK_NOTHROW(x.fill_(5));
 }
 
+TEST_CASE("in-place changes take no values that require a gradient, unless gradients are off", "[engine]") {
+  Tensor w = leaf({2, 3}), total = Tensor::zeros({2}, DType::kFloat64);
+  const std::vector<double> untouched(2, 0);
+  CHECK_THROWS_WITH(total.add_(square(w)), Catch::Contains("add_") && Catch::Contains("requires a gradient") && Catch::Contains("NoGradGuard"));
+  CHECK_THROWS_AS(total.copy_(w), AutogradError);
+  CHECK(total.to_vector<double>() == untouched);
+  CHECK_NOTHROW(total.add_(w.detach()));
+  const NoGradGuard plain;
+  total.copy_(w);
+  CHECK(total.to_vector<double>() == std::vector<double>{2, 3});
+}
+
+TEST_CASE("errors say what cuts a graph", "[engine]") {
+  Tensor w = leaf({1, 2, 3});
+  CHECK_THROWS_WITH(sum(w.clone()).backward(), Catch::Contains("nothing to differentiate") && Catch::Contains("clone(), to(), detach()"));
+  const Tensor single = Tensor::zeros({3});
+  CHECK_THROWS_WITH(w * single, Catch::Contains("cast(x, DType)") && Catch::Contains("no gradient"));
+  CHECK_THROWS_WITH(concat({w, single}, 0), Catch::Contains("cast(x, DType)") && Catch::Contains("no gradient"));
+  const Tensor h = square(w), y = sum(square(h));
+  h.detach().mul_(2);
+  CHECK_THROWS_WITH(y.backward(), Catch::Contains("changed in place") && Catch::Contains("no gradient on"));
+}
+
 TEST_CASE("graphs of different threads do not meet", "[engine]") {
   std::vector<double> results(4);
   std::vector<std::thread> threads;
