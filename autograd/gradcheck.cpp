@@ -54,7 +54,7 @@ GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)
   Random random(options.seed);
   Tensor weights = Tensor::empty(y.shape(), DType::kFloat64);
   for (int64_t i = 0; i < weights.numel(); ++i) weights.data<double>()[i] = random.uniform(-1, 1);
-  y.backward(weights);
+  run_backward({y}, {weights}, false, true);
 
   GradcheckResult result;
   NoGradGuard no_grad;

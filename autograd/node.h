@@ -81,7 +81,9 @@ class Node {
   Node& operator=(const Node&) = delete;
 
   // Gradients of the recorded inputs, one for each and in their order, from those of the outputs. An output nobody used has an undefined
-  // gradient (single-output nodes always get a defined one); an input without needs(i) may be left undefined.
+  // gradient (single-output nodes always get a defined one); an input without needs(i) may be left undefined. The gradients that come are
+  // read only: other nodes may get the same memory. They may be returned, and changed in place only where is_unique() says that nobody else
+  // has them; else the walk throws AutogradError, where the change counted as one (Tensor::version).
   virtual TensorList backward(const TensorList& grad_outputs) = 0;
 
   const char* name() const { return name_; }
@@ -149,7 +151,8 @@ Node::Edge gradient_edge(const Tensor& tensor);
 int register_hook(const Tensor& tensor, HookList::Hook hook);
 void remove_hook(const Tensor& tensor, int id);
 
-// The walk (autograd/engine.cpp): backward of several roots at once. Used by Tensor::backward.
-void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool retain_graph);
+// The walk (autograd/engine.cpp): backward of several roots at once. Used by Tensor::backward. With `watch_nodes` every node gets gradients that
+// are not its own, and AutogradError names one that changes a value of them: for gradcheck.
+void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool retain_graph, bool watch_nodes = false);
 
 }  // namespace eq

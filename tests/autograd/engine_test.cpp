@@ -1,6 +1,8 @@
+#include <cmath>
 #include <thread>
 
 #include "autograd/functional.h"
+#include "autograd/gradcheck.h"
 #include "autograd/node.h"
 #include "core/allocator.h"
 #include "support.h"
@@ -50,6 +52,28 @@ struct WrongCount final : Node {
   WrongCount() : Node("wrong_count") {}
   TensorList backward(const TensorList& grads) override { return {grads[0], grads[0]}; }
 };
+
+// A node that doubles the gradient in place and passes it on.
+struct SpoilBackward final : Node {
+  SpoilBackward(bool quietly) : Node("spoil"), quietly_(quietly) {}
+  TensorList backward(const TensorList& grads) override {
+    Tensor grad = grads[0];
+    if (quietly_) {
+      for (int64_t i = 0; i < grad.numel(); ++i) grad.data<double>()[i] *= 2;
+    } else {
+      grad.mul_(2);
+    }
+    return {grad};
+  }
+  bool quietly_;
+};
+
+Tensor spoil(const Tensor& x, bool quietly) {
+  Tensor y = x.clone();
+  y.mul_(2);
+  record<SpoilBackward>(y, {x}, quietly);
+  return y;
+}
 
 // A node that fails.
 struct Failing final : Node {
@@ -297,6 +321,22 @@ TEST_CASE("errors say what cuts a graph", "[engine]") {
   const Tensor h = square(w), y = sum(square(h));
   h.detach().mul_(2);
   CHECK_THROWS_WITH(y.backward(), Catch::Contains("changed in place") && Catch::Contains("no gradient on"));
+}
+
+TEST_CASE("a node may change a gradient only where nobody else has it", "[engine]") {
+  Tensor x = leaf({1, 2});
+  const Tensor c = x * 1.0, t = c + 0.0;  // both uses of c + spoil(x) get the sum's gradient itself
+  CHECK_THROWS_WITH(sum(spoil(x, false) + t).backward(), Catch::Contains("spoil") && Catch::Contains("not its own"));
+  x.set_grad({});
+  sum(exp(spoil(x, false))).backward();  // its own: made by exp's node
+  CHECK(grad_of(x)[0] == Approx(2 * std::exp(2.0)));
+  for (const bool quietly : {false, true}) {
+    Tensor y = leaf({1, 2});
+    const auto last = [&](const std::vector<Tensor>& in) { return spoil(in[0], quietly); };
+    const auto inside = [&](const std::vector<Tensor>& in) { return exp(spoil(in[0], quietly)); };
+    CHECK_THROWS_WITH(gradcheck(last, {y}), Catch::Contains("spoil"));
+    CHECK_THROWS_WITH(gradcheck(inside, {y}), Catch::Contains("spoil"));
+  }
 }
 
 TEST_CASE("graphs of different threads do not meet", "[engine]") {
