@@ -23,7 +23,7 @@ struct DiceLossBackward final : Node {
 }  // namespace
 
 Tensor dice_loss(const Tensor& logits, const Tensor& labels, const DiceLossOptions& options) {
-  check_class_labels("dice_loss", logits, labels);
+  check_class_labels("dice_loss", logits, labels, options.ignore_index);
   if (!(options.smooth >= 0)) {
     throw UsageError("dice_loss: smooth is " + std::to_string(options.smooth), "dice_loss", "it is added to both sums: 0 or more");
   }

@@ -4,7 +4,7 @@
 namespace eq {
 
 Tensor hard_examples(const Tensor& logits, const Tensor& labels, const HardExamplesOptions& options) {
-  check_class_labels("hard_examples", logits, labels);
+  check_class_labels("hard_examples", logits, labels, options.ignore_index);
   const auto refuse = [](const std::string& what, const std::string& hint) {
     throw UsageError("hard_examples: " + what, "hard_examples", hint);
   };
