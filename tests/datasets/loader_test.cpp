@@ -192,6 +192,8 @@ TEST_CASE("unexpected failures and odd sizes name the file too", "[loader]") {
   CHECK_THROWS_WITH(loader.next(), Contains("file-3.png") && Contains("surprise"));
   FakeDataset uneven(6, {4, 4});
   uneven.odd_one = 2;
+  dataset.hopeless = 0;  // the first picture gives the batch its size
+  CHECK_THROWS_WITH(DataLoader(dataset, plain(), {.batch_size = 6}), Contains("file-0.png") && Contains("surprise"));
   DataLoader uncropped(uneven, plain(), {.batch_size = 6});
   CHECK_THROWS_WITH(uncropped.next(), Contains("file-2.png") && Contains("pipeline.crop"));
 }
