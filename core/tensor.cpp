@@ -155,7 +155,9 @@ void Tensor::move_to(Device wanted) {
   if (autograd_slot() != nullptr) set_grad({});
 }
 
-void Tensor::swap_memory(Tensor& other) noexcept {
+void Tensor::swap_memory(Tensor& other) {
+  check_alike("swap_memory", *this, other);
+  check_on_one_device("swap_memory", *this, other);
   std::swap(impl_->storage, other.impl_->storage);
   std::swap(impl_->offset, other.impl_->offset);
 }

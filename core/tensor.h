@@ -102,9 +102,9 @@ class Tensor {
   Tensor& copy_(const Tensor& source);                  // same shape and dtype, any device; throws otherwise
   Tensor& add_(const Tensor& other, double scale = 1);  // this += scale * other, same shape and dtype
   Tensor& mul_(double factor);
-  // Exchanges the memory of two tensors of one shape, type and device, whoever holds handles to them; views made before stay
-  // where they are. Takes no memory and no time.
-  void swap_memory(Tensor& other) noexcept;
+  // Exchanges the memory of two tensors of one shape, type and device (throws otherwise), whoever holds handles to them; views made before
+  // stay where they are. Takes no memory and no time.
+  void swap_memory(Tensor& other);
   void bump_version() const { impl().storage->bump_version(); }  // for kernels that write through data()
   uint32_t version() const { return impl().storage->version(); }
   uint64_t memory_id() const { return impl().storage->id(); }  // shared by all views of one memory; never given twice
