@@ -145,7 +145,8 @@ void record(const Tensor& output, const std::vector<Tensor>& inputs, Args&&... a
 Node::Edge gradient_edge(const Tensor& tensor);
 
 // Calls `hook` with the complete gradient of `tensor` each time backward reaches it, before it flows on or is accumulated.
-// Returns an id for remove_hook. Throws AutogradError if the tensor does not require a gradient.
+// Returns an id for remove_hook. Throws AutogradError if the tensor does not require a gradient. This is what retain_grad() is elsewhere:
+//   register_hook(h, [&](const Tensor& grad) { grad_of_h = grad; return Tensor(); });
 // The tensor's node, or the leaf, owns the hook: one that captures the tensor itself keeps it, and the whole graph behind it, alive until
 // it is removed. Capture tensor.detach(), which has the values alone.
 int register_hook(const Tensor& tensor, HookList::Hook hook);

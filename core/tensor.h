@@ -112,7 +112,8 @@ class Tensor {
   // --- autograd: defined in autograd/variable.cpp ---
   bool requires_grad() const;                  // a leaf marked so, or computed from one while recording
   Tensor& set_requires_grad(bool on = true);   // leaves only (throws AutogradError), floating types only
-  Tensor grad() const;                         // accumulated gradient of a leaf; undefined before backward
+  // Of a leaf; the result of a recorded operator keeps none, and both throw AutogradError: register_hook (autograd/node.h) sees its gradient.
+  Tensor grad() const;                         // accumulated; undefined before backward
   void set_grad(const Tensor& grad);           // same shape, dtype and device, or undefined to clear
   Tensor detach() const;                       // the same memory, outside the graph
   // Adds d(this)/d(leaf) to the grad() of every leaf behind this tensor. `grad_output` defaults to 1 for one-element

@@ -323,6 +323,15 @@ TEST_CASE("errors say what cuts a graph", "[engine]") {
   CHECK_THROWS_WITH(y.backward(), Catch::Contains("changed in place") && Catch::Contains("no gradient on"));
 }
 
+TEST_CASE("only leaves keep a gradient, and who asks another tensor is told what does", "[engine]") {
+  Tensor x = leaf({1, 2}), h = x * 2.0;
+  sum(h).backward();
+  CHECK_THROWS_WITH(h.grad(), Catch::Contains("only leaves") && Catch::Contains("mul") && Catch::Contains("register_hook"));
+  CHECK_THROWS_AS(h.set_grad(ones({2})), AutogradError);
+  CHECK_NOTHROW(h.set_grad({}));
+  CHECK_FALSE(h.detach().grad().defined());
+}
+
 TEST_CASE("a node may change a gradient only where nobody else has it", "[engine]") {
   Tensor x = leaf({1, 2});
   const Tensor c = x * 1.0, t = c + 0.0;  // both uses of c + spoil(x) get the sum's gradient itself
