@@ -1,5 +1,7 @@
 #include "autograd/checks.h"
 
+#include "core/words.h"
+
 namespace eq::check {
 
 void defined(const char* op, Argument argument) {
@@ -49,7 +51,7 @@ void parameters(const char* op, Argument x, std::initializer_list<Argument> argu
 
 void rank(const char* op, Argument argument, int rank) {
   if (argument.tensor.rank() != rank) {
-    throw ShapeError(std::string(op) + ": " + argument.name + " must have " + std::to_string(rank) + " axes, it is " +
+    throw ShapeError(std::string(op) + ": " + argument.name + " must have " + counted(rank, "axis", "axes") + ", it is " +
                          describe(argument.tensor),
                      op, rank == 4 ? "images and features are [N, H, W, C]" : "reshape it first");
   }
@@ -57,8 +59,8 @@ void rank(const char* op, Argument argument, int rank) {
 
 void rank_at_least(const char* op, Argument argument, int rank) {
   if (argument.tensor.rank() < rank) {
-    throw ShapeError(std::string(op) + ": " + argument.name + " must have at least " + std::to_string(rank) +
-                         " axes, it is " + describe(argument.tensor),
+    throw ShapeError(std::string(op) + ": " + argument.name + " must have at least " + counted(rank, "axis", "axes") +
+                         ", it is " + describe(argument.tensor),
                      op, "reshape it first");
   }
 }
