@@ -64,8 +64,8 @@ class Dataset {
 };
 
 // dataset.load(index), held to what it promises: throws DataError or UsageError naming the sample where it is something else, and DataError
-// for an exception that is no eq::Error. The loader
-// and the evaluation load so, because a data set may be someone else's and nothing behind them looks at sizes again.
+// for an exception that is no eq::Error. The loader and the evaluation load so, because a data set may be someone else's and nothing behind
+// them looks at sizes again.
 RawSample load_checked(const Dataset& dataset, int64_t index);
 
 // The names make_dataset knows: the values of data.type.
