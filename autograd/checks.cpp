@@ -1,5 +1,7 @@
 #include "autograd/checks.h"
 
+#include "core/words.h"
+
 namespace eq::check {
 
 void defined(const char* op, Argument argument) {
@@ -25,12 +27,12 @@ void companion(const char* op, const Argument& first, DType type, const Argument
     throw DTypeError(std::string(op) + ": " + other.name + " is " + describe(other.tensor) + ", but " + first.name + " is " +
                          describe(first.tensor) +
                          (type == first.tensor.dtype() ? "" : std::string(", beside which it must be ") + name_of(type)),
-                     op, "convert one of them: x.to(DType)");
+                     op, kConvertOne);
   }
   if (other.tensor.device() != first.tensor.device()) {
     throw DeviceError(std::string(op) + ": " + other.name + " is on " + to_string(other.tensor.device()) + ", but " + first.name +
                           " is on " + to_string(first.tensor.device()),
-                      op, "move one of them: x.to(Device)");
+                      op, kMoveOne);
   }
 }
 
@@ -49,7 +51,7 @@ void parameters(const char* op, Argument x, std::initializer_list<Argument> argu
 
 void rank(const char* op, Argument argument, int rank) {
   if (argument.tensor.rank() != rank) {
-    throw ShapeError(std::string(op) + ": " + argument.name + " must have " + std::to_string(rank) + " axes, it is " +
+    throw ShapeError(std::string(op) + ": " + argument.name + " must have " + counted(rank, "axis", "axes") + ", it is " +
                          describe(argument.tensor),
                      op, rank == 4 ? "images and features are [N, H, W, C]" : "reshape it first");
   }
@@ -57,8 +59,8 @@ void rank(const char* op, Argument argument, int rank) {
 
 void rank_at_least(const char* op, Argument argument, int rank) {
   if (argument.tensor.rank() < rank) {
-    throw ShapeError(std::string(op) + ": " + argument.name + " must have at least " + std::to_string(rank) +
-                         " axes, it is " + describe(argument.tensor),
+    throw ShapeError(std::string(op) + ": " + argument.name + " must have at least " + counted(rank, "axis", "axes") +
+                         ", it is " + describe(argument.tensor),
                      op, "reshape it first");
   }
 }

@@ -9,6 +9,10 @@
 
 namespace eq::check {
 
+// What to try. Beside a recorded operator nobody may learn too late that these convert and move outside of the graph.
+inline constexpr const char* kConvertOne = "convert one of them: cast(x, DType); x.to(DType) passes no gradient on";
+inline constexpr const char* kMoveOne = "move one of them: x.to(Device), which passes no gradient on";
+
 struct Argument {
   const char* name;
   const Tensor& tensor;

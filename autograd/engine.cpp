@@ -1,6 +1,7 @@
 // The backward walk. Nodes become ready when every use of their outputs has reported; among the ready ones the
 // youngest goes first, so the order, and with it every sum, is the same in each run.
 
+#include <cstring>
 #include <queue>
 #include <unordered_map>
 
@@ -21,9 +22,39 @@ struct ByAge {
   }
 };
 
+// The gradients that a node gets and others hold, too: a change is told by the version, where nodes are watched by the values.
+class SharedGradients {
+ public:
+  SharedGradients(const TensorList& grads, bool watch) {
+    for (const Tensor& grad : grads) {
+      if (!grad.defined() || (grad.is_unique() && !watch)) continue;
+      shared_.push_back({grad, grad.version(), watch ? grad.clone() : Tensor()});
+    }
+  }
+  void check(const Node& node) const {
+    for (const auto& [grad, version, values] : shared_) {
+      if (grad.version() == version && (!values.defined() || same_bits(grad, values))) continue;
+      throw AutogradError("a node changed a gradient that is not its own", std::string(node.name()) + ", gradient " + describe(grad),
+                          "what comes to backward() goes to other nodes, too: return a new tensor");
+    }
+  }
+
+ private:
+  struct Shared {
+    Tensor grad;
+    uint32_t version;
+    Tensor values;
+  };
+  static bool same_bits(const Tensor& a, const Tensor& b) {
+    const Tensor x = a.to(Device::cpu()), y = b.to(Device::cpu());
+    return x.bytes() == 0 || std::memcmp(x.raw_data(), y.raw_data(), x.bytes()) == 0;
+  }
+  std::vector<Shared> shared_;
+};
+
 class Walk {
  public:
-  explicit Walk(bool retain_graph) : retain_graph_(retain_graph) {}
+  Walk(bool retain_graph, bool watch_nodes) : retain_graph_(retain_graph), watch_nodes_(watch_nodes) {}
 
   void count_uses(const std::vector<std::shared_ptr<Node>>& roots) {
     std::vector<Node*> stack;
@@ -103,7 +134,9 @@ class Walk {
                           "call backward(grad, retain_graph = true) the first time to run it twice");
     }
     set_current_operator(node.name());
+    const SharedGradients shared(grads, watch_nodes_);
     TensorList input_grads = node.backward(grads);
+    shared.check(node);
     if (input_grads.size() != node.edges().size()) {
       throw AutogradError(
           "a node gave " + counted(int64_t(input_grads.size()), "gradient") + " for " + counted(int64_t(node.edges().size()), "input"),
@@ -113,7 +146,7 @@ class Walk {
     return input_grads;
   }
 
-  bool retain_graph_;
+  bool retain_graph_, watch_nodes_;
   std::unordered_map<Node*, Pending> pending_;
   std::unordered_map<Node*, bool> started_;
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, ByAge> ready_;
@@ -123,7 +156,7 @@ thread_local bool t_walking = false;
 
 }  // namespace
 
-void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool retain_graph) {
+void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool retain_graph, bool watch_nodes) {
   if (t_walking) {
     throw AutogradError("backward() was called from within backward()", "backward",
                         "derivatives of derivatives are not supported: compute them outside of hooks and nodes");
@@ -135,8 +168,8 @@ void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool 
     if (!edges.back().node) {
       throw AutogradError(
           "there is nothing to differentiate", "backward of " + describe(root),
-          "mark a leaf with set_requires_grad() and compute outside of NoGradGuard; a gradient has no graph "
-          "of its own: derivatives of derivatives are not supported");
+          "mark a leaf with set_requires_grad() and compute by operators outside of NoGradGuard: clone(), to(), detach(), alias() and "
+          "data() record nothing; nor has a gradient a graph of its own, derivatives of derivatives are not supported");
     }
     nodes.push_back(edges.back().node);
   }
@@ -145,7 +178,7 @@ void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool 
     ~Walking() { t_walking = false; }
   } walking;
   NoGradGuard no_grad;
-  Walk walk(retain_graph);
+  Walk walk(retain_graph, watch_nodes);
   walk.count_uses(nodes);
   for (size_t i = 0; i < roots.size(); ++i) {
     Tensor grad = i < grad_outputs.size() ? grad_outputs[i] : Tensor();

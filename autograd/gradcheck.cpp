@@ -2,9 +2,11 @@
 
 #include <cmath>
 #include <cstdio>
+#include <utility>
 
 #include "autograd/node.h"
 #include "core/random.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -32,10 +34,33 @@ class Nudged {
   double *x_, before_;
 };
 
+// Takes the inputs' gradients away, and gives them back.
+class GradientScope {
+ public:
+  explicit GradientScope(std::vector<Tensor>& inputs) {
+    for (Tensor& input : inputs) {
+      if (!input.defined() || !input.requires_grad()) continue;
+      before_.emplace_back(input, input.grad());
+      input.set_grad({});
+    }
+  }
+  ~GradientScope() {
+    for (auto& [input, grad] : before_) input.set_grad(grad);
+  }
+  GradientScope(const GradientScope&) = delete;
+
+ private:
+  std::vector<std::pair<Tensor, Tensor>> before_;
+};
+
 }  // namespace
 
 GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& fn, std::vector<Tensor> inputs,
                           const GradcheckOptions& options) {
+  if (options.max_elements < 1) {
+    throw UsageError("gradcheck of " + counted(options.max_elements, "element") + " an input proves nothing", "GradcheckOptions::max_elements",
+                     "1 or more");
+  }
   for (Tensor& input : inputs) {
     if (input.defined() && input.requires_grad()) {
       if (input.dtype() != DType::kFloat64) {
@@ -43,9 +68,9 @@ GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)
                          "convert with x.to(DType::kFloat64)");
       }
       input.set_requires_grad();  // throws for what is no leaf: its gradient would not be kept
-      input.set_grad({});
     }
   }
+  const GradientScope scope(inputs);
   const Tensor y = fn(inputs);
   if (y.dtype() != DType::kFloat64) {
     throw DTypeError("gradcheck needs a float64 result, not " + describe(y), "gradcheck",
@@ -54,7 +79,7 @@ GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)
   Random random(options.seed);
   Tensor weights = Tensor::empty(y.shape(), DType::kFloat64);
   for (int64_t i = 0; i < weights.numel(); ++i) weights.data<double>()[i] = random.uniform(-1, 1);
-  y.backward(weights);
+  run_backward({y}, {weights}, false, true);
 
   GradcheckResult result;
   NoGradGuard no_grad;

@@ -34,7 +34,8 @@ const Tensor& SavedTensor::get() const {
     throw AutogradError(std::string("a value that ") + op_ + " saved for its gradient was changed in place afterwards",
                         std::string(op_) + ", argument " + describe(value_) + ", saved at version " +
                             std::to_string(version_) + ", now " + std::to_string(value_.version()),
-                        "clone() the tensor before changing it, or change it after backward()");
+                        "compute the new value by operators, which record, or change it after backward(); clone() and what a NoGradGuard covers pass no "
+                        "gradient on");
   }
   return value_;
 }

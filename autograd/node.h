@@ -82,6 +82,8 @@ class Node {
 
   // Gradients of the recorded inputs, one for each and in their order, from those of the outputs. An output nobody used has an undefined
   // gradient (single-output nodes always get a defined one); an input without needs(i) may be left undefined, elsewhere that stands for 0.
+  // The gradients that come are read only: other nodes may get the same memory. They may be returned, and changed in place only where
+  // is_unique() says that nobody else has them; else the walk throws AutogradError, where the change counted as one (Tensor::version).
   virtual TensorList backward(const TensorList& grad_outputs) = 0;
 
   const char* name() const { return name_; }
@@ -143,13 +145,15 @@ void record(const Tensor& output, const std::vector<Tensor>& inputs, Args&&... a
 Node::Edge gradient_edge(const Tensor& tensor);
 
 // Calls `hook` with the complete gradient of `tensor` each time backward reaches it, before it flows on or is accumulated.
-// Returns an id for remove_hook. Throws AutogradError if the tensor does not require a gradient.
+// Returns an id for remove_hook. Throws AutogradError if the tensor does not require a gradient. This is what retain_grad() is elsewhere:
+//   register_hook(h, [&](const Tensor& grad) { grad_of_h = grad; return Tensor(); });
 // The tensor's node, or the leaf, owns the hook: one that captures the tensor itself keeps it, and the whole graph behind it, alive until
 // it is removed. Capture tensor.detach(), which has the values alone.
 int register_hook(const Tensor& tensor, HookList::Hook hook);
 void remove_hook(const Tensor& tensor, int id);
 
-// The walk (autograd/engine.cpp): backward of several roots at once. Used by Tensor::backward.
-void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool retain_graph);
+// The walk (autograd/engine.cpp): backward of several roots at once. Used by Tensor::backward. With `watch_nodes` every node gets gradients that
+// are not its own, and AutogradError names one that changes a value of them: for gradcheck.
+void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool retain_graph, bool watch_nodes = false);
 
 }  // namespace eq

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/tensor.h"
@@ -77,7 +78,10 @@ inline bool tracing() { return detail::t_trace != nullptr; }
 
 // Each operator's last words: notes what it did if someone traces. Outputs that do not depend on the trace's inputs are not noted.
 inline void trace(const char* op, const Tensor& output, const std::vector<Tensor>& inputs) {
-  if (tracing()) detail::t_trace->add({.op = op}, output, inputs);
+  if (!tracing()) return;
+  TracedOperation operation;
+  operation.op = op;
+  detail::t_trace->add(std::move(operation), output, inputs);
 }
 template <class Options>  // with operator==
 void trace(const char* op, const Tensor& output, const std::vector<Tensor>& inputs, const Options& options) {
@@ -85,7 +89,11 @@ void trace(const char* op, const Tensor& output, const std::vector<Tensor>& inpu
   const auto equal = [](const std::any& a, const std::any& b) {
     return std::any_cast<const Options&>(a) == std::any_cast<const Options&>(b);
   };
-  detail::t_trace->add({.op = op, .options = options, .equal_options = equal}, output, inputs);
+  TracedOperation operation;
+  operation.op = op;
+  operation.options = options;
+  operation.equal_options = equal;
+  detail::t_trace->add(std::move(operation), output, inputs);
 }
 
 }  // namespace eq

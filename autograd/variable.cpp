@@ -28,6 +28,13 @@ Variable& make_variable(const Tensor& tensor) {
   return *variable_of(tensor);
 }
 
+void check_keeps_gradient(const Variable& variable, const Tensor& tensor, const char* asked) {
+  if (!variable.producer) return;
+  throw AutogradError("only leaves keep a gradient",
+                      std::string(asked) + " of " + describe(tensor) + ", result of " + variable.producer->name(),
+                      "see it as it passes, register_hook(x, [&](const Tensor& grad) { kept = grad; return Tensor(); }), or ask a leaf");
+}
+
 // The end of the line for a leaf: adds what arrives to its gradient.
 struct AccumulateGrad final : Node {
   explicit AccumulateGrad(const Tensor& leaf) : Node("leaf"), leaf_(leaf) { add_output(leaf); }
@@ -73,7 +80,9 @@ Tensor& Tensor::set_requires_grad(bool on) {
 
 Tensor Tensor::grad() const {
   const Variable* variable = variable_of(*this);
-  return variable ? variable->grad : Tensor();
+  if (variable == nullptr) return {};
+  check_keeps_gradient(*variable, *this, "grad");
+  return variable->grad;
 }
 
 void Tensor::set_grad(const Tensor& grad) {
@@ -81,7 +90,9 @@ void Tensor::set_grad(const Tensor& grad) {
     throw ShapeError("the gradient " + describe(grad) + " does not belong to " + describe(*this), "set_grad",
                      "shape, type and device must be equal");
   }
-  make_variable(*this).grad = grad;
+  Variable& variable = make_variable(*this);
+  if (grad.defined()) check_keeps_gradient(variable, *this, "set_grad");
+  variable.grad = grad;
 }
 
 Tensor Tensor::detach() const { return alias(shape()); }
@@ -90,13 +101,19 @@ void Tensor::backward(const Tensor& grad_output, bool retain_graph) const {
   run_backward({*this}, {grad_output}, retain_graph);
 }
 
-void Tensor::check_in_place(const char* op) const {
-  if (!grad_enabled() || !requires_grad()) return;
-  const bool leaf = !variable_of(*this)->producer;
-  throw AutogradError(
-      std::string(op) + " would change " + (leaf ? "a leaf that requires a gradient" : "a recorded value"),
-      std::string(op) + " on " + describe(*this),
-      "put a NoGradGuard around it, or use the operator that returns a new tensor");
+void Tensor::check_in_place(const char* op, const Tensor* source) const {
+  if (!grad_enabled()) return;
+  const auto refuse = [op](const std::string& what, const std::string& where) {
+    throw AutogradError(std::string(op) + " would " + what, std::string(op) + where,
+                        "use the operator that returns a new tensor; or, where no gradient is to flow through this, put a NoGradGuard around it");
+  };
+  if (requires_grad()) {
+    const bool leaf = !variable_of(*this)->producer;
+    refuse(std::string("change ") + (leaf ? "a leaf that requires a gradient" : "a recorded value"), " on " + describe(*this));
+  }
+  if (source != nullptr && source->defined() && source->requires_grad()) {
+    refuse("take values of a tensor that requires a gradient, and record nothing", " from " + describe(*source));
+  }
 }
 
 Node::Edge gradient_edge(const Tensor& tensor) {

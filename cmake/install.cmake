@@ -15,8 +15,8 @@ install(DIRECTORY recipes DESTINATION ${CMAKE_INSTALL_DATADIR}/equiscale)
 
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/equiscale)
 install(EXPORT equiscale_targets NAMESPACE equiscale:: FILE equiscaleTargets.cmake DESTINATION ${package_folder})
-configure_package_config_file(cmake/equiscaleConfig.cmake.in ${CMAKE_BINARY_DIR}/equiscaleConfig.cmake
+configure_package_config_file(cmake/equiscaleConfig.cmake.in ${PROJECT_BINARY_DIR}/equiscaleConfig.cmake
   INSTALL_DESTINATION ${package_folder})
-write_basic_package_version_file(${CMAKE_BINARY_DIR}/equiscaleConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${CMAKE_BINARY_DIR}/equiscaleConfig.cmake ${CMAKE_BINARY_DIR}/equiscaleConfigVersion.cmake cmake/modules/FindLibZip.cmake
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/equiscaleConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/equiscaleConfig.cmake ${PROJECT_BINARY_DIR}/equiscaleConfigVersion.cmake cmake/modules/FindLibZip.cmake
   DESTINATION ${package_folder})

@@ -63,7 +63,7 @@ decltype(auto) dispatch_floating(DType dtype, const char* op, Fn&& fn) {
   if (dtype == DType::kFloat64) return fn.template operator()<double>();
   throw DTypeError(std::string(op) + " takes float32 or float64" +
                        (dtype == DType::kBFloat16 ? "; bfloat16 is for CUDA devices" : std::string(", not ") + name_of(dtype)),
-                   op, "convert the argument first: x.to(DType::kFloat32)");
+                   op, "convert the argument first: cast(x, DType::kFloat32)");
 }
 
 // The same over every element type.

@@ -155,7 +155,9 @@ void Tensor::move_to(Device wanted) {
   if (autograd_slot() != nullptr) set_grad({});
 }
 
-void Tensor::swap_memory(Tensor& other) noexcept {
+void Tensor::swap_memory(Tensor& other) {
+  check_alike("swap_memory", *this, other);
+  check_on_one_device("swap_memory", *this, other);
   std::swap(impl_->storage, other.impl_->storage);
   std::swap(impl_->offset, other.impl_->offset);
 }
@@ -175,7 +177,7 @@ Tensor& Tensor::fill_(double value) {
 }
 
 Tensor& Tensor::copy_(const Tensor& source) {
-  check_in_place("copy_");
+  check_in_place("copy_", &source);
   check_alike("copy_", *this, source);
   copy_values(source, *this);
   bump_version();
@@ -183,7 +185,7 @@ Tensor& Tensor::copy_(const Tensor& source) {
 }
 
 Tensor& Tensor::add_(const Tensor& other, double scale) {
-  check_in_place("add_");
+  check_in_place("add_", &other);
   check_alike("add_", *this, other);
   check_on_one_device("add_", *this, other);
   EQ_RUN(device(), add_scaled(*this, other, scale));

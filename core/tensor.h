@@ -84,7 +84,8 @@ class Tensor {
   double item() const;                   // the one value of a one-element tensor of any type; throws ShapeError
   double value_at(int64_t index) const;  // element `index` in memory order, of any type; slow; throws ShapeError
 
-  // --- outside the graph: these never record a gradient (the recorded ones are in autograd/functional.h) ---
+  // --- outside the graph: these never record. No gradient flows through their results to what those were made from (the recorded ones are in
+  // autograd/functional.h; cast() there is a recorded to(DType), x * 1.0 a recorded clone()) ---
   // Another shape over the same memory, starting `offset` elements in. Throws ShapeError if it does not fit.
   Tensor alias(const Shape& shape, int64_t offset = 0) const;
   Tensor clone() const;             // a copy with memory of its own
@@ -96,14 +97,14 @@ class Tensor {
   // whoever holds a handle follows. Views made before stay where they are.
   void move_to(Device device);
   // In-place changes. They bump the version; on a leaf that requires gradients, and on the result of a recorded
-  // operator, they throw AutogradError unless gradients are off (NoGradGuard).
+  // operator, they throw AutogradError unless gradients are off (NoGradGuard); so they do where the values taken require one.
   Tensor& fill_(double value);  // throws DTypeError for what is no value of an integer type: 300 in uint8, NaN; so do full and scalar
   Tensor& copy_(const Tensor& source);                  // same shape and dtype, any device; throws otherwise
   Tensor& add_(const Tensor& other, double scale = 1);  // this += scale * other, same shape and dtype
   Tensor& mul_(double factor);
-  // Exchanges the memory of two tensors of one shape, type and device, whoever holds handles to them; views made before stay
-  // where they are. Takes no memory and no time.
-  void swap_memory(Tensor& other) noexcept;
+  // Exchanges the memory of two tensors of one shape, type and device (throws otherwise), whoever holds handles to them; views made before
+  // stay where they are. Takes no memory and no time.
+  void swap_memory(Tensor& other);
   void bump_version() const { impl().storage->bump_version(); }  // for kernels that write through data()
   uint32_t version() const { return impl().storage->version(); }
   uint64_t memory_id() const { return impl().storage->id(); }  // shared by all views of one memory; never given twice
@@ -111,7 +112,8 @@ class Tensor {
   // --- autograd: defined in autograd/variable.cpp ---
   bool requires_grad() const;                  // a leaf marked so, or computed from one while recording
   Tensor& set_requires_grad(bool on = true);   // leaves only (throws AutogradError), floating types only
-  Tensor grad() const;                         // accumulated gradient of a leaf; undefined before backward
+  // Of a leaf; the result of a recorded operator keeps none, and both throw AutogradError: register_hook (autograd/node.h) sees its gradient.
+  Tensor grad() const;                         // accumulated; undefined before backward
   void set_grad(const Tensor& grad);           // same shape, dtype and device, or undefined to clear
   Tensor detach() const;                       // the same memory, outside the graph
   // Adds d(this)/d(leaf) to the grad() of every leaf behind this tensor. `grad_output` defaults to 1 for one-element
@@ -135,7 +137,7 @@ class Tensor {
   };
   Impl& impl() const;  // throws UsageError when undefined
   void check_host_access(DType wanted) const;
-  void check_in_place(const char* op) const;  // defined in autograd/variable.cpp
+  void check_in_place(const char* op, const Tensor* source = nullptr) const;  // defined in autograd/variable.cpp
 
   std::shared_ptr<Impl> impl_;
 };

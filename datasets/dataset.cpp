@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <exception>
 #include <string_view>
 #include <utility>
 
@@ -76,7 +77,15 @@ LabelMap Dataset::load_file_labels(int64_t index) const {
 }
 
 RawSample load_checked(const Dataset& dataset, int64_t index) {
-  RawSample sample = dataset.load(index);
+  RawSample sample;
+  try {
+    sample = dataset.load(index);
+  } catch (const Error&) {
+    throw;  // it names the file
+  } catch (const std::exception& error) {
+    throw DataError(std::string("the sample could not be loaded: ") + error.what(), dataset.describe(index),
+                    "see what the data set's load() does with it, and whether the machine has memory left");
+  }
   check_sample(dataset, index, sample);
   return sample;
 }

@@ -63,8 +63,9 @@ class Dataset {
   Palette palette_;
 };
 
-// dataset.load(index), held to what it promises: throws DataError or UsageError naming the sample where it is something else. The loader
-// and the evaluation load so, because a data set may be someone else's and nothing behind them looks at sizes again.
+// dataset.load(index), held to what it promises: throws DataError or UsageError naming the sample where it is something else, and DataError
+// for an exception that is no eq::Error. The loader and the evaluation load so, because a data set may be someone else's and nothing behind
+// them looks at sizes again.
 RawSample load_checked(const Dataset& dataset, int64_t index);
 // The same of what was made of that sample.
 void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample);

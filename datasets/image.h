@@ -28,7 +28,7 @@ using Color = std::array<uint8_t, 3>;
 using Palette = std::vector<Color>;
 
 // Throw UsageError where the values are not as many as the sides say, or the sides are none of a picture's. What takes pictures from
-// programs asks; what only passes them on does not.
+// programs asks; what says "unchecked" does not.
 void check_size(const std::string& where, const Image& image);
 void check_size(const std::string& where, const LabelMap& labels);
 

@@ -52,6 +52,7 @@ Sampler::Sampler(int64_t size, uint64_t seed) : size_(size), seed_(seed) {
 }
 
 int64_t Sampler::index_at(int64_t position) {
+  if (position < 0) throw UsageError("there is no position " + std::to_string(position), "Sampler", "they begin with 0");
   if (size_ == Dataset::kEndless) return int64_t(Random(seed_, kOrderStream).fork(uint64_t(position)).next_u64() >> 1);
   const int64_t epoch = position / size_;
   if (epoch != epoch_) {

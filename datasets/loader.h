@@ -47,7 +47,8 @@ struct LoaderOptions {
 class Sampler {
  public:
   Sampler(int64_t size, uint64_t seed);
-  int64_t index_at(int64_t position);  // remembers the permutation of one epoch: O(1) inside it, O(size) to change it
+  // Throws UsageError for a negative position. Remembers the permutation of one epoch: O(1) inside it, O(size) to change it.
+  int64_t index_at(int64_t position);
 
  private:
   int64_t size_;

@@ -138,6 +138,17 @@ void check_scale(const std::array<int64_t, 2>& scale, double ratio, const char* 
   }
 }
 
+void check_window(const char* where, Size size, const Window& window) {
+  const auto inside = [](int64_t begin, int64_t extent, int64_t side) { return begin >= 0 && extent >= 1 && extent <= side && begin <= side - extent; };
+  if (size.height <= limits::kPictureSide && size.width <= limits::kPictureSide && inside(window.top, window.height, size.height) &&
+      inside(window.left, window.width, size.width)) {
+    return;
+  }
+  throw UsageError("a window of " + size_text(window.width, window.height) + " at row " + std::to_string(window.top) + ", column " +
+                       std::to_string(window.left) + " of a picture of " + size_text(size.width, size.height),
+                   where, "give sides of 1 to " + std::to_string(limits::kPictureSide) + ", and a window inside");
+}
+
 }  // namespace
 
 void check_pipeline(const PipelineOptions& options) {
@@ -176,6 +187,8 @@ Size fitted_size(Size from, const std::array<int64_t, 2>& scale, double ratio) {
 }
 
 Image resize_bilinear(const Image& image, Size size, const Window& window) {
+  check_size("resize_bilinear", image);
+  check_window("resize_bilinear", size, window);
   Image result{window.height, window.width, std::vector<uint8_t>(size_t(3 * window.height * window.width))};
   if (size == size_of(image)) {
     for (int64_t y = 0; y < window.height; ++y) {
@@ -215,6 +228,8 @@ Image resize_bilinear(const Image& image, Size size, const Window& window) {
 Image resize_bilinear(const Image& image, Size size) { return resize_bilinear(image, size, whole(size)); }
 
 LabelMap resize_nearest(const LabelMap& labels, Size size, const Window& window) {
+  check_size("resize_nearest", labels);
+  check_window("resize_nearest", size, window);
   LabelMap result{window.height, window.width, std::vector<uint8_t>(size_t(window.height * window.width))};
   const auto rows = nearest_positions(labels.height, size.height, window.top, window.height);
   const auto columns = nearest_positions(labels.width, size.width, window.left, window.width);
@@ -234,7 +249,9 @@ Size draw_size(Size from, const ResizeOptions& options, Random& random) {
 
 Window draw_crop(const LabelMap& labels, Size size, const std::array<int64_t, 2>& crop, double max_class_share, Random& random) {
   constexpr int kRedraws = 10;
+  check_size("draw_crop", labels);
   Window window{0, 0, std::min(crop[0], size.height), std::min(crop[1], size.width)};
+  check_window("draw_crop", size, window);
   for (int draw = 0; draw <= kRedraws; ++draw) {
     window.top = random.uniform_int(0, size.height - window.height + 1);
     window.left = random.uniform_int(0, size.width - window.width + 1);
@@ -244,6 +261,7 @@ Window draw_crop(const LabelMap& labels, Size size, const std::array<int64_t, 2>
 }
 
 void flip_horizontally(Image& image) {
+  check_size("flip_horizontally", image);
   for (int64_t y = 0; y < image.height; ++y) {
     uint8_t* row = image.pixels.data() + 3 * y * image.width;
     for (int64_t a = 0, b = image.width - 1; a < b; ++a, --b) std::swap_ranges(row + 3 * a, row + 3 * a + 3, row + 3 * b);
@@ -251,6 +269,7 @@ void flip_horizontally(Image& image) {
 }
 
 void flip_horizontally(LabelMap& labels) {
+  check_size("flip_horizontally", labels);
   for (int64_t y = 0; y < labels.height; ++y) {
     std::reverse(labels.labels.begin() + y * labels.width, labels.labels.begin() + (y + 1) * labels.width);
   }
@@ -262,6 +281,12 @@ void swap_rows(uint8_t* values, int64_t rows, int64_t row_bytes) {
   for (int64_t a = 0, b = rows - 1; a < b; ++a, --b) {
     std::swap_ranges(values + a * row_bytes, values + (a + 1) * row_bytes, values + b * row_bytes);
   }
+}
+
+template <class Picture>
+void check_turn(const Picture& picture, int quarters) {
+  check_size("turn", picture);
+  if (quarters < 0 || quarters > 3) throw UsageError("a turn by " + std::to_string(quarters) + " right angles", "turn", "use 0 to 3");
 }
 
 // [height, width, channels] turned clockwise.
@@ -281,22 +306,32 @@ std::vector<uint8_t> turned(const std::vector<uint8_t>& values, int64_t height, 
 
 }  // namespace
 
-void flip_vertically(Image& image) { swap_rows(image.pixels.data(), image.height, 3 * image.width); }
-void flip_vertically(LabelMap& labels) { swap_rows(labels.labels.data(), labels.height, labels.width); }
+void flip_vertically(Image& image) {
+  check_size("flip_vertically", image);
+  swap_rows(image.pixels.data(), image.height, 3 * image.width);
+}
+
+void flip_vertically(LabelMap& labels) {
+  check_size("flip_vertically", labels);
+  swap_rows(labels.labels.data(), labels.height, labels.width);
+}
 
 void turn(Image& image, int quarters) {
+  check_turn(image, quarters);
   if (quarters == 0) return;
   image.pixels = turned(image.pixels, image.height, image.width, 3, quarters);
   if (quarters % 2 == 1) std::swap(image.height, image.width);
 }
 
 void turn(LabelMap& labels, int quarters) {
+  check_turn(labels, quarters);
   if (quarters == 0) return;
   labels.labels = turned(labels.labels, labels.height, labels.width, 1, quarters);
   if (quarters % 2 == 1) std::swap(labels.height, labels.width);
 }
 
 void distort_photometrically(Image& image, Random& random) {
+  check_size("distort_photometrically", image);
   auto contrast = [&] {
     if (!random.bernoulli(0.5)) return;
     const double factor = random.uniform(0.5, 1.5);

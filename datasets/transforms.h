@@ -1,6 +1,7 @@
 #pragma once
 // Preparing pictures for a network. Each transform is a pure function of its arguments; what is random about it is
-// drawn from the generator it is given.
+// drawn from the generator it is given. Pictures and label maps that are none (check_size), sizes that no picture has and windows
+// outside of it throw UsageError.
 
 #include <array>
 #include <cstdint>

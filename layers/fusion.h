@@ -72,7 +72,7 @@ struct FusionLayer {
   Conv2d* conv;                 // the convolution in it that reads the concatenation
   BatchNorm2d* norm = nullptr;  // right behind that convolution; null: the convolution has a bias
   bool whole = true;            // `layer` is these two and nothing else
-  FusionLayer(Conv2d& conv) : layer(&conv), conv(&conv) {}                                      // NOLINT: converts on purpose
+  FusionLayer(Conv2d& alone) : layer(&alone), conv(&alone) {}                                    // NOLINT: converts on purpose
   FusionLayer(ConvModule& module) : layer(&module), conv(&module.conv()), norm(&module.bn()) {}  // NOLINT
   // `all` begins with `first`, and does more.
   FusionLayer(Layer& all, Conv2d& first) : layer(&all), conv(&first), whole(false) {}

@@ -271,7 +271,11 @@ Tensor Layer::operator()(const Tensor& x) {
 int64_t Layer::macs(const Tensor&, const Tensor&) const { return 0; }
 
 LayerObserver::LayerObserver(Callback callback) : callback_(std::move(callback)), outer_(t_observer) { t_observer = this; }
-LayerObserver::~LayerObserver() { t_observer = outer_; }
+LayerObserver::~LayerObserver() {
+  LayerObserver** link = &t_observer;
+  while (*link != nullptr && *link != this) link = &(*link)->outer_;
+  if (*link != nullptr) *link = outer_;
+}
 bool LayerObserver::any() { return t_observer != nullptr; }
 
 InitRandom::InitRandom(uint64_t seed, DType dtype)

@@ -146,8 +146,9 @@ class Layer : public Module {
   virtual std::string description() const { return ""; }  // one line for the summary; empty: a container, left out of it
 };
 
-// Sees every layer's application on this thread while alive, in order: for the summary, the finite check and the probes.
-// Several may be alive; the youngest is called first.
+// Sees every layer's application on this thread while alive, in order: for the summary, the finite check and the probes. A hook on the
+// output (register_hook) sees its gradient, too. Several may be alive, and end in any order, on the thread that made them; the youngest is
+// called first. A callback must not end one.
 class LayerObserver {
  public:
   using Callback = std::function<void(Layer& layer, const Tensor& input, const Tensor& output)>;

@@ -40,9 +40,15 @@ struct HeadOptions {
   double dropout = 0.1;           // channel dropout before the classifier; 0 or less: none
 };
 
+inline HeadOptions head_of_type(const std::string& type) {
+  HeadOptions options;
+  options.type = type;
+  return options;
+}
+
 struct ModelOptions {
   BackboneOptions backbone;
-  HeadOptions decode_head{.type = "uper"};
+  HeadOptions decode_head = head_of_type("uper");
   HeadOptions auxiliary_head;          // type empty: none
   std::string init_from;               // weights of a whole network to begin with: a file, or a run's folder (models/initial_weights.h)
   bool align_corners = false;

@@ -56,7 +56,7 @@ void Ema::swap() noexcept {
 }
 
 void Ema::take_from_model() {
-  for (Entry& entry : entries_) entry.average.copy_(entry.value);
+  for (Entry& entry : entries_) entry.average.copy_(entry.value.detach());
 }
 
 }  // namespace eq

@@ -46,6 +46,14 @@ ConfusionMatrix::ConfusionMatrix(int64_t num_classes, int64_t ignore_index)
   }
 }
 
+int64_t ConfusionMatrix::count(int64_t label, int64_t prediction) const {
+  for (const int64_t index : {label, prediction}) {
+    if (index >= 0 && index < num_classes_) continue;
+    throw UsageError("there is no class " + std::to_string(index), "ConfusionMatrix::count", "use 0 to " + std::to_string(num_classes_ - 1));
+  }
+  return counts_[size_t(label * num_classes_ + prediction)];
+}
+
 void ConfusionMatrix::add(const Tensor& labels, const Tensor& predictions, const std::string& where) {
   if (!(labels.shape() == predictions.shape())) {
     throw ShapeError("labels " + describe(labels) + " and predictions " + describe(predictions) + " differ in shape",

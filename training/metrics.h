@@ -41,7 +41,7 @@ class ConfusionMatrix {
   void add(const Tensor& labels, const Tensor& predictions, const std::string& where = "");
 
   int64_t num_classes() const { return num_classes_; }
-  int64_t count(int64_t label, int64_t prediction) const { return counts_[label * num_classes_ + prediction]; }
+  int64_t count(int64_t label, int64_t prediction) const;  // throws UsageError for what is no class
   // One value per class name; throws UsageError when their number is not num_classes.
   SegmentationMetrics metrics(const std::vector<std::string>& class_names) const;
 

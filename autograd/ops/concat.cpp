@@ -55,8 +55,8 @@ void check_like_first(const std::vector<Tensor>& inputs, size_t i, int axis) {
   const std::string label = "inputs[" + std::to_string(i) + "]";
   if (!other.defined()) throw UsageError("concat: " + label + " has no value", kConcat, "pass defined tensors");
   const std::string both = label + " is " + describe(other) + ", but inputs[0] is " + describe(first);
-  if (other.dtype() != first.dtype()) throw DTypeError("concat: " + both, kConcat, "convert one of them: x.to(DType)");
-  if (other.device() != first.device()) throw DeviceError("concat: " + both, kConcat, "move one of them: x.to(Device)");
+  if (other.dtype() != first.dtype()) throw DTypeError("concat: " + both, kConcat, check::kConvertOne);
+  if (other.device() != first.device()) throw DeviceError("concat: " + both, kConcat, check::kMoveOne);
   bool same = other.rank() == first.rank();
   for (int k = 0; same && k < first.rank(); ++k) same = k == axis || other.size(k) == first.size(k);
   if (!same) {

@@ -49,7 +49,7 @@ struct CrossEntropyCudaBackward final : Node {
 };
 
 void check_arguments(const Tensor& logits, const Tensor& labels, const CrossEntropyOptions& options) {
-  check_class_labels("cross_entropy", logits, labels);
+  check_class_labels("cross_entropy", logits, labels, options.ignore_index);
   if (!options.class_weights.defined()) return;
   check::parameters("cross_entropy", {"logits", logits}, {{"class_weights", options.class_weights}});
   const Shape classes = {logits.size(-1)};

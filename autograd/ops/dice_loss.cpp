@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "autograd/ops/class_labels_checks.h"
@@ -23,9 +25,9 @@ struct DiceLossBackward final : Node {
 }  // namespace
 
 Tensor dice_loss(const Tensor& logits, const Tensor& labels, const DiceLossOptions& options) {
-  check_class_labels("dice_loss", logits, labels);
+  check_class_labels("dice_loss", logits, labels, options.ignore_index);
   if (!(options.smooth >= 0)) {
-    throw UsageError("dice_loss: smooth is " + std::to_string(options.smooth), "dice_loss", "it is added to both sums: 0 or more");
+    throw UsageError(fmt::format("dice_loss: smooth is {:g}", options.smooth), "dice_loss", "it is added to both sums: 0 or more");
   }
   Tensor loss = Tensor::empty({}, logits.dtype(), logits.device());
   Tensor slopes = Tensor::empty({2, logits.size(-1)}, DType::kFloat64, logits.device());

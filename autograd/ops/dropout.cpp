@@ -1,5 +1,7 @@
 #include "core/kernels/dropout.h"
 
+#include <fmt/format.h>
+
 #include "autograd/checks.h"
 #include "autograd/functional.h"
 #include "autograd/node.h"
@@ -34,7 +36,7 @@ struct DropoutBackward final : Node {
 Tensor dropout_of(const Tensor& x, double p, uint64_t seed, uint64_t stream, const char* op, bool channels) {
   check::floating(op, {"x", x});
   if (!(p >= 0 && p < 1)) {
-    throw UsageError(std::string(op) + ": the probability of a zero must be at least 0 and below 1, not " + std::to_string(p), op,
+    throw UsageError(fmt::format("{}: the probability of a zero must be at least 0 and below 1, not {:g}", op, p), op,
                      "0.1 to 0.5 is usual; 0 turns it off");
   }
   if (p == 0) return x;

@@ -5,6 +5,7 @@
 #include "autograd/node.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/permute.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -105,7 +106,7 @@ Tensor var(const Tensor& x, const std::vector<int>& axes, bool unbiased, bool ke
   const AxisMask mask = axis_mask("var", x.shape(), axes);
   const int64_t count = reduced_count(x.shape(), mask), divisor = count - (unbiased ? 1 : 0);
   check::that(divisor > 0, "var",
-              "the reduced axes of " + to_string(x.shape()) + " have " + std::to_string(count) + " element(s)",
+              "the reduced axes of " + to_string(x.shape()) + " have " + counted(count, "element"),
               unbiased ? "the unbiased variance needs two" : "the variance of nothing does not exist");
   Tensor y = Tensor::empty(reduced_shape(x.shape(), mask, keepdim), x.dtype(), x.device());
   Tensor mean = Tensor::empty(y.shape(), DType::kFloat64, x.device());

@@ -1,10 +1,13 @@
 #pragma once
 // Labels beside logits, [...] beside [..., C]: uint8, int32 or int64, each a class (0 to C - 1) or the ignore index. What the losses that
-// read them have in common.
+// read them have in common. The ignore index may be a class, whose positions then do not count, or no label at all (-1); but where
+// kDefaultIgnoreIndex would be a class, it is refused: nobody need have meant it.
 
 #include "core/tensor.h"
 
 namespace eq {
+
+inline constexpr int64_t kDefaultIgnoreIndex = 255;
 
 // Calls fn.template operator()<L>() with the labels' type.
 template <class Fn>

@@ -23,7 +23,7 @@ namespace eq {
 
 struct DiceLossOptions {
   enum class Mean { kPresent, kAll };
-  int64_t ignore_index = 255;
+  int64_t ignore_index = kDefaultIgnoreIndex;
   Mean mean = Mean::kPresent;
   bool squared = false;
   double smooth = 0;

@@ -25,7 +25,7 @@ namespace eq {
 struct HardExamplesOptions {
   double threshold = 0.7;    // above 0, at most 1
   int64_t min_kept = 100000; // positions, of all together
-  int64_t ignore_index = 255;
+  int64_t ignore_index = kDefaultIgnoreIndex;
 };
 
 // float32 from 0 to 1 has no bit set above these; kNoProbability marks positions that are ignored, and has one.

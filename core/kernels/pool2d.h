@@ -57,10 +57,10 @@ struct PoolAxis {
   int32_t in, out, kernel = 0, stride = 1, pad = 0;
   bool count_pad = false;
 
-  PoolAxis(int64_t in, int64_t out) : in(int32_t(in)), out(int32_t(out)) {}
-  PoolAxis(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad, bool count_pad)
-      : in(int32_t(in)), out(int32_t(out)), kernel(int32_t(kernel)), stride(int32_t(stride)), pad(int32_t(pad)),
-        count_pad(count_pad) {}
+  PoolAxis(int64_t cells, int64_t outputs) : in(int32_t(cells)), out(int32_t(outputs)) {}
+  PoolAxis(int64_t cells, int64_t outputs, int64_t window, int64_t step, int64_t padding, bool count_padding)
+      : in(int32_t(cells)), out(int32_t(outputs)), kernel(int32_t(window)), stride(int32_t(step)), pad(int32_t(padding)),
+        count_pad(count_padding) {}
 
   // The cells of a window inside the image.
   EQ_HOST_DEVICE constexpr PoolRange cells(int32_t output) const {

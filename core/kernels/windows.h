@@ -19,7 +19,7 @@ namespace eq {
 // One axis: `extent` pixels in `count` windows of `size`.
 struct WindowAxis {
   int64_t extent, size, shift, count;
-  WindowAxis(int64_t extent, int64_t size, int64_t shift) : extent(extent), size(size), shift(shift), count((extent + size - 1) / size) {}
+  WindowAxis(int64_t pixels, int64_t window, int64_t roll) : extent(pixels), size(window), shift(roll), count((pixels + window - 1) / window) {}
   EQ_HOST_DEVICE int64_t cells() const { return count * size; }
   // The pixel in a cell, counted over all windows; it may lie outside the image.
   EQ_HOST_DEVICE int64_t pixel(int64_t cell) const { return cell + shift < cells() ? cell + shift : cell + shift - cells(); }

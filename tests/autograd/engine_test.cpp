@@ -1,6 +1,8 @@
+#include <cmath>
 #include <thread>
 
 #include "autograd/functional.h"
+#include "autograd/gradcheck.h"
 #include "autograd/node.h"
 #include "core/allocator.h"
 #include "support.h"
@@ -56,6 +58,28 @@ struct Nothing final : Node {
   Nothing() : Node("nothing") {}
   TensorList backward(const TensorList&) override { return {Tensor()}; }
 };
+
+// A node that doubles the gradient in place and passes it on.
+struct SpoilBackward final : Node {
+  SpoilBackward(bool quietly) : Node("spoil"), quietly_(quietly) {}
+  TensorList backward(const TensorList& grads) override {
+    Tensor grad = grads[0];
+    if (quietly_) {
+      for (int64_t i = 0; i < grad.numel(); ++i) grad.data<double>()[i] *= 2;
+    } else {
+      grad.mul_(2);
+    }
+    return {grad};
+  }
+  bool quietly_;
+};
+
+Tensor spoil(const Tensor& x, bool quietly) {
+  Tensor y = x.clone();
+  y.mul_(2);
+  record<SpoilBackward>(y, {x}, quietly);
+  return y;
+}
 
 // A node that fails.
 struct Failing final : Node {
@@ -315,6 +339,54 @@ TEST_CASE("leaves are what one may mark and change", "[engine]") {
   (x * leaf({3})).backward();
   CHECK(grad_of(x) == std::vector<double>{1});  // nothing came
   CHECK_NOTHROW(x.fill_(5));
+}
+
+TEST_CASE("in-place changes take no values that require a gradient, unless gradients are off", "[engine]") {
+  Tensor w = leaf({2, 3}), total = Tensor::zeros({2}, DType::kFloat64);
+  const std::vector<double> untouched(2, 0);
+  CHECK_THROWS_WITH(total.add_(square(w)), Catch::Contains("add_") && Catch::Contains("requires a gradient") && Catch::Contains("NoGradGuard"));
+  CHECK_THROWS_AS(total.copy_(w), AutogradError);
+  CHECK(total.to_vector<double>() == untouched);
+  CHECK_NOTHROW(total.add_(w.detach()));
+  const NoGradGuard plain;
+  total.copy_(w);
+  CHECK(total.to_vector<double>() == std::vector<double>{2, 3});
+}
+
+TEST_CASE("errors say what cuts a graph", "[engine]") {
+  Tensor w = leaf({1, 2, 3});
+  CHECK_THROWS_WITH(sum(w.clone()).backward(), Catch::Contains("nothing to differentiate") && Catch::Contains("clone(), to(), detach()"));
+  const Tensor single = Tensor::zeros({3});
+  CHECK_THROWS_WITH(w * single, Catch::Contains("cast(x, DType)") && Catch::Contains("no gradient"));
+  CHECK_THROWS_WITH(concat({w, single}, 0), Catch::Contains("cast(x, DType)") && Catch::Contains("no gradient"));
+  const Tensor h = square(w), y = sum(square(h));
+  h.detach().mul_(2);
+  CHECK_THROWS_WITH(y.backward(), Catch::Contains("changed in place") && Catch::Contains("no gradient on"));
+}
+
+TEST_CASE("only leaves keep a gradient, and who asks another tensor is told what does", "[engine]") {
+  Tensor x = leaf({1, 2}), h = x * 2.0;
+  sum(h).backward();
+  CHECK_THROWS_WITH(h.grad(), Catch::Contains("only leaves") && Catch::Contains("mul") && Catch::Contains("register_hook"));
+  CHECK_THROWS_AS(h.set_grad(ones({2})), AutogradError);
+  CHECK_NOTHROW(h.set_grad({}));
+  CHECK_FALSE(h.detach().grad().defined());
+}
+
+TEST_CASE("a node may change a gradient only where nobody else has it", "[engine]") {
+  Tensor x = leaf({1, 2});
+  const Tensor c = x * 1.0, t = c + 0.0;  // both uses of c + spoil(x) get the sum's gradient itself
+  CHECK_THROWS_WITH(sum(spoil(x, false) + t).backward(), Catch::Contains("spoil") && Catch::Contains("not its own"));
+  x.set_grad({});
+  sum(exp(spoil(x, false))).backward();  // its own: made by exp's node
+  CHECK(grad_of(x)[0] == Approx(2 * std::exp(2.0)));
+  for (const bool quietly : {false, true}) {
+    Tensor y = leaf({1, 2});
+    const auto last = [&](const std::vector<Tensor>& in) { return spoil(in[0], quietly); };
+    const auto inside = [&](const std::vector<Tensor>& in) { return exp(spoil(in[0], quietly)); };
+    CHECK_THROWS_WITH(gradcheck(last, {y}), Catch::Contains("spoil"));
+    CHECK_THROWS_WITH(gradcheck(inside, {y}), Catch::Contains("spoil"));
+  }
 }
 
 TEST_CASE("graphs of different threads do not meet", "[engine]") {

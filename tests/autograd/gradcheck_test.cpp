@@ -125,10 +125,22 @@ TEST_CASE("gradcheck sees a result that does not depend on an input", "[gradchec
   CHECK_FALSE(gradcheck([](const auto& in) { return in[0] * in[1].detach(); }, {a, b}).ok);
 }
 
+TEST_CASE("gradcheck gives the inputs the gradients of before back", "[gradcheck]") {
+  Tensor a = random_leaf({3}, 10), b = random_leaf({3}, 11);
+  const Tensor before = random_tensor({3}, 12);
+  a.set_grad(before);
+  CHECK(gradcheck(planted(1, 1), {a, b}).ok);
+  CHECK(a.grad().is_same(before));
+  CHECK_FALSE(b.grad().defined());
+}
+
 TEST_CASE("gradcheck says what it needs", "[gradcheck]") {
   Tensor single = random_leaf({3}, 8, DType::kFloat32);
   CHECK_THROWS_AS(gradcheck([](const auto& in) { return exp(in[0]); }, {single}), DTypeError);
   Tensor a = random_leaf({3}, 9);
+  for (const int64_t none : {0, -1}) {
+    CHECK_THROWS_WITH(gradcheck([](const auto& in) { return exp(in[0]); }, {a}, {.max_elements = none}), Catch::Contains("max_elements"));
+  }
   CHECK_THROWS_AS(gradcheck([](const auto& in) { return in[0].detach(); }, {a}), AutogradError);
   CHECK_THROWS_AS(gradcheck([](const auto& in) { return exp(in[0]); }, {a * 2.0}), AutogradError);
   CHECK_THROWS_AS(gradcheck([](const auto& in) { return cast(in[0], DType::kFloat32); }, {a}), DTypeError);

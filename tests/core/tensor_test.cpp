@@ -72,6 +72,12 @@ TEST_CASE("two tensors exchange their memory", "[tensor]") {
   CHECK(b.value_at(1) == 1);
   CHECK(view.value_at(1) == 1);
   CHECK(b.memory_id() == view.memory_id());
+  Tensor undefined, longer = Tensor::zeros({3}), other = Tensor::zeros({2}, DType::kFloat64);
+  CHECK_THROWS_AS(a.swap_memory(undefined), UsageError);
+  CHECK_THROWS_AS(undefined.swap_memory(a), UsageError);
+  CHECK_THROWS_AS(a.swap_memory(longer), ShapeError);
+  CHECK_THROWS_AS(a.swap_memory(other), ShapeError);
+  CHECK(handle.value_at(1) == 2);
 }
 
 TEST_CASE("handles share, clones do not", "[tensor]") {

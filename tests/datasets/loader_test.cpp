@@ -96,6 +96,8 @@ TEST_CASE("the sampler shuffles every epoch anew and can start anywhere", "[load
   CHECK(distinct.size() == 100);
   CHECK(*distinct.begin() >= 0);
   CHECK_THROWS_AS(Sampler(0, 1), UsageError);
+  CHECK_THROWS_AS(sampler.index_at(-1), UsageError);
+  CHECK_THROWS_AS(endless.index_at(-1), UsageError);
 }
 
 TEST_CASE("batches hold the pictures of the sampler, in order", "[loader]") {
@@ -190,6 +192,9 @@ TEST_CASE("unexpected failures and odd sizes name the file too", "[loader]") {
   dataset.hopeless = 3;
   DataLoader loader(dataset, plain(), {.batch_size = 6});
   CHECK_THROWS_WITH(loader.next(), Contains("file-3.png") && Contains("surprise"));
+  FakeDataset at_once(6, {4, 4});  // the first picture gives the batch its size
+  at_once.hopeless = 0;
+  CHECK_THROWS_WITH(DataLoader(at_once, plain(), {.batch_size = 6}), Contains("file-0.png") && Contains("surprise"));
   FakeDataset uneven(6, {4, 4});
   uneven.odd_one = 2;
   DataLoader uncropped(uneven, plain(), {.batch_size = 6});

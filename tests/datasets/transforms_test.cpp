@@ -383,6 +383,35 @@ TEST_CASE("what is no picture is not read", "[transforms]") {
   CHECK_THROWS_WITH(prepare_image({4, 4, std::vector<uint8_t>(16)}, {}), Contains("4x4 cannot have 16 values"));
   CHECK_THROWS_WITH(prepare_image({}, {}), Contains("prepare_image"));
   CHECK_THROWS_WITH(labels_tensor({4, 4, std::vector<uint8_t>(48)}), Contains("labels_tensor"));
+  Image image{4, 4, {1, 2}};
+  LabelMap labels{4, 4, {}};
+  Random random(1);
+  const auto refuses = [](const char* name, const auto& call) { CHECK_THROWS_WITH(call(), Contains("4x4 cannot have") && Contains(name)); };
+  refuses("resize_bilinear", [&] { resize_bilinear(image, {2, 2}); });
+  refuses("resize_nearest", [&] { resize_nearest(labels, {2, 2}); });
+  refuses("draw_crop", [&] { draw_crop(labels, {4, 4}, {2, 2}, 0.75, random); });
+  refuses("flip_horizontally", [&] { flip_horizontally(image); });
+  refuses("flip_horizontally", [&] { flip_horizontally(labels); });
+  refuses("flip_vertically", [&] { flip_vertically(image); });
+  refuses("flip_vertically", [&] { flip_vertically(labels); });
+  refuses("turn", [&] { turn(image, 1); });
+  refuses("turn", [&] { turn(labels, 1); });
+  refuses("distort_photometrically", [&] { distort_photometrically(image, random); });
+}
+
+TEST_CASE("windows lie inside, and turns are right angles", "[transforms]") {
+  Image image = random_image(4, 4, 1);
+  LabelMap labels = random_labels(4, 4, 3, 2);
+  Random random(1);
+  for (const Window& outside : {Window{-1, 0, 2, 2}, Window{0, 7, 2, 2}, Window{0, 0, 9, 2}, Window{0, 0, 0, 2}, Window{INT64_MAX, 0, 2, 2}}) {
+    CHECK_THROWS_WITH(resize_bilinear(image, {8, 8}, outside), Contains("resize_bilinear"));
+    CHECK_THROWS_WITH(resize_nearest(labels, {8, 8}, outside), Contains("resize_nearest"));
+  }
+  CHECK_THROWS_AS(resize_bilinear(image, {0, 4}), UsageError);
+  CHECK_THROWS_AS(resize_bilinear(image, {4, int64_t{1} << 40}), UsageError);
+  CHECK_THROWS_AS(draw_crop(labels, {4, 4}, {0, 2}, 1, random), UsageError);
+  CHECK_THROWS_AS(turn(image, 4), UsageError);
+  CHECK_THROWS_AS(turn(labels, -1), UsageError);
 }
 
 TEST_CASE("pipelines that make no sense are refused by name", "[transforms]") {

@@ -15,3 +15,10 @@ endif()
 run(${CMAKE_COMMAND} -S ${SOURCE} -B ${work}/build -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_PREFIX_PATH=${work}/prefix)
 run(${CMAKE_COMMAND} --build ${work}/build)
 run(${work}/build/consumer ${work})
+
+# As a part of another project it installs nothing.
+run(${CMAKE_COMMAND} -S ${SOURCE}/../subproject -B ${work}/host -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE= -DEQ_CUDA=OFF)
+file(READ ${work}/host/equiscale/cmake_install.cmake rules)
+if(rules MATCHES "libequiscale|equiscaleConfig")
+  message(FATAL_ERROR "a host's installation would get the library's files")
+endif()

@@ -331,6 +331,24 @@ TEST_CASE("a child that is not there is refused", "[module]") {
   CHECK_THROWS_WITH(Empty(), Catch::Contains("body"));
 }
 
+TEST_CASE("observers may end in any order", "[module]") {
+  Pair pair;
+  std::vector<int> calls(3, 0);
+  std::vector<std::unique_ptr<LayerObserver>> observers;
+  for (size_t i = 0; i < 3; ++i) {
+    observers.push_back(std::make_unique<LayerObserver>([&calls, i](Layer&, const Tensor&, const Tensor&) { ++calls[i]; }));
+  }
+  const Tensor x = Tensor::zeros({2, 4, 4, 2});
+  for (const size_t ends : {0, 2, 1}) {  // the eldest, the youngest, the last
+    CHECK(LayerObserver::any());
+    pair(x);
+    observers[ends].reset();
+  }
+  CHECK_FALSE(LayerObserver::any());
+  pair(x);
+  CHECK(calls == std::vector<int>{3, 9, 6});
+}
+
 TEST_CASE("observers see each layer in order", "[module]") {
   Pair pair;
   pair.assign_paths("net");

@@ -40,6 +40,8 @@ void in_graphs() {
     y.backward();
     y.backward();
   });
+  expect_error<AutogradError>("the gradient of what is no leaf", [&] { h.grad(); });
+  expect_error<AutogradError>("values added in place that require a gradient", [&] { Tensor::zeros({2}).add_(h); });
   expect_error<AutogradError>("nothing recorded", [&] {
     const NoGradGuard no_grad;
     sum(square(x)).backward();

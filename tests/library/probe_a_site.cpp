@@ -42,10 +42,16 @@ void probe_a_site(const std::filesystem::path&) {
     }
     record = measure_site(visit);
   });
+  std::map<std::string, double> at_layer;
+  const LayerObserver observer([&](Layer& layer, const Tensor&, const Tensor& output) {
+    if (!output.requires_grad()) return;
+    register_hook(output, [&, name = layer.path()](const Tensor& grad) { return at_layer[name] = std::sqrt(sum(square(grad)).item()), Tensor(); });
+  });
   const Tensor scores = resize_bilinear(model.forward(batch.images).logits, 64, 64, model.align_corners());
   cross_entropy(scores, batch.labels).backward();
   site.set_observer({});
 
+  expect(at_layer.size() > 20 && at_layer.at("decode_head.conv_seg") > 0, "a gradient flows back to each layer");
   for (const BranchRecord& branch : record.branches) {
     expect(std::abs(branch.resized.std - scale.at(branch.name)) < 1e-9, "measure_site measures the same");
     expect(gradient.at(branch.name) > 0, "a gradient flows back to each branch");

@@ -93,6 +93,20 @@ TEST_CASE("the ignore index may be a class, or negative", "[cross_entropy]") {
   CHECK(a.loss().item() == Approx(cross_entropy_oracle(a)));
 }
 
+TEST_CASE("no class is ignored that nobody named", "[cross_entropy]") {
+  const Tensor labels = Tensor::full({3}, 255, DType::kInt64), logits = Tensor::zeros({3, 300});
+  const auto refused = Catch::Contains("300 classes") && Catch::Contains("255 would be ignored") && Catch::Contains("ignore_index");
+  CHECK_THROWS_WITH(cross_entropy(logits, labels), refused);
+  CHECK_THROWS_WITH(dice_loss(logits, labels), refused);
+  CHECK_THROWS_WITH(hard_examples(logits, labels), refused);
+  CHECK(cross_entropy(logits, labels, {.ignore_index = -1}).item() == Approx(std::log(300.0)));
+  // 256 classes fill uint8; of 255 the index is free.
+  const Tensor bytes = labels.to(DType::kUInt8);
+  CHECK_THROWS_AS(cross_entropy(Tensor::zeros({3, 256}), bytes), UsageError);
+  CHECK(cross_entropy(Tensor::zeros({3, 256}), bytes, {.ignore_index = -1}).item() == Approx(std::log(256.0)));
+  CHECK(cross_entropy(Tensor::zeros({3, 255}), bytes).item() == 0);
+}
+
 TEST_CASE("cross-entropy stands huge logits", "[cross_entropy]") {
   const Tensor logits = Tensor::from<float>({1000, 0, -1000, 0, 0, 1000}, {2, 3}).set_requires_grad();
   const Tensor loss = cross_entropy(logits, Tensor::from<uint8_t>({0, 1}, {2}));

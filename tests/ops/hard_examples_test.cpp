@@ -141,6 +141,7 @@ TEST_CASE("hard examples check their arguments", "[hard_examples]") {
   CHECK_THROWS_AS(hard_examples(a.logits, a.labels.to(DType::kFloat32)), DTypeError);
   CHECK_THROWS_AS(hard_examples(a.logits, Tensor::zeros({2, 3, 4}, DType::kUInt8)), ShapeError);
   CHECK_THROWS_AS(hard_examples(a.logits, a.labels, {.threshold = 0}), UsageError);
+  CHECK_THROWS_WITH(hard_examples(a.logits, a.labels, {.threshold = 1.5}), Catch::Contains("the threshold is 1.5") && !Catch::Contains("1.50"));
   CHECK_THROWS_AS(hard_examples(a.logits, a.labels, {.threshold = 1.1}), UsageError);
   CHECK_THROWS_AS(hard_examples(a.logits, a.labels, {.min_kept = -1}), UsageError);
   CHECK_THROWS_WITH(hard_examples(a.logits, a.labels, {.ignore_index = -100}), Catch::Contains("ignore index -100"));

@@ -84,6 +84,9 @@ TEST_CASE("an empty matrix has absent means", "[metrics]") {
   CHECK(std::isnan(m.aacc));
   CHECK(m.classes_in_mean == 0);
   CHECK_THAT(to_table(m), Catch::Contains("absent"));
+  CHECK(ConfusionMatrix(2, 255).count(1, 1) == 0);
+  CHECK_THROWS_WITH(ConfusionMatrix(2, 255).count(100000, 1), Catch::Contains("no class 100000"));
+  CHECK_THROWS_WITH(ConfusionMatrix(2, 255).count(0, -1), Catch::Contains("no class -1"));
 }
 
 TEST_CASE("the table has mmsegmentation's layout", "[metrics]") {
