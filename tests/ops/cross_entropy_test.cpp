@@ -95,10 +95,9 @@ TEST_CASE("the ignore index may be a class, or negative", "[cross_entropy]") {
 
 TEST_CASE("no class is ignored that nobody named", "[cross_entropy]") {
   const Tensor labels = Tensor::full({3}, 255, DType::kInt64), logits = Tensor::zeros({3, 300});
-  const auto refused = Catch::Contains("300 classes") && Catch::Contains("255 would be ignored") && Catch::Contains("ignore_index");
-  CHECK_THROWS_WITH(cross_entropy(logits, labels), refused);
-  CHECK_THROWS_WITH(dice_loss(logits, labels), refused);
-  CHECK_THROWS_WITH(hard_examples(logits, labels), refused);
+  CHECK_THROWS_WITH(cross_entropy(logits, labels), Catch::Contains("300 classes") && Catch::Contains("255 would be ignored"));
+  CHECK_THROWS_WITH(dice_loss(logits, labels), Catch::Contains("255 would be ignored"));
+  CHECK_THROWS_WITH(hard_examples(logits, labels), Catch::Contains("255 would be ignored"));
   CHECK(cross_entropy(logits, labels, {.ignore_index = -1}).item() == Approx(std::log(300.0)));
   // 256 classes fill uint8; of 255 the index is free.
   const Tensor bytes = labels.to(DType::kUInt8);
