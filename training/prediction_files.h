@@ -11,7 +11,7 @@
 namespace eq {
 
 struct PictureFile {
-  PictureFile(std::filesystem::path file, std::filesystem::path below = {}) : file(std::move(file)), below(std::move(below)) {}
+  PictureFile(std::filesystem::path of, std::filesystem::path in = {}) : file(std::move(of)), below(std::move(in)) {}
   std::filesystem::path file;
   std::filesystem::path below;  // where its prediction goes in the folder of predictions
 };

@@ -119,8 +119,8 @@ Arms resolve_arms(const std::filesystem::path& config, const std::vector<std::st
   return result;
 }
 
-InitialWeights compare_initial_weights(const Arms& arms, size_t seed_index) {
-  InitialWeights result{.seed = arms.seeds[seed_index]};
+WeightsOfSeed compare_initial_weights(const Arms& arms, size_t seed_index) {
+  WeightsOfSeed result{.seed = arms.seeds[seed_index]};
   Hashes common;
   for (const Arm& arm : arms.arms) {
     if (arm.same_as >= 0) continue;

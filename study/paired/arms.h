@@ -45,7 +45,7 @@ Arms resolve_arms(const std::filesystem::path& config, const std::vector<std::st
                   int64_t seeds);
 
 // The weights that arms begin with, for one seed: whether all that they have in common are equal.
-struct InitialWeights {
+struct WeightsOfSeed {
   int64_t seed = 0;
   bool equal = true;
   std::string sha256;            // of the common weights, of the first arm
@@ -53,6 +53,6 @@ struct InitialWeights {
 };
 
 // Builds each arm's network (in its data set's number of classes) and compares.
-InitialWeights compare_initial_weights(const Arms& arms, size_t seed_index);
+WeightsOfSeed compare_initial_weights(const Arms& arms, size_t seed_index);
 
 }  // namespace eq

@@ -157,7 +157,7 @@ std::string paired_study_json(const PairedStudy& study, const std::string& comma
     if (run.shared_from.empty()) cpu += run.cpu_seconds, wall += run.seconds;
   }
   for (const PairedComparison& c : study.comparisons) comparisons.push_back(comparison_json(c));
-  for (const InitialWeights& w : study.initial_weights) {
+  for (const WeightsOfSeed& w : study.initial_weights) {
     weights.push_back({{"seed", w.seed}, {"equal", w.equal}, {"sha256", w.sha256},
                        {"first_difference", w.equal ? ordered_json(nullptr) : ordered_json(w.first_difference)}});
   }

@@ -117,7 +117,7 @@ std::string Session::remaining() const {
 
 void Session::begin_seed(size_t seed) {
   study_.initial_weights.push_back(compare_initial_weights(study_.arms, seed));
-  const InitialWeights& weights = study_.initial_weights.back();
+  const WeightsOfSeed& weights = study_.initial_weights.back();
   if (weights.equal) return;
   say(fmt::format("note: with seed {} the arms do not begin with the same weights ({}): pairs share only the data's order", weights.seed,
                   weights.first_difference));

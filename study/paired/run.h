@@ -41,7 +41,7 @@ struct PairedRun {
 struct PairedStudy {
   Arms arms;
   std::vector<std::string> class_names;
-  std::vector<InitialWeights> initial_weights;  // one per seed that was begun
+  std::vector<WeightsOfSeed> initial_weights;  // one per seed that was begun
   std::vector<PairedRun> runs;                  // finished ones
   std::vector<PairedComparison> comparisons;
   bool finished = false;  // false: stopped by a signal, or a dry run

@@ -61,7 +61,7 @@ TEST_CASE("a paired study: equal beginnings, each run once, every pair compared"
   CHECK(result.finished);
   REQUIRE(result.runs.size() == 6);
   CHECK(result.arms.seeds == std::vector<int64_t>{3, 4});
-  for (const InitialWeights& weights : result.initial_weights) CHECK(weights.equal);
+  for (const WeightsOfSeed& weights : result.initial_weights) CHECK(weights.equal);
   REQUIRE(result.initial_weights.size() == 2);
   CHECK(result.initial_weights[0].sha256 != result.initial_weights[1].sha256);
   CHECK_FALSE(fs::exists(study.folder.path() / "study" / "again"));
