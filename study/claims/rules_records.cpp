@@ -90,8 +90,8 @@ Claim unequal_scales(const std::vector<RecordEvidence>& scales) {
 }
 
 Claim unit_scale(const std::vector<RecordEvidence>& scales) {
-  Claim claim{"At the first step equalizers give every fused feature mean 0 and standard deviation 1, on other batches of the set, too", "abstract; section 1.2", "",
-              Verdict::kNotMeasured, "equiscale study scales CONFIG --out DIR"};
+  Claim claim{"At the first step equalizers give every fused feature mean 0 and standard deviation 1, on other batches of the set, too",
+              "abstract; section 1.2", "", Verdict::kNotMeasured, "equiscale study scales CONFIG --out DIR"};
   const std::vector<Site> sites = sites_of(scales, "explicit");  // folded constants leave the features as they are; comparators promise something else
   double mean = 0, std = 0;
   size_t branches = 0;
