@@ -99,7 +99,7 @@ void* CachingAllocator::allocate(size_t requested) {
                                (current_operator()[0] != 0 ? std::string(" (the last operator was ") + current_operator() + ")" : ""),
                            to_string(device_) + ": " + mebibytes(stats_.active_bytes) + " active, " + mebibytes(stats_.cached_bytes) +
                                " cached, limit " + (limit_ == 0 ? "none" : mebibytes(limit_)),
-                           "a smaller batch (train.batch_size), crop or network, or sliding-window evaluation (--slide)");
+                           "a smaller batch (train.batch_size), crop or network, or evaluation in sliding windows (evaluate.mode; --slide of the command)");
   }
   stats_.active_bytes += bytes;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.active_bytes);

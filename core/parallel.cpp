@@ -42,7 +42,7 @@ int default_threads() {
 
 void set_num_threads(int n) {
   if (n < 1 || n > kMostThreads) {
-    throw UsageError("the number of threads must be 1 to 1024, not " + std::to_string(n), "--threads",
+    throw UsageError("the number of threads must be 1 to 1024, not " + std::to_string(n), "set_num_threads (--threads of the command)",
                      "use about as many threads as cores");
   }
   g_threads = n;
