@@ -76,9 +76,33 @@ std::vector<int64_t> coverage(const std::vector<Window>& windows, int64_t extent
   return counts;
 }
 
+void check_gaps(const EvaluateOptions& options) {
+  if (options.stride[0] > options.crop[0] || options.stride[1] > options.crop[1]) {
+    throw UsageError(fmt::format("a stride of {} x {} leaves gaps between windows of {} x {}", options.stride[0], options.stride[1],
+                                 options.crop[0], options.crop[1]),
+                     "evaluate.stride", "use two thirds of evaluate.crop");
+  }
+}
+
+// Of options that are checked.
+std::vector<Window> windows_of(int64_t height, int64_t width, const EvaluateOptions& options) {
+  const int64_t window_h = std::min(height, options.crop[0]), window_w = std::min(width, options.crop[1]);
+  const auto steps = [](int64_t extent, int64_t window, int64_t stride) { return (extent - window + stride - 1) / stride + 1; };
+  std::vector<Window> windows;
+  for (int64_t i = 0; i < steps(height, window_h, options.stride[0]); ++i) {
+    for (int64_t j = 0; j < steps(width, window_w, options.stride[1]); ++j) {
+      windows.push_back({.top = std::min(i * options.stride[0], height - window_h),
+                         .left = std::min(j * options.stride[1], width - window_w),
+                         .height = window_h,
+                         .width = window_w});
+    }
+  }
+  return windows;
+}
+
 Tensor slide_scores(EncoderDecoder& model, const Tensor& images, const EvaluateOptions& options) {
   const int64_t count = images.size(0), height = images.size(1), width = images.size(2);
-  const std::vector<Window> windows = slide_windows(height, width, options);
+  const std::vector<Window> windows = windows_of(height, width, options);
   Tensor sums;
   for (int64_t n = 0; n < count; ++n) {
     for (size_t begin = 0; begin < windows.size(); begin += size_t(options.batch_size)) {
@@ -145,28 +169,13 @@ Tensor summed_probabilities(EncoderDecoder& model, const std::vector<Tensor>& vi
 void check_evaluate(const EvaluateOptions& options) {
   check_config(options);
   if (options.scales.empty()) throw UsageError("a picture must be looked at once at least", "evaluate.scales", "use [1]");
-  if (options.mode == "slide") slide_windows(1, 1, options);
+  if (options.mode == "slide") check_gaps(options);
 }
 
 std::vector<Window> slide_windows(int64_t height, int64_t width, const EvaluateOptions& options) {
   check_config(options);
-  if (options.stride[0] > options.crop[0] || options.stride[1] > options.crop[1]) {
-    throw UsageError(fmt::format("a stride of {} x {} leaves gaps between windows of {} x {}", options.stride[0], options.stride[1],
-                                 options.crop[0], options.crop[1]),
-                     "evaluate.stride", "use two thirds of evaluate.crop");
-  }
-  const int64_t window_h = std::min(height, options.crop[0]), window_w = std::min(width, options.crop[1]);
-  const auto steps = [](int64_t extent, int64_t window, int64_t stride) { return (extent - window + stride - 1) / stride + 1; };
-  std::vector<Window> windows;
-  for (int64_t i = 0; i < steps(height, window_h, options.stride[0]); ++i) {
-    for (int64_t j = 0; j < steps(width, window_w, options.stride[1]); ++j) {
-      windows.push_back({.top = std::min(i * options.stride[0], height - window_h),
-                         .left = std::min(j * options.stride[1], width - window_w),
-                         .height = window_h,
-                         .width = window_w});
-    }
-  }
-  return windows;
+  check_gaps(options);
+  return windows_of(height, width, options);
 }
 
 Tensor predict_scores(EncoderDecoder& model, const Tensor& images, const EvaluateOptions& options) {
