@@ -124,8 +124,6 @@ std::vector<Site> sites_with_gradients(const std::vector<RecordEvidence>& gradie
   return sites;
 }
 
-std::string interval_text(const Interval& interval) { return fmt::format("{:+.2f} to {:+.2f}", interval[0], interval[1]); }
-
 // Over all branches of all sites: gradient per weight as a power of the scale, one factor for each site left free.
 Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
   Claim claim{"On real data too, the branch of larger scale gets the larger gradients", "section 2.1, the gradient argument", "",
@@ -156,7 +154,8 @@ Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
   if (const auto& interval = slope->interval) {
     if ((*interval)[0] > 0) claim.verdict = Verdict::kHolds;
     if ((*interval)[1] < 0) claim.verdict = Verdict::kDoesNotHold;
-    claim.measurement += " (" + interval_text(*interval) + "; 1 where output gradients do not depend on the input)";
+    claim.measurement +=
+        fmt::format(" ({:+.2f} to {:+.2f}; 1 where output gradients do not depend on the input)", (*interval)[0], (*interval)[1]);
   } else {
     claim.measurement += "; fewer than three sites give no interval";
   }

@@ -157,7 +157,7 @@ bool has_gradients(const SiteHistory& history) {
 }
 
 // Sites of the head's first records, a column for each arm: the ratios of all seeds.
-Markup ratios_by_seed(const Fields& study, const HeadSites& head) {
+Markup ratios_by_seed(const std::vector<Fields>& by_seed, const HeadSites& head) {
   std::vector<std::string> names{"Site"};
   for (const ArmSites& arm : head.arms) names.push_back(arm.arm);
   std::vector<std::vector<Cell>> rows;
@@ -166,7 +166,7 @@ Markup ratios_by_seed(const Fields& study, const HeadSites& head) {
     std::vector<Cell> row{cell(site.records.front().site)};
     for (const ArmSites& arm : head.arms) {
       std::string ratios;
-      for (const Fields& record : study.objects("by_seed")) {
+      for (const Fields& record : by_seed) {
         if (record.words("head") != head.head || record.words("arm") != arm.arm) continue;
         for (const Fields& of_seed : record.objects("sites")) {
           if (of_seed.words("site") == site.records.front().site) ratios += (ratios.empty() ? "" : ", ") + short_number(of_seed.number("grad_ratio"));
@@ -216,6 +216,7 @@ std::vector<Section> scale_sections(const Fields& study, const std::filesystem::
 std::vector<Section> gradient_sections(const Fields& study, const std::filesystem::path& folder) {
   const std::vector<HeadSites> heads = read_heads(study);
   if (heads.empty()) return no_records("equiscale study gradients CONFIG");
+  const std::vector<Fields> by_seed = study.objects("by_seed");
   std::vector<Section> sections;
   for (size_t h = 0; h < heads.size(); ++h) {
     Section section{anchor(h), heads[h].head, {}};
@@ -228,7 +229,7 @@ std::vector<Section> gradient_sections(const Fields& study, const std::filesyste
     }
     if (start.empty()) section.body += missing("no site of this head has a fusion weight with recorded gradients.", "");
     section.body += gallery(start);
-    if (!start.empty() && !study.objects("by_seed").empty()) section.body += ratios_by_seed(study, heads[h]);
+    if (!start.empty() && !by_seed.empty()) section.body += ratios_by_seed(by_seed, heads[h]);
     if (!end.empty()) section.body += element("h3", text("At the end")) + gallery(end);
     section.body += over_time(arms_over_time(heads[h], "Largest over smallest gradient per weight (RMS of a branch's slice).",
                                              {.name = "largest / smallest", .low = 1}, [](const SiteRecord& r) { return r.grad_ratio; })) +
