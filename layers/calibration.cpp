@@ -13,7 +13,11 @@
 namespace eq {
 namespace {
 
-using SiteMoments = std::vector<std::vector<Moments>>;  // [branch][channel]
+struct BranchMoments {
+  std::vector<Moments> channels;  // over all batches
+  std::vector<Moments> batches;   // over all channels; none where nothing was measured
+};
+using SiteMoments = std::vector<BranchMoments>;
 
 // Puts a network into training mode, and back: modes, buffers and observers are then what they were.
 class Training {
@@ -58,7 +62,7 @@ class Constants {
 
 SiteMoments no_moments(const FusionSite& site) {
   SiteMoments moments;
-  for (const FusionSite::Branch& branch : site.branches()) moments.emplace_back(branch.channels);
+  for (const FusionSite::Branch& branch : site.branches()) moments.push_back({std::vector<Moments>(size_t(branch.channels)), {}});
   return moments;
 }
 
@@ -75,8 +79,9 @@ void observe(FusionSite& site, SiteMoments& moments, const int64_t& batch) {
                                    ", channel " + std::to_string(c) + "): their scale cannot be measured",
                                visit.site.path(), "look for weights or pictures with NaN or infinity in them");
         }
-        moments[b][c].merge(seen[c]);
+        moments[b].channels[c].merge(seen[c]);
       }
+      moments[b].batches.push_back(pooled(seen));
     }
   });
 }
@@ -94,7 +99,7 @@ std::vector<BranchConstants> constants_from(const FusionSite& site, const SiteMo
   const std::vector<BranchConstants> present = site.constants();
   std::vector<Moments> reference_parts;  // the inputs that are not upsampled
   for (size_t b = 0; b < moments.size(); ++b) {
-    if (!site.branches()[b].upsampled) reference_parts.push_back(pooled(moments[b]));
+    if (!site.branches()[b].upsampled) reference_parts.push_back(pooled(moments[b].channels));
   }
   const double reference = pooled(reference_parts).standard_deviation();
   const bool matched = options.inputs == "matched" && reference > options.floor;
@@ -102,7 +107,7 @@ std::vector<BranchConstants> constants_from(const FusionSite& site, const SiteMo
   floored.assign(moments.size(), false);
   for (size_t b = 0; b < moments.size(); ++b) {
     if (!site.equalizes(site.branches()[b])) continue;
-    const auto sources = options.granularity == "channel" ? moments[b] : std::vector<Moments>{pooled(moments[b])};
+    const auto sources = options.granularity == "channel" ? moments[b].channels : std::vector<Moments>{pooled(moments[b].channels)};
     for (size_t c = 0; c < sources.size(); ++c) {
       double mean = sources[c].mean, std = sources[c].standard_deviation();
       if (!(std >= options.floor)) {
@@ -130,7 +135,8 @@ SiteMoments analytic(const FusionSite& site, const std::vector<std::pair<double,
   SiteMoments moments;
   for (size_t b = 0; b < site.branches().size(); ++b) {
     const double shrunk = kRectifiedNormalVariance * factors[b].first * factors[b].second;
-    moments.emplace_back(size_t(site.branches()[b].channels), Moments{.count = 1, .mean = kRectifiedNormalMean, .m2 = shrunk});
+    const Moments one = {.count = 1, .mean = kRectifiedNormalMean, .m2 = shrunk};
+    moments.push_back({std::vector<Moments>(size_t(site.branches()[b].channels), one), {}});
   }
   return moments;
 }
@@ -142,8 +148,16 @@ std::vector<BranchConstants> conclude(const FusionSite& site, const SiteMoments&
   std::vector<BranchConstants> constants = constants_from(site, moments, silent, floored);
   for (size_t b = 0; b < moments.size(); ++b) {
     const FusionSite::Branch& branch = site.branches()[b];
-    const Moments all = pooled(moments[b]);
-    report.branches.push_back({site.path(), branch.name, all.mean, all.standard_deviation(), site.equalizes(branch), floored[b]});
+    const Moments all = pooled(moments[b].channels);
+    const StandardErrors errors = standard_errors(moments[b].batches);
+    report.branches.push_back({.site = site.path(),
+                               .branch = branch.name,
+                               .mean = all.mean,
+                               .std = all.standard_deviation(),
+                               .mean_error = errors.mean,
+                               .std_error = errors.deviation,
+                               .equalized = site.equalizes(branch),
+                               .floored = floored[b]});
   }
   return constants;
 }
@@ -160,7 +174,7 @@ std::vector<SiteMoments> measure(Module& model, const std::vector<FusionSite*>& 
     for (; batch < batches; ++batch) run_forward(batch);
   }
   for (size_t s = 0; s < sites.size(); ++s) {
-    if (pooled(moments[s][0]).count == 0) throw_not_reached(*sites[s]);
+    if (pooled(moments[s][0].batches).count == 0) throw_not_reached(*sites[s]);
   }
   return moments;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,9 @@ struct CalibrationReport {
   struct Branch {
     std::string site, branch;
     double mean = 0, std = 0;  // over all its values, after resizing; what theory says of it where the constants are analytic
+    // Standard errors of the two: by how much they would be others over other batches. Of batches, not of pictures, since batch norm ties
+    // the pictures of a batch to each other. NaN where the constants are analytic, or from one batch.
+    double mean_error = std::numeric_limits<double>::quiet_NaN(), std_error = mean_error;
     bool equalized = false;
     bool floored = false;      // some standard deviation was below the floor: raised to it, or of a refresh left as it was
     double growth = 1;         // of a refresh: sigma_new / sigma_old; of several channels that which is farthest from 1
@@ -30,8 +34,7 @@ struct CalibrationReport {
 // that are in evaluation mode (frozen) stay so. Running statistics, modes and observers are restored, also when something throws; so are
 // the constants of explicit and learnable equalizers then. Sites in a folded mode can be calibrated once.
 // "analytic": one forward pass tells the sizes; the constants are those of white noise behind batch norm and ReLU (mean 0.399, standard
-// deviation
-// 0.584) times the square root of the resizing's variance factor (core/kernels/bilinear_variance.h).
+// deviation 0.584) times the square root of the resizing's variance factor (core/kernels/bilinear_variance.h).
 //
 // Throws UsageError where no pass reaches a site, where a site has folded its constants already, and where sites differ in how they are to
 // be measured; NumericalError for features that are not finite.

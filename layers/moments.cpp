@@ -1,6 +1,7 @@
 #include "layers/moments.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
@@ -62,10 +63,25 @@ std::vector<Moments> channel_moments(const Tensor& x, int64_t begin, int64_t end
   });
 }
 
-Moments pooled(const std::vector<Moments>& channels) {
+Moments pooled(const std::vector<Moments>& parts) {
   Moments total;
-  for (const Moments& channel : channels) total.merge(channel);
+  for (const Moments& part : parts) total.merge(part);
   return total;
+}
+
+StandardErrors standard_errors(const std::vector<Moments>& groups) {
+  const Moments all = pooled(groups);
+  const double number = double(groups.size()), variance = all.variance();
+  if (groups.size() < 2) return {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::quiet_NaN()};
+  double of_mean = 0, of_variance = 0;
+  for (const Moments& group : groups) {
+    const double count = double(group.count), away = group.mean - all.mean;
+    const double first = count * away, second = group.m2 + count * (away * away - variance);
+    of_mean += first * first;
+    of_variance += second * second;
+  }
+  const double scale = std::sqrt(number / (number - 1)) / double(all.count);
+  return {scale * std::sqrt(of_mean), variance > 0 ? scale * std::sqrt(of_variance) / (2 * all.standard_deviation()) : 0};
 }
 
 }  // namespace eq

@@ -30,6 +30,14 @@ Tensor host_values(const Tensor& x);
 
 // Of each channel in [begin, end) of the last axis of `x`, in a fixed order of summation.
 std::vector<Moments> channel_moments(const Tensor& x, int64_t begin, int64_t end);
-Moments pooled(const std::vector<Moments>& channels);  // of all values together
+Moments pooled(const std::vector<Moments>& parts);  // of all values together
+
+// How far the mean and the standard deviation of all values together are from those of everything that could have been drawn: standard
+// errors of ratio estimators over `groups` that were drawn independently, of whatever size, while the values within one hang together. By
+// linearization (the infinitesimal jackknife, which a bootstrap over many groups agrees with). NaN for fewer than two groups.
+struct StandardErrors {
+  double mean, deviation;
+};
+StandardErrors standard_errors(const std::vector<Moments>& groups);
 
 }  // namespace eq

@@ -79,8 +79,14 @@ void check_never_saved(const fs::path& out) {
 ordered_json branches_value(const CalibrationReport& report) {
   ordered_json branches = ordered_json::array();
   for (const auto& b : report.branches) {
-    branches.push_back({{"site", b.site}, {"branch", b.branch}, {"mean", number_or_null(b.mean)}, {"std", number_or_null(b.std)},
-                        {"equalized", b.equalized}, {"floored", b.floored}});
+    branches.push_back({{"site", b.site},
+                        {"branch", b.branch},
+                        {"mean", number_or_null(b.mean)},
+                        {"std", number_or_null(b.std)},
+                        {"mean_error", number_or_null(b.mean_error)},
+                        {"std_error", number_or_null(b.std_error)},
+                        {"equalized", b.equalized},
+                        {"floored", b.floored}});
   }
   return branches;
 }

@@ -52,10 +52,10 @@ class RunLock {
 // newest. The checkpoint has the same weights.
 void retire_results(const std::filesystem::path& folder);
 
-// calibration.json: {"batches", "branches": [{"site", "branch", "mean", "std", "equalized", "floored"}]} of the measurement before the
-// first step, and
-// "refreshes", if there were any: [{"iteration", "branches": the same, and "growth", new over old constant}] in order. Adding one replaces
-// what an earlier part of the run has recorded from that iteration on.
+// calibration.json: {"batches", "branches": [{"site", "branch", "mean", "std", "mean_error", "std_error", "equalized", "floored"}]} of the
+// measurement before the first step (CalibrationReport; null where there is no standard error), and "refreshes", if there were any:
+// [{"iteration", "branches": the same, and "growth", new over old constant}] in order. Adding one replaces what an earlier part of the run
+// has recorded from that iteration on.
 void write_calibration(const std::filesystem::path& path, const CalibrationReport& report);
 void write_refresh(const std::filesystem::path& path, int64_t iteration, const CalibrationReport& report);
 // With the values of every layer, or the first bad one only.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <optional>
 
@@ -224,7 +225,8 @@ void Run::calibrate() {
   });
   if (step_->ema() != nullptr) step_->ema()->take_from_model();  // it began before there were constants
   for (const auto& branch : result_.calibration.branches) {
-    log_->say(fmt::format("  {:<24} {:<10} mean {:9.4f}  std {:8.4f}{}{}", branch.site, branch.branch, branch.mean, branch.std,
+    const std::string error = std::isfinite(branch.std_error) ? fmt::format(" ± {:.4f}", branch.std_error) : "";
+    log_->say(fmt::format("  {:<24} {:<10} mean {:9.4f}  std {:8.4f}{}{}{}", branch.site, branch.branch, branch.mean, branch.std, error,
                           branch.equalized ? "" : "  not equalized", branch.floored ? "  raised to the floor" : ""));
   }
   if (!request_.out.empty()) write_calibration(request_.out / "calibration.json", result_.calibration);

@@ -23,8 +23,8 @@ constexpr const char* kTryDelete = "delete the file: the report does without";
 std::vector<Calibrated> read_branches(const Fields& measurement) {
   std::vector<Calibrated> branches;
   for (const Fields& b : measurement.objects("branches")) {
-    branches.push_back({b.words("site"), b.words("branch"), b.number("mean"), b.number("std"), b.flag("equalized"), b.flag("floored"),
-                        b.number("growth")});
+    branches.push_back({b.words("site"), b.words("branch"), b.number("mean"), b.number("std"), b.number("std_error"), b.flag("equalized"),
+                        b.flag("floored"), b.number("growth")});
   }
   return branches;
 }

@@ -174,6 +174,7 @@ Markup scale_table(const SiteRecord& site, bool align_corners, const std::string
                     cell(fused_std),
                     cell(constants ? found->mean : kNone),
                     cell(constants ? found->std : kNone),
+                    cell(constants ? found->std_error : kNone),
                     part(b.within_image),
                     part(b.between_images),
                     part(b.between_channels),
@@ -185,7 +186,7 @@ Markup scale_table(const SiteRecord& site, bool align_corners, const std::string
   return table(
       caption,
       {"Branch", "Size", "Channels", "Mean", "Std arriving", "Std resized", "Mean fused", "Std fused", "Calibrated mean", "Calibrated std",
-       "Within image", "Between images", "Between channels", "Lag-one correlation", "Variance kept", "Predicted from it", "White noise"},
+       "Its standard error", "Within image", "Between images", "Between channels", "Lag-one correlation", "Variance kept", "Predicted from it", "White noise"},
       rows);
 }
 

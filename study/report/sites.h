@@ -27,6 +27,7 @@ struct SiteHistory {
 struct Calibrated {
   std::string site, branch;
   double mean, std;
+  double std_error;  // NaN where it is not known
   bool equalized, floored;
   double growth;  // of a refresh: new over old constant; else NaN
 };

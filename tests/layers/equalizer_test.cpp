@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "autograd/node.h"
+#include "core/random.h"
 #include "layers/calibration.h"
 #include "layers/moments.h"
 #include "support.h"
@@ -55,6 +56,41 @@ TEST_CASE("moments merge as if measured at once", "[equalizer]") {
     CHECK(parts[c].mean == Approx(all[c].mean).margin(1e-13));
     CHECK(parts[c].m2 == Approx(all[c].m2).epsilon(1e-12));
   }
+}
+
+TEST_CASE("standard errors are those of the groups, not of their values", "[equalizer]") {
+  // Of single values: that of a mean, s / sqrt(n), and of a deviation by leaving out each (the jackknife), which agree to first order.
+  // Groups of unequal size whose values hang together: the same, by leaving out groups.
+  const auto left_out = [](const std::vector<Moments>& groups, auto value) {
+    const double n = double(groups.size());
+    Moments spread;
+    for (size_t out = 0; out < groups.size(); ++out) {
+      std::vector<Moments> others = groups;
+      others.erase(others.begin() + std::ptrdiff_t(out));
+      spread.merge({1, value(pooled(others)), 0});
+    }
+    return std::sqrt((n - 1) * spread.variance());
+  };
+  Random random(5);
+  std::vector<Moments> single, groups;
+  for (int i = 0; i < 400; ++i) {
+    single.push_back({1, 3 + 2 * random.normal(), 0});
+    const double shift = random.normal(), scale = std::exp(0.5 * random.normal());
+    Moments group;
+    for (int64_t j = random.uniform_int(50, 150); j > 0; --j) group.merge({1, shift + scale * random.normal(), 0});
+    groups.push_back(group);
+  }
+  const Moments all = pooled(single);
+  CHECK(standard_errors(single).mean == Approx(std::sqrt(all.m2 / 399 / 400)).epsilon(1e-12));
+  for (const auto& of : {single, groups}) {
+    CHECK(standard_errors(of).mean == Approx(left_out(of, [](const Moments& m) { return m.mean; })).epsilon(0.01));
+    CHECK(standard_errors(of).deviation == Approx(left_out(of, [](const Moments& m) { return m.standard_deviation(); })).epsilon(0.01));
+  }
+  CHECK(standard_errors(groups).deviation > 5 * pooled(groups).standard_deviation() / std::sqrt(2.0 * double(pooled(groups).count)));
+  CHECK(std::isnan(standard_errors({groups[0]}).deviation));
+  CHECK(std::isnan(standard_errors({}).mean));
+  const Moments silent{.count = 5, .mean = 2, .m2 = 0};
+  CHECK(standard_errors({silent, silent}).deviation == 0);
 }
 
 TEST_CASE("the layer applies (x - mean) / std and its gradient is grad / std", "[equalizer]") {
