@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "autograd/functional.h"
+#include "layers/init.h"
 #include "layers/module.h"
 
 namespace eq {

@@ -1,12 +1,9 @@
 #include "layers/module.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
-#include "core/parallel.h"
-#include "core/random.h"
 #include "core/words.h"
 
 namespace eq {
@@ -43,11 +40,6 @@ std::vector<Module::NamedTensor> without_repetitions(const std::vector<Module::N
 }
 
 thread_local LayerObserver* t_observer = nullptr;
-thread_local uint64_t t_init_seed = 0;
-thread_local uint64_t t_init_next = 0;   // parameter
-thread_local uint64_t t_init_layer = 0;  // that draws when it is applied
-thread_local bool t_init_zeros = false;
-thread_local DType t_init_dtype = DType::kFloat32;
 
 }  // namespace
 
@@ -278,66 +270,4 @@ LayerObserver::~LayerObserver() {
 }
 bool LayerObserver::any() { return t_observer != nullptr; }
 
-InitRandom::InitRandom(uint64_t seed, DType dtype)
-    : before_seed_(t_init_seed), before_next_(t_init_next), before_layer_(t_init_layer), before_dtype_(t_init_dtype) {
-  t_init_seed = seed;
-  t_init_next = t_init_layer = 0;
-  t_init_dtype = dtype;
-}
-InitRandom::~InitRandom() {
-  t_init_seed = before_seed_;
-  t_init_next = before_next_;
-  t_init_layer = before_layer_;
-  t_init_dtype = before_dtype_;
-}
-
-InitZeros::InitZeros() : before_(std::exchange(t_init_zeros, true)) {}
-InitZeros::~InitZeros() { t_init_zeros = before_; }
-
-namespace init {
-namespace {
-
-// `draw` takes half a block of random numbers for each element (normal() and uniform() do), so chunks can start where they are.
-template <class Draw>
-void fill(Tensor& weight, Draw draw) {
-  if (weight.numel() == 0) throw UsageError("a weight without elements cannot be initialised", "init", "check the channel counts");
-  NoGradGuard no_grad;
-  const uint64_t stream = t_init_next++;
-  if (t_init_zeros) {
-    weight.fill_(0);
-    return;
-  }
-  const Random start = Random(t_init_seed, 0x1217).fork(stream);
-  constexpr int64_t kChunk = 1 << 14;
-  dispatch_floating(weight.dtype(), "init", [&]<typename T>() {
-    T* out = weight.data<T>();
-    parallel_for(weight.numel(), kChunk, [&](int64_t begin, int64_t end) {
-      Random random = start;
-      random.seek_block(uint64_t(begin) / 2);
-      for (int64_t i = begin; i < end; ++i) out[i] = T(draw(random));
-    });
-  });
-  weight.bump_version();
-}
-
-}  // namespace
-
-DType dtype() { return t_init_dtype; }
-
-Random own_stream() { return Random(t_init_seed, 0xD207).fork(t_init_layer++); }
-
-void normal_(Tensor& weight, double mean, double std) {
-  fill(weight, [=](Random& random) { return mean + std * random.normal(); });
-}
-
-void uniform_(Tensor& weight, double low, double high) {
-  fill(weight, [=](Random& random) { return random.uniform(low, high); });
-}
-
-void kaiming_normal_fan_out_(Tensor& conv_weight, int64_t groups) {
-  const double fan_out = double(conv_weight.shape().product(0, 3)) / double(groups);
-  normal_(conv_weight, 0, std::sqrt(2 / fan_out));
-}
-
-}  // namespace init
 }  // namespace eq

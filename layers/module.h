@@ -24,8 +24,6 @@
 
 namespace eq {
 
-class Random;
-
 // How a tensor's memory order differs from PyTorch's in files.
 enum class FileLayout { kSame, kConvWeight /* ours [O,kh,kw,I], file [O,I,kh,kw] */ };
 
@@ -162,38 +160,5 @@ class LayerObserver {
   Callback callback_;
   LayerObserver* outer_;
 };
-
-// While alive, modules built on this thread draw their weights from `seed` (every parameter from the stream of its own
-// creation order) and hold them in `dtype`. What layers draw later, such as the masks of dropout, follows from `seed`, too.
-class InitRandom {
- public:
-  explicit InitRandom(uint64_t seed, DType dtype = DType::kFloat32);
-  ~InitRandom();
-  InitRandom(const InitRandom&) = delete;
-
- private:
-  uint64_t before_seed_, before_next_, before_layer_;
-  DType before_dtype_;
-};
-
-// While alive, modules built on this thread have zeros for weights: for networks that are given theirs next. Drawing tens of millions takes
-// seconds.
-class InitZeros {
- public:
-  InitZeros();
-  ~InitZeros();
-  InitZeros(const InitZeros&) = delete;
-
- private:
-  bool before_;
-};
-
-namespace init {  // the functions ending in _ throw UsageError for empty tensors; float32 and float64
-DType dtype();  // of new parameters: InitRandom's
-Random own_stream();  // for a layer that draws when it is applied: another one for each layer that asks, counted apart from the parameters
-void normal_(Tensor& weight, double mean, double std);
-void uniform_(Tensor& weight, double low, double high);
-void kaiming_normal_fan_out_(Tensor& conv_weight, int64_t groups = 1);  // std = sqrt(2 / (kh*kw*O/groups)), ReLU gain
-}  // namespace init
 
 }  // namespace eq

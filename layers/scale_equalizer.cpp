@@ -5,6 +5,7 @@
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "layers/init.h"
 
 namespace eq {
 namespace {
