@@ -56,7 +56,7 @@ class Walk {
  public:
   Walk(bool retain_graph, bool watch_nodes) : retain_graph_(retain_graph), watch_nodes_(watch_nodes) {}
 
-  void count_uses(const std::vector<std::shared_ptr<Node>>& roots) {
+  void start(const std::shared_ptr<Node>& root) {
     std::vector<Node*> stack;
     auto discover = [&](const std::shared_ptr<Node>& node) {
       auto [it, fresh] = pending_.try_emplace(node.get());
@@ -66,7 +66,7 @@ class Walk {
       }
       return it;
     };
-    for (const auto& root : roots) discover(root);
+    discover(root);
     while (!stack.empty()) {
       Node* node = stack.back();
       stack.pop_back();
@@ -74,14 +74,7 @@ class Walk {
         if (edge.node) ++discover(edge.node)->second.uses;
       }
     }
-  }
-
-  void start(const std::shared_ptr<Node>& root) {
-    Pending& pending = pending_.at(root.get());
-    if (pending.uses == 0 && !started_[root.get()]) {
-      started_[root.get()] = true;
-      ready_.push(root);
-    }
+    ready_.push(root);
   }
 
   void add(const Node::Edge& edge, Tensor grad, const char* from) {
@@ -148,7 +141,6 @@ class Walk {
 
   bool retain_graph_, watch_nodes_;
   std::unordered_map<Node*, Pending> pending_;
-  std::unordered_map<Node*, bool> started_;
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, ByAge> ready_;
 };
 
@@ -156,43 +148,33 @@ thread_local bool t_walking = false;
 
 }  // namespace
 
-void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool retain_graph, bool watch_nodes) {
+void run_backward(const Tensor& root, Tensor grad_output, bool retain_graph, bool watch_nodes) {
   if (t_walking) {
     throw AutogradError("backward() was called from within backward()", "backward",
                         "derivatives of derivatives are not supported: compute them outside of hooks and nodes");
   }
-  std::vector<std::shared_ptr<Node>> nodes;
-  std::vector<Node::Edge> edges;
-  for (const Tensor& root : roots) {
-    edges.push_back(gradient_edge(root));
-    if (!edges.back().node) {
-      throw AutogradError(
-          "there is nothing to differentiate", "backward of " + describe(root),
-          "mark a leaf with set_requires_grad() and compute by operators outside of NoGradGuard: clone(), to(), detach(), alias() and "
-          "data() record nothing; nor has a gradient a graph of its own, derivatives of derivatives are not supported");
-    }
-    nodes.push_back(edges.back().node);
+  const Node::Edge edge = gradient_edge(root);
+  if (!edge.node) {
+    throw AutogradError(
+        "there is nothing to differentiate", "backward of " + describe(root),
+        "mark a leaf with set_requires_grad() and compute by operators outside of NoGradGuard: clone(), to(), detach(), alias() and "
+        "data() record nothing; nor has a gradient a graph of its own, derivatives of derivatives are not supported");
   }
   struct Walking {
     Walking() { t_walking = true; }
     ~Walking() { t_walking = false; }
   } walking;
   NoGradGuard no_grad;
-  Walk walk(retain_graph, watch_nodes);
-  walk.count_uses(nodes);
-  for (size_t i = 0; i < roots.size(); ++i) {
-    Tensor grad = i < grad_outputs.size() ? grad_outputs[i] : Tensor();
-    if (!grad.defined()) {
-      if (roots[i].numel() != 1) {
-        throw AutogradError("backward() of a tensor with several elements needs grad_output",
-                            "backward of " + describe(roots[i]),
-                            "reduce it to one number first (sum, mean) or pass a gradient of its shape");
-      }
-      grad = Tensor::full(roots[i].shape(), 1, roots[i].dtype(), roots[i].device());
+  if (!grad_output.defined()) {
+    if (root.numel() != 1) {
+      throw AutogradError("backward() of a tensor with several elements needs grad_output", "backward of " + describe(root),
+                          "reduce it to one number first (sum, mean) or pass a gradient of its shape");
     }
-    walk.add(edges[i], std::move(grad), "the caller");
+    grad_output = Tensor::full(root.shape(), 1, root.dtype(), root.device());
   }
-  for (const auto& node : nodes) walk.start(node);
+  Walk walk(retain_graph, watch_nodes);
+  walk.start(edge.node);
+  walk.add(edge, std::move(grad_output), "the caller");
   walk.run();
 }
 

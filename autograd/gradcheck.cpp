@@ -79,7 +79,7 @@ GradcheckResult gradcheck(const std::function<Tensor(const std::vector<Tensor>&)
   Random random(options.seed);
   Tensor weights = Tensor::empty(y.shape(), DType::kFloat64);
   for (int64_t i = 0; i < weights.numel(); ++i) weights.data<double>()[i] = random.uniform(-1, 1);
-  run_backward({y}, {weights}, false, true);
+  run_backward(y, weights, false, true);
 
   GradcheckResult result;
   NoGradGuard no_grad;

@@ -152,8 +152,8 @@ Node::Edge gradient_edge(const Tensor& tensor);
 int register_hook(const Tensor& tensor, HookList::Hook hook);
 void remove_hook(const Tensor& tensor, int id);
 
-// The walk (autograd/engine.cpp): backward of several roots at once. Used by Tensor::backward. With `watch_nodes` every node gets gradients that
-// are not its own, and AutogradError names one that changes a value of them: for gradcheck.
-void run_backward(const TensorList& roots, const TensorList& grad_outputs, bool retain_graph, bool watch_nodes = false);
+// The walk (autograd/engine.cpp), which is Tensor::backward. With `watch_nodes` every node gets gradients that are not its own, and
+// AutogradError names one that changes a value of them: for gradcheck.
+void run_backward(const Tensor& root, Tensor grad_output, bool retain_graph, bool watch_nodes = false);
 
 }  // namespace eq

@@ -98,7 +98,7 @@ void Tensor::set_grad(const Tensor& grad) {
 Tensor Tensor::detach() const { return alias(shape()); }
 
 void Tensor::backward(const Tensor& grad_output, bool retain_graph) const {
-  run_backward({*this}, {grad_output}, retain_graph);
+  run_backward(*this, grad_output, retain_graph);
 }
 
 void Tensor::check_in_place(const char* op, const Tensor* source) const {
