@@ -51,6 +51,8 @@ class LevelSite : public Module {
 
   const std::vector<Branch>& branches() const { return branches_; }
   int64_t total_channels() const;
+  virtual const Conv2d* fusion_conv() const { return nullptr; }  // the one that reads the concatenation; null where branches are added
+  const char* kind() const { return fusion_conv() != nullptr ? "concat" : "sum"; }
 
  protected:
   LevelSite(std::vector<Branch> branches, bool align_corners);
@@ -92,6 +94,7 @@ class FusionSite : public LevelSite {
 
   const EqualizerOptions& options() const { return options_; }
   const FusionLayer& fusion() const { return fusion_; }
+  const Conv2d* fusion_conv() const override { return fusion_.conv; }
   bool equalizes(const Branch& branch) const { return options_.mode != "off" && (options_.inputs == "all" || branch.upsampled); }
 
   // One entry per branch; those of branches that are not equalized are not looked at. Explicit and learnable equalizers take the constants

@@ -117,8 +117,7 @@ BranchRecord measure_branch(const LevelSite::Visit& visit, size_t index, const T
   const auto before = picture_moments(x, 0, branch.channels), after = picture_moments(resized, begin, end);
   record.before = scale_of(all_of(before));
   record.resized = scale_of(all_of(after));
-  const bool joined = dynamic_cast<const FusionSite*>(&visit.site) != nullptr;
-  if (joined) record.fused = fused.defined() ? scale_of(pooled(channel_moments(fused, begin, end))) : record.resized;
+  if (visit.site.fusion_conv() != nullptr) record.fused = fused.defined() ? scale_of(pooled(channel_moments(fused, begin, end))) : record.resized;
   const Parts parts = split(after), arriving = split(before);
   record.within_image = parts.within;
   record.between_images = parts.images;
@@ -173,13 +172,10 @@ Tensor difference(const Tensor& a, const Tensor& b) {
 
 SiteRecord measure_site(const LevelSite::Visit& visit) {
   NoGradGuard no_grad;
-  const bool joins = dynamic_cast<const FusionSite*>(&visit.site) != nullptr;
-  SiteRecord record{.site = visit.site.path(), .kind = joins ? "concat" : "sum", .height = visit.out_h, .width = visit.out_w};
-  if (const auto* joining = dynamic_cast<const FusionSite*>(&visit.site)) {
-    const Conv2d& conv = *joining->fusion().conv;
-    record.depthwise = conv.options().groups > 1 && conv.weight().size(3) == 1;
-  }
-  const Tensor resized = visit.resized(), fused = joins ? visit.fused() : Tensor();
+  const Conv2d* conv = visit.site.fusion_conv();
+  SiteRecord record{.site = visit.site.path(), .kind = visit.site.kind(), .height = visit.out_h, .width = visit.out_w};
+  record.depthwise = conv != nullptr && conv->options().groups > 1 && conv->weight().size(3) == 1;
+  const Tensor resized = visit.resized(), fused = conv != nullptr ? visit.fused() : Tensor();
   for (size_t b = 0; b < visit.features.size(); ++b) record.branches.push_back(measure_branch(visit, b, resized, fused));
   return record;
 }
@@ -237,15 +233,13 @@ void Probe::after_backward() {
   for (size_t s = 0; s < sites_.size(); ++s) {
     SiteRecord& site = record_.sites[s];
     for (size_t b = 0; b < site.branches.size(); ++b) site.branches[b].input_grad = input_grads_[s][b];
-    const auto* joining = dynamic_cast<const FusionSite*>(sites_[s]);
-    if (joining == nullptr || site.branches.empty()) continue;
-    const Conv2d& conv = *joining->fusion().conv;
-    if (!conv.weight().grad().defined()) continue;
+    const Conv2d* conv = sites_[s]->fusion_conv();
+    if (conv == nullptr || site.branches.empty() || !conv->weight().grad().defined()) continue;
     double total = 0, largest = 0, smallest = std::numeric_limits<double>::infinity();
     for (size_t b = 0; b < site.branches.size(); ++b) {
       const auto& branch = sites_[s]->branches()[b];
       const SliceNorm grad =
-          slice_norm(conv.weight().grad(), conv.options().groups, branch.first_channel, branch.first_channel + branch.channels);
+          slice_norm(conv->weight().grad(), conv->options().groups, branch.first_channel, branch.first_channel + branch.channels);
       site.branches[b].weight_grad = grad.norm;
       site.branches[b].weight_grad_rms = grad.rms;
       total += grad.norm;
@@ -269,11 +263,11 @@ void Probe::after_update() {
     const Tensor& before = kept->second;
     const Tensor update = difference(parameter.tensor, before);
     for (size_t s = 0; s < sites_.size(); ++s) {
-      const auto* joining = dynamic_cast<const FusionSite*>(sites_[s]);
-      if (joining == nullptr || !joining->fusion().conv->weight().is_same(parameter.tensor)) continue;
+      const Conv2d* conv = sites_[s]->fusion_conv();
+      if (conv == nullptr || !conv->weight().is_same(parameter.tensor)) continue;
       for (size_t b = 0; b < record_.sites[s].branches.size(); ++b) {
         const auto& branch = sites_[s]->branches()[b];
-        const int64_t groups = joining->fusion().conv->options().groups, begin = branch.first_channel, end = begin + branch.channels;
+        const int64_t groups = conv->options().groups, begin = branch.first_channel, end = begin + branch.channels;
         const double weight = slice_norm(before, groups, begin, end).norm;
         record_.sites[s].branches[b].update_ratio = weight > 0 ? slice_norm(update, groups, begin, end).norm / weight : kNotMeasured;
       }

@@ -79,7 +79,7 @@ bool ablate(TrainedModel& trained, const AblationRequest& request, AblatedRun& r
     }
   }
   for (size_t s = 0; s < sites.size(); ++s) {
-    run.sites.push_back({sites[s]->path(), dynamic_cast<FusionSite*>(sites[s]) ? "concat" : "sum", {}});
+    run.sites.push_back({sites[s]->path(), sites[s]->kind(), {}});
     for (size_t b = 0; b < sites[s]->branches().size(); ++b) {
       sites[s]->replace(b, means[s][b]);
       const EvalResult without = evaluate(*trained.model, *dataset, evaluation);
