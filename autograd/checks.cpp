@@ -14,7 +14,7 @@ void defined(const char* op, Argument argument) {
 void floating(const char* op, Argument argument) {
   defined(op, argument);
   if (!is_floating(argument.tensor.dtype())) {
-    throw DTypeError(std::string(op) + ": " + argument.name + " must be float32 or float64, it is " + describe(argument.tensor),
+    throw DTypeError(std::string(op) + ": " + argument.name + " must be of a floating type, it is " + describe(argument.tensor),
                      op, "convert it first: x.to(DType::kFloat32)");
   }
 }

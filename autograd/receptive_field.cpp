@@ -44,39 +44,6 @@ class FieldBuilder {
     Value& image = value(fields_.image_);
     image.related = true;
     if (shape.rank() == 4) image.axes = kImage, image.extent = {shape[1], shape[2]}, image.stride = {1, 1};
-    static const std::map<std::string, void (FieldBuilder::*)(Operation)> rules = {{"add", &FieldBuilder::pointwise},
-                                                                                   {"sub", &FieldBuilder::pointwise},
-                                                                                   {"mul", &FieldBuilder::pointwise},
-                                                                                   {"div", &FieldBuilder::pointwise},
-                                                                                   {"maximum", &FieldBuilder::pointwise},
-                                                                                   {"minimum", &FieldBuilder::pointwise},
-                                                                                   {"cast", &FieldBuilder::pointwise},
-                                                                                   {"expand", &FieldBuilder::pointwise},
-                                                                                   {"linear", &FieldBuilder::channelwise},
-                                                                                   {"layer_norm", &FieldBuilder::channelwise},
-                                                                                   {"softmax", &FieldBuilder::channelwise},
-                                                                                   {"log_softmax", &FieldBuilder::channelwise},
-                                                                                   {"batch_norm", &FieldBuilder::batch_norm},
-                                                                                   {"matmul", &FieldBuilder::matmul},
-                                                                                   {"conv2d", &FieldBuilder::conv2d},
-                                                                                   {"max_pool2d", &FieldBuilder::pool},
-                                                                                   {"avg_pool2d", &FieldBuilder::pool},
-                                                                                   {"adaptive_avg_pool2d", &FieldBuilder::adaptive_pool},
-                                                                                   {"resize_bilinear", &FieldBuilder::resize_bilinear},
-                                                                                   {"resize_nearest", &FieldBuilder::resize_nearest},
-                                                                                   {"fuse_levels", &FieldBuilder::fuse_levels},
-                                                                                   {"pad2d", &FieldBuilder::pad},
-                                                                                   {"slice", &FieldBuilder::slice},
-                                                                                   {"concat", &FieldBuilder::concat},
-                                                                                   {"reshape", &FieldBuilder::reshape},
-                                                                                   {"permute", &FieldBuilder::permute},
-                                                                                   {"sum", &FieldBuilder::reduce},
-                                                                                   {"mean", &FieldBuilder::reduce},
-                                                                                   {"var", &FieldBuilder::reduce},
-                                                                                   {"max", &FieldBuilder::reduce},
-                                                                                   {"argmax", &FieldBuilder::reduce},
-                                                                                   {"split_windows", &FieldBuilder::split_windows},
-                                                                                   {"join_windows", &FieldBuilder::join_windows}};
     for (const TracedOperation& operation : trace_.operations()) {
       bool related = false, windowed = false;
       for (const int input : operation.inputs) {
@@ -86,12 +53,12 @@ class FieldBuilder {
       }
       if (!related) continue;
       value(operation.output).related = true;
-      const auto rule = rules.find(operation.op);
+      const auto rule = rules().find(operation.op);
       if (windowed && operation.op != std::string("join_windows")) {
         mix(operation);
       } else if (operation.options.type() == typeid(UnaryNumbers)) {
         pointwise(operation);
-      } else if (rule == rules.end()) {
+      } else if (rule == rules().end()) {
         mix(operation);
       } else {
         (this->*rule->second)(operation);
@@ -100,6 +67,35 @@ class FieldBuilder {
   }
 
  private:
+  using Rule = void (FieldBuilder::*)(Operation);
+  static const std::map<std::string, Rule>& rules() {
+    static const std::map<std::string, Rule> all = {
+        {"add", &FieldBuilder::pointwise}, {"sub", &FieldBuilder::pointwise}, {"mul", &FieldBuilder::pointwise},
+        {"div", &FieldBuilder::pointwise}, {"maximum", &FieldBuilder::pointwise}, {"minimum", &FieldBuilder::pointwise},
+        {"cast", &FieldBuilder::pointwise}, {"expand", &FieldBuilder::pointwise},
+        {"linear", &FieldBuilder::channelwise}, {"layer_norm", &FieldBuilder::channelwise}, {"softmax", &FieldBuilder::channelwise},
+        {"log_softmax", &FieldBuilder::channelwise},
+        {"batch_norm", &FieldBuilder::batch_norm},
+        {"matmul", &FieldBuilder::matmul},
+        {"conv2d", &FieldBuilder::conv2d},
+        {"max_pool2d", &FieldBuilder::pool}, {"avg_pool2d", &FieldBuilder::pool},
+        {"adaptive_avg_pool2d", &FieldBuilder::adaptive_pool},
+        {"resize_bilinear", &FieldBuilder::resize_bilinear},
+        {"resize_nearest", &FieldBuilder::resize_nearest},
+        {"fuse_levels", &FieldBuilder::fuse_levels},
+        {"pad2d", &FieldBuilder::pad},
+        {"slice", &FieldBuilder::slice},
+        {"concat", &FieldBuilder::concat},
+        {"reshape", &FieldBuilder::reshape},
+        {"permute", &FieldBuilder::permute},
+        {"sum", &FieldBuilder::reduce}, {"mean", &FieldBuilder::reduce}, {"var", &FieldBuilder::reduce}, {"max", &FieldBuilder::reduce},
+        {"argmax", &FieldBuilder::reduce},
+        {"split_windows", &FieldBuilder::split_windows},
+        {"join_windows", &FieldBuilder::join_windows},
+    };
+    return all;
+  }
+
   inline static const std::vector<Axis> kImage = {Axis::kOther, Axis::kRows, Axis::kColumns, Axis::kOther};
 
   Value& value(int index) { return fields_.values_[size_t(index)]; }

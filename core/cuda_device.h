@@ -1,5 +1,6 @@
 #pragma once
-// What core needs of a CUDA device. Implemented in cuda/device.cu; a build without CUDA refers to none of it.
+// What core needs of a CUDA device. Implemented in cuda/device.cu; a build without CUDA refers to none of it but
+// trouble_words, which is in core/device.cpp.
 // Work on a device is queued on one stream and runs in the order of the calls; so is memory that is freed and used again.
 
 #include <cstddef>

@@ -16,9 +16,8 @@ namespace eq {
 bool is_torch_file(std::span<const uint8_t> beginning);
 
 // Types as in safetensors (core/safetensors.h). The metadata says what was taken and what was not: "taken from" (keys, where it is not the
-// top) and
-// "left out". Throws DataError naming the file, the tensor and what is wrong, before anything is allocated that the file is too small for
-// (limits::kTorchGrowth); whatever the reading of the source throws.
+// top) and "left out". Throws DataError naming the file, the tensor and what is wrong, before anything is allocated that the file is too
+// small for (limits::kTorchGrowth); whatever the reading of the source throws.
 WeightsFile read_torch_file(const RandomAccess& source);
 
 }  // namespace eq

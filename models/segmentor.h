@@ -62,7 +62,7 @@ class EncoderDecoder : public Module {
   // Scores resized to the pictures' size, [N,H,W,K]; no gradient. In evaluation mode: a network in training is in it for this call, and keeps
   // its running statistics.
   Tensor predict(const Tensor& images);
-  // Channel dropout is a pure function of (seed, stream): set before each training step.
+  // What every Dropout drops, drop paths too, is a function of these two: set before each training step.
   void set_step(uint64_t seed, uint64_t step);
 
   Backbone& backbone() { return *backbone_; }

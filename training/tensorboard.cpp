@@ -150,8 +150,7 @@ std::string event_record(std::string_view event) {
 // could be told by a session's start to forget the steps from one on, but other readers do not know of that, and at the iteration of a
 // checkpoint some events are made again and some are not. Nor is the old file rewritten in place: a TensorBoard that has it open would go
 // on at its old position. It goes on to a file of a greater name, where the session's start at step 0 makes it forget what it has read.
-// (With
-// --load_fast=false and without TensorFlow it waits for the old file until it is started again.)
+// (With --load_fast=false and without TensorFlow it waits for the old file until it is started again.)
 TensorBoardLog::TensorBoardLog(const fs::path& folder, int64_t resume_from, bool keep_evaluation) {
   make_folder(folder);
   const std::vector<fs::path> earlier = event_files(folder);

@@ -7,7 +7,6 @@
 namespace eq {
 
 inline void check_class_labels(const char* op, const Tensor& logits, const Tensor& labels, int64_t ignore_index) {
-  check::defined(op, {"logits", logits});
   check::floating(op, {"logits", logits});
   check::rank_at_least(op, {"logits", logits}, 1);
   check::that(logits.size(-1) > 0, op, "logits have no classes", "logits are [..., C] with C at least 1");

@@ -53,7 +53,7 @@ struct SplitBackward final : Node {
 void check_like_first(const std::vector<Tensor>& inputs, size_t i, int axis) {
   const Tensor &first = inputs[0], &other = inputs[i];
   const std::string label = "inputs[" + std::to_string(i) + "]";
-  if (!other.defined()) throw UsageError("concat: " + label + " has no value", kConcat, "pass defined tensors");
+  check::defined(kConcat, {label.c_str(), other});
   const std::string both = label + " is " + describe(other) + ", but inputs[0] is " + describe(first);
   if (other.dtype() != first.dtype()) throw DTypeError("concat: " + both, kConcat, check::kConvertOne);
   if (other.device() != first.device()) throw DeviceError("concat: " + both, kConcat, check::kMoveOne);
@@ -82,7 +82,7 @@ void check_parts(const Tensor& x, const std::vector<int64_t>& extents, int axis)
 
 Tensor concat(const std::vector<Tensor>& inputs, int axis) {
   if (inputs.empty()) throw UsageError("concat: there are no inputs", kConcat, "pass at least one tensor");
-  if (!inputs[0].defined()) throw UsageError("concat: inputs[0] has no value", kConcat, "pass defined tensors");
+  check::defined(kConcat, {"inputs[0]", inputs[0]});
   check::rank_at_least(kConcat, {"inputs[0]", inputs[0]}, 1);
   axis = inputs[0].shape().normalized(axis);
   Shape shape = inputs[0].shape();

@@ -45,7 +45,7 @@ Tensor resize_bilinear(const Tensor& x, int64_t out_h, int64_t out_w, bool align
 
 Tensor resize_nearest(const Tensor& x, int64_t out_h, int64_t out_w) {
   constexpr const char* kOp = "resize_nearest";
-  if (!x.defined()) throw UsageError("resize_nearest: x has no value", kOp, "pass a defined tensor");
+  check::defined(kOp, {"x", x});
   check::rank(kOp, {"x", x}, 4);
   check::sides(kOp, x, out_h, out_w, kMaxResizeExtent);
   Tensor y = Tensor::empty(check::with_sides(x.shape(), out_h, out_w), x.dtype(), x.device());

@@ -3,8 +3,7 @@
 // path over the others, and a fusion of all levels at the finest size.
 //
 // Fusion sites: "ppm_fusion" (the last map, then the pooled branches in pool_scales' order, before `bottleneck`), the sums
-// "top_down.<level>" and
-// "fpn_fusion" (levels fine to coarse, the pyramid's output last, before `fpn_bottleneck`).
+// "top_down.<level>" and "fpn_fusion" (levels fine to coarse, the pyramid's output last, before `fpn_bottleneck`).
 
 #include "models/heads/head_parts.h"
 #include "models/heads/pyramid_pooling.h"
