@@ -26,7 +26,7 @@ Tensor whole_scores(EncoderDecoder& model, const Tensor& images) {
   return resize_bilinear(logits, images.size(1), images.size(2), model.align_corners());
 }
 
-// [N,H,W,C] -> the windows of picture n, one after the other.
+// [N,H,W,C] of the host -> the windows of picture n, one after the other.
 Tensor cut_windows(const Tensor& images, int64_t n, const std::vector<Window>& windows) {
   const int64_t height = windows[0].height, width = windows[0].width, channels = images.size(3);
   Tensor result = Tensor::empty({int64_t(windows.size()), height, width, channels}, images.dtype());
@@ -100,7 +100,8 @@ std::vector<Window> windows_of(int64_t height, int64_t width, const EvaluateOpti
   return windows;
 }
 
-Tensor slide_scores(EncoderDecoder& model, const Tensor& images, const EvaluateOptions& options) {
+Tensor slide_scores(EncoderDecoder& model, const Tensor& pictures, const EvaluateOptions& options) {
+  const Tensor images = pictures.to(Device::cpu());
   const int64_t count = images.size(0), height = images.size(1), width = images.size(2);
   const std::vector<Window> windows = windows_of(height, width, options);
   Tensor sums;
@@ -129,8 +130,9 @@ Tensor slide_scores(EncoderDecoder& model, const Tensor& images, const EvaluateO
   return sums;
 }
 
-// [N,H,W,C] with the columns in the other order.
-Tensor mirrored(const Tensor& images) {
+// [N,H,W,C] with the columns in the other order, on the host.
+Tensor mirrored(const Tensor& pictures) {
+  const Tensor images = pictures.to(Device::cpu());
   Tensor result = Tensor::empty_like(images);
   const int64_t width = images.size(2);
   const size_t pixel = size_t(images.size(3)) * size_of(images.dtype());
@@ -159,7 +161,7 @@ Tensor summed_probabilities(EncoderDecoder& model, const std::vector<Tensor>& vi
   };
   for (const Tensor& images : views) {
     add_view(scores_at(model, images, height, width, options));
-    if (options.flip) add_view(mirrored(scores_at(model, mirrored(images), height, width, options).to(Device::cpu())));
+    if (options.flip) add_view(mirrored(scores_at(model, mirrored(images), height, width, options)));
   }
   return sum;
 }

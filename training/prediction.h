@@ -14,7 +14,7 @@ namespace eq {
 // follows asks it.
 void check_evaluate(const EvaluateOptions& options);
 
-// Class scores [N,H,W,K] for prepared pictures [N,H,W,3], no gradient. Whole: one pass. Slide: windows of options.crop every options.stride
+// Class scores [N,H,W,K] for prepared pictures [N,H,W,3], on whatever device, no gradient. Whole: one pass. Slide: windows of options.crop every options.stride
 // pixels, the last ones moved inside the picture (windows larger than the picture are cut to it), overlapping scores averaged
 // (mmsegmentation). The model must be in evaluation mode. Throws what check_evaluate does, and NumericalError when a score is not finite.
 Tensor predict_scores(EncoderDecoder& model, const Tensor& images, const EvaluateOptions& options);

@@ -95,6 +95,7 @@ inline cublasStatus_t cublasGemmStridedBatchedEx_64(cublasHandle_t handle, cubla
       (type_c != type_a && !(type_a == CUDA_R_16BF && type_c == CUDA_R_32F)) || (batch > 1 && stride_c < m * n)) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
+  const eq::cuda::simulated::DeviceAccess access;
   auto run = [&]<class T, class Result, class Sum>(T, Result, Sum) {
     if (*static_cast<const Sum*>(alpha) != 1) return CUBLAS_STATUS_INVALID_VALUE;  // not needed here
     for (int64_t i = 0; i < batch; ++i) {

@@ -1,7 +1,7 @@
 #pragma once
 // The part of the CUDA runtime that cuda/ uses, on the host: for EQ_CUDA=SIMULATED, where the kernels' own source is compiled by the
-// host compiler and run by cuda/simulated/run.cpp. "Device" memory is host memory that host code must still not touch
-// (Tensor::data refuses), two devices exist, everything queued is done at once.
+// host compiler and run by cuda/simulated/run.cpp. "Device" memory is host memory that is out of reach but while a kernel or a copy runs:
+// host code that touches it ends with a segmentation fault, as it does beside a GPU. Two devices exist, everything queued is done at once.
 
 #include <bit>
 #include <cmath>
@@ -40,6 +40,17 @@ namespace eq::cuda::simulated {
 // All lanes of the warp bring `value`; each gets those of all 32 (of lanes that have ended or do not exist: unspecified).
 void exchange(const void* value, size_t bytes, void* values_of_all_lanes);
 int lane();
+
+// Memory of the device, filled with NaNs; null where there is none.
+void* allocate(size_t bytes);
+void release(void* block);
+// As long as one exists, this memory can be read and written.
+class DeviceAccess {
+ public:
+  DeviceAccess();
+  ~DeviceAccess();
+  DeviceAccess(const DeviceAccess&) = delete;
+};
 }  // namespace eq::cuda::simulated
 
 template <class T>
@@ -123,19 +134,24 @@ template <class F>
 cudaError_t cudaFuncSetAttribute(F, cudaFuncAttribute, int) { return cudaSuccess; }
 inline cudaError_t cudaMalloc(void** block, size_t bytes) {
   if (simulated_status() != cudaSuccess) return simulated_status();
-  *block = simulated_full || bytes > (size_t{1} << 40) ? nullptr : std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  *block = simulated_full ? nullptr : eq::cuda::simulated::allocate(bytes);
   if (*block == nullptr) return simulated_error = cudaErrorMemoryAllocation;
-  return std::memset(*block, 0xff, bytes), cudaSuccess;  // NaNs: what is read before it is written shows
+  return cudaSuccess;
 }
 inline cudaError_t cudaFree(void* block) {
   simulated_full = false;
-  return std::free(block), simulated_status();
+  return eq::cuda::simulated::release(block), simulated_status();
 }
-inline cudaError_t cudaMallocHost(void** block, size_t bytes) { return cudaMalloc(block, bytes); }
+inline cudaError_t cudaMallocHost(void** block, size_t bytes) {
+  if (simulated_status() != cudaSuccess) return simulated_status();
+  *block = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  return *block == nullptr ? simulated_error = cudaErrorMemoryAllocation : cudaSuccess;
+}
 inline cudaError_t cudaFreeHost(void* block) { return std::free(block), simulated_status(); }
 // What a kernel's launch returns.
 inline cudaError_t simulated_launch() { return simulated_full ? simulated_error = cudaErrorMemoryAllocation : simulated_status(); }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  const eq::cuda::simulated::DeviceAccess access;
   if (simulated_status() == cudaSuccess) std::memmove(to, from, bytes);
   return simulated_status();
 }
@@ -143,6 +159,7 @@ inline cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, siz
   return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  const eq::cuda::simulated::DeviceAccess access;
   if (simulated_status() == cudaSuccess) std::memset(to, value, bytes);
   return simulated_status();
 }

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
@@ -163,7 +164,15 @@ std::vector<size_t> sequence_of(size_t count) {
 
 }  // namespace
 
-void set_order(Order order) { current_order = order; }
+void set_order(Order order) {
+  static std::optional<DeviceAccess> access;  // host code is watched in the first order, which saves the others the time
+  if (order == Order::kForward) {
+    access.reset();
+  } else if (!access) {
+    access.emplace();
+  }
+  current_order = order;
+}
 Order order() { return current_order; }
 unsigned char* shared_memory() { return block.shared.data(); }
 int lane() { return int(block.current % 32); }
@@ -183,6 +192,7 @@ void run(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<voi
   if (shared_bytes > (227 << 10)) give_up("a block has at most 227 KiB of shared memory");
   gridDim = blocks, blockDim = threads;
   block.kernel = &kernel;
+  const DeviceAccess access;
   const std::vector<size_t> sequence = sequence_of(size_t(threads.x) * threads.y * threads.z);
   const std::vector<size_t> block_sequence = sequence_of(size_t(blocks.x) * blocks.y * blocks.z);
   for (const size_t b : block_sequence) {

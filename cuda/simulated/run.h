@@ -26,6 +26,7 @@ template <class Body>
 // Items that do not communicate.
 template <class Body>
 void for_each(int64_t count, const Body& body) {
+  const DeviceAccess access;
   if (order() == Order::kForward) {
     for (int64_t i = 0; i < count; ++i) call(body, i);
   } else {

@@ -69,4 +69,10 @@ TEST_CASE("cuda: elementwise operators keep NaN, infinities and signed zeros", "
   same(minimum(there_a, there_b), minimum(a, b));
   same(there_a + there_b, a + b);
   same(there_a / there_b, a / b);
+  const std::vector<float> logs = log(there_a).to_vector<float>(), logs_here = log(a).to_vector<float>();
+  for (size_t i = 0; i < logs.size(); ++i) {
+    INFO("log of " << special[i % 8] << ": " << logs[i] << " and " << logs_here[i]);
+    CHECK((std::isfinite(logs_here[i]) ? std::abs(logs[i] - logs_here[i]) <= 1e-6f
+                                       : std::isnan(logs_here[i]) ? std::isnan(logs[i]) : logs[i] == logs_here[i]));
+  }
 }

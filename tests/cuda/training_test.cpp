@@ -313,6 +313,10 @@ TEST_CASE("cuda: predictions agree with the CPU's", "[cuda][training]") {
     StepSetup there;
     const EvalResult actual = evaluate(*there.model, *val, request);
     CHECK(actual.metrics.aacc == Approx(expected.metrics.aacc).margin(0.01));
+    there.model->eval();
+    const Tensor images = random_tensor({1, 64, 64, 3}, 5).to(DType::kFloat32);  // on the host or there, the same network's answer
+    const Tensor classes = predict_classes(*there.model, {images}, 64, 64, here.config.evaluate);
+    CHECK(bit_equal(predict_classes(*there.model, {images.to(Device::cuda())}, 64, 64, here.config.evaluate), classes));
   }
 }
 
