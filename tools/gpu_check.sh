@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Builds the CUDA backend on a machine with a GPU, and checks and measures it there, in under 9 minutes.
 #   tools/gpu_check.sh --out DIR [--build DIR | --prebuilt DIR] [--seconds 530] [--only "build tests"] [--simulated]
-# Writes DIR/summary.md (rewritten after each step), build.txt, tests.txt, commands.txt, kernels.md, kernels.json, demo.txt, train.txt,
-# sanitizer.txt.
+# Writes DIR/summary.md (rewritten after each step), build.txt, tests.txt, commands.txt, kernels.md, demo.txt, train.txt, sanitizer.txt.
 # Exit status 0 only if every step that ran passed. A step past its seconds is cut: what it has written stays.
 # Needs the CUDA toolkit, g++ and CMake; neither network nor root. The other libraries may come from a folder made by tools/gpu_deps.sh
 # (EQ_DEPS_DIR). cuDNN is taken from the toolkit, from CUDNN_ROOT or from a Python package; so are nvcc and cuBLAS where there is no toolkit.
@@ -22,10 +21,10 @@ while [ $# -gt 0 ]; do
     --only) EQ_ONLY=${2:?}; shift 2 ;;
     --simulated) EQ_SIMULATED=1; shift ;;
     --step) step_to_run=${2:?}; shift 2 ;;  # one step, in a process of its own: that timeout can end it
-    *) sed -n '2,12s/^# \{0,1\}//p' "$self" >&2; exit 2 ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$self" >&2; exit 2 ;;
   esac
 done
-[ -n "${EQ_OUT:-}" ] || { sed -n '2,12s/^# \{0,1\}//p' "$self" >&2; exit 2; }
+[ -n "${EQ_OUT:-}" ] || { sed -n '2,11s/^# \{0,1\}//p' "$self" >&2; exit 2; }
 export EQ_SIMULATED=${EQ_SIMULATED:-0} EQ_PREBUILT=${EQ_PREBUILT:-0} EQ_PYTHON=${EQ_PYTHON:-python3}
 mkdir -p "$EQ_OUT"
 EQ_OUT=$(realpath "$EQ_OUT")
@@ -123,7 +122,7 @@ locate_cuda() {
 }
 
 build() {
-  local arguments=(-DCMAKE_BUILD_TYPE=Release -DEQ_BUILD_TESTS=ON -DEQ_BUILD_BENCHMARKS=ON -DCMAKE_POLICY_VERSION_MINIMUM=3.5) libraries=()
+  local arguments=(-DCMAKE_BUILD_TYPE=Release -DEQ_UNITY=ON -DEQ_CUDA_QUICK=OFF -DEQ_BUILD_TESTS=ON -DEQ_BUILD_BENCHMARKS=ON -DCMAKE_POLICY_VERSION_MINIMUM=3.5) libraries=()
   command -v ninja >/dev/null && arguments+=(-G Ninja)
   if [ "$EQ_PREBUILT" = 1 ]; then
     libraries+=("$EQ_BUILD/lib")
@@ -150,7 +149,7 @@ build() {
   fi
   ours "$EQ_BUILD/equiscale" doctor || fail "equiscale doctor failed: build.txt"
   set +x
-  note "$(ours "$EQ_BUILD/equiscale" doctor | sed -n 's/^ *cuda  *//p'), $([ "$EQ_PREBUILT" = 1 ] && echo built elsewhere || sed -n 's/^-- CUDA backend: //p' "$EQ_OUT/build.txt" | tail -1)"
+  note "$(ours "$EQ_BUILD/equiscale" doctor | sed -n 's/^ *cuda  *//p'), $([ "$EQ_PREBUILT" = 1 ] && cat "$EQ_BUILD/built.txt" || sed -n 's/^-- CUDA backend: //p' "$EQ_OUT/build.txt" | tail -1)"
 }
 
 # The names and totals of a run of Catch, without its times.
@@ -262,7 +261,7 @@ commands() {
 }
 
 kernels() {
-  local arguments=(--json "$EQ_OUT/kernels.json") status
+  local arguments=(--json "$work/kernels.json") status
   simulated && arguments+=(--smoke)
   ours "$EQ_BUILD/cuda_bench" "${arguments[@]}" >"$EQ_OUT/kernels.md" 2>&1
   status=$?
