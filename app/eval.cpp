@@ -48,7 +48,7 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
   options->run.add_to(command, "data.root=elsewhere");
   options->machine.add_to(command);
-  command->add_option("--split", options->split, "train, val or test")->capture_default_str();
+  add_split(command, options->split);
   options->views.add_to(command);
   command->add_option("--limit", options->limit, "Only the first N pictures; 0: all")->capture_default_str()->check(from_zero());
   command->add_option(
