@@ -124,6 +124,15 @@ std::vector<std::string> dataset_names() {
   return names;
 }
 
+Palette palette_for(Palette palette, size_t classes) {
+  if (palette.empty()) palette = voc_palette();
+  if (palette.size() < classes) {
+    throw UsageError("there are " + std::to_string(palette.size()) + " colours for " + std::to_string(classes) + " classes",
+                     "data.palette", "give a colour for each class, or none at all");
+  }
+  return palette;
+}
+
 int64_t class_count(const DataOptions& options) {
   if (!options.classes.empty()) return int64_t(options.classes.size());
   for (const Entry& entry : kDatasets) {

@@ -37,14 +37,7 @@ const std::vector<std::string>& chosen_classes(const DataOptions& options, const
 }
 
 Palette chosen_palette(const DataOptions& options, const LayoutDefaults& defaults) {
-  Palette palette = options.palette.empty() ? defaults.palette : options.palette;
-  const size_t classes = chosen_classes(options, defaults).size();
-  if (palette.empty()) palette = voc_palette();
-  if (palette.size() < classes) {
-    throw UsageError("there are " + std::to_string(palette.size()) + " colours for " + std::to_string(classes) + " classes",
-                     "data.palette", "give a colour for each class, or none at all");
-  }
-  return palette;
+  return palette_for(options.palette.empty() ? defaults.palette : options.palette, chosen_classes(options, defaults).size());
 }
 
 bool is_file(const fs::path& file) {

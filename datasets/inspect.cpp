@@ -299,9 +299,7 @@ void check_report(const DataReport& report) {
 DataReport check_before_training(const Dataset& dataset, DataChecks checks) {
   if (checks == DataChecks::kNone) return {};
   DataReport report = inspect_dataset(dataset, {.samples = 128, .extend_to = 4096});
-  check_files(report);
-  if (checks == DataChecks::kFiles) return report;
-  if (const auto odd = odd_classes(report)) throw *odd;
+  checks == DataChecks::kFiles ? check_files(report) : check_report(report);
   return report;
 }
 

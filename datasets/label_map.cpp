@@ -123,13 +123,11 @@ std::string LabelMapper::BadPixel::words() const {
   return "label " + std::to_string(value) + " at pixel x " + std::to_string(x) + ", y " + std::to_string(y);
 }
 
-void throw_bad_pixel(const LabelMapper::BadPixel& pixel, const LabelMapper& mapper, const std::string& file) {
-  throw DataError("the " + pixel.words() + " is out of range (allowed: " + mapper.allowed() + ")", file,
-                  "correct the file, or say in data.label_map what the value means; inspect data shows all such files");
-}
-
 void LabelMapper::map_or_throw(LabelMap& labels, const std::string& file) const {
-  if (const auto pixel = map(labels)) throw_bad_pixel(*pixel, *this, file);
+  const auto pixel = map(labels);
+  if (!pixel) return;
+  throw DataError("the " + pixel->words() + " is out of range (allowed: " + allowed() + ")", file,
+                  "correct the file, or say in data.label_map what the value means; inspect data shows all such files");
 }
 
 }  // namespace eq

@@ -11,8 +11,8 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/limits.h"
+#include "core/progress_line.h"
 #include "study/paired/run.h"
-#include "training/run_log.h"
 
 namespace eq {
 namespace {

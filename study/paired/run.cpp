@@ -9,8 +9,8 @@
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/limits.h"
+#include "core/progress_line.h"
 #include "study/report/report.h"
-#include "training/run_log.h"
 #include "training/signals.h"
 #include "training/trainer.h"
 
