@@ -79,9 +79,7 @@ void add_make(CLI::App& parent) {
 // "[1.5, 2]", as a configuration takes it.
 template <class Values>
 std::string as_list(const Values& values, const char* number) {
-  std::string text;
-  for (const double value : values) text += (text.empty() ? "" : ", ") + fmt::format(fmt::runtime(number), value);
-  return "[" + text + "]";
+  return fmt::format(fmt::runtime(std::string("[") + number + "]"), fmt::join(values, ", "));
 }
 
 void add_stats(CLI::App& parent) {

@@ -1,6 +1,7 @@
 #include "core/shape.h"
 
 #include "core/errors.h"
+#include "core/words.h"
 
 namespace eq {
 
@@ -43,14 +44,7 @@ int64_t Shape::numel() const {
   return product(0, rank_);
 }
 
-std::string to_string(const Shape& shape) {
-  std::string text = "[";
-  for (int axis = 0; axis < shape.rank(); ++axis) {
-    if (axis > 0) text += ", ";
-    text += std::to_string(shape[axis]);
-  }
-  return text + "]";
-}
+std::string to_string(const Shape& shape) { return "[" + joined(shape) + "]"; }
 
 Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op) {
   const int rank = std::max(a.rank(), b.rank());

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/errors.h"
+#include "core/words.h"
 #include "datasets/ade20k.h"
 #include "datasets/camvid.h"
 #include "datasets/cityscapes.h"
@@ -61,12 +62,12 @@ void refuse_unread(const Entry& entry, const DataOptions& o) {
                                                   {"wrong_labels", o.wrong_labels != d.wrong_labels}};
   for (const auto& [key, is_changed] : changed) {
     if (!is_changed || reads(entry, key)) continue;
-    std::string types;
+    std::vector<std::string> types;
     for (const Entry& other : kDatasets) {
-      if (reads(other, key)) types += (types.empty() ? "" : ", ") + std::string(other.name);
+      if (reads(other, key)) types.push_back(other.name);
     }
     throw UsageError("the data set " + std::string(entry.name) + " does not read data." + key, std::string("data.") + key,
-                     "leave it out, or set data.type to what reads it: " + types);
+                     "leave it out, or set data.type to what reads it: " + joined(types));
   }
 }
 

@@ -18,12 +18,6 @@ namespace eq {
 namespace fs = std::filesystem;
 namespace {
 
-std::string joined(const std::vector<std::string>& words, const std::string& between) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : between) + word;
-  return text;
-}
-
 const LabelMapOptions& chosen_map(const DataOptions& options, const LayoutDefaults& defaults) {
   return options.label_map.is_given() ? options.label_map : defaults.label_map;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/errors.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -89,20 +90,14 @@ std::optional<LabelMapper::BadPixel> LabelMapper::map(LabelMap& labels) const {
 }
 
 std::string LabelMapper::allowed() const {
-  std::string text;
+  std::vector<std::string> ranges;
   for (int value = 0; value < 256; ++value) {
     if (table_[size_t(value)] == kOutOfRange) continue;
-    int last = value;
-    while (last < 255 && table_[size_t(last + 1)] != kOutOfRange) ++last;
-    if (!text.empty()) text += ", ";
-    text += std::to_string(value);
-    if (last > value) {
-      text += '-';
-      text += std::to_string(last);
-    }
-    value = last;
+    const int first = value;
+    while (value < 255 && table_[size_t(value + 1)] != kOutOfRange) ++value;
+    ranges.push_back(std::to_string(first) + (value > first ? "-" + std::to_string(value) : ""));
   }
-  return text;
+  return joined(ranges);
 }
 
 std::vector<uint8_t> LabelMapper::values() const {

@@ -5,6 +5,7 @@
 #include "autograd/node.h"
 #include "core/kernels/permute.h"
 #include "core/kernels/reduce.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -33,11 +34,7 @@ struct ExpandBackward final : Node {
   Shape shape_;
 };
 
-std::string list(const std::vector<int64_t>& values) {
-  std::string text;
-  for (const int64_t value : values) text += (text.empty() ? "" : ", ") + std::to_string(value);
-  return "[" + text + "]";
-}
+std::string list(const std::vector<int64_t>& values) { return "[" + joined(values) + "]"; }
 
 }  // namespace
 

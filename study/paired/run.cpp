@@ -10,6 +10,7 @@
 #include "core/file.h"
 #include "core/limits.h"
 #include "core/progress_line.h"
+#include "core/words.h"
 #include "study/report/report.h"
 #include "training/signals.h"
 #include "training/trainer.h"
@@ -184,7 +185,7 @@ PairedStudy Session::run() {
   collect();
   say(fmt::format("{} arms x {} seeds: {}", study_.arms.arms.size(), study_.arms.seeds.size(), remaining()));
   const StopSignals signals;
-  std::string diverged;  // what to say of such runs
+  std::vector<std::string> diverged;  // what to say of such runs
   for (size_t i = 0; i < jobs_.size(); ++i) {
     const Job& job = jobs_[i];
     if (i > 0 && job.seed != jobs_[i - 1].seed) begin_seed(job.seed);
@@ -195,7 +196,7 @@ PairedStudy Session::run() {
     try {
       if (!train_one(job)) break;
     } catch (const NonFiniteError& error) {  // the others can still be compared
-      diverged += fmt::format("{}{} ({})", diverged.empty() ? "" : ", ", title, folder_of(job).string());
+      diverged.push_back(fmt::format("{} ({})", title, folder_of(job).string()));
       say(fmt::format("{}: diverged: {}", title, error.what_happened()));
       continue;
     }
@@ -206,7 +207,7 @@ PairedStudy Session::run() {
   }
   if (!study_.runs.empty()) write_results();  // also where nothing was left to run: arms and seeds may be other ones than before
   if (!diverged.empty()) {
-    throw NumericalError("runs diverged: " + diverged, request_.out.string(),
+    throw NumericalError("runs diverged: " + joined(diverged), request_.out.string(),
                          "give these arms a lower optimizer.lr, or leave them out; the study has the other runs");
   }
   return study_;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "core/words.h"
 #include "study/report/chart.h"
 #include "study/report/study_sections.h"
 #include "study/report/ticks.h"
@@ -221,15 +222,14 @@ Markup runs_table(const Study& study, const fs::path& folder) {
 }
 
 std::string initial_words(const Fields& fields) {
-  std::string different;
+  std::vector<std::string> different;
   const std::vector<Fields> all = fields.objects("initial_weights");
   for (const Fields& seed : all) {
-    if (!seed.flag("equal"))
-      different += fmt::format("{}seed {:.0f} at {}", different.empty() ? "" : ", ", seed.number("seed"), seed.words("first_difference"));
+    if (!seed.flag("equal")) different.push_back(fmt::format("seed {:.0f} at {}", seed.number("seed"), seed.words("first_difference")));
   }
   if (all.empty()) return "";
   return different.empty() ? "The weights that the arms have in common start from the same values, for every seed."
-                           : "The arms start from different weights: " + different + ".";
+                           : "The arms start from different weights: " + joined(different) + ".";
 }
 
 }  // namespace
@@ -261,8 +261,7 @@ std::vector<Section> paired_sections(const Fields& fields, const fs::path& folde
   Section runs{"runs", "Runs and cost", {}};
   std::vector<std::vector<Cell>> arms;
   for (const Fields& arm : fields.objects("arms")) {
-    std::string settings;
-    for (const std::string& setting : arm.strings("settings")) settings += (settings.empty() ? "" : ", ") + setting;
+    const std::string settings = joined(arm.strings("settings"));
     arms.push_back({cell(arm.words("name")), cell(settings.empty() ? "the configuration as it is" : settings)});
   }
   const Fields cost = fields.object("cost");
