@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/errors.h"
+#include "core/nearest.h"
 #include "core/words.h"
 #include "datasets/ade20k.h"
 #include "datasets/camvid.h"
@@ -152,15 +153,9 @@ LabelMapOptions label_map_of(const DataOptions& options) {
 }
 
 std::unique_ptr<Dataset> make_dataset(const DataOptions& options, const std::string& split) {
-  std::string known;
-  for (const Entry& entry : kDatasets) {
-    if (options.type == entry.name) {
-      refuse_unread(entry, options);
-      return entry.make(options, split);
-    }
-    known += (known.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  throw UsageError("unknown data set '" + options.type + "'", "data.type", "use one of " + known);
+  const Entry& entry = find_named(kDatasets, options.type, "data set", "data.type");
+  refuse_unread(entry, options);
+  return entry.make(options, split);
 }
 
 }  // namespace eq

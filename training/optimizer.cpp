@@ -256,12 +256,7 @@ std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parame
     need(group.decay_mult >= 0 && std::isfinite(group.decay_mult), "groups: decay_mult", "a number of 0 or more");
   }
   assign_groups(parameters, options.groups);
-  std::vector<std::string> names;
-  for (const NamedOptimizer& optimizer : kOptimizers) {
-    if (options.type == optimizer.name) return optimizer.make(std::move(parameters), options);
-    names.push_back(optimizer.name);
-  }
-  throw UsageError("there is no optimizer '" + options.type + "'", "optimizer.type", known_names_hint(options.type, names));
+  return find_named(kOptimizers, options.type, "optimizer", "optimizer.type").make(std::move(parameters), options);
 }
 
 PendingGradientNorm start_gradient_norm(const std::vector<OptimizerParameter>& parameters) {
