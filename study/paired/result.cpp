@@ -91,7 +91,7 @@ ordered_json run_json(const PairedRun& r) {
 
 }  // namespace
 
-PairedRun read_run(const fs::path& folder, std::vector<std::string>* class_names) {
+PairedRun read_paired_run(const fs::path& folder, std::vector<std::string>* class_names) {
   const fs::path file = folder / "summary.json";
   const json summary = parse_json(read_text(file, limits::kJsonBytes), file.string(), false);
   PairedRun run;

@@ -143,7 +143,7 @@ void Session::collect() {
     for (size_t i = 0; i < study_.arms.arms.size(); ++i) {
       const Job job{i, seed};
       if (!is_done(job)) continue;
-      PairedRun run = read_run(folder_of(job), &study_.class_names);
+      PairedRun run = read_paired_run(folder_of(job), &study_.class_names);
       const Arm& arm = arm_of(job);
       run.arm = arm.spec.name;
       run.seed = study_.arms.seeds[seed];
@@ -202,7 +202,7 @@ PairedStudy Session::run() {
     }
     collect();
     write_results();
-    const PairedRun run = read_run(folder_of(job));
+    const PairedRun run = read_paired_run(folder_of(job));
     say(fmt::format("{}: mIoU {:.4f}, loss {:.4f}, {}; {}", title, run.miou, run.loss_tail, human_duration(run.seconds), remaining()));
   }
   if (!study_.runs.empty()) write_results();  // also where nothing was left to run: arms and seeds may be other ones than before

@@ -76,7 +76,7 @@ Study read_study(const Fields& fields) {
   return study;
 }
 
-double mean_of(const std::vector<double>& values) {
+double finite_mean(const std::vector<double>& values) {
   double sum = 0, count = 0;
   for (const double value : values) {
     if (std::isfinite(value)) sum += value, count += 1;
@@ -99,7 +99,7 @@ Markup seeds_plot(const Study& study, size_t metric) {
       const RunRow* run = study.find(arm, seed);
       values.push_back(run == nullptr ? kNone : text_of.scale * run->metrics[metric]);
     }
-    means.push_back(mean_of(values));
+    means.push_back(finite_mean(values));
   }
   plot.groups.push_back({"mean", means, Mark::kTick, 1});
   for (const double seed : study.seeds) {
@@ -196,7 +196,7 @@ std::vector<Markup> class_figures(const Study& study, const std::vector<std::str
         differences[k].push_back(100 * (arm->per_class[k] - baseline->per_class[k]));
     }
     for (size_t k = 0; k < std::min<size_t>(differences.size(), 40); ++k) {
-      const double mean = mean_of(differences[k]);
+      const double mean = finite_mean(differences[k]);
       chart.bars.push_back({k < names.size() ? names[k] : fmt::format("class {}", k), mean,
                             std::isnan(mean) ? "absent" : fmt::format("{:+.1f}", mean), mean < 0 ? 1 : 0});
     }
