@@ -95,7 +95,8 @@ std::string LabelMapper::allowed() const {
     if (table_[size_t(value)] == kOutOfRange) continue;
     const int first = value;
     while (value < 255 && table_[size_t(value + 1)] != kOutOfRange) ++value;
-    ranges.push_back(std::to_string(first) + (value > first ? "-" + std::to_string(value) : ""));
+    ranges.push_back(std::to_string(first));
+    if (value > first) ranges.back().append("-").append(std::to_string(value));
   }
   return joined(ranges);
 }

@@ -320,14 +320,6 @@ void apply_setting(json& root, const std::string& setting) {
   *at = setting_value(setting.substr(equals + 1), setting);
 }
 
-void flatten(const ordered_json& value, const std::string& path, std::vector<std::pair<std::string, std::string>>& out) {
-  if (value.is_object() && !value.empty()) {
-    for (const auto& [key, child] : value.items()) flatten(child, dotted(path, key), out);
-  } else {
-    out.emplace_back(path, value.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
-  }
-}
-
 ordered_json to_json(const Config& config) {
   Config copy = config;  // the description is one for reading and writing, so it takes values it may change
   ordered_json result;
@@ -381,9 +373,7 @@ std::string to_json_text(const Config& config) {
 }
 
 std::vector<std::string> config_differences(const Config& a, const Config& b) {
-  std::vector<std::pair<std::string, std::string>> left, right;
-  flatten(to_json(a), "", left);
-  flatten(to_json(b), "", right);
+  const auto left = flattened(to_json(a)), right = flattened(to_json(b));
   std::vector<std::string> differences;
   const auto add_missing = [&](const auto& from, const auto& in) {
     for (const auto& entry : from) {
@@ -394,6 +384,19 @@ std::vector<std::string> config_differences(const Config& a, const Config& b) {
   add_missing(left, right);
   add_missing(right, left);
   return differences;
+}
+
+std::vector<std::string> differences_but_for(std::span<const char* const> free, const Config& a, const Config& b) {
+  const std::vector<std::string> keys = config_differences(a, b);
+  std::vector<std::string> others;
+  for (const std::string& key : keys) {
+    const bool is_free = std::any_of(free.begin(), free.end(), [&](const std::string& name) {
+      return name.ends_with(".") ? key.starts_with(name) : key == name;
+    });
+    const bool in_section = std::any_of(keys.begin(), keys.end(), [&](const std::string& section) { return key.starts_with(section + "."); });
+    if (!is_free && !in_section) others.push_back(key);
+  }
+  return others;
 }
 
 }  // namespace eq

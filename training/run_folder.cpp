@@ -48,16 +48,9 @@ constexpr const char* kFreeKeys[] = {"train.iterations",
 
 // Throws unless a run that began with the configuration in `began` may go on with this one.
 void check_same_run(const std::string& began, const std::string& where, const Config& config) {
-  std::string different;
-  const std::vector<std::string> keys = config_differences(parse_config(began, where), config);
-  for (const std::string& key : keys) {
-    // A section that one of them has switched off is one difference, not one for each of its keys, too.
-    bool free = std::any_of(keys.begin(), keys.end(), [&](const std::string& section) { return key.starts_with(section + "."); });
-    for (const char* allowed : kFreeKeys) free |= key.starts_with(allowed);
-    if (!free) different += (different.empty() ? "" : ", ") + key;
-  }
+  const std::vector<std::string> different = differences_but_for(kFreeKeys, parse_config(began, where), config);
   if (different.empty()) return;
-  throw UsageError("the configuration is not the one the run was started with: " + different, where,
+  throw UsageError("the configuration is not the one the run was started with: " + joined(different), where,
                    "resume with the run's own config.json, or start a new run in another folder");
 }
 

@@ -34,14 +34,9 @@ double cpu_seconds_now() {
 void check_same_configuration(const fs::path& folder, const Config& wanted) {
   const fs::path file = folder / "config.json";
   if (!fs::exists(file)) return;
-  std::string different;
-  for (const std::string& key : config_differences(parse_config(read_text(file, limits::kJsonBytes), file.string()), wanted)) {
-    bool free = false;
-    for (const char* allowed : kPairedFreeKeys) free |= key == allowed;
-    if (!free) different += (different.empty() ? "" : ", ") + key;
-  }
+  const std::vector<std::string> different = differences_but_for(kPairedFreeKeys, load_config(file), wanted);
   if (different.empty()) return;
-  throw UsageError("the folder holds a run of another configuration: " + different, folder.string(),
+  throw UsageError("the folder holds a run of another configuration: " + joined(different), folder.string(),
                    "give the study the configuration it was begun with, another --out, or delete this folder");
 }
 
