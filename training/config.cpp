@@ -363,6 +363,16 @@ void check_config(const Config& config) {
   check_as_written("", [&](Fields& fields) { visit_config(fields, copy); });
 }
 
+void check_config(const OptimizerOptions& section) {
+  OptimizerOptions copy = section;
+  check_as_written("optimizer", [&](Fields& fields) { visit_optimizer(fields, copy); });
+}
+
+void check_config(const ScheduleOptions& section) {
+  ScheduleOptions copy = section;
+  check_as_written("schedule", [&](Fields& fields) { visit_schedule(fields, copy); });
+}
+
 void check_config(const EvaluateOptions& section) {
   EvaluateOptions copy = section;
   check_as_written("evaluate", [&](Fields& fields) { visit_evaluate(fields, copy); });

@@ -33,8 +33,10 @@ Config load_config(const std::filesystem::path& path, const std::vector<std::str
 Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings = {});
 
 // Throws UsageError for a value that no file could have given, as if it stood in one: for configurations that a program made. TrainStep and
-// train() ask, and what evaluates asks for its section.
+// train() ask, and what optimizes, plans the learning rate or evaluates asks for its section.
 void check_config(const Config& config);
+void check_config(const OptimizerOptions& section);
+void check_config(const ScheduleOptions& section);
 void check_config(const EvaluateOptions& section);
 
 // The resolved configuration, every key written out; parse_config reads it back to the same values.

@@ -264,6 +264,13 @@ void visit_train(Fields& f, TrainOptions& o) {
   f.text("on_nan", o.on_nan, {"stop", "dump"});
 }
 
+void visit_probes(Fields& f, ProbeOptions& o) {
+  f.integer("every", o.every, 0);
+  f.flag("layers", o.layers);
+}
+
+}  // namespace
+
 void visit_optimizer(Fields& f, OptimizerOptions& o) {
   f.text("type", o.type, {"sgd", "adamw"});
   f.number("lr", o.lr, 0);
@@ -291,13 +298,6 @@ void visit_schedule(Fields& f, ScheduleOptions& o) {
   f.integer("warmup_iterations", o.warmup_iterations, 0);
   f.number("warmup_ratio", o.warmup_ratio, 0, 1);
 }
-
-void visit_probes(Fields& f, ProbeOptions& o) {
-  f.integer("every", o.every, 0);
-  f.flag("layers", o.layers);
-}
-
-}  // namespace
 
 void visit_evaluate(Fields& f, EvaluateOptions& o) {
   f.text("mode", o.mode, {"whole", "slide"});
