@@ -78,6 +78,10 @@ bool is_utf8(const std::string& text) {
 
 nlohmann::json number_or_null(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
 
+std::string file_text(const nlohmann::ordered_json& value) {
+  return value.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
 std::vector<std::pair<std::string, std::string>> flattened(const nlohmann::ordered_json& value) {
   std::vector<std::pair<std::string, std::string>> flat;
   flatten(value, "", flat);

@@ -237,7 +237,7 @@ void write_non_finite_report(const fs::path& path, const NonFiniteReport& report
                         {"loss", number_or_null(report.loss)}, {"grad_norm", number_or_null(report.grad_norm)},
                         {"first_bad", report.first_bad}};
   if (all_layers) value["layers"] = layers;
-  write_text_atomically(path, value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+  write_text_atomically(path, file_text(value));
 }
 
 void log_error(const fs::path& folder, const Error& error) {
@@ -292,7 +292,7 @@ std::string summary_json(const Config& config, const TrainResult& result, int64_
   summary["equalizer"] = config.model.equalizer.mode;
   summary["library_version"] = EQ_VERSION;
   summary["per_class"] = per_class;
-  return summary.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return file_text(summary);
 }
 
 }  // namespace eq

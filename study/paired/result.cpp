@@ -13,6 +13,7 @@
 #include "core/limits.h"
 #include "core/progress_line.h"
 #include "study/paired/run.h"
+#include "study/study_head.h"
 
 namespace eq {
 namespace {
@@ -161,20 +162,17 @@ std::string paired_study_json(const PairedStudy& study, const std::string& comma
     weights.push_back({{"seed", w.seed}, {"equal", w.equal}, {"sha256", w.sha256},
                        {"first_difference", w.equal ? ordered_json(nullptr) : ordered_json(w.first_difference)}});
   }
-  const ordered_json value = {{"kind", "run"},
-                              {"command", command},
-                              {"version", EQ_VERSION},
-                              {"seconds", wall},
-                              {"finished", study.finished},
-                              {"config", ordered_json::parse(to_json_text(study.arms.arms.front().configs.front()))},
-                              {"arms", arms},
-                              {"seeds", study.arms.seeds},
-                              {"classes", study.class_names},
-                              {"initial_weights", weights},
-                              {"runs", runs},
-                              {"comparisons", comparisons},
-                              {"cost", {{"cpu_seconds", cpu}, {"wall_seconds", wall}}}};
-  return value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  ordered_json value = study_head("run", command, wall);
+  value.update({{"finished", study.finished},
+                {"config", ordered_json::parse(to_json_text(study.arms.arms.front().configs.front()))},
+                {"arms", arms},
+                {"seeds", study.arms.seeds},
+                {"classes", study.class_names},
+                {"initial_weights", weights},
+                {"runs", runs},
+                {"comparisons", comparisons},
+                {"cost", {{"cpu_seconds", cpu}, {"wall_seconds", wall}}}});
+  return file_text(value);
 }
 
 std::string paired_study_table(const PairedStudy& study) {
