@@ -129,8 +129,8 @@ std::vector<std::string> dataset_names() {
 Palette palette_for(Palette palette, size_t classes) {
   if (palette.empty()) palette = voc_palette();
   if (palette.size() < classes) {
-    throw UsageError("there are " + std::to_string(palette.size()) + " colours for " + std::to_string(classes) + " classes",
-                     "data.palette", "give a colour for each class, or none at all");
+    throw UsageError("there are " + std::to_string(palette.size()) + " colours for " + std::to_string(classes) + " classes", "data.palette",
+                     "give a colour for each class, or none at all");
   }
   return palette;
 }

@@ -400,10 +400,10 @@ std::vector<std::string> differences_but_for(std::span<const char* const> free, 
   const std::vector<std::string> keys = config_differences(a, b);
   std::vector<std::string> others;
   for (const std::string& key : keys) {
-    const bool is_free = std::any_of(free.begin(), free.end(), [&](const std::string& name) {
-      return name.ends_with(".") ? key.starts_with(name) : key == name;
-    });
-    const bool in_section = std::any_of(keys.begin(), keys.end(), [&](const std::string& section) { return key.starts_with(section + "."); });
+    const bool is_free = std::any_of(free.begin(), free.end(),
+                                     [&](const std::string& name) { return name.ends_with(".") ? key.starts_with(name) : key == name; });
+    const bool in_section =
+        std::any_of(keys.begin(), keys.end(), [&](const std::string& section) { return key.starts_with(section + "."); });
     if (!is_free && !in_section) others.push_back(key);
   }
   return others;

@@ -44,8 +44,8 @@ std::string to_json_text(const Config& config);
 
 // The dotted keys in which two configurations differ.
 std::vector<std::string> config_differences(const Config& a, const Config& b);
-// Those that a run may not change between its parts: `free` names what it may, "data.root", or a whole section, "probes.". A section that one
-// of the two has switched off is one difference, not one for each of its keys, too.
+// Those that a run may not change between its parts: `free` names what it may, "data.root", or a whole section, "probes.". A section that
+// one of the two has switched off is one difference, not one for each of its keys, too.
 std::vector<std::string> differences_but_for(std::span<const char* const> free, const Config& a, const Config& b);
 
 }  // namespace eq

@@ -47,8 +47,7 @@ std::string csv_header() {
 }
 
 ordered_json to_json(BranchRecord b) {
-  ordered_json value = {
-      {"name", b.name}, {"channels", b.channels}, {"height", b.height}, {"width", b.width}, {"upsampled", b.upsampled}};
+  ordered_json value = {{"name", b.name}, {"channels", b.channels}, {"height", b.height}, {"width", b.width}, {"upsampled", b.upsampled}};
   for (const BranchNumber& number : kNumbers) {
     (number.group ? value[number.group] : value)[number.key] = number_or_null(number.of(b));
   }

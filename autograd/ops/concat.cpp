@@ -70,8 +70,8 @@ void check_parts(const Tensor& x, const std::vector<int64_t>& extents, int axis)
   int64_t left = x.size(axis);
   for (const int64_t extent : extents) left = extent < 0 || extent > left ? -1 : left - extent;  // below 0 it stays there: no extent fits
   if (extents.empty() || left != 0) {
-    throw ShapeError("split: parts of [" + joined(extents) + "] cells do not make up axis " + std::to_string(axis) + " of " + describe(x), kSplit,
-                     "give extents of 0 or more whose sum is the axis's");
+    throw ShapeError("split: parts of [" + joined(extents) + "] cells do not make up axis " + std::to_string(axis) + " of " + describe(x),
+                     kSplit, "give extents of 0 or more whose sum is the axis's");
   }
 }
 

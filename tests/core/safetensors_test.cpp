@@ -114,8 +114,7 @@ TEST_CASE("the writer pads the header, puts large elements first and then goes b
 
 TEST_CASE("a minimal file written by hand is read, at any alignment", "[safetensors]") {
   const std::string data("\x01\x00\x00\x80\x3f\x00\x00\x00\x40", 9);
-  const WeightsFile file =
-      parse(file_of(braced(entry("b", "U8", "[1]", "[0,1]") + "," + entry("a", "F32", "[2]", "[1,9]")) + "  ", data));
+  const WeightsFile file = parse(file_of(braced(entry("b", "U8", "[1]", "[0,1]") + "," + entry("a", "F32", "[2]", "[1,9]")) + "  ", data));
   CHECK(file.tensors.at("a").to_vector<float>() == std::vector<float>{1, 2});
   CHECK(file.tensors.at("b").to_vector<uint8_t>() == std::vector<uint8_t>{1});
   CHECK(parse(file_of(braced(entry("s", "F32", "[]", "[0,4]")), data.substr(1, 4))).tensors.at("s").item() == 1);
