@@ -44,7 +44,10 @@ int64_t Shape::numel() const {
   return product(0, rank_);
 }
 
-std::string to_string(const Shape& shape) { return "[" + joined(shape) + "]"; }
+std::string to_string(const Shape& shape) {
+  const std::string extents = joined(shape);
+  return "[" + extents + "]";
+}
 
 Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op) {
   const int rank = std::max(a.rank(), b.rank());

@@ -34,7 +34,10 @@ struct ExpandBackward final : Node {
   Shape shape_;
 };
 
-std::string list(const std::vector<int64_t>& values) { return "[" + joined(values) + "]"; }
+std::string list(const std::vector<int64_t>& values) {
+  const std::string text = joined(values);
+  return "[" + text + "]";
+}
 
 }  // namespace
 
