@@ -55,6 +55,75 @@ int64_t peak_rss_bytes() {
   return int64_t(usage.ru_maxrss) * 1024;
 }
 
+struct BenchOptions {
+  ConfigOptions config;
+  MachineOptions machine;
+  int64_t steps = 5, size = 256, batch = 8, classes = 0;
+  bool no_train = false, no_inference = false;
+  std::string json;
+};
+
+struct Measured {
+  std::vector<double> train_seconds, inference_seconds;
+  size_t train_peak = 0;  // bytes of tensors
+};
+
+// The configuration that is timed, with the number of classes in its model.
+Config timed_config(const BenchOptions& options) {
+  Config config = options.config.load();
+  note_unread_keys(config);
+  const int64_t known = std::max(class_count(config.data), int64_t(config.train.class_weights.size()));
+  config.model.num_classes = options.classes > 0 ? options.classes : known > 0 ? known : 11;
+  config.train.accumulate = 1;
+  config.train.iterations = std::max<int64_t>(config.train.iterations, options.steps + 1);
+  return config;
+}
+
+Measured measure(EncoderDecoder& model, const Config& config, const BenchOptions& options) {
+  const Batch batch = noise_batch(options.batch, options.size, config.model.num_classes);
+  Measured measured;
+  if (!options.no_train) {
+    TrainStep step(model, config);
+    model.train();
+    measured.train_seconds = time_each(options.steps, [&](int64_t i) { step.run(i, [&] { return batch; }); });
+    model.zero_grad();
+  }
+  measured.train_peak = allocator(model.device()).stats().peak_bytes;
+  if (!options.no_inference) {
+    model.eval();
+    measured.inference_seconds = time_each(options.steps, [&](int64_t) {
+      model.predict(batch.images);
+      synchronize(model.device());
+    });
+  }
+  return measured;
+}
+
+void print_seconds(const char* title, const std::vector<double>& seconds) {
+  if (seconds.empty()) return;
+  fmt::print("{:<14} median {:.4f} s  best {:.4f} s\n", title, median(seconds), *std::min_element(seconds.begin(), seconds.end()));
+}
+
+void print(const Measured& measured, const BenchOptions& options, Device device) {
+  fmt::print("{} of {} x {}, {}, {}\n", counted(options.batch, "picture"), options.size, options.size, to_string(device),
+             counted(num_threads(), "thread"));
+  print_seconds("training step", measured.train_seconds);
+  print_seconds("inference", measured.inference_seconds);
+  fmt::print("memory         {} of tensors, {} of the process\n", human_bytes(double(measured.train_peak)),
+             human_bytes(double(peak_rss_bytes())));
+}
+
+nlohmann::json to_json(const Measured& measured, const BenchOptions& options, Device device) {
+  return {{"train_step_seconds", measured.train_seconds},
+          {"inference_seconds", measured.inference_seconds},
+          {"peak_rss_bytes", peak_rss_bytes()},
+          {"peak_tensor_bytes", measured.train_peak},
+          {"batch_size", options.batch},
+          {"size", options.size},
+          {"threads", num_threads()},
+          {"device", to_string(device)}};
+}
+
 }  // namespace
 
 void add_bench(CLI::App& app) {
@@ -62,14 +131,7 @@ void add_bench(CLI::App& app) {
   parent->require_subcommand(1);
   CLI::App* command = add_command(*parent, "train", "Time training steps and inference of a configuration's network on noise",
                                   "equiscale bench train recipes/camvid_upernet_resnet18.json --steps 5 --json bench.json");
-  struct Options {
-    ConfigOptions config;
-    MachineOptions machine;
-    int64_t steps = 5, size = 256, batch = 8, classes = 0;
-    bool no_train = false, no_inference = false;
-    std::string json;
-  };
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchOptions>();
   options->config.add_to(command);
   options->machine.add_to(command);
   command->add_option("--steps", options->steps, "Timed repetitions, after one to warm up")
@@ -87,54 +149,13 @@ void add_bench(CLI::App& app) {
       throw UsageError("nothing is left to time", "--no-train --no-inference", "leave one of them out");
     }
     options->machine.apply();
-    Config config = options->config.load();
-    note_unread_keys(config);
-    const int64_t known = std::max(class_count(config.data), int64_t(config.train.class_weights.size()));
-    const int64_t classes = options->classes > 0 ? options->classes : known > 0 ? known : 11;
-    config.model.num_classes = classes;
-    config.train.accumulate = 1;
-    config.train.iterations = std::max<int64_t>(config.train.iterations, options->steps + 1);
+    const Config config = timed_config(*options);
     InitRandom random(uint64_t(config.seed));
     EncoderDecoder model(without_pretrained(config.model));
-    const Batch batch = noise_batch(options->batch, options->size, classes);
     if (!options->json.empty()) require_writable(options->json);
-    std::vector<double> train_seconds, inference_seconds;
-    if (!options->no_train) {
-      TrainStep step(model, config);
-      model.train();
-      train_seconds = time_each(options->steps, [&](int64_t i) { step.run(i, [&] { return batch; }); });
-      model.zero_grad();
-    }
-    const size_t train_peak = allocator(model.device()).stats().peak_bytes;
-    if (!options->no_inference) {
-      model.eval();
-      inference_seconds = time_each(options->steps, [&](int64_t) {
-        model.predict(batch.images);
-        synchronize(model.device());
-      });
-    }
-    fmt::print("{} of {} x {}, {}, {}\n", counted(options->batch, "picture"), options->size, options->size, to_string(model.device()),
-               counted(num_threads(), "thread"));
-    if (!train_seconds.empty()) {
-      fmt::print("training step  median {:.4f} s  best {:.4f} s\n", median(train_seconds),
-                 *std::min_element(train_seconds.begin(), train_seconds.end()));
-    }
-    if (!inference_seconds.empty()) {
-      fmt::print("inference      median {:.4f} s  best {:.4f} s\n", median(inference_seconds),
-                 *std::min_element(inference_seconds.begin(), inference_seconds.end()));
-    }
-    fmt::print("memory         {} of tensors, {} of the process\n", human_bytes(double(train_peak)), human_bytes(double(peak_rss_bytes())));
-    if (!options->json.empty()) {
-      const nlohmann::json result = {{"train_step_seconds", train_seconds},
-                                     {"inference_seconds", inference_seconds},
-                                     {"peak_rss_bytes", peak_rss_bytes()},
-                                     {"peak_tensor_bytes", train_peak},
-                                     {"batch_size", options->batch},
-                                     {"size", options->size},
-                                     {"threads", num_threads()},
-                                     {"device", to_string(model.device())}};
-      write_text_atomically(options->json, result.dump(2) + "\n");
-    }
+    const Measured measured = measure(model, config, *options);
+    print(measured, *options, model.device());
+    if (!options->json.empty()) write_text_atomically(options->json, to_json(measured, *options, model.device()).dump(2) + "\n");
   });
 }
 

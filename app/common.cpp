@@ -24,6 +24,14 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   return command;
 }
 
+void add_settings(CLI::App* command, std::vector<std::string>& settings, const std::string& what_it_does) {
+  command->add_option("--set", settings, what_it_does)->take_all()->allow_extra_args(false);
+}
+
+void add_split(CLI::App* command, std::string& split, const std::string& more) {
+  command->add_option("--split", split, "train, val or test" + more)->capture_default_str();
+}
+
 void MachineOptions::add_to(CLI::App* command) {
   command->add_option("--device", device, "cpu, cuda or cuda:<index>")->capture_default_str();
   command
@@ -113,9 +121,7 @@ void ConfigOptions::add_to(CLI::App* command) {
                    "Configuration file (JSON with // comments), such as recipes/shapes_upernet_resnet18.json, or a run's folder, whose "
                    "configuration is taken")
       ->required();
-  command->add_option("--set", settings, "Change a key, e.g. --set train.iterations=200 (may be repeated)")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_settings(command, settings, "Change a key, e.g. --set train.iterations=200 (may be repeated)");
   command->add_option("--seed", seed, "Seed of weights, data order and augmentation (default: the configuration's)")->check(any_seed());
 }
 
@@ -137,9 +143,7 @@ void RunOptions::add_to(CLI::App* command, const std::string& example) {
   command->add_option("--weights", weights, "Of a run's folder: last, or best: those of the best evaluation (train.keep_best)")
       ->capture_default_str()
       ->check(CLI::IsMember({"last", "best"}));
-  command->add_option("--set", settings, "Change a key of the run's configuration, e.g. --set " + example)
-      ->take_all()
-      ->allow_extra_args(false);
+  add_settings(command, settings, "Change a key of the run's configuration, e.g. --set " + example);
 }
 
 TrainedModel RunOptions::load(std::vector<std::string> first) const {

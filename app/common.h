@@ -47,6 +47,12 @@ void check_not_source(const std::filesystem::path& out, const std::filesystem::p
 CLI::Validator from_zero(int64_t most = int64_t{1} << 40);
 inline CLI::Validator any_seed() { return from_zero(std::numeric_limits<int64_t>::max()); }
 
+// --set, for a list of changes of a configuration's keys.
+void add_settings(CLI::App* command, std::vector<std::string>& settings, const std::string& what_it_does);
+
+// --split; `more` goes on from "train, val or test".
+void add_split(CLI::App* command, std::string& split, const std::string& more = "");
+
 // --device, --threads, --convolution, --tf32, applied by apply(), which also keeps tensors from taking more memory than there is.
 struct MachineOptions {
   std::string device = "cpu";

@@ -26,9 +26,7 @@ void add_convert(CLI::App& app) {
       ->add_option("--out", options->out,
                    "The new weights file, .safetensors; `eval`, `predict`, `fold` and `export` take it as they take a run")
       ->required();
-  command->add_option("--set", options->settings, "Change a key, e.g. --set equalizer.mode=off (may be repeated)")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_settings(command, options->settings, "Change a key, e.g. --set equalizer.mode=off (may be repeated)");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
     check_weights_name(options->out);

@@ -79,9 +79,7 @@ void add_make(CLI::App& parent) {
 // "[1.5, 2]", as a configuration takes it.
 template <class Values>
 std::string as_list(const Values& values, const char* number) {
-  std::string text;
-  for (const double value : values) text += (text.empty() ? "" : ", ") + fmt::format(fmt::runtime(number), value);
-  return "[" + text + "]";
+  return fmt::format(fmt::runtime(std::string("[") + number + "]"), fmt::join(values, ", "));
 }
 
 void add_stats(CLI::App& parent) {
@@ -99,10 +97,8 @@ void add_stats(CLI::App& parent) {
   auto options = std::make_shared<Options>();
   options->config.add_to(command);
   options->machine.add_to(command);
-  command->add_option("--split", options->split, "train, val or test")->capture_default_str();
-  command->add_option("--samples", options->samples, "How many pictures, evenly spread; 0: all (256 of an endless set)")
-      ->capture_default_str()
-      ->check(from_zero());
+  add_split(command, options->split);
+  add_samples(command, options->samples);
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
     options->machine.apply();
@@ -161,7 +157,7 @@ void add_view(CLI::App& parent) {
   auto options = std::make_shared<Options>();
   options->config.add_to(command);
   command->add_option("--out", options->out, "The sheet, a .png")->required();
-  command->add_option("--split", options->split, "train, val or test")->capture_default_str();
+  add_split(command, options->split);
   command->add_flag("--augmented", options->augmented,
                     "The first pictures of the training, cropped, flipped, distorted (pipeline), in its order (seed); else pictures evenly "
                     "spread over the set");

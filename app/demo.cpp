@@ -60,9 +60,7 @@ void add_demo(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("--out", options->out, "Folder for both runs and the pictures")->capture_default_str();
   options->machine.add_to(command);
-  command->add_option("--set", options->settings, "Change a key of the recipe, e.g. --set train.iterations=100")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_settings(command, options->settings, "Change a key of the recipe, e.g. --set train.iterations=100");
   command->add_flag("--json", options->json, "Print both summaries as JSON on standard output, progress on standard error");
   command->callback([options] {
     options->machine.apply();

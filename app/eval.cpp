@@ -6,6 +6,7 @@
 #include "app/common.h"
 #include "core/errors.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/progress_line.h"
 #include "core/words.h"
 #include "study/report/report.h"
@@ -48,7 +49,7 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
   options->run.add_to(command, "data.root=elsewhere");
   options->machine.add_to(command);
-  command->add_option("--split", options->split, "train, val or test")->capture_default_str();
+  add_split(command, options->split);
   options->views.add_to(command);
   command->add_option("--limit", options->limit, "Only the first N pictures; 0: all")->capture_default_str()->check(from_zero());
   command->add_option(
@@ -76,8 +77,7 @@ void add_eval(CLI::App& app) {
       nlohmann::ordered_json summary = {
           {"run", trained.source}, {"split", options->split}, {"pictures", result.pictures}, {"palette", dataset->palette()}};
       summary.update(nlohmann::ordered_json::parse(metrics_json(result.metrics)));
-      write_text_atomically(std::filesystem::path(options->out) / kEvaluationSummary,
-                            summary.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+      write_text_atomically(std::filesystem::path(options->out) / kEvaluationSummary, file_text(summary));
       fmt::print(options->json ? stderr : stdout, "report: {}\n", write_evaluation_report(options->out).string());
     }
     if (options->json) {

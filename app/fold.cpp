@@ -26,7 +26,7 @@ void add_fold(CLI::App& app) {
   command->add_option("--out", options->out, "The new weights file, .safetensors; `eval` and `predict` take it as they take a run")
       ->required();
   command->add_option("--check", options->check, "Compare the predictions on so many pictures")->capture_default_str()->check(from_zero());
-  command->add_option("--split", options->split, "train, val or test, for --check")->capture_default_str();
+  add_split(command, options->split, ", for --check");
   command->add_flag("--json", options->json, "Print JSON");
   options->machine.add_to(command);
   command->callback([options] {

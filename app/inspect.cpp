@@ -88,23 +88,26 @@ void add_inspect_data(CLI::App& parent) {
                                   "Check every picture and label map of a data set: modes, sizes, label values, class shares (equiscale "
                                   "data: statistics for the configuration, pictures to look at)",
                                   "equiscale inspect data recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid");
-  auto config_options = std::make_shared<ConfigOptions>();
-  auto machine = std::make_shared<MachineOptions>();
-  auto split = std::make_shared<std::string>("train");
-  auto samples = std::make_shared<int64_t>(0);
-  auto json = std::make_shared<bool>(false);
-  config_options->add_to(command);
-  machine->add_to(command);
-  command->add_option("--split", *split, "train, val or test")->capture_default_str();
-  command->add_option("--samples", *samples, "How many pictures, evenly spread; 0: all (256 of an endless set)")->capture_default_str();
-  command->add_flag("--json", *json, "Print JSON");
-  command->callback([=] {
-    machine->apply();
-    const Config config = config_options->load();
-    const auto dataset = make_dataset(config.data, *split);
-    const DataReport report = inspect_shown(*dataset, *samples);
-    const Remark remark = remark_on(report, *dataset, *split == "train" && config.data.checks == DataChecks::kAll);
-    if (*json) {
+  struct Options {
+    ConfigOptions config;
+    MachineOptions machine;
+    std::string split = "train";
+    int64_t samples = 0;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  options->config.add_to(command);
+  options->machine.add_to(command);
+  add_split(command, options->split);
+  add_samples(command, options->samples);
+  command->add_flag("--json", options->json, "Print JSON");
+  command->callback([options] {
+    options->machine.apply();
+    const Config config = options->config.load();
+    const auto dataset = make_dataset(config.data, options->split);
+    const DataReport report = inspect_shown(*dataset, options->samples);
+    const Remark remark = remark_on(report, *dataset, options->split == "train" && config.data.checks == DataChecks::kAll);
+    if (options->json) {
       print_json(to_json(report, dataset->left_out(), remark.line));
     } else {
       print(report, dataset->left_out(), remark.line);
@@ -119,6 +122,12 @@ void add_inspect_data(CLI::App& parent) {
 }
 
 }  // namespace
+
+void add_samples(CLI::App* command, int64_t& samples) {
+  command->add_option("--samples", samples, "How many pictures, evenly spread; 0: all (256 of an endless set)")
+      ->capture_default_str()
+      ->check(from_zero());
+}
 
 DataReport inspect_shown(const Dataset& dataset, int64_t samples) {
   ProgressLine line;

@@ -9,6 +9,9 @@ namespace eq::app {
 void add_inspect_ckpt(CLI::App& inspect);
 void add_inspect_run(CLI::App& inspect);
 
+// --samples: how many pictures of a data set are looked at.
+void add_samples(CLI::App* command, int64_t& samples);
+
 // inspect_dataset with a line of progress on a terminal.
 DataReport inspect_shown(const Dataset& dataset, int64_t samples);
 

@@ -7,8 +7,8 @@
 
 #include "app/inspect.h"
 #include "core/json.h"
+#include "core/progress_line.h"
 #include "study/report/run_account.h"
-#include "training/run_log.h"
 #include "training/trained_model.h"
 
 namespace eq::app {

@@ -49,8 +49,7 @@ void add_recalibrate_bn(CLI::App& app) {
   command->add_option("--batches", options->batches, "How many batches of train.batch_size augmented pictures")
       ->capture_default_str()
       ->check(CLI::Range(1, 1'000'000));
-  command->add_option("--split", options->split, "train, val or test: where the pictures are from; their labels are not looked at")
-      ->capture_default_str();
+  add_split(command, options->split, ": where the pictures are from; their labels are not looked at");
   command->add_flag("--json", options->json, "Print JSON");
   options->machine.add_to(command);
   command->callback([options] {

@@ -261,11 +261,9 @@ void add_ablation(CLI::App& study) {
   };
   auto options = std::make_shared<Options>();
   command->add_option("runs", options->runs, "Folders or weights files of trained networks")->required();
-  command->add_option("--set", options->request.settings, "Change a key of all of them, e.g. --set data.root=elsewhere (may be repeated)")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_settings(command, options->request.settings, "Change a key of all of them, e.g. --set data.root=elsewhere (may be repeated)");
   options->machine.add_to(command);
-  command->add_option("--split", options->request.split, "train, val or test")->capture_default_str();
+  add_split(command, options->request.split);
   command->add_option("--limit", options->request.limit, "Only the first N pictures; 0: all")->capture_default_str()->check(from_zero());
   command->add_option("--out", options->out, "Folder for study.json and report.html");
   command->add_flag("--json", options->json, "Print study.json on standard output, the tables on standard error");

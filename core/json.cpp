@@ -5,10 +5,10 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <vector>
 
 #include "core/errors.h"
 #include "core/limits.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -49,6 +49,14 @@ std::string position_text(const std::string& name, const std::string& text, size
   return name + ", line " + std::to_string(line) + ", column " + std::to_string(column);
 }
 
+void flatten(const nlohmann::ordered_json& value, const std::string& path, std::vector<std::pair<std::string, std::string>>& flat) {
+  if (value.is_object() && !value.empty()) {
+    for (const auto& [key, inner] : value.items()) flatten(inner, dotted(path, key), flat);
+  } else {
+    flat.emplace_back(path, value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  }
+}
+
 }  // namespace
 
 std::string quoted_for_message(const std::string& text) {
@@ -69,6 +77,16 @@ bool is_utf8(const std::string& text) {
 }
 
 nlohmann::json number_or_null(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
+
+std::string file_text(const nlohmann::ordered_json& value) {
+  return value.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::vector<std::pair<std::string, std::string>> flattened(const nlohmann::ordered_json& value) {
+  std::vector<std::pair<std::string, std::string>> flat;
+  flatten(value, "", flat);
+  return flat;
+}
 
 std::string json_reason(const std::string& library_message) {
   const size_t bracket = library_message.find("] ");

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/limits.h"
 
@@ -21,6 +23,12 @@ bool is_utf8(const std::string& text);
 
 // The number, or null for infinities and NaN, which JSON does not have.
 nlohmann::json number_or_null(double value);
+
+// What a file of results holds: indented JSON and the end of a line. Numbers that are not finite become null, bad UTF-8 is replaced.
+std::string file_text(const nlohmann::ordered_json& value);
+
+// The values of nested objects under dotted keys, in their order, as JSON text. Lists are values, as are empty objects.
+std::vector<std::pair<std::string, std::string>> flattened(const nlohmann::ordered_json& value);
 
 // What the JSON library says went wrong, without its own numbering and position.
 std::string json_reason(const std::string& library_message);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/words.h"
+
 namespace eq {
 namespace {
 
@@ -37,10 +39,8 @@ std::string nearest_name(const std::string& word, const std::vector<std::string>
 
 std::string known_names_hint(const std::string& word, const std::vector<std::string>& candidates) {
   const std::string near = nearest_name(word, candidates);
-  std::string text = near.empty() ? "" : "did you mean '" + near + "'? ";
-  text += "known: ";
-  for (size_t i = 0; i < candidates.size(); ++i) text += (i > 0 ? ", " : "") + candidates[i];
-  return text;
+  const std::string text = near.empty() ? "" : "did you mean '" + near + "'? ";
+  return text + "known: " + joined(candidates);
 }
 
 }  // namespace eq

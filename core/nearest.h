@@ -2,6 +2,8 @@
 #include <string>
 #include <vector>
 
+#include "core/errors.h"
+
 namespace eq {
 
 // The candidate with the smallest edit distance to `word` (insert, delete, replace, swap neighbours); empty when none is near enough
@@ -10,5 +12,16 @@ std::string nearest_name(const std::string& word, const std::vector<std::string>
 
 // "did you mean 'x'? known: a, b, c"
 std::string known_names_hint(const std::string& word, const std::vector<std::string>& candidates);
+
+// The entry of a table that has this name. Throws UsageError: "there is no <kind> '<name>'", at `where`.
+template <class Table>
+const auto& find_named(const Table& table, const std::string& name, const std::string& kind, const std::string& where) {
+  std::vector<std::string> known;
+  for (const auto& entry : table) {
+    if (entry.name == name) return entry;
+    known.emplace_back(entry.name);
+  }
+  throw UsageError("there is no " + kind + " '" + name + "'", where, known_names_hint(name, known));
+}
 
 }  // namespace eq

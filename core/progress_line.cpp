@@ -3,7 +3,15 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
+
 namespace eq {
+
+std::string human_duration(double seconds) {
+  const int64_t whole = int64_t(std::llround(std::clamp(seconds, 0.0, 1e9)));
+  return fmt::format("{}:{:02d}:{:02d}", whole / 3600, whole / 60 % 60, whole % 60);
+}
 
 ProgressLine::ProgressLine(std::FILE* out) : out_(out != nullptr && isatty(fileno(out)) == 1 ? out : nullptr) {}
 
@@ -26,8 +34,8 @@ void ProgressLine::count(const std::string& task, int64_t done, int64_t all) {
   if (!due()) return;
   std::string text = fmt::format("{}: {}/{}", task, done, all);
   if (done > 0) {
-    const int64_t left = int64_t(std::chrono::duration<double>(Clock::now() - begin_).count() / double(done) * double(all - done) + 0.5);
-    text += fmt::format(", about {}:{:02d}:{:02d} left", left / 3600, left / 60 % 60, left % 60);
+    const double seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
+    text += ", about " + human_duration(seconds / double(done) * double(all - done)) + " left";
   }
   show(text);
 }

@@ -8,6 +8,8 @@
 
 namespace eq {
 
+std::string human_duration(double seconds);  // "0:02:11"
+
 class ProgressLine {
  public:
   explicit ProgressLine(std::FILE* out = stderr);  // null: nothing

@@ -51,7 +51,7 @@ struct Entry {
 // Reads the header without building a document, so that its memory is that of the entries it may have.
 class HeaderReader : public json::json_sax_t {
  public:
-  HeaderReader(std::string file, SafetensorsFile& result) : file_(std::move(file)), result_(result) {}
+  HeaderReader(std::string file, WeightsFile& result) : file_(std::move(file)), result_(result) {}
 
   std::vector<Entry>& entries() { return entries_; }
 
@@ -175,7 +175,7 @@ class HeaderReader : public json::json_sax_t {
   }
 
   std::string file_;
-  SafetensorsFile& result_;
+  WeightsFile& result_;
   std::vector<Entry> entries_;
   std::set<std::string> names_;
   std::string key_;
@@ -240,7 +240,7 @@ void check_coverage(const std::string& file, std::vector<Entry>& entries, uint64
 
 using ReadNext = std::function<void(void* data, size_t bytes)>;
 
-SafetensorsFile read_sequentially(const std::string& file, uint64_t size, const ReadNext& read_next) {
+WeightsFile read_sequentially(const std::string& file, uint64_t size, const ReadNext& read_next) {
   uint64_t header_bytes = 0;
   if (size < sizeof header_bytes) {
     refuse(file, "the file has " + std::to_string(size) + " bytes; the header length alone takes 8");
@@ -273,7 +273,7 @@ SafetensorsFile read_sequentially(const std::string& file, uint64_t size, const 
   if (header.empty() || header[0] != '{') refuse(file, "the header does not begin with {");
   if (header.find('\0') != std::string::npos) refuse(file, "the header contains a NUL byte");
 
-  SafetensorsFile result;
+  WeightsFile result;
   HeaderReader reader(file, result);
   json::sax_parse(header.begin(), header.end(), &reader);
   std::vector<Entry>& entries = reader.entries();
@@ -301,19 +301,19 @@ std::string json_text(const std::string& text, const char* what) {
 
 }  // namespace
 
-SafetensorsFile parse_safetensors(std::span<const uint8_t> bytes, const std::string& name) {
+WeightsFile parse_safetensors(std::span<const uint8_t> bytes, const std::string& name) {
   return read_sequentially(name, bytes.size(), [&](void* data, size_t count) {
     if (count > 0) std::memcpy(data, bytes.data(), count);
     bytes = bytes.subspan(count);
   });
 }
 
-SafetensorsFile read_safetensors(const std::filesystem::path& path) {
+WeightsFile read_safetensors(const std::filesystem::path& path) {
   FileReader reader(path);
   return read_safetensors(reader);
 }
 
-SafetensorsFile read_safetensors(FileReader& reader) {
+WeightsFile read_safetensors(FileReader& reader) {
   return read_sequentially(reader.path().string(), reader.size(), [&](void* data, size_t count) { reader.read(data, count); });
 }
 

@@ -13,13 +13,12 @@
 namespace eq {
 
 class FileReader;
-using SafetensorsFile = WeightsFile;
 
 // F32, F64, I32, I64, U8 and BOOL become tensors; F16 and BF16 are widened to float32; another type throws DataError
 // naming the tensor. Throws IoError or DataError naming the file, the tensor and the rule broken.
-SafetensorsFile read_safetensors(const std::filesystem::path& path);
-SafetensorsFile read_safetensors(FileReader& reader);  // from where it is: the start
-SafetensorsFile parse_safetensors(std::span<const uint8_t> bytes, const std::string& name);  // `name` for messages
+WeightsFile read_safetensors(const std::filesystem::path& path);
+WeightsFile read_safetensors(FileReader& reader);  // from where it is: the start
+WeightsFile parse_safetensors(std::span<const uint8_t> bytes, const std::string& name);  // `name` for messages
 
 // Data begins on a 64-byte boundary, larger element types first, then by name. Written atomically.
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,

@@ -1,6 +1,7 @@
 #include "core/shape.h"
 
 #include "core/errors.h"
+#include "core/words.h"
 
 namespace eq {
 
@@ -44,12 +45,8 @@ int64_t Shape::numel() const {
 }
 
 std::string to_string(const Shape& shape) {
-  std::string text = "[";
-  for (int axis = 0; axis < shape.rank(); ++axis) {
-    if (axis > 0) text += ", ";
-    text += std::to_string(shape[axis]);
-  }
-  return text + "]";
+  const std::string extents = joined(shape);
+  return "[" + extents + "]";
 }
 
 Shape broadcast_shapes(const Shape& a, const Shape& b, const char* op) {

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace eq {
@@ -20,14 +22,38 @@ inline std::string lower(std::string text) {
   return text;
 }
 
+// "a, b, c", of texts or whole numbers.
+template <class Words>
+std::string joined(const Words& words, const std::string& between = ", ") {
+  std::string text;
+  bool first = true;
+  for (const auto& word : words) {
+    if (!first) text += between;
+    if constexpr (std::is_integral_v<std::remove_cvref_t<decltype(word)>>) {
+      text += std::to_string(word);
+    } else {
+      text += word;
+    }
+    first = false;
+  }
+  return text;
+}
+
+// "backbone.layer1": the name of what is inside of something, which may have none itself.
+inline std::string dotted(const std::string& outer, const std::string& name) { return outer.empty() ? name : outer + "." + name; }
+
 inline constexpr size_t kSomeNames = 6;
 
 // "a, b, c": the first kSomeNames, and how many there are in all where that is more; `names` may end there.
 inline std::string some_of(const std::vector<std::string>& names, size_t all) {
-  std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kSomeNames); ++i) text += (i == 0 ? "" : ", ") + names[i];
+  const std::string text = joined(std::span(names).first(std::min(names.size(), kSomeNames)));
   return all > kSomeNames ? text + ", ... (" + std::to_string(all) + " in all)" : text;
 }
 inline std::string some_of(const std::vector<std::string>& names) { return some_of(names, names.size()); }
+
+// These between a title and an end; nothing where there are no names.
+inline std::string titled(const std::string& title, const std::vector<std::string>& names, const std::string& end = "") {
+  return names.empty() ? "" : title + some_of(names) + end;
+}
 
 }  // namespace eq

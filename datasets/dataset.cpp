@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "core/errors.h"
+#include "core/nearest.h"
+#include "core/words.h"
 #include "datasets/ade20k.h"
 #include "datasets/camvid.h"
 #include "datasets/cityscapes.h"
@@ -61,12 +63,12 @@ void refuse_unread(const Entry& entry, const DataOptions& o) {
                                                   {"wrong_labels", o.wrong_labels != d.wrong_labels}};
   for (const auto& [key, is_changed] : changed) {
     if (!is_changed || reads(entry, key)) continue;
-    std::string types;
+    std::vector<std::string> types;
     for (const Entry& other : kDatasets) {
-      if (reads(other, key)) types += (types.empty() ? "" : ", ") + std::string(other.name);
+      if (reads(other, key)) types.push_back(other.name);
     }
     throw UsageError("the data set " + std::string(entry.name) + " does not read data." + key, std::string("data.") + key,
-                     "leave it out, or set data.type to what reads it: " + types);
+                     "leave it out, or set data.type to what reads it: " + joined(types));
   }
 }
 
@@ -124,6 +126,15 @@ std::vector<std::string> dataset_names() {
   return names;
 }
 
+Palette palette_for(Palette palette, size_t classes) {
+  if (palette.empty()) palette = voc_palette();
+  if (palette.size() < classes) {
+    throw UsageError("there are " + std::to_string(palette.size()) + " colours for " + std::to_string(classes) + " classes", "data.palette",
+                     "give a colour for each class, or none at all");
+  }
+  return palette;
+}
+
 int64_t class_count(const DataOptions& options) {
   if (!options.classes.empty()) return int64_t(options.classes.size());
   for (const Entry& entry : kDatasets) {
@@ -142,15 +153,9 @@ LabelMapOptions label_map_of(const DataOptions& options) {
 }
 
 std::unique_ptr<Dataset> make_dataset(const DataOptions& options, const std::string& split) {
-  std::string known;
-  for (const Entry& entry : kDatasets) {
-    if (options.type == entry.name) {
-      refuse_unread(entry, options);
-      return entry.make(options, split);
-    }
-    known += (known.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  throw UsageError("unknown data set '" + options.type + "'", "data.type", "use one of " + known);
+  const Entry& entry = find_named(kDatasets, options.type, "data set", "data.type");
+  refuse_unread(entry, options);
+  return entry.make(options, split);
 }
 
 }  // namespace eq

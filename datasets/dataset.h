@@ -70,6 +70,9 @@ RawSample load_checked(const Dataset& dataset, int64_t index);
 // The same of what was made of that sample.
 void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample);
 
+// `palette`, or PASCAL VOC's where it is empty. Throws UsageError when it has fewer colours than there are classes.
+Palette palette_for(Palette palette, size_t classes);
+
 // The names make_dataset knows: the values of data.type.
 std::vector<std::string> dataset_names();
 

@@ -18,12 +18,6 @@ namespace eq {
 namespace fs = std::filesystem;
 namespace {
 
-std::string joined(const std::vector<std::string>& words, const std::string& between) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : between) + word;
-  return text;
-}
-
 const LabelMapOptions& chosen_map(const DataOptions& options, const LayoutDefaults& defaults) {
   return options.label_map.is_given() ? options.label_map : defaults.label_map;
 }
@@ -37,14 +31,7 @@ const std::vector<std::string>& chosen_classes(const DataOptions& options, const
 }
 
 Palette chosen_palette(const DataOptions& options, const LayoutDefaults& defaults) {
-  Palette palette = options.palette.empty() ? defaults.palette : options.palette;
-  const size_t classes = chosen_classes(options, defaults).size();
-  if (palette.empty()) palette = voc_palette();
-  if (palette.size() < classes) {
-    throw UsageError("there are " + std::to_string(palette.size()) + " colours for " + std::to_string(classes) + " classes",
-                     "data.palette", "give a colour for each class, or none at all");
-  }
-  return palette;
+  return palette_for(options.palette.empty() ? defaults.palette : options.palette, chosen_classes(options, defaults).size());
 }
 
 bool is_file(const fs::path& file) {

@@ -6,6 +6,7 @@
 
 #include "core/errors.h"
 #include "core/parallel.h"
+#include "core/words.h"
 #include "datasets/folders.h"
 
 namespace eq {
@@ -89,17 +90,17 @@ void inspect_files(const Dataset& dataset, int64_t index, bool decode, Finding& 
   count_labels(labels, finding.classes);
   if (!bad) return;
   int64_t pixels = 0;
-  std::string values;
+  std::vector<int> values;
   for (int value = 0; value < 256; ++value) {
     const int64_t count = finding.file_values[size_t(value)];
     if (mapper[value] != LabelMapper::kOutOfRange || count == 0) continue;
     pixels += count;
-    values += (values.empty() ? "" : ", ") + std::to_string(value);
+    values.push_back(value);
   }
   finding.problems.push_back({.kind = DataProblem::Kind::kLabelOutOfRange,
                               .file = files.labels.string(),
                               .message = bad->words() + " is out of range (allowed: " + mapper.allowed() + "); " + std::to_string(pixels) +
-                                         " such pixels, with the values " + values,
+                                         " such pixels, with the values " + joined(values),
                               .hint = "correct the file, or say in data.label_map what the values mean",
                               .x = bad->x,
                               .y = bad->y,
@@ -279,13 +280,13 @@ std::optional<DataError> odd_classes(const DataReport& report) {
                      (white.hint.empty() ? "check data.label_map" : white.hint) + override);
   }
   if (!absent.empty()) {
-    std::string names;
+    std::vector<std::string> names;
     for (size_t i = 0; i < absent.size() && i < 10; ++i) {
-      names += (i == 0 ? "" : ", ") + std::to_string(absent[i]) + " " + report.class_names[size_t(absent[i])];
+      names.push_back(std::to_string(absent[i]) + " " + report.class_names[size_t(absent[i])]);
     }
-    if (absent.size() > 10) names += ", ...";
+    if (absent.size() > 10) names.push_back("...");
     const std::string share = std::to_string(absent.size()) + " of " + std::to_string(report.class_names.size());
-    return DataError(share + " classes never occur: " + names + white.share, where,
+    return DataError(share + " classes never occur: " + joined(names) + white.share, where,
                      (white.hint.empty() ? "check data.label_map and data.classes" : white.hint) + override);
   }
   return std::nullopt;
@@ -299,9 +300,7 @@ void check_report(const DataReport& report) {
 DataReport check_before_training(const Dataset& dataset, DataChecks checks) {
   if (checks == DataChecks::kNone) return {};
   DataReport report = inspect_dataset(dataset, {.samples = 128, .extend_to = 4096});
-  check_files(report);
-  if (checks == DataChecks::kFiles) return report;
-  if (const auto odd = odd_classes(report)) throw *odd;
+  checks == DataChecks::kFiles ? check_files(report) : check_report(report);
   return report;
 }
 

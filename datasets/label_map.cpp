@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/errors.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -89,20 +90,15 @@ std::optional<LabelMapper::BadPixel> LabelMapper::map(LabelMap& labels) const {
 }
 
 std::string LabelMapper::allowed() const {
-  std::string text;
+  std::vector<std::string> ranges;
   for (int value = 0; value < 256; ++value) {
     if (table_[size_t(value)] == kOutOfRange) continue;
-    int last = value;
-    while (last < 255 && table_[size_t(last + 1)] != kOutOfRange) ++last;
-    if (!text.empty()) text += ", ";
-    text += std::to_string(value);
-    if (last > value) {
-      text += '-';
-      text += std::to_string(last);
-    }
-    value = last;
+    const int first = value;
+    while (value < 255 && table_[size_t(value + 1)] != kOutOfRange) ++value;
+    ranges.push_back(std::to_string(first));
+    if (value > first) ranges.back().append("-").append(std::to_string(value));
   }
-  return text;
+  return joined(ranges);
 }
 
 std::vector<uint8_t> LabelMapper::values() const {
@@ -123,13 +119,11 @@ std::string LabelMapper::BadPixel::words() const {
   return "label " + std::to_string(value) + " at pixel x " + std::to_string(x) + ", y " + std::to_string(y);
 }
 
-void throw_bad_pixel(const LabelMapper::BadPixel& pixel, const LabelMapper& mapper, const std::string& file) {
-  throw DataError("the " + pixel.words() + " is out of range (allowed: " + mapper.allowed() + ")", file,
-                  "correct the file, or say in data.label_map what the value means; inspect data shows all such files");
-}
-
 void LabelMapper::map_or_throw(LabelMap& labels, const std::string& file) const {
-  if (const auto pixel = map(labels)) throw_bad_pixel(*pixel, *this, file);
+  const auto pixel = map(labels);
+  if (!pixel) return;
+  throw DataError("the " + pixel->words() + " is out of range (allowed: " + allowed() + ")", file,
+                  "correct the file, or say in data.label_map what the value means; inspect data shows all such files");
 }
 
 }  // namespace eq

@@ -48,7 +48,4 @@ class LabelMapper {
   int64_t num_classes_;
 };
 
-// Of a pixel out of range, with all that the user needs.
-[[noreturn]] void throw_bad_pixel(const LabelMapper::BadPixel& pixel, const LabelMapper& mapper, const std::string& file);
-
 }  // namespace eq

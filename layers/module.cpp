@@ -9,21 +9,12 @@
 namespace eq {
 namespace {
 
-std::string join(const std::string& prefix, const std::string& name) {
-  if (prefix.empty() || name.empty()) return prefix + name;
-  return prefix + "." + name;
-}
-
 // [O,kh,kw,I] <-> [O,I,kh,kw]
 Tensor to_file_layout(const Tensor& tensor, FileLayout layout) {
   return layout == FileLayout::kConvWeight ? permute(tensor, {0, 3, 1, 2}) : tensor;
 }
 Tensor from_file_layout(const Tensor& tensor, FileLayout layout) {
   return layout == FileLayout::kConvWeight && tensor.rank() == 4 ? permute(tensor, {0, 2, 3, 1}) : tensor;
-}
-
-std::string listed(const std::string& title, const std::vector<std::string>& names) {
-  return names.empty() ? "" : title + ": " + some_of(names) + "; ";
 }
 
 // Each tensor under the first of its names.
@@ -45,9 +36,9 @@ thread_local LayerObserver* t_observer = nullptr;
 
 void Module::collect(const std::string& prefix, bool buffers, std::vector<NamedTensor>& out) const {
   for (const Entry& entry : buffers ? buffers_ : parameters_) {
-    out.push_back({join(prefix, entry.name), entry.tensor, entry.layout});
+    out.push_back({dotted(prefix, entry.name), entry.tensor, entry.layout});
   }
-  for (const auto& [name, child] : children_) child->collect(join(prefix, name), buffers, out);
+  for (const auto& [name, child] : children_) child->collect(dotted(prefix, name), buffers, out);
 }
 
 std::vector<Module::NamedTensor> Module::named_parameters() const {
@@ -77,7 +68,7 @@ std::vector<Module::NamedModule> Module::named_modules() {
     // Depth first: a module's children are inserted right behind it.
     const NamedModule current = out[next++];
     std::vector<NamedModule> children;
-    for (auto& [name, child] : current.module->children_) children.push_back({join(current.name, name), child.get()});
+    for (auto& [name, child] : current.module->children_) children.push_back({dotted(current.name, name), child.get()});
     out.insert(out.begin() + std::ptrdiff_t(next), children.begin(), children.end());
   }
   return out;
@@ -178,8 +169,8 @@ Module::LoadReport Module::load_state_dict(const std::map<std::string, Tensor>& 
     if (!known.count(name)) report.unexpected.push_back(name);
   }
   if (strict && !(report.missing.empty() && report.unexpected.empty() && report.mismatched.empty())) {
-    throw DataError("the weights do not fit the model: " + listed("wrong shape", report.mismatched) +
-                        listed("missing", report.missing) + listed("unexpected", report.unexpected) + "loaded none",
+    throw DataError("the weights do not fit the model: " + titled("wrong shape: ", report.mismatched, "; ") +
+                        titled("missing: ", report.missing, "; ") + titled("unexpected: ", report.unexpected, "; ") + "loaded none",
                     source.empty() ? "load_state_dict" : source,
                     "use the configuration the weights were trained with (same classes, head and backbone)");
   }
@@ -188,7 +179,7 @@ Module::LoadReport Module::load_state_dict(const std::map<std::string, Tensor>& 
 }
 
 void Module::assign_paths(const std::string& root) {
-  for (const NamedModule& entry : named_modules()) entry.module->path_ = join(root, entry.name);
+  for (const NamedModule& entry : named_modules()) entry.module->path_ = entry.name.empty() ? root : dotted(root, entry.name);
 }
 
 // Keys of the state dict begin with a registered name, so two entries can share one only if a name begins with the other up to a dot.
@@ -231,7 +222,7 @@ void Module::add_child(const std::string& name, std::unique_ptr<Module> child) {
   if (!child) {
     throw UsageError("a child named \"" + name + "\" was not given", path_.empty() ? "Module" : path_, "register a module that is there");
   }
-  child->assign_paths(join(path_, name));
+  child->assign_paths(dotted(path_, name));
   for (auto& [existing, old] : children_) {
     if (existing == name) {
       old = std::move(child);

@@ -38,8 +38,6 @@ std::set<std::string> equalizer_names(EncoderDecoder& network, const std::map<st
   return names;
 }
 
-std::string titled(const char* title, const std::vector<std::string>& names) { return names.empty() ? "" : title + some_of(names); }
-
 }  // namespace
 
 InitialWeights load_initial_weights(EncoderDecoder& network, const fs::path& from) {

@@ -12,8 +12,6 @@
 namespace eq {
 namespace {
 
-std::string listed(const std::string& title, const std::vector<std::string>& names) { return names.empty() ? "" : title + some_of(names); }
-
 using State = std::map<std::string, Tensor>;
 
 State without_prefix(const State& state, const std::string& prefix) {
@@ -43,7 +41,7 @@ std::vector<std::string> names_in_order(Backbone& backbone) {
   std::vector<std::string> names;
   for (const Module::NamedModule& entry : backbone.named_modules()) {
     for (const Module::NamedTensor& own : entry.module->named_tensors()) {
-      if (own.name.find('.') == std::string::npos) names.push_back(entry.name.empty() ? own.name : entry.name + "." + own.name);
+      if (own.name.find('.') == std::string::npos) names.push_back(dotted(entry.name, own.name));
     }
   }
   const std::vector<std::string> order = backbone.order_of_use();
@@ -115,8 +113,8 @@ std::string load_pretrained(Backbone& backbone, const std::filesystem::path& fil
   const std::string whose = dialect == Dialect::kOurs ? "" : " (" + owner(dialect) + " names)";
   const size_t all = used.size() + missing.size() + behind.size() + misfits.size();
   const std::string found_text = "loaded " + std::to_string(used.size()) + "/" + std::to_string(all) + whose +
-                                 listed(", of another form: ", misfits) + listed(", missing: ", missing) +
-                                 listed("; behind it, left at their initial values: ", behind) + listed("; not used: ", unused);
+                                 titled(", of another form: ", misfits) + titled(", missing: ", missing) +
+                                 titled("; behind it, left at their initial values: ", behind) + titled("; not used: ", unused);
   // A classifier is a part of its own. What is left over among the backbone's parts, or has another form, is of another network.
   const bool other_network =
       !misfits.empty() || 2 * used.size() < all ||

@@ -54,19 +54,9 @@ const HeadEntry kHeads[] = {
     {"fcn", make_head<FCNHead>},
 };
 
-template <class Table>
-const auto& find(const Table& table, const std::string& name, const char* key) {
-  std::vector<std::string> known;
-  for (const auto& entry : table) {
-    if (entry.name == name) return entry;
-    known.push_back(entry.name);
-  }
-  throw UsageError("there is no type '" + name + "'", key, known_names_hint(name, known));
-}
-
 std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model,
                                 const char* key) {
-  return find(kHeads, options.type, key).make(options, level_channels, model);
+  return find_named(kHeads, options.type, "type", key).make(options, level_channels, model);
 }
 
 void check_classes(const ModelOptions& options) {
@@ -107,7 +97,7 @@ std::string backbone_name(const BackboneOptions& options) {
 }
 
 std::unique_ptr<Backbone> make_backbone(const BackboneOptions& options) {
-  return find(kBackbones, options.type, "model.backbone.type").make(options);
+  return find_named(kBackbones, options.type, "type", "model.backbone.type").make(options);
 }
 
 std::unique_ptr<Head> make_head(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model) {

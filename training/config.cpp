@@ -12,6 +12,7 @@
 #include "core/json.h"
 #include "core/limits.h"
 #include "core/nearest.h"
+#include "core/words.h"
 #include "training/config_fields.h"
 
 namespace eq {
@@ -19,8 +20,6 @@ namespace {
 
 using nlohmann::json;
 using nlohmann::ordered_json;
-
-std::string join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
 
 std::string shown(const json& value) {
   if (value.is_number_float() && !std::isfinite(value.get<double>())) return fmt::format("{}", value.get<double>());  // no JSON
@@ -74,7 +73,7 @@ class Source {
     std::string key;
     for (const std::string& name : names_in(setting)) {
       const bool index = !key.empty() && name.find_first_not_of("0123456789") == std::string::npos;
-      key = index ? key + "[" + name + "]" : join(key, name);
+      key = index ? key + "[" + name + "]" : dotted(key, name);
     }
     return key;
   }
@@ -92,29 +91,29 @@ class Reader final : public Fields {
   void finish() const {
     for (const auto& [key, value] : object_.items()) {
       if (known_set_.count(key)) continue;
-      throw UsageError("there is no key '" + join(path_, key) + "'", source_.of(join(path_, key)), known_names_hint(key, known_));
+      throw UsageError("there is no key '" + dotted(path_, key) + "'", source_.of(dotted(path_, key)), known_names_hint(key, known_));
     }
   }
 
   void integer(const char* key, int64_t& value, int64_t low, int64_t high) override {
-    if (const json* found = find(key)) value = to_integer(join(path_, key), *found, low, high);
+    if (const json* found = find(key)) value = to_integer(dotted(path_, key), *found, low, high);
   }
   void number(const char* key, double& value, double low, double high) override {
-    if (const json* found = find(key)) value = to_number(join(path_, key), *found, low, high);
+    if (const json* found = find(key)) value = to_number(dotted(path_, key), *found, low, high);
   }
   void flag(const char* key, bool& value) override {
     const json* found = find(key);
     if (found == nullptr) return;
-    if (!found->is_boolean()) fail(join(path_, key), *found, "true or false");
+    if (!found->is_boolean()) fail(dotted(path_, key), *found, "true or false");
     value = found->get<bool>();
   }
   void text(const char* key, std::string& value, const std::vector<std::string>& choices) override {
     const json* found = find(key);
     if (found == nullptr) return;
-    if (!found->is_string()) fail(join(path_, key), *found, "text (in double quotes)");
+    if (!found->is_string()) fail(dotted(path_, key), *found, "text (in double quotes)");
     value = found->get<std::string>();
     if (choices.empty() || std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-    throw UsageError(join(path_, key) + " cannot be " + shown(*found), source_.of(join(path_, key)), known_names_hint(value, choices));
+    throw UsageError(dotted(path_, key) + " cannot be " + shown(*found), source_.of(dotted(path_, key)), known_names_hint(value, choices));
   }
   void integers(const char* key, std::vector<int64_t>& values, int64_t low, int64_t high, size_t count) override {
     const json* found = find(key);
@@ -141,13 +140,13 @@ class Reader final : public Fields {
     }
   }
   void object(const char* key, const Visit& visit) override {
-    if (const json* found = find(key)) read_object(*found, join(path_, key), visit);
+    if (const json* found = find(key)) read_object(*found, dotted(path_, key), visit);
   }
   void optional_object(const char* key, bool& present, const Visit& visit) override {
     const json* found = find(key);
     if (found == nullptr) return;
     present = !found->is_null();
-    if (present) read_object(*found, join(path_, key), visit);
+    if (present) read_object(*found, dotted(path_, key), visit);
   }
   void optional_pair(const char* key, std::optional<std::array<int64_t, 2>>& value, int64_t low, int64_t high) override {
     const json* found = find(key);
@@ -170,7 +169,7 @@ class Reader final : public Fields {
   void other_objects(const std::vector<std::string>&, const std::function<void(Fields&, const std::string&)>& visit) override {
     for (const auto& [key, value] : object_.items()) {
       if (!known_set_.insert(key).second) continue;
-      read_object(value, join(path_, key), [&](Fields& fields) { visit(fields, key); });
+      read_object(value, dotted(path_, key), [&](Fields& fields) { visit(fields, key); });
     }
   }
   void any(const char* key, const std::function<void(const std::string&)>& read, const std::function<std::string()>&) override {
@@ -179,7 +178,7 @@ class Reader final : public Fields {
     try {
       read(found->dump());
     } catch (const std::invalid_argument& rule) {
-      fail(join(path_, key), *found, rule.what());
+      fail(dotted(path_, key), *found, rule.what());
     }
   }
 
@@ -217,9 +216,9 @@ class Reader final : public Fields {
   }
   void check_list(const char* key, const json& value, size_t count, const std::string& what) const {
     if (value.is_array() && (count == 0 || value.size() == count) && value.size() <= 65536) return;
-    fail(join(path_, key), value, count == 0 ? "a list of " + what : fmt::format("a list of {} {}", count, what));
+    fail(dotted(path_, key), value, count == 0 ? "a list of " + what : fmt::format("a list of {} {}", count, what));
   }
-  std::string element(const char* key, size_t index) const { return join(path_, key) + "[" + std::to_string(index) + "]"; }
+  std::string element(const char* key, size_t index) const { return dotted(path_, key) + "[" + std::to_string(index) + "]"; }
   [[noreturn]] void fail(const std::string& path, const json& value, const std::string& rule) const {
     throw UsageError((path.empty() ? "a configuration" : path) + " must be " + rule + ", not " + shown(value), source_.of(path),
                      source_.hint(path));
@@ -321,14 +320,6 @@ void apply_setting(json& root, const std::string& setting) {
   *at = setting_value(setting.substr(equals + 1), setting);
 }
 
-void flatten(const ordered_json& value, const std::string& path, std::vector<std::pair<std::string, std::string>>& out) {
-  if (value.is_object() && !value.empty()) {
-    for (const auto& [key, child] : value.items()) flatten(child, join(path, key), out);
-  } else {
-    out.emplace_back(path, value.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
-  }
-}
-
 ordered_json to_json(const Config& config) {
   Config copy = config;  // the description is one for reading and writing, so it takes values it may change
   ordered_json result;
@@ -372,6 +363,16 @@ void check_config(const Config& config) {
   check_as_written("", [&](Fields& fields) { visit_config(fields, copy); });
 }
 
+void check_config(const OptimizerOptions& section) {
+  OptimizerOptions copy = section;
+  check_as_written("optimizer", [&](Fields& fields) { visit_optimizer(fields, copy); });
+}
+
+void check_config(const ScheduleOptions& section) {
+  ScheduleOptions copy = section;
+  check_as_written("schedule", [&](Fields& fields) { visit_schedule(fields, copy); });
+}
+
 void check_config(const EvaluateOptions& section) {
   EvaluateOptions copy = section;
   check_as_written("evaluate", [&](Fields& fields) { visit_evaluate(fields, copy); });
@@ -382,9 +383,7 @@ std::string to_json_text(const Config& config) {
 }
 
 std::vector<std::string> config_differences(const Config& a, const Config& b) {
-  std::vector<std::pair<std::string, std::string>> left, right;
-  flatten(to_json(a), "", left);
-  flatten(to_json(b), "", right);
+  const auto left = flattened(to_json(a)), right = flattened(to_json(b));
   std::vector<std::string> differences;
   const auto add_missing = [&](const auto& from, const auto& in) {
     for (const auto& entry : from) {
@@ -395,6 +394,19 @@ std::vector<std::string> config_differences(const Config& a, const Config& b) {
   add_missing(left, right);
   add_missing(right, left);
   return differences;
+}
+
+std::vector<std::string> differences_but_for(std::span<const char* const> free, const Config& a, const Config& b) {
+  const std::vector<std::string> keys = config_differences(a, b);
+  std::vector<std::string> others;
+  for (const std::string& key : keys) {
+    const bool is_free = std::any_of(free.begin(), free.end(),
+                                     [&](const std::string& name) { return name.ends_with(".") ? key.starts_with(name) : key == name; });
+    const bool in_section =
+        std::any_of(keys.begin(), keys.end(), [&](const std::string& section) { return key.starts_with(section + "."); });
+    if (!is_free && !in_section) others.push_back(key);
+  }
+  return others;
 }
 
 }  // namespace eq

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,8 +33,10 @@ Config load_config(const std::filesystem::path& path, const std::vector<std::str
 Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings = {});
 
 // Throws UsageError for a value that no file could have given, as if it stood in one: for configurations that a program made. TrainStep and
-// train() ask, and what evaluates asks for its section.
+// train() ask, and what optimizes, plans the learning rate or evaluates asks for its section.
 void check_config(const Config& config);
+void check_config(const OptimizerOptions& section);
+void check_config(const ScheduleOptions& section);
 void check_config(const EvaluateOptions& section);
 
 // The resolved configuration, every key written out; parse_config reads it back to the same values.
@@ -41,5 +44,8 @@ std::string to_json_text(const Config& config);
 
 // The dotted keys in which two configurations differ.
 std::vector<std::string> config_differences(const Config& a, const Config& b);
+// Those that a run may not change between its parts: `free` names what it may, "data.root", or a whole section, "probes.". A section that
+// one of the two has switched off is one difference, not one for each of its keys, too.
+std::vector<std::string> differences_but_for(std::span<const char* const> free, const Config& a, const Config& b);
 
 }  // namespace eq

@@ -1,7 +1,9 @@
 #include "training/config_fields.h"
 
+#include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
-
+#include <set>
 #include <stdexcept>
 
 #include "core/errors.h"
@@ -13,16 +15,52 @@ namespace {
 
 using nlohmann::json;
 
-std::vector<uint8_t> color_from(const json& value) {
-  std::vector<uint8_t> color;
-  if (value.is_array()) {
-    for (const json& part : value) {
-      if (part.is_number_unsigned() && part.get<uint64_t>() <= 255) color.push_back(part.get<uint8_t>());
-    }
+// The values that are more than a number or a text: from the JSON of the file, and back to it.
+
+std::map<std::string, std::string> list_from(const std::string& text) {
+  const std::string rule = "an object of one list file for each split";
+  const json value = json::parse(text);
+  if (!value.is_object()) throw std::invalid_argument(rule);
+  std::map<std::string, std::string> list;
+  for (const auto& [split, file] : value.items()) {
+    if (!file.is_string()) throw std::invalid_argument(rule);
+    list[split] = file.get<std::string>();
   }
-  if (color.size() != 3 || value.size() != 3) throw std::invalid_argument("a list of colours [red, green, blue] of 0 to 255");
-  return color;
+  return list;
 }
+
+// One suffix, or several.
+std::vector<std::string> suffixes_from(const std::string& text) {
+  const json value = json::parse(text), all = value.is_array() ? value : json::array({value});
+  const bool texts = std::all_of(all.begin(), all.end(), [](const json& suffix) { return suffix.is_string(); });
+  if (all.empty() || !texts) throw std::invalid_argument("a suffix such as \".jpg\", or a list of them");
+  return all.get<std::vector<std::string>>();
+}
+
+json suffixes_to(const std::vector<std::string>& suffixes) { return suffixes.size() == 1 ? json(suffixes[0]) : json(suffixes); }
+
+Palette palette_from(const std::string& text) {
+  const std::string rule = "a list of colours [red, green, blue] of 0 to 255";
+  const json value = json::parse(text);
+  if (!value.is_array()) throw std::invalid_argument(rule);
+  const auto is_byte = [](const json& part) { return part.is_number_unsigned() && part.get<uint64_t>() <= 255; };
+  Palette palette;
+  for (const json& color : value) {
+    if (!color.is_array() || color.size() != 3 || !std::all_of(color.begin(), color.end(), is_byte)) throw std::invalid_argument(rule);
+    palette.push_back(color.get<Color>());
+  }
+  if (palette.size() > 256) throw std::invalid_argument("a list of at most 256 colours");
+  return palette;
+}
+
+DataChecks checks_from(const std::string& text) {
+  if (text == "true") return DataChecks::kAll;
+  if (text == "false") return DataChecks::kNone;
+  if (text == "\"files\"") return DataChecks::kFiles;
+  throw std::invalid_argument("true, \"files\" or false");
+}
+
+json checks_to(DataChecks checks) { return checks == DataChecks::kFiles ? json("files") : json(checks == DataChecks::kAll); }
 
 // "label_map": a preset's name, or {"7": 0, "8": "ignore", "other": "error"}.
 LabelMapOptions label_map_from(const std::string& text) {
@@ -76,6 +114,14 @@ std::vector<std::string> keys_of(const Map& map) {
   return keys;
 }
 
+void check_names(const std::vector<std::string>& classes) {
+  std::set<std::string> names;
+  for (const std::string& name : classes) {
+    if (names.insert(name).second) continue;
+    throw UsageError("two classes have the name \"" + name + "\"", "data.classes", "give each class a name of its own");
+  }
+}
+
 void visit_data(Fields& f, DataOptions& o) {
   f.text("type", o.type, dataset_names());
   f.text("root", o.root);
@@ -88,33 +134,10 @@ void visit_data(Fields& f, DataOptions& o) {
     d.integer("blur", o.difficulty.blur, 0, 8);
   });
   f.text("wrong_labels", o.wrong_labels, {"", "shift", "binary", "swapped"});
-  f.any(
-      "list",
-      [&](const std::string& text) {
-        const json value = json::parse(text);
-        if (!value.is_object()) throw std::invalid_argument("an object of one list file for each split");
-        o.list.clear();
-        for (const auto& [split, file] : value.items()) {
-          if (!file.is_string()) throw std::invalid_argument("an object of one list file for each split");
-          o.list[split] = file.get<std::string>();
-        }
-      },
-      [&] { return json(o.list).dump(); });
+  f.any("list", [&](const std::string& text) { o.list = list_from(text); }, [&] { return json(o.list).dump(); });
   f.object("folders", [&](Fields& folders) {
-    folders.any(
-        "image_suffix",
-        [&](const std::string& text) {
-          const json value = json::parse(text), all = value.is_array() ? value : json::array({value});
-          o.image_suffix.clear();
-          for (const json& suffix : all) {
-            if (!suffix.is_string()) break;
-            o.image_suffix.push_back(suffix.get<std::string>());
-          }
-          if (o.image_suffix.empty() || o.image_suffix.size() != all.size()) {
-            throw std::invalid_argument("a suffix such as \".jpg\", or a list of them");
-          }
-        },
-        [&] { return (o.image_suffix.size() == 1 ? json(o.image_suffix[0]) : json(o.image_suffix)).dump(); });
+    folders.any("image_suffix", [&](const std::string& text) { o.image_suffix = suffixes_from(text); },
+                [&] { return suffixes_to(o.image_suffix).dump(); });
     folders.text("label_suffix", o.label_suffix);
     folders.other_objects(keys_of(o.folders), [&](Fields& split, const std::string& name) {
       FolderPair& pair = o.folders[name];
@@ -125,37 +148,13 @@ void visit_data(Fields& f, DataOptions& o) {
   f.number("val_fraction", o.val_fraction, 0, 0.9);
   f.integer("split_seed", o.split_seed, 0);
   f.texts("classes", o.classes);
-  for (size_t i = 0; i < o.classes.size(); ++i) {
-    if (std::find(o.classes.begin(), o.classes.begin() + std::ptrdiff_t(i), o.classes[i]) == o.classes.begin() + std::ptrdiff_t(i))
-      continue;
-    throw UsageError("two classes have the name \"" + o.classes[i] + "\"", "data.classes", "give each class a name of its own");
-  }
-  f.any(
-      "palette",
-      [&](const std::string& text) {
-        const json value = json::parse(text);
-        if (!value.is_array()) throw std::invalid_argument("a list of colours [red, green, blue] of 0 to 255");
-        o.palette.clear();
-        for (const json& entry : value) {
-          const std::vector<uint8_t> color = color_from(entry);
-          o.palette.push_back({color[0], color[1], color[2]});
-        }
-        if (o.palette.size() > 256) throw std::invalid_argument("a list of at most 256 colours");
-      },
-      [&] { return json(o.palette).dump(); });
+  check_names(o.classes);
+  f.any("palette", [&](const std::string& text) { o.palette = palette_from(text); }, [&] { return json(o.palette).dump(); });
   f.any("label_map", [&](const std::string& text) { o.label_map = label_map_from(text); },
         [&] { return label_map_to(o.label_map).dump(); });
   f.flag("label_colors", o.label_colors);
   f.flag("augmented_list", o.augmented_list);
-  f.any(
-      "checks",
-      [&](const std::string& text) {
-        if (text != "true" && text != "false" && text != "\"files\"") throw std::invalid_argument("true, \"files\" or false");
-        o.checks = text == "true" ? DataChecks::kAll : text == "false" ? DataChecks::kNone : DataChecks::kFiles;
-      },
-      [&]() -> std::string {
-        return o.checks == DataChecks::kAll ? "true" : o.checks == DataChecks::kNone ? "false" : "\"files\"";
-      });
+  f.any("checks", [&](const std::string& text) { o.checks = checks_from(text); }, [&] { return checks_to(o.checks).dump(); });
 }
 
 void visit_pipeline(Fields& f, PipelineOptions& o) {
@@ -264,6 +263,13 @@ void visit_train(Fields& f, TrainOptions& o) {
   f.text("on_nan", o.on_nan, {"stop", "dump"});
 }
 
+void visit_probes(Fields& f, ProbeOptions& o) {
+  f.integer("every", o.every, 0);
+  f.flag("layers", o.layers);
+}
+
+}  // namespace
+
 void visit_optimizer(Fields& f, OptimizerOptions& o) {
   f.text("type", o.type, {"sgd", "adamw"});
   f.number("lr", o.lr, 0);
@@ -291,13 +297,6 @@ void visit_schedule(Fields& f, ScheduleOptions& o) {
   f.integer("warmup_iterations", o.warmup_iterations, 0);
   f.number("warmup_ratio", o.warmup_ratio, 0, 1);
 }
-
-void visit_probes(Fields& f, ProbeOptions& o) {
-  f.integer("every", o.every, 0);
-  f.flag("layers", o.layers);
-}
-
-}  // namespace
 
 void visit_evaluate(Fields& f, EvaluateOptions& o) {
   f.text("mode", o.mode, {"whole", "slide"});

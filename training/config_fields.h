@@ -66,6 +66,9 @@ class Fields {
 };
 
 void visit_config(Fields& fields, Config& config);
-void visit_evaluate(Fields& fields, EvaluateOptions& options);  // its section
+// Of its section.
+void visit_optimizer(Fields& fields, OptimizerOptions& options);
+void visit_schedule(Fields& fields, ScheduleOptions& options);
+void visit_evaluate(Fields& fields, EvaluateOptions& options);
 
 }  // namespace eq

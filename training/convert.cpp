@@ -15,11 +15,7 @@ struct Classes {
 };
 
 Classes classes_of(const DataOptions& data) {
-  if (!data.classes.empty()) {
-    const Palette palette = data.palette.empty() ? voc_palette() : Palette(data.palette);
-    if (palette.size() >= data.classes.size()) return {data.classes, palette};
-    throw UsageError("there are fewer colours than classes", "data.palette", "give a colour for each class, or none at all");
-  }
+  if (!data.classes.empty()) return {data.classes, palette_for(data.palette, data.classes.size())};
   const auto dataset = make_dataset(data, "val");
   return {dataset->class_names(), dataset->palette()};
 }

@@ -10,6 +10,7 @@
 #include "core/kernels/optimizer_step.h"
 #include "core/nearest.h"
 #include "core/parallel.h"
+#include "training/config.h"
 
 namespace eq {
 namespace {
@@ -241,27 +242,12 @@ void Optimizer::load_state(const std::map<std::string, Tensor>& loaded, const st
 }
 
 std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parameters, const OptimizerOptions& options) {
-  const auto need = [](bool ok, const char* key, const char* rule) {
-    if (!ok) throw UsageError(std::string("the value must be ") + rule, std::string("optimizer.") + key, "change it");
-  };
-  need(options.lr >= 0 && std::isfinite(options.lr), "lr", "a number of 0 or more");
-  need(options.momentum >= 0 && options.momentum < 1, "momentum", "at least 0 and below 1");
-  need(!options.nesterov || options.momentum > 0, "nesterov", "false where the momentum is 0");
-  need(options.betas[0] >= 0 && options.betas[0] < 1 && options.betas[1] >= 0 && options.betas[1] < 1, "betas",
-       "at least 0 and below 1");
-  need(options.eps > 0 && std::isfinite(options.eps), "eps", "a number above 0");
-  need(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "a number of 0 or more");
-  for (const ParameterGroup& group : options.groups) {
-    need(group.lr_mult >= 0 && std::isfinite(group.lr_mult), "groups: lr_mult", "a number of 0 or more");
-    need(group.decay_mult >= 0 && std::isfinite(group.decay_mult), "groups: decay_mult", "a number of 0 or more");
+  check_config(options);
+  if (options.nesterov && options.momentum == 0) {
+    throw UsageError("the value must be false where the momentum is 0", "optimizer.nesterov", "change it");
   }
   assign_groups(parameters, options.groups);
-  std::vector<std::string> names;
-  for (const NamedOptimizer& optimizer : kOptimizers) {
-    if (options.type == optimizer.name) return optimizer.make(std::move(parameters), options);
-    names.push_back(optimizer.name);
-  }
-  throw UsageError("there is no optimizer '" + options.type + "'", "optimizer.type", known_names_hint(options.type, names));
+  return find_named(kOptimizers, options.type, "optimizer", "optimizer.type").make(std::move(parameters), options);
 }
 
 PendingGradientNorm start_gradient_norm(const std::vector<OptimizerParameter>& parameters) {

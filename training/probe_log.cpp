@@ -11,27 +11,47 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-constexpr const char* kHeader =
-    "iteration,site,branch,channels,height,width,upsampled,before_mean,before_std,resized_mean,resized_std,fused_mean,fused_std,within_"
-    "image,"
-    "between_images,between_channels,lag_one,predicted_factor,measured_factor,weight_grad,weight_grad_rms,weight_grad_share,update_ratio,"
-    "input_grad,grad_ratio";
-
-ordered_json to_json(const BranchRecord::Scale& scale) {
-  return {{"mean", number_or_null(scale.mean)}, {"std", number_or_null(scale.std)}};
+template <auto Member>
+double& number(BranchRecord& branch) {
+  return branch.*Member;
+}
+template <auto Scale, auto Member>
+double& number(BranchRecord& branch) {
+  return branch.*Scale.*Member;
 }
 
-ordered_json to_json(const BranchRecord& b) {
-  ordered_json resized = to_json(b.resized);
-  resized["within_image"] = number_or_null(b.within_image);
-  resized["between_images"] = number_or_null(b.between_images);
-  resized["between_channels"] = number_or_null(b.between_channels);
-  return {{"name", b.name}, {"channels", b.channels}, {"height", b.height}, {"width", b.width}, {"upsampled", b.upsampled},
-          {"before", to_json(b.before)}, {"resized", resized}, {"fused", to_json(b.fused)}, {"lag_one", number_or_null(b.lag_one)},
-          {"predicted_factor", number_or_null(b.predicted_factor)}, {"measured_factor", number_or_null(b.measured_factor)},
-          {"weight_grad", number_or_null(b.weight_grad)}, {"weight_grad_rms", number_or_null(b.weight_grad_rms)},
-          {"weight_grad_share", number_or_null(b.weight_grad_share)}, {"update_ratio", number_or_null(b.update_ratio)},
-          {"input_grad", number_or_null(b.input_grad)}};
+using Branch = BranchRecord;
+using Scale = BranchRecord::Scale;
+constexpr BranchNumber kNumbers[] = {{"before_mean", "before", "mean", number<&Branch::before, &Scale::mean>},
+                                     {"before_std", "before", "std", number<&Branch::before, &Scale::std>},
+                                     {"resized_mean", "resized", "mean", number<&Branch::resized, &Scale::mean>},
+                                     {"resized_std", "resized", "std", number<&Branch::resized, &Scale::std>},
+                                     {"fused_mean", "fused", "mean", number<&Branch::fused, &Scale::mean>},
+                                     {"fused_std", "fused", "std", number<&Branch::fused, &Scale::std>},
+                                     {"within_image", "resized", "within_image", number<&Branch::within_image>},
+                                     {"between_images", "resized", "between_images", number<&Branch::between_images>},
+                                     {"between_channels", "resized", "between_channels", number<&Branch::between_channels>},
+                                     {"lag_one", nullptr, "lag_one", number<&Branch::lag_one>},
+                                     {"predicted_factor", nullptr, "predicted_factor", number<&Branch::predicted_factor>},
+                                     {"measured_factor", nullptr, "measured_factor", number<&Branch::measured_factor>},
+                                     {"weight_grad", nullptr, "weight_grad", number<&Branch::weight_grad>},
+                                     {"weight_grad_rms", nullptr, "weight_grad_rms", number<&Branch::weight_grad_rms>},
+                                     {"weight_grad_share", nullptr, "weight_grad_share", number<&Branch::weight_grad_share>},
+                                     {"update_ratio", nullptr, "update_ratio", number<&Branch::update_ratio>},
+                                     {"input_grad", nullptr, "input_grad", number<&Branch::input_grad>}};
+
+std::string csv_header() {
+  std::string header = "iteration,site,branch,channels,height,width,upsampled,";
+  for (const BranchNumber& number : kNumbers) header.append(number.column).append(",");
+  return header + "grad_ratio";
+}
+
+ordered_json to_json(BranchRecord b) {
+  ordered_json value = {{"name", b.name}, {"channels", b.channels}, {"height", b.height}, {"width", b.width}, {"upsampled", b.upsampled}};
+  for (const BranchNumber& number : kNumbers) {
+    (number.group ? value[number.group] : value)[number.key] = number_or_null(number.of(b));
+  }
+  return value;
 }
 
 ordered_json to_json(const ProbeRecord& record) {
@@ -51,10 +71,12 @@ ordered_json to_json(const ProbeRecord& record) {
 
 }  // namespace
 
+std::span<const BranchNumber> branch_numbers() { return kNumbers; }
+
 std::string probe_json(const ProbeRecord& record) { return to_json(record).dump(); }
 
 ProbeLog::ProbeLog(const ProbeOptions& options, std::filesystem::path folder, int64_t resume_from)
-    : options_(options), rows_(options.every > 0 ? std::move(folder) : std::filesystem::path(), "probes", kHeader, resume_from) {}
+    : options_(options), rows_(options.every > 0 ? std::move(folder) : std::filesystem::path(), "probes", csv_header(), resume_from) {}
 
 std::unique_ptr<Probe> ProbeLog::probe(EncoderDecoder& model, int64_t iteration, int64_t iterations) const {
   if (options_.every == 0 || (iteration % options_.every != 0 && iteration + 1 != iterations)) return nullptr;
@@ -64,16 +86,11 @@ std::unique_ptr<Probe> ProbeLog::probe(EncoderDecoder& model, int64_t iteration,
 void ProbeLog::write(const ProbeRecord& record) const {
   std::vector<std::string> rows;
   for (const SiteRecord& site : record.sites) {
-    for (const BranchRecord& b : site.branches) {
+    for (BranchRecord b : site.branches) {
       std::string row =
-          fmt::format("{},{},{},{},{},{},{}", record.iteration, site.site, b.name, b.channels, b.height, b.width, int(b.upsampled));
-      for (double value : {b.before.mean, b.before.std, b.resized.mean, b.resized.std, b.fused.mean, b.fused.std, b.within_image,
-                           b.between_images, b.between_channels, b.lag_one, b.predicted_factor, b.measured_factor, b.weight_grad,
-                           b.weight_grad_rms, b.weight_grad_share, b.update_ratio, b.input_grad, site.grad_ratio}) {
-        row += ',';
-        row += csv_number(value);
-      }
-      rows.push_back(row);
+          fmt::format("{},{},{},{},{},{},{},", record.iteration, site.site, b.name, b.channels, b.height, b.width, int(b.upsampled));
+      for (const BranchNumber& number : kNumbers) row += csv_number(number.of(b)) + ",";
+      rows.push_back(row + csv_number(site.grad_ratio));
     }
   }
   rows_.append(probe_json(record), rows);

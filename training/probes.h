@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,14 @@ struct BranchRecord {
   double weight_grad = kNotMeasured, weight_grad_rms = kNotMeasured, weight_grad_share = kNotMeasured, update_ratio = kNotMeasured;
   double input_grad = kNotMeasured;  // norm of the gradient that this site sends back to the branch
 };
+
+// The numbers of a branch as the files have them: a column of probes.csv, and a key of the branch in probes.jsonl, in an object of its own
+// where there is a group.
+struct BranchNumber {
+  const char *column, *group, *key;
+  double& (*of)(BranchRecord&);
+};
+std::span<const BranchNumber> branch_numbers();
 
 struct SiteRecord {
   std::string site, kind;  // kind: "concat" or "sum"

@@ -48,16 +48,9 @@ constexpr const char* kFreeKeys[] = {"train.iterations",
 
 // Throws unless a run that began with the configuration in `began` may go on with this one.
 void check_same_run(const std::string& began, const std::string& where, const Config& config) {
-  std::string different;
-  const std::vector<std::string> keys = config_differences(parse_config(began, where), config);
-  for (const std::string& key : keys) {
-    // A section that one of them has switched off is one difference, not one for each of its keys, too.
-    bool free = std::any_of(keys.begin(), keys.end(), [&](const std::string& section) { return key.starts_with(section + "."); });
-    for (const char* allowed : kFreeKeys) free |= key.starts_with(allowed);
-    if (!free) different += (different.empty() ? "" : ", ") + key;
-  }
+  const std::vector<std::string> different = differences_but_for(kFreeKeys, parse_config(began, where), config);
   if (different.empty()) return;
-  throw UsageError("the configuration is not the one the run was started with: " + different, where,
+  throw UsageError("the configuration is not the one the run was started with: " + joined(different), where,
                    "resume with the run's own config.json, or start a new run in another folder");
 }
 
@@ -250,7 +243,7 @@ void write_non_finite_report(const fs::path& path, const NonFiniteReport& report
                         {"loss", number_or_null(report.loss)}, {"grad_norm", number_or_null(report.grad_norm)},
                         {"first_bad", report.first_bad}};
   if (all_layers) value["layers"] = layers;
-  write_text_atomically(path, value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+  write_text_atomically(path, file_text(value));
 }
 
 void log_error(const fs::path& folder, const Error& error) {
@@ -305,7 +298,7 @@ std::string summary_json(const Config& config, const TrainResult& result, int64_
   summary["equalizer"] = config.model.equalizer.mode;
   summary["library_version"] = EQ_VERSION;
   summary["per_class"] = per_class;
-  return summary.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return file_text(summary);
 }
 
 }  // namespace eq

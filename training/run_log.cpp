@@ -48,11 +48,6 @@ std::string evaluation_begin(int64_t iteration) { return fmt::format(R"({{"type"
 
 }  // namespace
 
-std::string human_duration(double seconds) {
-  const int64_t whole = int64_t(std::llround(std::clamp(seconds, 0.0, 1e9)));
-  return fmt::format("{}:{:02d}:{:02d}", whole / 3600, whole / 60 % 60, whole % 60);
-}
-
 std::string progress_line(const Progress& p) {
   const std::string total = std::to_string(p.iterations);
   const std::string parts = p.has_aux ? fmt::format(" (main {} aux {})", short_number(p.main_loss), short_number(p.aux_loss)) : "";

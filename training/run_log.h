@@ -27,7 +27,6 @@ struct Progress {  // measured over the steps since the last line
 
 // "iter  1200/4000  loss 0.412 (main .341 aux .178)  lr 7.3e-03  |g| 1.84  128 img/s  data 3%  mem 1.9G  eta 0:02:11"
 std::string progress_line(const Progress& progress);
-std::string human_duration(double seconds);  // "0:02:11"
 
 class RunLog {
  public:

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kCardKey = "equiscale";
 
-ModelCard card_of(const SafetensorsFile& file, const fs::path& path) {
+ModelCard card_of(const WeightsFile& file, const fs::path& path) {
   const auto card = file.metadata.find(kCardKey);
   if (card == file.metadata.end()) {
     throw DataError("the file does not say which network its weights belong to", path.string(),
@@ -61,7 +61,7 @@ TrainedModel load_trained_model(const fs::path& path, const std::vector<std::str
     throw IoError("there is no trained network in this folder", path.string(),
                   "give the folder of a run (with model.safetensors or checkpoint/ in it), or a weights file");
   }
-  const SafetensorsFile file = read_safetensors(path);
+  const WeightsFile file = read_safetensors(path);
   return build(card_of(file, path), file.tensors, path.string(), settings);
 }
 

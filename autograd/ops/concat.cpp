@@ -6,6 +6,7 @@
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/kernels/slice.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -67,14 +68,10 @@ void check_like_first(const std::vector<Tensor>& inputs, size_t i, int axis) {
 
 void check_parts(const Tensor& x, const std::vector<int64_t>& extents, int axis) {
   int64_t left = x.size(axis);
-  std::string list;
-  for (const int64_t extent : extents) {
-    list += (list.empty() ? "" : ", ") + std::to_string(extent);
-    left = extent < 0 || extent > left ? -1 : left - extent;  // below 0 it stays there: no extent fits
-  }
+  for (const int64_t extent : extents) left = extent < 0 || extent > left ? -1 : left - extent;  // below 0 it stays there: no extent fits
   if (extents.empty() || left != 0) {
-    throw ShapeError("split: parts of [" + list + "] cells do not make up axis " + std::to_string(axis) + " of " + describe(x), kSplit,
-                     "give extents of 0 or more whose sum is the axis's");
+    throw ShapeError("split: parts of [" + joined(extents) + "] cells do not make up axis " + std::to_string(axis) + " of " + describe(x),
+                     kSplit, "give extents of 0 or more whose sum is the axis's");
   }
 }
 

@@ -5,6 +5,7 @@
 #include "autograd/node.h"
 #include "core/kernels/permute.h"
 #include "core/kernels/reduce.h"
+#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -34,8 +35,7 @@ struct ExpandBackward final : Node {
 };
 
 std::string list(const std::vector<int64_t>& values) {
-  std::string text;
-  for (const int64_t value : values) text += (text.empty() ? "" : ", ") + std::to_string(value);
+  const std::string text = joined(values);
   return "[" + text + "]";
 }
 

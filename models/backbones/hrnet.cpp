@@ -1,5 +1,6 @@
 #include "models/backbones/hrnet.h"
 
+#include "core/nearest.h"
 #include "models/backbones/residual_blocks.h"
 
 namespace eq {
@@ -18,13 +19,6 @@ constexpr Variant kHrnetVariants[] = {{"w18_small", 18, 2, 2, {1, 3, 2}},
                                       {"w40", 40, 4, 4, {1, 4, 3}},
                                       {"w48", 48, 4, 4, {1, 4, 3}}};
 constexpr int64_t kStemChannels = 64;
-
-const Variant& variant_of(const std::string& name) {
-  for (const Variant& known : kHrnetVariants) {
-    if (known.name == name) return known;
-  }
-  throw UsageError("there is no HRNet '" + name + "'", "model.backbone.variant", "use w18_small, w18, w32, w40 or w48");
-}
 
 void append_conv_norm(Sequential& path, int64_t in, int64_t out, int64_t kernel_size, int64_t stride, bool relu) {
   path.append<Conv2d>(in, out, Conv2dLayerOptions{.kernel_size = kernel_size, .stride = stride, .padding = kernel_size / 2, .bias = false});
@@ -94,7 +88,8 @@ std::vector<Tensor> HRModule::forward(std::vector<Tensor> branches) {
 }
 
 HRNet::HRNet(const BackboneOptions& options) {
-  const Variant& variant = variant_of(options.variant.empty() ? "w18_small" : options.variant);
+  const std::string name = options.variant.empty() ? "w18_small" : options.variant;
+  const Variant& variant = find_named(kHrnetVariants, name, "HRNet", "model.backbone.variant");
   const Conv2dLayerOptions halve{.kernel_size = 3, .stride = 2, .padding = 1, .bias = false};
   stem_.push_back(&register_module<Conv2d>("conv1", 3, kStemChannels, halve));
   stem_.push_back(&register_module<BatchNorm2d>("bn1", kStemChannels, BatchNorm2dOptions{.relu = true}));

@@ -11,6 +11,7 @@
 #include "core/words.h"
 #include "layers/fusion.h"
 #include "layers/moments.h"
+#include "study/study_head.h"
 #include "training/evaluator.h"
 #include "training/signals.h"
 #include "training/trained_model.h"
@@ -172,9 +173,9 @@ std::string ablation_json(const Ablation& ablation, const AblationRequest& reque
     entry["sites"] = sites;
     runs.push_back(entry);
   }
-  const ordered_json study = {{"kind", "ablation"}, {"command", command},     {"version", EQ_VERSION},
-                              {"seconds", seconds}, {"finished", ablation.finished}, {"split", request.split}, {"runs", runs}};
-  return study.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  ordered_json study = study_head("ablation", command, seconds);
+  study.update({{"finished", ablation.finished}, {"split", request.split}, {"runs", runs}});
+  return file_text(study);
 }
 
 }  // namespace eq

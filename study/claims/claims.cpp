@@ -4,7 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/json.h"
 #include "study/claims/rules.h"
+#include "study/study_head.h"
 
 namespace eq {
 
@@ -37,8 +39,9 @@ std::string claims_json(const std::vector<Claim>& claims, const std::string& com
                     {"verdict", to_string(c.verdict)},
                     {"evidence", c.evidence}});
   }
-  const ordered_json value = {{"kind", "claims"}, {"command", command}, {"version", EQ_VERSION}, {"seconds", seconds}, {"claims", rows}};
-  return value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  ordered_json study = study_head("claims", command, seconds);
+  study["claims"] = rows;
+  return file_text(study);
 }
 
 std::string claims_table(const std::vector<Claim>& claims) {

@@ -6,6 +6,7 @@
 
 #include "core/errors.h"
 #include "core/json.h"
+#include "core/words.h"
 #include "study/claims/rules.h"
 #include "study/report/fields.h"
 
@@ -150,13 +151,12 @@ Evidence read_evidence(const fs::path& folder) {
   return evidence;
 }
 
-std::string joined(const std::vector<std::string>& files) {
-  std::string text;
-  for (size_t i = 0; i < files.size(); ++i) {
-    if (std::find(files.begin(), files.begin() + std::ptrdiff_t(i), files[i]) != files.begin() + std::ptrdiff_t(i)) continue;
-    text += (text.empty() ? "" : ", ") + files[i];
+std::string once_each(const std::vector<std::string>& files) {
+  std::vector<std::string> unlike;
+  for (const std::string& file : files) {
+    if (std::find(unlike.begin(), unlike.end(), file) == unlike.end()) unlike.push_back(file);
   }
-  return text;
+  return joined(unlike);
 }
 
 }  // namespace eq

@@ -65,6 +65,6 @@ std::vector<Claim> judge_records(const std::vector<RecordEvidence>& scales, cons
 std::vector<Claim> judge_runs(const std::vector<RunEvidence>& evidence);
 
 // Joins the distinct names of files.
-std::string joined(const std::vector<std::string>& files);
+std::string once_each(const std::vector<std::string>& files);
 
 }  // namespace eq

@@ -42,7 +42,7 @@ std::vector<Site> sites_of(const std::vector<RecordEvidence>& evidence, const st
 std::string files_of(const std::vector<Site>& sites) {
   std::vector<std::string> files;
   for (const Site& site : sites) files.push_back(site.file);
-  return joined(files);
+  return once_each(files);
 }
 
 double median(std::vector<double> values) {

@@ -110,7 +110,7 @@ class Judged {
   std::string files() const {
     std::vector<std::string> all;
     for (const auto& [file, counting] : counting_) all.push_back(file);
-    return joined(all);
+    return once_each(all);
   }
 
   std::string texts_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/words.h"
 #include "study/claims/rules.h"
 
 namespace eq {
@@ -44,7 +45,7 @@ Claim undecided(const std::string& claim, const std::string& source) {
 Claim decided(Claim claim, const TheoryFound& found, bool holds, const std::string& measurement) {
   claim.measurement = measurement;
   claim.verdict = holds ? Verdict::kHolds : Verdict::kDoesNotHold;
-  claim.evidence = joined(found.files);
+  claim.evidence = once_each(found.files);
   return claim;
 }
 
@@ -77,11 +78,9 @@ Claim script_slopes(const std::vector<TheoryEvidence>& evidence) {
   const Claim claim = undecided("The variance after upsampling is proportional to that before", "the synthetic experiment");
   const TheoryFound found = find_checks(evidence, "the authors' script", "slope");
   if (found.checks.empty()) return claim;
-  std::string slopes;
-  for (const TheoryCheck* c : found.checks) {
-    slopes += fmt::format("{}{:.4f} ({:.4f})", slopes.empty() ? "" : ", ", c->measured, c->predicted);
-  }
-  return decided(claim, found, found.all_pass(), "slopes measured (predicted) for ratios 2, 4, 8: " + slopes);
+  std::vector<std::string> slopes;
+  for (const TheoryCheck* c : found.checks) slopes.push_back(fmt::format("{:.4f} ({:.4f})", c->measured, c->predicted));
+  return decided(claim, found, found.all_pass(), "slopes measured (predicted) for ratios 2, 4, 8: " + joined(slopes));
 }
 
 Claim monotone(const std::vector<TheoryEvidence>& evidence) {

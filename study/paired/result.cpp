@@ -11,8 +11,9 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/limits.h"
+#include "core/progress_line.h"
 #include "study/paired/run.h"
-#include "training/run_log.h"
+#include "study/study_head.h"
 
 namespace eq {
 namespace {
@@ -91,7 +92,7 @@ ordered_json run_json(const PairedRun& r) {
 
 }  // namespace
 
-PairedRun read_run(const fs::path& folder, std::vector<std::string>* class_names) {
+PairedRun read_paired_run(const fs::path& folder, std::vector<std::string>* class_names) {
   const fs::path file = folder / "summary.json";
   const json summary = parse_json(read_text(file, limits::kJsonBytes), file.string(), false);
   PairedRun run;
@@ -161,20 +162,17 @@ std::string paired_study_json(const PairedStudy& study, const std::string& comma
     weights.push_back({{"seed", w.seed}, {"equal", w.equal}, {"sha256", w.sha256},
                        {"first_difference", w.equal ? ordered_json(nullptr) : ordered_json(w.first_difference)}});
   }
-  const ordered_json value = {{"kind", "run"},
-                              {"command", command},
-                              {"version", EQ_VERSION},
-                              {"seconds", wall},
-                              {"finished", study.finished},
-                              {"config", ordered_json::parse(to_json_text(study.arms.arms.front().configs.front()))},
-                              {"arms", arms},
-                              {"seeds", study.arms.seeds},
-                              {"classes", study.class_names},
-                              {"initial_weights", weights},
-                              {"runs", runs},
-                              {"comparisons", comparisons},
-                              {"cost", {{"cpu_seconds", cpu}, {"wall_seconds", wall}}}};
-  return value.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  ordered_json value = study_head("run", command, wall);
+  value.update({{"finished", study.finished},
+                {"config", ordered_json::parse(to_json_text(study.arms.arms.front().configs.front()))},
+                {"arms", arms},
+                {"seeds", study.arms.seeds},
+                {"classes", study.class_names},
+                {"initial_weights", weights},
+                {"runs", runs},
+                {"comparisons", comparisons},
+                {"cost", {{"cpu_seconds", cpu}, {"wall_seconds", wall}}}});
+  return file_text(value);
 }
 
 std::string paired_study_table(const PairedStudy& study) {

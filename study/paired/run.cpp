@@ -9,8 +9,9 @@
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/limits.h"
+#include "core/progress_line.h"
+#include "core/words.h"
 #include "study/report/report.h"
-#include "training/run_log.h"
 #include "training/signals.h"
 #include "training/trainer.h"
 
@@ -33,14 +34,9 @@ double cpu_seconds_now() {
 void check_same_configuration(const fs::path& folder, const Config& wanted) {
   const fs::path file = folder / "config.json";
   if (!fs::exists(file)) return;
-  std::string different;
-  for (const std::string& key : config_differences(parse_config(read_text(file, limits::kJsonBytes), file.string()), wanted)) {
-    bool free = false;
-    for (const char* allowed : kPairedFreeKeys) free |= key == allowed;
-    if (!free) different += (different.empty() ? "" : ", ") + key;
-  }
+  const std::vector<std::string> different = differences_but_for(kPairedFreeKeys, load_config(file), wanted);
   if (different.empty()) return;
-  throw UsageError("the folder holds a run of another configuration: " + different, folder.string(),
+  throw UsageError("the folder holds a run of another configuration: " + joined(different), folder.string(),
                    "give the study the configuration it was begun with, another --out, or delete this folder");
 }
 
@@ -142,7 +138,7 @@ void Session::collect() {
     for (size_t i = 0; i < study_.arms.arms.size(); ++i) {
       const Job job{i, seed};
       if (!is_done(job)) continue;
-      PairedRun run = read_run(folder_of(job), &study_.class_names);
+      PairedRun run = read_paired_run(folder_of(job), &study_.class_names);
       const Arm& arm = arm_of(job);
       run.arm = arm.spec.name;
       run.seed = study_.arms.seeds[seed];
@@ -184,7 +180,7 @@ PairedStudy Session::run() {
   collect();
   say(fmt::format("{} arms x {} seeds: {}", study_.arms.arms.size(), study_.arms.seeds.size(), remaining()));
   const StopSignals signals;
-  std::string diverged;  // what to say of such runs
+  std::vector<std::string> diverged;  // what to say of such runs
   for (size_t i = 0; i < jobs_.size(); ++i) {
     const Job& job = jobs_[i];
     if (i > 0 && job.seed != jobs_[i - 1].seed) begin_seed(job.seed);
@@ -195,18 +191,18 @@ PairedStudy Session::run() {
     try {
       if (!train_one(job)) break;
     } catch (const NonFiniteError& error) {  // the others can still be compared
-      diverged += fmt::format("{}{} ({})", diverged.empty() ? "" : ", ", title, folder_of(job).string());
+      diverged.push_back(fmt::format("{} ({})", title, folder_of(job).string()));
       say(fmt::format("{}: diverged: {}", title, error.what_happened()));
       continue;
     }
     collect();
     write_results();
-    const PairedRun run = read_run(folder_of(job));
+    const PairedRun run = read_paired_run(folder_of(job));
     say(fmt::format("{}: mIoU {:.4f}, loss {:.4f}, {}; {}", title, run.miou, run.loss_tail, human_duration(run.seconds), remaining()));
   }
   if (!study_.runs.empty()) write_results();  // also where nothing was left to run: arms and seeds may be other ones than before
   if (!diverged.empty()) {
-    throw NumericalError("runs diverged: " + diverged, request_.out.string(),
+    throw NumericalError("runs diverged: " + joined(diverged), request_.out.string(),
                          "give these arms a lower optimizer.lr, or leave them out; the study has the other runs");
   }
   return study_;

@@ -61,6 +61,6 @@ std::string paired_study_json(const PairedStudy& study, const std::string& comma
 std::string paired_study_table(const PairedStudy& study);
 
 // Reads a finished run (summary.json, metrics.jsonl, cost.json). Throws IoError or DataError naming the file.
-PairedRun read_run(const std::filesystem::path& folder, std::vector<std::string>* class_names = nullptr);
+PairedRun read_paired_run(const std::filesystem::path& folder, std::vector<std::string>* class_names = nullptr);
 
 }  // namespace eq

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "core/words.h"
 #include "study/report/chart.h"
 #include "study/report/study_sections.h"
 #include "study/report/ticks.h"
@@ -75,7 +76,7 @@ Study read_study(const Fields& fields) {
   return study;
 }
 
-double mean_of(const std::vector<double>& values) {
+double finite_mean(const std::vector<double>& values) {
   double sum = 0, count = 0;
   for (const double value : values) {
     if (std::isfinite(value)) sum += value, count += 1;
@@ -98,7 +99,7 @@ Markup seeds_plot(const Study& study, size_t metric) {
       const RunRow* run = study.find(arm, seed);
       values.push_back(run == nullptr ? kNone : text_of.scale * run->metrics[metric]);
     }
-    means.push_back(mean_of(values));
+    means.push_back(finite_mean(values));
   }
   plot.groups.push_back({"mean", means, Mark::kTick, 1});
   for (const double seed : study.seeds) {
@@ -195,7 +196,7 @@ std::vector<Markup> class_figures(const Study& study, const std::vector<std::str
         differences[k].push_back(100 * (arm->per_class[k] - baseline->per_class[k]));
     }
     for (size_t k = 0; k < std::min<size_t>(differences.size(), 40); ++k) {
-      const double mean = mean_of(differences[k]);
+      const double mean = finite_mean(differences[k]);
       chart.bars.push_back({k < names.size() ? names[k] : fmt::format("class {}", k), mean,
                             std::isnan(mean) ? "absent" : fmt::format("{:+.1f}", mean), mean < 0 ? 1 : 0});
     }
@@ -221,15 +222,14 @@ Markup runs_table(const Study& study, const fs::path& folder) {
 }
 
 std::string initial_words(const Fields& fields) {
-  std::string different;
+  std::vector<std::string> different;
   const std::vector<Fields> all = fields.objects("initial_weights");
   for (const Fields& seed : all) {
-    if (!seed.flag("equal"))
-      different += fmt::format("{}seed {:.0f} at {}", different.empty() ? "" : ", ", seed.number("seed"), seed.words("first_difference"));
+    if (!seed.flag("equal")) different.push_back(fmt::format("seed {:.0f} at {}", seed.number("seed"), seed.words("first_difference")));
   }
   if (all.empty()) return "";
   return different.empty() ? "The weights that the arms have in common start from the same values, for every seed."
-                           : "The arms start from different weights: " + different + ".";
+                           : "The arms start from different weights: " + joined(different) + ".";
 }
 
 }  // namespace
@@ -261,8 +261,7 @@ std::vector<Section> paired_sections(const Fields& fields, const fs::path& folde
   Section runs{"runs", "Runs and cost", {}};
   std::vector<std::vector<Cell>> arms;
   for (const Fields& arm : fields.objects("arms")) {
-    std::string settings;
-    for (const std::string& setting : arm.strings("settings")) settings += (settings.empty() ? "" : ", ") + setting;
+    const std::string settings = joined(arm.strings("settings"));
     arms.push_back({cell(arm.words("name")), cell(settings.empty() ? "the configuration as it is" : settings)});
   }
   const Fields cost = fields.object("cost");

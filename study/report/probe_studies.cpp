@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/words.h"
 #include "study/report/chart.h"
 #include "study/report/sites.h"
 #include "study/report/study_sections.h"
@@ -165,14 +166,14 @@ Markup ratios_by_seed(const std::vector<Fields>& by_seed, const HeadSites& head)
     if (!has_gradients(site)) continue;
     std::vector<Cell> row{cell(site.records.front().site)};
     for (const ArmSites& arm : head.arms) {
-      std::string ratios;
+      std::vector<std::string> ratios;
       for (const Fields& record : by_seed) {
         if (record.words("head") != head.head || record.words("arm") != arm.arm) continue;
         for (const Fields& of_seed : record.objects("sites")) {
-          if (of_seed.words("site") == site.records.front().site) ratios += (ratios.empty() ? "" : ", ") + short_number(of_seed.number("grad_ratio"));
+          if (of_seed.words("site") == site.records.front().site) ratios.push_back(short_number(of_seed.number("grad_ratio")));
         }
       }
-      row.push_back(cell(ratios));
+      row.push_back(cell(joined(ratios)));
     }
     rows.push_back(std::move(row));
   }

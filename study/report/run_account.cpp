@@ -7,6 +7,7 @@
 
 #include "core/errors.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "models/segmentor.h"
 #include "training/trained_model.h"
 #include "training/trainer.h"
@@ -28,15 +29,6 @@ std::string last_error(const fs::path& log) {
   if (end.find('\n', after + 1) + 1 < end.size()) return "";
   const size_t begin = end.rfind('\n', where - 1) + 1;  // 0 where it is the first line
   return where > 0 ? end.substr(begin, where - begin) : "";
-}
-
-// Objects are opened up, lists are values.
-void flatten(const json& value, const std::string& key, std::map<std::string, std::string>& flat) {
-  if (!value.is_object() || value.empty()) {
-    flat[key] = value.dump(-1, ' ', false, json::error_handler_t::replace);
-    return;
-  }
-  for (const auto& [name, inner] : value.items()) flatten(inner, key.empty() ? name : key + "." + name, flat);
 }
 
 }  // namespace
@@ -100,9 +92,7 @@ RunAccount account_of(const fs::path& folder) {
 std::vector<DifferingKey> differing_keys(const std::vector<RunAccount>& runs) {
   std::map<std::string, std::vector<std::string>> table;
   for (size_t r = 0; r < runs.size(); ++r) {
-    std::map<std::string, std::string> flat;
-    flatten(*runs[r].files.config, "", flat);
-    for (const auto& [key, value] : flat) {
+    for (const auto& [key, value] : flattened(*runs[r].files.config)) {
       table[key].resize(runs.size());
       table[key][r] = value;
     }

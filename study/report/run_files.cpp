@@ -95,7 +95,7 @@ std::vector<std::vector<std::string>> read_csv(const fs::path& path) {
   return rows;
 }
 
-double csv_number(const std::string& field, const fs::path& path) {
+double field_number(const std::string& field, const fs::path& path) {
   if (field.empty()) return kNone;
   double value = 0;
   const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), value);
@@ -123,7 +123,7 @@ std::optional<Confusion> read_confusion(const fs::path& path) {
                       kTryDelete);
     }
     std::vector<double> counts;
-    for (const std::string& field : rows[r]) counts.push_back(csv_number(field, path));
+    for (const std::string& field : rows[r]) counts.push_back(field_number(field, path));
     confusion.counts.push_back(std::move(counts));
   }
   return confusion;
@@ -136,9 +136,9 @@ std::vector<PictureRow> read_pictures(const fs::path& path) {
     if (rows[r].size() != 4) {
       throw DataError("row " + std::to_string(r + 1) + " does not have 4 fields", path.string(), kTryDelete);
     }
-    const double index = csv_number(rows[r][0], path);
+    const double index = field_number(rows[r][0], path);
     pictures.push_back(
-        {index >= 0 && index < 1e15 ? int64_t(index) : -1, rows[r][1], csv_number(rows[r][2], path), csv_number(rows[r][3], path)});
+        {index >= 0 && index < 1e15 ? int64_t(index) : -1, rows[r][1], field_number(rows[r][2], path), field_number(rows[r][3], path)});
   }
   return pictures;
 }

@@ -29,7 +29,7 @@ std::string equalizer_words(const Fields& config) {
 }
 
 // "13.9 M"
-std::string counted(double count) {
+std::string rounded_count(double count) {
   if (std::isnan(count) || count < 1e4) return short_number(count);
   return count < 1e6 ? fmt::format("{:.1f} k", count / 1e3) : fmt::format("{:.1f} M", count / 1e6);
 }
@@ -56,7 +56,7 @@ Markup headline(const RunFiles& run, const Fields& config) {
     if (run.summary) all.push_back({"Speed", short_number(Fields(*run.summary, "").number("images_per_second")), "pictures a second"});
   }
   all.push_back({"Equalizers", mode.empty() ? "off" : mode, equalizer_words(config)});
-  if (run.summary) all.push_back({"Parameters", counted(Fields(*run.summary, "").number("parameters")), ""});
+  if (run.summary) all.push_back({"Parameters", rounded_count(Fields(*run.summary, "").number("parameters")), ""});
   return tiles(all);
 }
 

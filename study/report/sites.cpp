@@ -13,8 +13,6 @@
 namespace eq::report {
 namespace {
 
-BranchRecord::Scale read_scale(const Fields& fields) { return {fields.number("mean"), fields.number("std")}; }
-
 int64_t read_extent(const Fields& fields, const char* key) {
   const double value = fields.number(key);
   return value >= 0 && value <= 1e9 ? int64_t(value) : 0;
@@ -27,21 +25,9 @@ BranchRecord read_branch(const Fields& fields) {
   branch.height = read_extent(fields, "height");
   branch.width = read_extent(fields, "width");
   branch.upsampled = fields.flag("upsampled");
-  branch.before = read_scale(fields.object("before"));
-  const Fields resized = fields.object("resized");
-  branch.resized = read_scale(resized);
-  branch.within_image = resized.number("within_image");
-  branch.between_images = resized.number("between_images");
-  branch.between_channels = resized.number("between_channels");
-  branch.fused = read_scale(fields.object("fused"));
-  branch.lag_one = fields.number("lag_one");
-  branch.predicted_factor = fields.number("predicted_factor");
-  branch.measured_factor = fields.number("measured_factor");
-  branch.weight_grad = fields.number("weight_grad");
-  branch.weight_grad_rms = fields.number("weight_grad_rms");
-  branch.weight_grad_share = fields.number("weight_grad_share");
-  branch.update_ratio = fields.number("update_ratio");
-  branch.input_grad = fields.number("input_grad");
+  for (const BranchNumber& number : branch_numbers()) {
+    number.of(branch) = (number.group ? fields.object(number.group) : fields).number(number.key);
+  }
   return branch;
 }
 

@@ -14,14 +14,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Verdict {
+struct VerdictStyle {
   const char *words, *css, *sign;
 };
-constexpr Verdict kVerdicts[] = {
+constexpr VerdictStyle kVerdictStyles[] = {
     {"holds", "good", "✓"}, {"does not hold", "bad", "✗"}, {"not settled", "open", "?"}, {"not measured", "quiet", "–"}};
 
 Markup verdict_badge(const std::string& words) {
-  for (const Verdict& v : kVerdicts) {
+  for (const VerdictStyle& v : kVerdictStyles) {
     if (words == v.words) return element("span", {{"class", std::string("verdict ") + v.css}}, text(std::string(v.sign) + " " + words));
   }
   return element("span", {{"class", "verdict"}}, text(words));
@@ -54,7 +54,7 @@ std::vector<Section> claims_sections(const Fields& study, const fs::path& folder
          {evidence(claim.words("evidence"), folder), false}});
   }
   const Markup body = rows.empty() ? missing("the study has no claims.", "Run equiscale study claims.")
-                                   : table("", {"Verdict", "Claim, and where it is made", "Measured", "Evidence"}, rows);
+                                   : table("", {"VerdictStyle", "Claim, and where it is made", "Measured", "Evidence"}, rows);
   return {{"claims", "Claims", element("div", {{"class", "claims"}}, body)}};
 }
 
@@ -65,7 +65,7 @@ std::vector<Tile> tiles_of(const Fields& study, const std::string& kind) {
     tiles = {{"Checks that agree", whole_number(study.number("passed")), ""},
              {"Checks that differ", whole_number(study.number("failed")), ""}};
   } else if (kind == "claims") {
-    for (const Verdict& v : kVerdicts) {
+    for (const VerdictStyle& v : kVerdictStyles) {
       const auto claims = study.objects("claims");
       tiles.push_back(
           {v.words,

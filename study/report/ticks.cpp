@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "training/run_log.h"
+#include "core/progress_line.h"
 
 namespace eq::report {
 namespace {

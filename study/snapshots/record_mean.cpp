@@ -7,7 +7,7 @@ namespace eq {
 namespace {
 
 template <class Of>
-double mean_of(size_t count, Of of) {
+double mean_over(size_t count, Of of) {
   double sum = 0;
   for (size_t i = 0; i < count; ++i) sum += of(i) / double(count);
   return sum;
@@ -15,13 +15,13 @@ double mean_of(size_t count, Of of) {
 
 template <class Of>
 double root_mean_square(size_t count, Of of) {
-  return std::sqrt(mean_of(count, [&](size_t i) { return of(i) * of(i); }));
+  return std::sqrt(mean_over(count, [&](size_t i) { return of(i) * of(i); }));
 }
 
 BranchRecord::Scale together(const std::vector<const BranchRecord*>& branches, BranchRecord::Scale BranchRecord::*scale) {
   const size_t n = branches.size();
-  const double mean = mean_of(n, [&](size_t i) { return (branches[i]->*scale).mean; });
-  const double variance = mean_of(n, [&](size_t i) {
+  const double mean = mean_over(n, [&](size_t i) { return (branches[i]->*scale).mean; });
+  const double variance = mean_over(n, [&](size_t i) {
     const BranchRecord::Scale& s = branches[i]->*scale;
     return s.std * s.std + (s.mean - mean) * (s.mean - mean);
   });
@@ -30,7 +30,7 @@ BranchRecord::Scale together(const std::vector<const BranchRecord*>& branches, B
 
 BranchRecord branch_mean(const std::vector<const BranchRecord*>& branches) {
   const size_t n = branches.size();
-  const auto mean = [&](double BranchRecord::*value) { return mean_of(n, [&](size_t i) { return branches[i]->*value; }); };
+  const auto mean = [&](double BranchRecord::*value) { return mean_over(n, [&](size_t i) { return branches[i]->*value; }); };
   const auto rms = [&](double BranchRecord::*value) { return root_mean_square(n, [&](size_t i) { return branches[i]->*value; }); };
   BranchRecord result = *branches[0];
   result.before = together(branches, &BranchRecord::before);

@@ -9,10 +9,12 @@
 
 #include "autograd/node.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/limits.h"
 #include "layers/calibration.h"
 #include "study/report/report.h"
 #include "study/snapshots/record_mean.h"
+#include "study/study_head.h"
 #include "training/signals.h"
 #include "training/trainer.h"
 
@@ -179,16 +181,13 @@ std::string snapshot_study_json(const SnapshotRequest& request, const std::vecto
       for (const ArmSpec& arm : request.arms) append_records(records, request, head, arm);
     }
   }
-  const ordered_json study = {{"kind", request.gradients ? "gradients" : "scales"},
-                              {"command", command},
-                              {"version", EQ_VERSION},
-                              {"seconds", seconds},
-                              {"finished", finished},
-                              {"config", ordered_json::parse(to_json_text(config))},
-                              {"arms", arms},
-                              {"records", records},
-                              {"by_seed", by_seed}};
-  return study.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  ordered_json study = study_head(request.gradients ? "gradients" : "scales", command, seconds);
+  study.update({{"finished", finished},
+                {"config", ordered_json::parse(to_json_text(config))},
+                {"arms", arms},
+                {"records", records},
+                {"by_seed", by_seed}});
+  return file_text(study);
 }
 
 std::string snapshot_table(const Snapshot& snapshot, bool gradients) {

@@ -8,6 +8,8 @@
 
 #include "autograd/node.h"
 #include "core/errors.h"
+#include "core/json.h"
+#include "study/study_head.h"
 #include "study/theory/lab.h"
 
 namespace eq {
@@ -47,12 +49,16 @@ std::string theory_study_json(const TheoryReport& report, const TheoryRequest& r
     learning.push_back(std::move(curve));
   }
   const int64_t failed = report.failed();
-  const ordered_json study = {{"kind", "theory"},       {"command", command},         {"version", EQ_VERSION},
-                              {"seconds", report.seconds}, {"seed", request.seed},    {"samples", request.samples},
-                              {"full", request.full},   {"passed", int64_t(report.checks.size()) - failed},
-                              {"failed", failed},       {"checks", checks},           {"white_noise", points},
-                              {"learning", learning}};
-  return study.dump(1) + "\n";  // a value that is not finite becomes null
+  ordered_json study = study_head("theory", command, report.seconds);
+  study.update({{"seed", request.seed},
+                {"samples", request.samples},
+                {"full", request.full},
+                {"passed", int64_t(report.checks.size()) - failed},
+                {"failed", failed},
+                {"checks", checks},
+                {"white_noise", points},
+                {"learning", learning}});
+  return file_text(study);
 }
 
 std::string learning_table(const TheoryReport& report) {

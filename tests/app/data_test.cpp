@@ -77,6 +77,7 @@ TEST_CASE("data stats gives numbers that a configuration takes", "[app]") {
   CHECK(text.status == 0);
   CHECK(text.output.starts_with("20 pictures of train, 81.92 k pixels\n"));
   CHECK(text.output.find("\"pipeline\": {\"mean\": [") != std::string::npos);
+  for (const char* command : {"data stats ", "inspect data "}) check_error(equiscale(command + config + " --samples -5"), 2, "--samples");
   const nlohmann::json json = nlohmann::json::parse(equiscale("data stats " + config + " --samples 20 --json").output);
   REQUIRE(json["classes"].size() == 8);
   CHECK(json["classes"][6]["weight"] > json["classes"][0]["weight"]);

@@ -243,7 +243,7 @@ TEST_CASE("--load-mode says how much of a weights file a backbone needs", "[app]
   const std::string common = "--set model.backbone.type=mobilenet_v1 --set model.backbone.multiplier=0.125 --set train.iterations=2 ";
   REQUIRE(tiny.train("source", common).status == 0);
   const std::string file = tiny.run("part.safetensors");
-  SafetensorsFile weights = read_safetensors(tiny.run("source") + "/model.safetensors");
+  WeightsFile weights = read_safetensors(tiny.run("source") + "/model.safetensors");
   weights.tensors.erase("backbone.conv_pw_13.weight");
   write_safetensors(file, weights.tensors);
 

@@ -27,7 +27,7 @@ std::string file_of(const std::string& header, const std::string& data) { return
 
 std::string braced(const std::string& inside) { return fmt::format("{{{}}}", inside); }
 
-SafetensorsFile parse(const std::string& bytes) {
+WeightsFile parse(const std::string& bytes) {
   return parse_safetensors({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "weights.safetensors");
 }
 
@@ -62,7 +62,7 @@ TEST_CASE("safetensors come back as they were written", "[safetensors]") {
   TemporaryFolder folder;
   const auto tensors = one_of_each();
   write_safetensors(folder.path() / "a", tensors, {{"format", "pt"}, {"note", "caf\xc3\xa9 \"quoted\"\n"}});
-  const SafetensorsFile file = read_safetensors(folder.path() / "a");
+  const WeightsFile file = read_safetensors(folder.path() / "a");
   CHECK(file.metadata == std::map<std::string, std::string>{{"format", "pt"}, {"note", "caf\xc3\xa9 \"quoted\"\n"}});
   REQUIRE(file.tensors.size() == tensors.size());
   for (const auto& [name, tensor] : tensors) {
@@ -71,7 +71,7 @@ TEST_CASE("safetensors come back as they were written", "[safetensors]") {
     CHECK(reinterpret_cast<uintptr_t>(file.tensors.at(name).raw_data()) % 64 == 0);
   }
   const std::string bytes = test::read_file(folder.path() / "a");
-  const SafetensorsFile parsed = parse(bytes);
+  const WeightsFile parsed = parse(bytes);
   for (const auto& [name, tensor] : tensors) CHECK(test::bit_equal(parsed.tensors.at(name), tensor));
   // NaN and infinity are values like others.
   const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
@@ -114,8 +114,7 @@ TEST_CASE("the writer pads the header, puts large elements first and then goes b
 
 TEST_CASE("a minimal file written by hand is read, at any alignment", "[safetensors]") {
   const std::string data("\x01\x00\x00\x80\x3f\x00\x00\x00\x40", 9);
-  const SafetensorsFile file =
-      parse(file_of(braced(entry("b", "U8", "[1]", "[0,1]") + "," + entry("a", "F32", "[2]", "[1,9]")) + "  ", data));
+  const WeightsFile file = parse(file_of(braced(entry("b", "U8", "[1]", "[0,1]") + "," + entry("a", "F32", "[2]", "[1,9]")) + "  ", data));
   CHECK(file.tensors.at("a").to_vector<float>() == std::vector<float>{1, 2});
   CHECK(file.tensors.at("b").to_vector<uint8_t>() == std::vector<uint8_t>{1});
   CHECK(parse(file_of(braced(entry("s", "F32", "[]", "[0,4]")), data.substr(1, 4))).tensors.at("s").item() == 1);
@@ -287,11 +286,11 @@ TEST_CASE("the writer refuses what could not be read again", "[safetensors]") {
 TEST_CASE("pretrained weights written by another program are read", "[safetensors]") {
   EQ_NEED_SHARED_DATA();
   const auto folder = test::shared_data() / "pretrained";
-  const SafetensorsFile large = read_safetensors(folder / "mobilenet_v1_1.0_224_imagenet_no_pw13.safetensors");
-  const SafetensorsFile small = read_safetensors(folder / "mobilenet_v1_0.25_224_imagenet_no_top.safetensors");
+  const WeightsFile large = read_safetensors(folder / "mobilenet_v1_1.0_224_imagenet_no_pw13.safetensors");
+  const WeightsFile small = read_safetensors(folder / "mobilenet_v1_0.25_224_imagenet_no_top.safetensors");
   CHECK(large.tensors.size() == 136);
   CHECK(small.tensors.size() == 135);
-  auto values = [](const SafetensorsFile& file) {
+  auto values = [](const WeightsFile& file) {
     int64_t count = 0;
     for (const auto& [name, tensor] : file.tensors) count += tensor.numel();
     return count;

@@ -133,7 +133,7 @@ TEST_CASE("a whole network's file starts a backbone", "[models]") {
 
 TEST_CASE("ImageNet's MobileNet V1 weights give PyTorch's features on a real picture", "[models][golden]") {
   EQ_NEED_SHARED_DATA();
-  const SafetensorsFile golden = read_safetensors(EQ_GOLDEN_DIR "/mobilenet_v1_picture.safetensors");
+  const WeightsFile golden = read_safetensors(EQ_GOLDEN_DIR "/mobilenet_v1_picture.safetensors");
   const Image picture = read_image(shared_data() / golden.metadata.at("picture"));
   Tensor images = Tensor::empty({1, picture.height, picture.width, 3}, DType::kFloat64);
   for (int64_t i = 0; i < images.numel(); ++i) images.data<double>()[i] = double(picture.pixels[size_t(i)]) / 127.5 - 1;

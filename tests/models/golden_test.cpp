@@ -79,7 +79,7 @@ class Golden {
     return found;
   }
 
-  SafetensorsFile file_;
+  WeightsFile file_;
   std::string prefix_;
   ModelOptions options_;
 };

@@ -26,7 +26,7 @@ struct Golden {
     options = parse_config(nlohmann::json{{"model", section}}.dump(), name).model;
     options.num_classes = kClasses;
   }
-  SafetensorsFile file;
+  WeightsFile file;
   ModelOptions options;
 };
 

@@ -277,7 +277,7 @@ TEST_CASE("golden: other libraries' weights give their networks' levels", "[mode
       {"timm_resnet", kResNet, "loaded 132/132 (timm's names); not used: fc.bias, fc.weight"}};
   for (const auto& [name, options, note] : networks) {
     INFO(name);
-    const SafetensorsFile golden = read_safetensors(std::string(EQ_GOLDEN_DIR "/") + name + ".safetensors");
+    const WeightsFile golden = read_safetensors(std::string(EQ_GOLDEN_DIR "/") + name + ".safetensors");
     State file;
     const auto listed = nlohmann::json::parse(golden.metadata.at("state"));
     for (const auto& [theirs, extents] : listed.items()) {

@@ -19,7 +19,7 @@ constexpr int64_t kHeight = 72, kWidth = 40, kClasses = 5;
 
 // One of tests/golden, as if it were trained. Settings as in a configuration.
 TrainedModel golden_network(const std::string& name, const std::vector<std::string>& settings = {}) {
-  const SafetensorsFile file = read_safetensors(EQ_GOLDEN_DIR "/" + name + ".safetensors");
+  const WeightsFile file = read_safetensors(EQ_GOLDEN_DIR "/" + name + ".safetensors");
   nlohmann::json config = {{"model", nlohmann::json::parse(file.metadata.at("model"))}};
   config["model"].erase("num_classes");
   TrainedModel trained{.config = parse_config(config.dump(), name, settings)};

@@ -83,7 +83,7 @@ class Case {
 // Runs `run` on every case of the file whose options name `op` (every case if empty), in both precisions.
 template <class Run>
 void check_golden(const std::string& file, const std::string& op, Run run) {
-  const SafetensorsFile golden = read_safetensors(EQ_GOLDEN_DIR "/" + file + ".safetensors");
+  const WeightsFile golden = read_safetensors(EQ_GOLDEN_DIR "/" + file + ".safetensors");
   int checked = 0;
   for (const auto& [name, text] : golden.metadata) {
     const json options = json::parse(text);

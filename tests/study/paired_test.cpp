@@ -158,7 +158,7 @@ TEST_CASE("arms whose networks differ are told from pairs", "[paired]") {
 TEST_CASE("a damaged run is named", "[paired]") {
   TemporaryFolder folder;
   write_file(folder.path() / "summary.json", R"({"miou": 0.5})");
-  CHECK_THROWS_WITH(read_run(folder.path()), Contains("summary.json") && Contains("macc"));
+  CHECK_THROWS_WITH(read_paired_run(folder.path()), Contains("summary.json") && Contains("macc"));
   write_file(folder.path() / "summary.json", "half a fil");
-  CHECK_THROWS_AS(read_run(folder.path()), DataError);
+  CHECK_THROWS_AS(read_paired_run(folder.path()), DataError);
 }

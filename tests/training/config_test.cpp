@@ -178,6 +178,16 @@ TEST_CASE("the differences of two configurations are named", "[config]") {
   CHECK_FALSE(has("seed"));
 }
 
+TEST_CASE("differences that a run may have are left out", "[config]") {
+  const Config a = parse("{}"), b = parse("{}", {"seed=3", "data.root=elsewhere", "probes.every=7", "model.auxiliary_head=null"}),
+               c = parse("{}", {"model.auxiliary_head.channels=4"});
+  const char* const free[] = {"data.root", "probes.", "see"};
+  CHECK(differences_but_for(free, a, a).empty());
+  // A section that is off in one of them is one difference; "see" is neither a key nor a section.
+  CHECK(differences_but_for(free, c, b) == std::vector<std::string>{"seed", "model.auxiliary_head"});
+  CHECK(differences_but_for(free, b, c) == std::vector<std::string>{"seed", "model.auxiliary_head"});
+}
+
 TEST_CASE("two classes of one name are refused", "[config]") {
   CHECK_THROWS_WITH(parse_config(R"({"data": {"classes": ["a", "b", "a"]}})", "test"),
                     Catch::Contains("\"a\"") && Catch::Contains("give each class a name of its own"));

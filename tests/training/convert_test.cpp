@@ -76,7 +76,7 @@ TEST_CASE("classes may be named instead of looked up in the data", "[convert]") 
   CHECK(converted.trained.card.class_names[7] == "h");
   CHECK(converted.trained.card.palette.size() >= 8);
   config.data.palette.resize(3);
-  CHECK_THROWS_WITH(convert_weights(config, run.foreign(run.state)), Catch::Contains("fewer colours than classes"));
+  CHECK_THROWS_WITH(convert_weights(config, run.foreign(run.state)), Catch::Contains("3 colours for 8 classes"));
 }
 
 TEST_CASE("weights that do not fit are refused, and the message says what to do", "[convert]") {

@@ -128,7 +128,7 @@ TEST_CASE("probabilities are written beside, of one view and of several", "[pred
     CAPTURE(flip);
     TrainedModel trained = load_trained_model(folder.path() / "run", {flip ? "evaluate.flip=true" : "evaluate.flip=false"});
     const PredictedFiles files = predict_files(trained, {picture}, folder.path() / "out", {.probabilities = true})[0];
-    const SafetensorsFile file = read_safetensors(files.probabilities);
+    const WeightsFile file = read_safetensors(files.probabilities);
     CHECK(file.metadata.at("classes").starts_with("background\n"));
     const Tensor probabilities = file.tensors.at("probabilities");
     REQUIRE(probabilities.shape() == Shape{8, 50, 70});
