@@ -31,12 +31,7 @@ class Ema {
     Tensor value;    // the model's own tensor
     Tensor average;  // float32 or float64 as the value; integers are plain copies
   };
-  struct Range {
-    size_t entry;
-    int64_t begin, end;
-  };
   std::vector<Entry> entries_;
-  std::vector<Range> ranges_;  // fixed pieces of the floating ones on the CPU, the unit of parallel work
   double decay_;
 };
 

@@ -9,7 +9,6 @@
 #include "core/errors.h"
 #include "core/kernels/optimizer_step.h"
 #include "core/nearest.h"
-#include "core/parallel.h"
 #include "training/config.h"
 
 namespace eq {
@@ -20,46 +19,6 @@ struct NamedOptimizer {
   std::unique_ptr<Optimizer> (*make)(std::vector<OptimizerParameter>, const OptimizerOptions&);
 };
 constexpr NamedOptimizer kOptimizers[] = {{"sgd", make_sgd}, {"adamw", make_adamw}};
-
-template <class T>
-double sum_of_squares(const T* values, int64_t count) {
-  // Four interleaved sums: a fixed order that still lets the compiler overlap the additions.
-  double sums[4] = {0, 0, 0, 0};
-  int64_t i = 0;
-  for (; i + 4 <= count; i += 4) {
-    for (int64_t j = 0; j < 4; ++j) sums[j] += double(values[i + j]) * double(values[i + j]);
-  }
-  for (; i < count; ++i) sums[0] += double(values[i]) * double(values[i]);
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
-// Calls body(first, count, unit) over elements [begin, end) of a weight [O,kh,kw,I/groups] with a value for each input channel: unit[k]
-// belongs to element first + k.
-template <class T, class Body>
-void for_units(const Shape& shape, int64_t groups, const T* unit, int64_t begin, int64_t end, Body body) {
-  const int64_t row = shape[3], outputs = row * shape[1] * shape[2], per_group = shape[0] / groups;
-  for (int64_t first = begin; first < end;) {
-    const int64_t channel = first / outputs / per_group * row + first % row, count = std::min(end - first, row - first % row);
-    body(first, count, unit + channel);
-    first += count;
-  }
-}
-
-template <class T, class Body>
-void for_units(const OptimizerParameter& parameter, int64_t begin, int64_t end, Body body) {
-  for_units(parameter.tensor.shape(), parameter.groups, parameter.unit.data<T>(), begin, end, body);
-}
-
-template <class T>
-double sum_of_squares(const OptimizerParameter& parameter, const Tensor& grad, int64_t begin, int64_t end) {
-  const T* values = grad.data<T>();
-  if (!parameter.unit.defined()) return sum_of_squares(values + begin, end - begin);
-  double total = 0;
-  for_units<T>(parameter, begin, end, [&](int64_t first, int64_t count, const T* unit) {
-    for (int64_t k = 0; k < count; ++k) total += double(values[first + k] / unit[k]) * double(values[first + k] / unit[k]);
-  });
-  return total;
-}
 
 // Two entries for one value would be stepped at the same time, and two of one name would share their place in the state.
 void check_distinct(const std::vector<OptimizerParameter>& parameters) {
@@ -107,8 +66,8 @@ void assign_groups(std::vector<OptimizerParameter>& parameters, const std::vecto
   }
 }
 
-Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<Slot> slots)
-    : parameters_(std::move(parameters)), slot_kinds_(std::move(slots)), slots_(slot_kinds_.size()) {
+Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<Slot> slots, double weight_decay)
+    : parameters_(std::move(parameters)), slot_kinds_(std::move(slots)), slots_(slot_kinds_.size()), weight_decay_(weight_decay) {
   check_distinct(parameters_);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const Tensor& tensor = parameters_[i].tensor;
@@ -116,10 +75,12 @@ Optimizer::Optimizer(std::vector<OptimizerParameter> parameters, std::vector<Slo
       throw DTypeError("an optimizer changes floating parameters only, not " + describe(tensor), parameters_[i].name,
                        "register integer values as buffers");
     }
-    for (auto& slot : slots_) slot.push_back(Tensor::zeros_like(tensor));
-    for (int64_t begin = 0; begin < tensor.numel() && tensor.device().is_cpu(); begin += kStepGrain) {
-      ranges_.push_back({i, begin, std::min(begin + kStepGrain, tensor.numel())});
+    if (tensor.device() != parameters_[0].tensor.device()) {
+      throw DeviceError("the parameters of an optimizer are on one device, this one on " + to_string(tensor.device()) + ", the first on " +
+                            to_string(parameters_[0].tensor.device()),
+                        parameters_[i].name, "build the whole model on one device, or give each part an optimizer of its own");
     }
+    for (auto& slot : slots_) slot.push_back(Tensor::zeros_like(tensor));
   }
 }
 
@@ -143,50 +104,18 @@ void Optimizer::step(double lr, double grad_scale) {
     }
   }
   ++steps_;
-  const auto step_of = [&](const OptimizerParameter& parameter) {
-    return Step{lr * parameter.lr_mult, weight_decay() * parameter.decay_mult, grad_scale, steps_};
-  };
   std::vector<Step> steps;
-  std::vector<SteppedParameter> on_device;
+  std::vector<SteppedParameter> stepped;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const OptimizerParameter& parameter = parameters_[i];
-    if (!grads[i].defined() || parameter.tensor.device().is_cpu()) continue;
-    steps.push_back(step_of(parameter));
-    on_device.push_back({parameter.tensor, grads[i], parameter.unit, parameter.groups});
-    for (size_t s = 0; s < slots_.size(); ++s) on_device.back().state[s] = slots_[s][i];
+    if (!grads[i].defined()) continue;
+    steps.push_back({lr * parameter.lr_mult, weight_decay_ * parameter.decay_mult, grad_scale, steps_});
+    stepped.push_back({parameter.tensor, grads[i], parameter.unit, parameter.groups});
+    for (size_t s = 0; s < slots_.size(); ++s) stepped.back().state[s] = slots_[s][i];
   }
-  if (!on_device.empty()) update_on_device(steps, on_device);
-  parallel_for(int64_t(ranges_.size()), 1, [&](int64_t first, int64_t last) {
-    for (int64_t r = first; r < last; ++r) {
-      const Range& range = ranges_[r];
-      const OptimizerParameter& parameter = parameters_[range.parameter];
-      const Tensor& grad = grads[range.parameter];
-      if (!grad.defined()) continue;
-      const Step step = step_of(parameter);
-      dispatch_floating(grad.dtype(), "optimizer step", [&]<class T>() {
-        const int64_t count = range.end - range.begin;
-        std::vector<T*> slots(slots_.size());
-        for (size_t s = 0; s < slots_.size(); ++s) slots[s] = slots_[s][range.parameter].template data<T>() + range.begin;
-        T* value = parameter.tensor.template data<T>() + range.begin;
-        const T* slope = grad.template data<T>() + range.begin;
-        if (!parameter.unit.defined()) return update(step, value, slope, slots.data(), count);
-        std::vector<T> in_units(value, value + count), slope_in_units(slope, slope + count);
-        for_units<T>(parameter, range.begin, range.end, [&](int64_t at, int64_t run, const T* unit) {
-          for (int64_t k = 0, i = at - range.begin; k < run; ++k, ++i) {
-            in_units[size_t(i)] *= unit[k];
-            slope_in_units[size_t(i)] /= unit[k];
-          }
-        });
-        update(step, in_units.data(), slope_in_units.data(), slots.data(), count);
-        for_units<T>(parameter, range.begin, range.end, [&](int64_t at, int64_t run, const T* unit) {
-          for (int64_t k = 0, i = at - range.begin; k < run; ++k, ++i) value[i] = in_units[size_t(i)] / unit[k];
-        });
-      });
-    }
-  });
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (grads[i].defined()) parameters_[i].tensor.bump_version();
-  }
+  if (stepped.empty()) return;
+  step_all(steps, stepped);
+  for (SteppedParameter& each : stepped) each.value.bump_version();
 }
 
 void Optimizer::rescale_state(const Tensor& weight, int64_t groups, const std::vector<double>& growth) {
@@ -251,54 +180,21 @@ std::unique_ptr<Optimizer> make_optimizer(std::vector<OptimizerParameter> parame
 }
 
 PendingGradientNorm start_gradient_norm(const std::vector<OptimizerParameter>& parameters) {
-  struct Piece {
-    const OptimizerParameter* parameter;
-    const Tensor* grad;
-    int64_t begin, end;
-  };
-  std::vector<Tensor> grads;
-  grads.reserve(parameters.size());
-  std::vector<Piece> pieces;
-  std::vector<SteppedParameter> on_device;
+  std::vector<SteppedParameter> with_gradient;
   for (const OptimizerParameter& parameter : parameters) {
     Tensor grad = parameter.tensor.grad();
-    if (!grad.defined()) continue;
-    if (grad.device().is_cuda()) {
-      on_device.push_back({parameter.tensor, std::move(grad), parameter.unit, parameter.groups});
-      continue;
-    }
-    grads.push_back(std::move(grad));
-    for (int64_t begin = 0; begin < grads.back().numel(); begin += kStepGrain) {
-      pieces.push_back({&parameter, &grads.back(), begin, std::min(begin + kStepGrain, grads.back().numel())});
-    }
+    if (grad.defined()) with_gradient.push_back({parameter.tensor, std::move(grad), parameter.unit, parameter.groups});
   }
-  PendingGradientNorm pending;
-  if constexpr (kBuiltWithCuda) {
-    if (!on_device.empty()) {
-      pending.on_device = Tensor::empty({int64_t(on_device.size())}, DType::kFloat64, on_device[0].grad.device());
-      cuda::sums_of_squares(on_device, pending.on_device);
-    }
-  }
-  pending.squares = parallel_reduce(
-      int64_t(pieces.size()), 1, 0.0,
-      [&](int64_t first, int64_t last) {
-        double total = 0;
-        for (int64_t i = first; i < last; ++i) {
-          const Piece& piece = pieces[i];
-          total += dispatch_floating(piece.grad->dtype(), "gradient norm", [&]<class T>() {
-            return sum_of_squares<T>(*piece.parameter, *piece.grad, piece.begin, piece.end);
-          });
-        }
-        return total;
-      },
-      std::plus<double>());
+  if (with_gradient.empty()) return {};
+  PendingGradientNorm pending{Tensor::empty({int64_t(with_gradient.size())}, DType::kFloat64, with_gradient[0].grad.device())};
+  EQ_RUN(pending.squares.device(), sums_of_squares(with_gradient, pending.squares));
   return pending;
 }
 
 GradientNorm PendingGradientNorm::wait(double loss) const {
-  double total = squares;
-  if (on_device.defined()) {
-    for (const double sum : on_device.to_vector<double>()) total += sum;
+  double total = 0;
+  if (squares.defined()) {
+    for (const double sum : squares.to_vector<double>()) total += sum;
   }
   const double norm = std::sqrt(total);
   return {norm, std::isfinite(norm) && std::isfinite(loss)};

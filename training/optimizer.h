@@ -61,8 +61,8 @@ class Optimizer {
     std::string name;
     int power;  // of the gradient: 1 for sums of gradients, 2 for sums of their squares
   };
-  // Throws DTypeError, and UsageError for parameters that share a name or memory.
-  Optimizer(std::vector<OptimizerParameter> parameters, std::vector<Slot> slots);
+  // Throws DTypeError, DeviceError for parameters on several devices, and UsageError for some that share a name or memory.
+  Optimizer(std::vector<OptimizerParameter> parameters, std::vector<Slot> slots, double weight_decay);
 
   // Constants of one step that depend on the parameter's multipliers.
   struct Step {
@@ -71,22 +71,14 @@ class Optimizer {
     double grad_scale = 1;
     int64_t number = 1;       // of this step, from 1
   };
-  // The update of one contiguous range; slots[i] is the range of slot i.
-  virtual void update(const Step& step, float* value, const float* grad, float* const* slots, int64_t count) const = 0;
-  virtual void update(const Step& step, double* value, const double* grad, double* const* slots, int64_t count) const = 0;
-  // The updates of whole parameters on CUDA devices; steps[i] is that of parameters[i], whose state are the slots.
-  virtual void update_on_device(const std::vector<Step>& steps, const std::vector<SteppedParameter>& parameters) const = 0;
-  virtual double weight_decay() const = 0;
+  // steps[i] is that of parameters[i], whose state are the slots.
+  virtual void step_all(const std::vector<Step>& steps, const std::vector<SteppedParameter>& parameters) const = 0;
 
  private:
-  struct Range {
-    size_t parameter;
-    int64_t begin, end;
-  };
   std::vector<OptimizerParameter> parameters_;
   std::vector<Slot> slot_kinds_;
   std::vector<std::vector<Tensor>> slots_;  // [slot][parameter], zeros at the start
-  std::vector<Range> ranges_;               // fixed pieces of all parameters, the unit of parallel work
+  double weight_decay_;
   int64_t steps_ = 0;
 };
 
@@ -109,8 +101,7 @@ GradientNorm gradient_norm(const std::vector<OptimizerParameter>& parameters, do
 
 // The same in two steps: a GPU is given the work, and waited for later.
 struct PendingGradientNorm {
-  double squares = 0;  // of the gradients on the CPU
-  Tensor on_device;    // sums of squares, float64; undefined if there are none
+  Tensor squares;  // sums of squares, float64; undefined if there are no gradients
 
   GradientNorm wait(double loss) const;
 };

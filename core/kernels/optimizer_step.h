@@ -9,12 +9,13 @@
 //
 // A parameter with units is stepped as if it were unit * p: see OptimizerParameter::unit.
 //
-// Both backends run over pieces of all parameters at once: the CPU in training/optimizer.cpp and ema.cpp, a GPU in one kernel for hundreds
-// of them.
+// Both backends run over pieces of all parameters at once: a network has hundreds, most of them small.
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include "core/backend.h"
 #include "core/host_device.h"
 #include "core/tensor.h"
 
@@ -80,9 +81,19 @@ struct SteppedParameter {
   Tensor state[2];  // SGD: the momentum, undefined for none. AdamW: the means of g and of g^2
 };
 
-inline constexpr int64_t kStepGrain = 32768;  // elements of a piece of the CPU's work
+// Calls body(first, count, unit) over elements [begin, end) of a weight [O,kh,kw,I/groups] with a value for each input channel: unit[k]
+// belongs to element first + k.
+template <class T, class Body>
+void for_units(const Shape& shape, int64_t groups, const T* unit, int64_t begin, int64_t end, Body body) {
+  const int64_t row = shape[3], outputs = row * shape[1] * shape[2], per_group = shape[0] / groups;
+  for (int64_t first = begin; first < end;) {
+    const int64_t channel = first / outputs / per_group * row + first % row, count = std::min(end - first, row - first % row);
+    body(first, count, unit + channel);
+    first += count;
+  }
+}
 
-namespace cuda {
+EQ_KERNELS(
 // updates[i] is that of parameters[i]: they differ by the parameters' multipliers.
 void sgd_step(const std::vector<SgdUpdate<double>>& updates, const std::vector<SteppedParameter>& parameters);
 void adamw_step(const std::vector<AdamWUpdate<double>>& updates, const std::vector<SteppedParameter>& parameters);
@@ -90,5 +101,5 @@ void adamw_step(const std::vector<AdamWUpdate<double>>& updates, const std::vect
 void average_step(const AverageUpdate<double>& update, const std::vector<SteppedParameter>& averages);
 // sums[i] = sum of (grad / unit)^2 of parameters[i]; sums: float64, on the device of all. In double over fixed chunks in order.
 void sums_of_squares(const std::vector<SteppedParameter>& parameters, const Tensor& sums);
-}  // namespace cuda
+)
 }  // namespace eq

@@ -134,6 +134,10 @@ TEST_CASE("cuda: averages of many tensors at once", "[cuda][training]") {
 
 TEST_CASE("cuda: optimizers step as on the CPU", "[cuda][training]") {
   EQ_NEED_CUDA();
+  const std::vector<OptimizerParameter> parted = {{"here", random_leaf({3}, 1)},
+                                                  {"there", random_tensor({3}, 2).to(Device::cuda()).set_requires_grad()}};
+  CHECK_THROWS_WITH(make_optimizer(parted, OptimizerOptions{}),
+                    Catch::Contains("on one device, this one on cuda:0, the first on cpu") && Catch::Contains("there"));
   check_optimizer({.type = "sgd", .momentum = 0}, false);
   check_optimizer({.type = "sgd", .momentum = 0.9, .weight_decay = 0.01}, true);
   check_optimizer({.type = "sgd", .momentum = 0.9, .nesterov = true}, false);
