@@ -65,6 +65,16 @@ void rank_at_least(const char* op, Argument argument, int rank) {
   }
 }
 
+int axis(const char* op, Argument argument, int axis) {
+  const int rank = argument.tensor.rank();
+  if (axis < -rank || axis >= rank) {
+    throw ShapeError(std::string(op) + ": there is no axis " + std::to_string(axis) + " in " + argument.name + ", which is " +
+                         describe(argument.tensor),
+                     op, "axes run from " + std::to_string(-rank) + " to " + std::to_string(rank - 1));
+  }
+  return argument.tensor.shape().normalized(axis);
+}
+
 void shape(const char* op, Argument argument, const Shape& expected, const std::string& expected_text) {
   if (!(argument.tensor.shape() == expected)) {
     throw ShapeError(std::string(op) + ": " + argument.name + " must be " +

@@ -26,6 +26,8 @@ void defined(const char* op, Argument argument);
 void floating(const char* op, Argument argument);
 void rank(const char* op, Argument argument, int rank);
 void rank_at_least(const char* op, Argument argument, int rank);
+// The axis counted from the front; negative ones count from the end. It must exist.
+int axis(const char* op, Argument argument, int axis);
 // `expected` in words, for the message: "[O] = [64]".
 void shape(const char* op, Argument argument, const Shape& expected, const std::string& expected_text = "");
 // Throws ShapeError(op, message, hint) unless `ok`. Keep the message cheap: it is built on each call.

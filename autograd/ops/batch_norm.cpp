@@ -29,7 +29,7 @@ void check_arguments(const Tensor& x, const Tensor& gamma, const Tensor& beta, c
                     {{"gamma", gamma}, {"beta", beta}, {"running_mean", running_mean}, {"running_var", running_var}});
   check::rank_at_least("batch_norm", {"x", x}, 1);
   const Shape channels = {x.size(-1)};
-  check::that(channels[0] > 0, "batch_norm", "x has no channels", "features are [..., C] with C at least 1");
+  check::that(channels[0] > 0, "batch_norm", "x " + to_string(x.shape()) + " has no channels", "features are [..., C] with C at least 1");
   const std::pair<const char*, const Tensor&> vectors[] = {
       {"gamma", gamma}, {"beta", beta}, {"running_mean", running_mean}, {"running_var", running_var}};
   for (const auto& [name, vector] : vectors) {

@@ -81,7 +81,7 @@ Tensor concat(const std::vector<Tensor>& inputs, int axis) {
   if (inputs.empty()) throw UsageError("concat: there are no inputs", kConcat, "pass at least one tensor");
   check::defined(kConcat, {"inputs[0]", inputs[0]});
   check::rank_at_least(kConcat, {"inputs[0]", inputs[0]}, 1);
-  axis = inputs[0].shape().normalized(axis);
+  axis = check::axis(kConcat, {"inputs[0]", inputs[0]}, axis);
   Shape shape = inputs[0].shape();
   for (size_t i = 1; i < inputs.size(); ++i) {
     check_like_first(inputs, i, axis);
@@ -97,7 +97,7 @@ Tensor concat(const std::vector<Tensor>& inputs, int axis) {
 std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& extents, int axis) {
   check::defined(kSplit, {"x", x});
   check::rank_at_least(kSplit, {"x", x}, 1);
-  axis = x.shape().normalized(axis);
+  axis = check::axis(kSplit, {"x", x}, axis);
   check_parts(x, extents, axis);
   if (extents.size() == 1) return {x};
   std::vector<Tensor> parts;

@@ -1,6 +1,8 @@
 #include "core/kernels/conv2d.h"
 
 #include <algorithm>
+#include <initializer_list>
+#include <string>
 
 #include "autograd/checks.h"
 #include "autograd/functional.h"
@@ -45,6 +47,13 @@ struct Conv2dBackward final : Node {
 // Extents and options are at most this, so that no sum or product of two of them overflows.
 constexpr int64_t kLargest = int64_t{1} << 30;
 
+// For messages: a Shape refuses negative numbers.
+std::string bracketed(std::initializer_list<int64_t> numbers) {
+  std::string text;
+  for (const int64_t number : numbers) text += (text.empty() ? "" : ", ") + std::to_string(number);
+  return "[" + text + "]";
+}
+
 }  // namespace
 
 Shape check::conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& o) {
@@ -64,11 +73,9 @@ Shape check::conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, c
       std::all_of(std::begin(padding), std::end(padding), [](int64_t v) { return v >= 0 && v <= kLargest; });
   if (!positive_ok || !padding_ok) {
     throw UsageError("conv2d: stride, dilation and groups must be at least 1 and padding at least 0 (all at most 2^30)",
-                     "conv2d: stride " + to_string(Shape{o.stride_h, o.stride_w}) + ", dilation " +
-                         to_string(Shape{o.dilation_h, o.dilation_w}) + ", groups " + std::to_string(o.groups) +
-                         ", padding top, bottom, left, right " + std::to_string(o.pad_top) + ", " +
-                         std::to_string(o.pad_bottom) + ", " + std::to_string(o.pad_left) + ", " +
-                         std::to_string(o.pad_right),
+                     "conv2d: stride " + bracketed({o.stride_h, o.stride_w}) + ", dilation " + bracketed({o.dilation_h, o.dilation_w}) +
+                         ", groups " + std::to_string(o.groups) + ", padding top, bottom, left, right " +
+                         bracketed({o.pad_top, o.pad_bottom, o.pad_left, o.pad_right}),
                      "crop with pad2d if a negative padding was meant");
   }
   const int64_t largest =
@@ -99,7 +106,8 @@ Shape check::conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, c
 }
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& options) {
-  Tensor y = Tensor::empty(check::conv2d(x, weight, bias, options), x.dtype(), x.device());
+  const Shape shape = check::conv2d(x, weight, bias, options);  // before anything is asked of x
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   EQ_RUN(x.device(), conv2d_forward(x, weight, bias, y, options));
   trace("conv2d", y, {x, weight, bias}, options);
   record<Conv2dBackward>(y, {x, weight, bias}, x, weight, bias, options);

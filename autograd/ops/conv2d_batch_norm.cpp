@@ -25,7 +25,7 @@ void check_norm(const char* op, const Tensor& x, const Shape& y, const Inference
   }
   check::that(norm.running_mean.defined() && norm.running_var.defined(), op, "there are no running statistics",
               "pass running_mean and running_var of shape [O]");
-  if (residual.defined()) check::shape(op, {"residual", residual}, y, "the result's");
+  if (residual.defined()) check::shape(op, {"residual", residual}, y, "like the result, " + to_string(y));
 }
 
 // What follows the convolution, one operator after the other.

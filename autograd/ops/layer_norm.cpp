@@ -32,7 +32,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
   check::parameters("layer_norm", {"x", x}, {{"gamma", gamma}, {"beta", beta}});
   check::rank_at_least("layer_norm", {"x", x}, 1);
   const Shape channels = {x.size(-1)};
-  check::that(channels[0] > 0, "layer_norm", "the last axis of x is empty", "features are [..., C] with C at least 1");
+  check::that(channels[0] > 0, "layer_norm", "the last axis of x " + to_string(x.shape()) + " is empty", "features are [..., C] with C at least 1");
   if (gamma.defined()) check::shape("layer_norm", {"gamma", gamma}, channels, "[C] = " + to_string(channels));
   if (beta.defined()) check::shape("layer_norm", {"beta", beta}, channels, "[C] = " + to_string(channels));
 

@@ -74,7 +74,8 @@ Shape pooled_shape(const char* op, const Tensor& x, const Pool2dOptions& o) {
 
 Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
   constexpr const char* kOp = "max_pool2d";
-  Tensor y = Tensor::empty(pooled_shape(kOp, x, options), x.dtype(), x.device());
+  const Shape shape = pooled_shape(kOp, x, options);  // before anything is asked of x
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   if (x.size(1) * x.size(2) > std::numeric_limits<int32_t>::max()) {
     throw ShapeError("max_pool2d: x has more than 2^31 - 1 pixels per image: " + describe(x), kOp, "pool a smaller image");
   }
@@ -88,7 +89,8 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
 
 Tensor avg_pool2d(const Tensor& x, const Pool2dOptions& options) {
   constexpr const char* kOp = "avg_pool2d";
-  Tensor y = Tensor::empty(pooled_shape(kOp, x, options), x.dtype(), x.device());
+  const Shape shape = pooled_shape(kOp, x, options);  // before anything is asked of x
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   EQ_RUN(x.device(), avg_pool2d_forward(x, y, options));
   trace(kOp, y, {x}, options);
   record<AvgPool2dBackward>(y, {x}, x.shape(), options);

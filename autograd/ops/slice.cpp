@@ -28,7 +28,7 @@ struct SliceBackward final : Node {
 Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
   check::defined(kSlice, {"x", x});
   check::rank_at_least(kSlice, {"x", x}, 1);
-  axis = x.shape().normalized(axis);
+  axis = check::axis(kSlice, {"x", x}, axis);
   if (begin < 0 || end < begin || end > x.size(axis)) {
     throw ShapeError("slice: there is no range [" + std::to_string(begin) + ", " + std::to_string(end) + ") along axis " +
                          std::to_string(axis) + " of " + describe(x),

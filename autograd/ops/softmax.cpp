@@ -23,7 +23,7 @@ struct SoftmaxBackward final : Node {
 Tensor softmax_of(const Tensor& x, bool logarithm, const char* op) {
   check::floating(op, {"x", x});
   check::rank_at_least(op, {"x", x}, 1);
-  check::that(x.size(-1) > 0, op, "the last axis of x is empty", "there must be at least one class");
+  check::that(x.size(-1) > 0, op, "the last axis of x " + to_string(x.shape()) + " is empty", "there must be at least one class");
   Tensor y = Tensor::empty_like(x);
   EQ_RUN(x.device(), softmax_forward(x, logarithm, y));
   trace(op, y, {x});

@@ -186,6 +186,7 @@ inline BroadcastPlan plan_broadcast(const Shape& a, const Shape& b, const Shape&
 // offsets of their first elements and their length.
 template <class Fn>
 void for_each_run(const BroadcastPlan& plan, int64_t begin, int64_t end, Fn&& fn) {
+  if (begin == end) return;  // extents may be 0, and no element has a place then
   int64_t index[kMaxRank], rest = begin, a = 0, b = 0;
   for (int axis = plan.rank - 1; axis >= 0; --axis) {
     index[axis] = rest % plan.extent[axis];

@@ -267,6 +267,6 @@ TEST_CASE("batch norm checks its arguments", "[batch_norm]") {
   CHECK_THROWS_AS(batch_norm(a.x, a.gamma, a.beta.to(DType::kFloat32), a.running_mean, a.running_var, options), DTypeError);
   CHECK_THROWS_AS(batch_norm(a.x, a.gamma, a.beta, none, a.running_var, options), UsageError);
   CHECK_THROWS_AS(batch_norm(a.x, a.gamma, a.beta, none, none, options_of(cases::kBatchNormCases[0], false)), UsageError);
-  CHECK_THROWS_AS(batch_norm(Tensor::zeros({3, 0}), none, none, none, none, options), ShapeError);
+  CHECK_THROWS_WITH(batch_norm(Tensor::zeros({3, 0}), none, none, none, none, options), Catch::Contains("batch_norm: x [3, 0]"));
   CHECK_THROWS_AS(batch_norm(Tensor::zeros({}), none, none, none, none, options), ShapeError);
 }

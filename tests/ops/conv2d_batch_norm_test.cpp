@@ -164,7 +164,7 @@ TEST_CASE("a convolution with a norm says which argument does not fit", "[conv2d
   bad = good;
   bad.beta = good.beta.to(DType::kFloat32);
   CHECK_THAT(what(bad, {}), Catch::Contains("beta") && Catch::Contains("float32"));
-  CHECK_THAT(what(good, random_tensor({1, 4, 4, 4}, 4)), Catch::Contains("residual"));
+  CHECK_THAT(what(good, random_tensor({1, 4, 4, 4}, 4)), Catch::Contains("residual must be like the result, ["));
   const Tensor leaf = random_leaf({5, 3, 3, 3}, 2);  // recorded or not: the same rules
   CHECK_THROWS_WITH(conv2d_batch_norm(x, leaf, {}, same, good, random_tensor({1, 1, 1, 5}, 4)), Catch::Contains("residual"));
 }

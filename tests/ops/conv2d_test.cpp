@@ -181,7 +181,7 @@ TEST_CASE("conv2d names what is wrong with its arguments", "[conv2d]") {
   CHECK_THROWS_AS(conv2d(x, Tensor::zeros({6, 0, 3, 4}, DType::kFloat64), {}, same), ShapeError);
   CHECK_THROWS_AS(conv2d(x, weight.to(DType::kFloat32), {}, same), DTypeError);
   CHECK_THROWS_AS(conv2d(Tensor::zeros({1, 5, 5, 4}, DType::kInt32), weight, {}, same), DTypeError);
-  CHECK_THROWS_AS(conv2d({}, weight, {}, same), UsageError);
+  CHECK_THROWS_WITH(conv2d({}, weight, {}, same), Contains("conv2d: x has no value"));
   CHECK_THROWS_WITH(conv2d(x, {}, {}, same), Contains("conv2d: weight has no value"));
   CHECK_THROWS_WITH(conv2d(x, random_tensor({6, 3, 3, 5}, 2), {}, same),
                     Contains("[6, 3, 3, 5]") && Contains("[1, 5, 5, 4]"));
@@ -189,6 +189,8 @@ TEST_CASE("conv2d names what is wrong with its arguments", "[conv2d]") {
   CHECK_THROWS_WITH(conv2d(x, weight, {}, conv2d_options(1, 1, 1, 3)), Contains("groups"));
   CHECK_THROWS_WITH(conv2d(x, weight, {}, conv2d_options(1, 0, 3)), Contains("does not fit"));
   CHECK_THROWS_AS(conv2d(x, weight, {}, conv2d_options(0, 1)), UsageError);
+  CHECK_THROWS_WITH(conv2d(x, weight, {}, conv2d_options(-2, 1)), Contains("conv2d: stride") && Contains("[-2, -2]"));
+  CHECK_THROWS_WITH(conv2d(x, weight, {}, conv2d_options(1, 1, -3)), Contains("conv2d: stride") && Contains("[-3, -3]"));
   CHECK_THROWS_AS(conv2d(x, weight, {}, conv2d_options(1, -1)), UsageError);
   CHECK_THROWS_AS(conv2d(x, weight, {}, conv2d_options(1, int64_t{1} << 62)), UsageError);
   CHECK_THROWS_AS(conv2d(x, weight, {}, conv2d_options(1, 1, int64_t{1} << 62)), UsageError);

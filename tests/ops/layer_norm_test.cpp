@@ -111,7 +111,7 @@ TEST_CASE("layer norm checks its arguments", "[layer_norm]") {
   CHECK_THROWS_AS(layer_norm(x, random_tensor({3}, 1), {}, 1e-5), ShapeError);
   CHECK_THROWS_AS(layer_norm(x, {}, random_tensor({4}, 1, DType::kFloat32), 1e-5), DTypeError);
   CHECK_THROWS_AS(layer_norm({}, {}, {}, 1e-5), UsageError);
-  CHECK_THROWS_AS(layer_norm(Tensor::zeros({2, 0}), {}, {}, 1e-5), ShapeError);
+  CHECK_THROWS_WITH(layer_norm(Tensor::zeros({2, 0}), {}, {}, 1e-5), Catch::Contains("layer_norm") && Catch::Contains("[2, 0]"));
 }
 
 TEST_CASE("layer norm of no row has zero gradients", "[layer_norm]") {

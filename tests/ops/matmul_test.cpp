@@ -102,6 +102,18 @@ TEST_CASE("matmul by the transpose of b, with gradients", "[matmul]") {
   }
 }
 
+TEST_CASE("a stack of no matrices has a product, with gradients", "[matmul]") {
+  const Shape shapes[][3] = {{{0, 4, 3}, {0, 3, 5}, {0, 4, 5}}, {{1, 4, 3}, {0, 3, 5}, {0, 4, 5}}, {{2, 0, 4, 3}, {1, 3, 5}, {2, 0, 4, 5}}};
+  for (const auto& [left, right, result] : shapes) {
+    Tensor a = random_leaf(left, 1), b = random_leaf(right, 2);
+    const Tensor y = matmul(a, b);
+    CHECK(y.shape() == result);
+    sum(y).backward();
+    CHECK(bit_equal(a.grad(), Tensor::zeros(left, DType::kFloat64)));
+    CHECK(bit_equal(b.grad(), Tensor::zeros(right, DType::kFloat64)));
+  }
+}
+
 TEST_CASE("large products: tiles, chunks of the sum, threads", "[matmul]") {
   for (const cases::MatmulCase& c : cases::kLargeMatmulCases) {
     DYNAMIC_SECTION(to_string(c.a) << " x " << to_string(c.b)) {

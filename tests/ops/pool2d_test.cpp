@@ -180,6 +180,8 @@ TEST_CASE("pooling: bad arguments", "[pool2d]") {
   CHECK_THROWS_AS(avg_pool2d(x, Pool2dOptions::square(int64_t{1} << 62, int64_t{1} << 62)), ShapeError);
   CHECK_THROWS_AS(max_pool2d(Tensor::zeros({4, 4, 3}), Pool2dOptions::square(2, 2)), ShapeError);
   CHECK_THROWS_AS(max_pool2d(x.to(DType::kInt32), Pool2dOptions::square(2, 2)), DTypeError);
+  CHECK_THROWS_WITH(max_pool2d({}, Pool2dOptions::square(2, 2)), Catch::Contains("max_pool2d: x has no value"));
+  CHECK_THROWS_WITH(avg_pool2d({}, Pool2dOptions::square(2, 2)), Catch::Contains("avg_pool2d: x has no value"));
   CHECK_THROWS_AS(adaptive_avg_pool2d(x, 0, 1), ShapeError);
   CHECK_THROWS_AS(adaptive_avg_pool2d(Tensor::zeros({1, 0, 4, 3}), 1, 1), ShapeError);
   CHECK_THROWS_AS(adaptive_avg_pool2d({}, 1, 1), UsageError);

@@ -145,7 +145,7 @@ TEST_CASE("kernels that walk rows by whole vectors stay inside their memory", "[
 TEST_CASE("softmax checks its argument", "[softmax]") {
   CHECK_THROWS_AS(softmax({}), UsageError);
   CHECK_THROWS_AS(softmax(Tensor::zeros({3}, DType::kInt32)), DTypeError);
-  CHECK_THROWS_AS(log_softmax(Tensor::zeros({3, 0})), ShapeError);
+  CHECK_THROWS_WITH(log_softmax(Tensor::zeros({3, 0})), Catch::Contains("log_softmax") && Catch::Contains("[3, 0]"));
   CHECK_THROWS_AS(softmax(Tensor::scalar(1)), ShapeError);
   CHECK(softmax(Tensor::zeros({0, 3})).numel() == 0);
 }
