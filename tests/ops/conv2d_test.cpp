@@ -96,6 +96,8 @@ const Conv2dCase kMedium[] = {
     {"long 1x1", 5, 31, 33, 18, 11, 1, 1, conv2d_options(1, 0), true},
     {"1x1 stride 2 to many blocks, copied", 3, 9, 12, 20, 400, 1, 1, conv2d_options(2, 0), true},
     {"patches to many blocks, copied", 2, 8, 10, 6, 400, 2, 2, conv2d_options(2, 0), true},
+    {"1x1 40 to 60, packed for weight gradients", 2, 9, 17, 40, 60, 1, 1, conv2d_options(1, 0)},
+    {"1x1 32 to 31, read in place for weight gradients", 2, 9, 17, 32, 31, 1, 1, conv2d_options(1, 0)},
     {"depthwise strips", 2, 40, 70, 20, 20, 3, 3, conv2d_options(1, 1, 1, 20), true},
 };
 
