@@ -99,7 +99,7 @@ void copy_window(const T* image, int64_t width, int64_t pixel, int64_t channels,
   struct Run {  // positions that follow one another on both sides; from < 0: one of zeros
     int64_t to, from, count;
   };
-  std::vector<Run> runs;  // the same in all rows: finding a stem's 257 positions a run anew in each took as long as copying it
+  std::vector<Run> runs;  // the same in all rows: found once
   for (int64_t j = 0; j < positions; ++j) {
     const int64_t from = cols.source[size_t(j)];
     if (dense && from > 0 && !runs.empty() && runs.back().from >= 0 && runs.back().from + runs.back().count == from) ++runs.back().count;
