@@ -42,6 +42,7 @@ constexpr int64_t kMostColumns = 128;             // a stem's rows are so short 
 constexpr int64_t kRowBytes = 64 << 10;           // channels, 128 pixels are too much for the cache (1x1 filters: a tenth slower)
 static_assert(kLeastColumns <= kMostColumns && kMostColumns <= kStripPixels);
 constexpr int64_t kCrowdedBytes = 4096;           // pixels so far apart all meet in one set of the first cache
+constexpr int64_t kCopyUses = 12;                 // blocks that repay copying a strip of a stride, whose pixels lie in half of the caches' sets
 constexpr int64_t kTasks = 32;                    // wanted, so that any usual number of threads is busy
 
 // How the packed weights are laid out: [group][block of kBlock output channels][chunk][tap][input channel][block], the
@@ -258,7 +259,8 @@ struct Job {
   T* y;
   Job(const Correlation& correlation, T* output)
       : c(correlation), packing(c), plan(make_plan(c, packing)),
-        direct(c.h.never_outside() && c.w.never_outside() && c.groups * c.in_channels * int64_t(sizeof(T)) % kCrowdedBytes != 0),
+        direct(c.h.never_outside() && c.w.never_outside() && c.groups * c.in_channels * int64_t(sizeof(T)) % kCrowdedBytes != 0 &&
+               (c.w.step == 1 || plan.blocks.largest() < kCopyUses)),
         packed_at(0), y(output) {}
   int64_t packing_tasks() const { return c.groups * packing.blocks() * packing.chunks.parts; }
   int64_t tasks() const { return plan.strips() * c.groups * plan.blocks.parts; }

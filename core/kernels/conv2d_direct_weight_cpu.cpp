@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kTasks = 16;              // wanted; beyond what blocks of channels give, by partial sums over pixels
 constexpr int64_t kStripBytes = 320 << 10;  // of x and grad_y in scratch
 constexpr int64_t kStripPixels = 512;
-constexpr int64_t kInPlaceBytes = 256;  // of a pixel: more of them crowd few of the first cache's sets
+constexpr int64_t kInPlaceBytes = 128;  // of a pixel: a panel's of 256 bytes fill all ways of the first cache's sets in which they lie
 constexpr int64_t kFewUses = 4;
 constexpr int64_t kLineBytes = 64;           // groups whose pixels have less share cache lines: a task takes several,
 constexpr int64_t kGroupSumsBytes = 128 << 10;  // as many as have so many bytes of sums

@@ -93,35 +93,36 @@ Window direct_window(const Axis& axis, int64_t begin,
 template <class T>
 void copy_window(const T* image, int64_t width, int64_t pixel, int64_t channels, const Window& rows, const Window& cols,
                  T* scratch, int64_t scratch_pixel) {
-  const int64_t scratch_row = int64_t(cols.source.size()) * scratch_pixel;
+  const int64_t positions = int64_t(cols.source.size()), scratch_row = positions * scratch_pixel;
   const bool dense = channels == pixel && channels == scratch_pixel;
   const bool few_vectors = !dense && channels <= kBlock<T>;  // a call for each pixel costs more than its copy
+  struct Run {  // positions that follow one another on both sides; from < 0: one of zeros
+    int64_t to, from, count;
+  };
+  std::vector<Run> runs;  // the same in all rows: found once
+  for (int64_t j = 0; j < positions; ++j) {
+    const int64_t from = cols.source[size_t(j)];
+    if (dense && from > 0 && !runs.empty() && runs.back().from >= 0 && runs.back().from + runs.back().count == from) ++runs.back().count;
+    else runs.push_back({j, from, 1});
+  }
   for (size_t i = 0; i < rows.source.size(); ++i, scratch += scratch_row) {
     if (rows.source[i] < 0) {
       std::fill(scratch, scratch + scratch_row, T(0));
       continue;
     }
-    const T* from = image + rows.source[i] * width * pixel;
-    for (size_t j = 0; j < cols.source.size();) {
-      const int64_t first = cols.source[j];
-      T* to = scratch + int64_t(j) * scratch_pixel;
-      if (first < 0) {
+    const T* row = image + rows.source[i] * width * pixel;
+    for (const Run& run : runs) {
+      const T* from = row + run.from * pixel;
+      T* to = scratch + run.to * scratch_pixel;
+      if (run.from < 0) {
         std::fill(to, to + channels, T(0));
-        ++j;
-        continue;
-      }
-      size_t run = 1;
-      if (dense) {
-        while (j + run < cols.source.size() && cols.source[j + run] == first + int64_t(run)) ++run;
-      }
-      if (few_vectors) {
+      } else if (few_vectors) {
         int64_t c = 0;
-        for (; c + kLanes<T> <= channels; c += kLanes<T>) store(to + c, load(from + first * pixel + c));
-        copy_first<T>(to + c, from + first * pixel + c, channels - c);
+        for (; c + kLanes<T> <= channels; c += kLanes<T>) store(to + c, load(from + c));
+        copy_first<T>(to + c, from + c, channels - c);
       } else {
-        std::memcpy(to, from + first * pixel, run * size_t(channels) * sizeof(T));
+        std::memcpy(to, from, size_t(run.count * channels) * sizeof(T));
       }
-      j += run;
     }
   }
 }

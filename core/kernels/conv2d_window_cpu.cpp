@@ -86,10 +86,12 @@ Window copied_window(const Axis& axis, int64_t begin, int64_t count) {
   const int64_t taps = int64_t(window.tap.size());
   if (span <= taps * count) {
     window.step = axis.step;
+    window.source.reserve(size_t(span));
     for (int64_t i = 0; i < span; ++i) window.source.push_back(inside(low + i));
     for (int64_t t : window.tap) window.base.push_back(axis.taps[t] - axis.taps[window.tap.front()]);
   } else {  // gaps between the taps are wider than the strip: each tap gets positions of its own
     window.step = 1;
+    window.source.reserve(size_t(taps * count));
     for (int64_t t : window.tap) {
       window.base.push_back(int64_t(window.source.size()));
       for (int64_t i = 0; i < count; ++i) window.source.push_back(inside((begin + i) * axis.step + axis.taps[t]));

@@ -94,6 +94,10 @@ const Conv2dCase kMedium[] = {
     {"7x7 stem to whole blocks", 2, 15, 14, 3, 32, 7, 7, conv2d_options(2, 3)},
     {"strips that few taps of a large dilation read", 1, 32, 30, 160, 12, 3, 3, conv2d_options(1, 13, 13), true},
     {"long 1x1", 5, 31, 33, 18, 11, 1, 1, conv2d_options(1, 0), true},
+    {"1x1 stride 2 to many blocks, copied", 3, 9, 12, 20, 400, 1, 1, conv2d_options(2, 0), true},
+    {"patches to many blocks, copied", 2, 8, 10, 6, 400, 2, 2, conv2d_options(2, 0), true},
+    {"1x1 40 to 60, packed for weight gradients", 2, 9, 17, 40, 60, 1, 1, conv2d_options(1, 0)},
+    {"1x1 32 to 31, read in place for weight gradients", 2, 9, 17, 32, 31, 1, 1, conv2d_options(1, 0)},
     {"depthwise strips", 2, 40, 70, 20, 20, 3, 3, conv2d_options(1, 1, 1, 20), true},
 };
 
