@@ -64,7 +64,7 @@ Tensor relu(const Tensor& x);       // gradient 0 at 0
 Tensor relu6(const Tensor& x);
 Tensor gelu(const Tensor& x);       // the erf form
 Tensor silu(const Tensor& x);
-Tensor hardswish(const Tensor& x);
+Tensor hardswish(const Tensor& x);  // gradient -1/2 at -3 and 3/2 at 3
 Tensor leaky_relu(const Tensor& x, double slope);
 Tensor clamp(const Tensor& x, double low, double high);
 inline Tensor operator-(const Tensor& x) { return neg(x); }

@@ -22,7 +22,8 @@ int Shape::normalized(int axis) const {
   const int wrapped = axis < 0 ? axis + rank_ : axis;
   if (wrapped < 0 || wrapped >= rank_) {
     throw ShapeError("there is no axis " + std::to_string(axis) + " in " + to_string(*this), "Shape",
-                     "axes run from " + std::to_string(-rank_) + " to " + std::to_string(rank_ - 1));
+                     rank_ == 0 ? "a single value has no axes"
+                                : "axes run from " + std::to_string(-rank_) + " to " + std::to_string(rank_ - 1));
   }
   return wrapped;
 }

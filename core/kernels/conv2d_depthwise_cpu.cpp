@@ -51,7 +51,7 @@ inline Vector<T> spread(Vector<T> value, std::integer_sequence<int, kLane...>) {
 // sum += the products of groups: filter[i] has what each lane gets from the i-th of its group.
 template <class T, int kGroup, int... kIndex>
 inline void add_groups(Vector<T> value, const Vector<T> (&filter)[kGroup], Vector<T>& sum, std::integer_sequence<int, kIndex...>) {
-  ((sum += spread<T, kGroup, kIndex>(value, std::make_integer_sequence<int, kLanes<T>>()) * filter[kIndex]), ...);
+  ((sum += spread<T, kGroup, kIndex>(value, std::make_integer_sequence<int, kVectorLanes<T>>()) * filter[kIndex]), ...);
 }
 
 // Outputs [begin, end) of an axis whose taps all lie inside.
@@ -75,7 +75,7 @@ bool neighbours(const Axis& axis) {
 template <class T, class Fn>
 auto with_constants(const Axis& axis, int64_t channels, const Fn& fn) {
   const size_t taps = neighbours(axis) ? axis.taps.size() : 0;
-  const bool two = channels >= 2 * kLanes<T>;
+  const bool two = channels >= 2 * kVectorLanes<T>;
   if (axis.step == 1 && taps == 1) return two ? fn.template operator()<1, 1, 2>() : fn.template operator()<1, 1, 1>();
   if (axis.step == 1 && taps == 2) return two ? fn.template operator()<2, 1, 2>() : fn.template operator()<2, 1, 1>();
   if (axis.step == 1 && taps == 3) return two ? fn.template operator()<3, 1, 2>() : fn.template operator()<3, 1, 1>();
@@ -115,14 +115,14 @@ inline void add_run(const RowTask<T>& t, int64_t q, int64_t c, Vector<T> (&sum)[
 #pragma GCC unroll 8
     for (int s = 0; s < kTaps; ++s) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) weight[s][v] = load(t.weight + (tap + s) * t.channels + c + v * kLanes<T>);
+      for (int v = 0; v < kVectors; ++v) weight[s][v] = load(t.weight + (tap + s) * t.channels + c + v * kVectorLanes<T>);
     }
 #pragma GCC unroll 32
     for (int j = 0; j < (kPixels - 1) * kStep + kTaps; ++j) {
       if (!kInside && (first + j < 0 || first + j >= t.w->in)) continue;
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) {
-        const Vector<T> value = load(x + (first + j) * t.channels + c + v * kLanes<T>);
+        const Vector<T> value = load(x + (first + j) * t.channels + c + v * kVectorLanes<T>);
 #pragma GCC unroll 8
         for (int s = 0; s < kTaps; ++s) {
           if (j >= s && (j - s) % kStep == 0 && (j - s) / kStep < kPixels) sum[(j - s) / kStep][v] += value * weight[s][v];
@@ -176,7 +176,7 @@ template <class T, int kTaps, int kStep, int kVectors, int kGroup = 1>
 void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
   constexpr int kPixels = kRun / kVectors;
   const auto [first, end] = interior(*t.w);
-  const Pieces pieces{t.channels, kVectors * kLanes<T>};
+  const Pieces pieces{t.channels, kVectors * kVectorLanes<T>};
   const int64_t count = std::min<int64_t>(kPixels, t.w->out);
   const T* next_x = t.x + ((t.p + 1) * t.h->step + (t.h->taps.empty() ? 0 : t.h->taps.back() - t.h->step + 1)) * t.x_row;
   for (int64_t begin = 0; begin < t.w->out; begin += kPixels) {
@@ -187,7 +187,7 @@ void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
       Vector<T> sum[kPixels][kVectors];
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) {
-        const Vector<T> start = bias ? load(bias + c + v * kLanes<T>) : Vector<T>{};
+        const Vector<T> start = bias ? load(bias + c + v * kVectorLanes<T>) : Vector<T>{};
 #pragma GCC unroll 8
         for (int i = 0; i < kPixels; ++i) sum[i][v] = start;
       }
@@ -213,7 +213,7 @@ void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
       for (int i = 0; i < kPixels; ++i) {
         if (i >= count) break;
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) store(y + (q + i) * y_pixel + c + v * kLanes<T>, sum[i][v]);
+        for (int v = 0; v < kVectors; ++v) store(y + (q + i) * y_pixel + c + v * kVectorLanes<T>, sum[i][v]);
       }
     }
   }
@@ -222,16 +222,16 @@ void forward_row(const RowTask<T>& t, const T* bias, T* y, int64_t y_pixel) {
 // For groups of `group` channels: 1, or what narrow_groups() takes.
 template <class T>
 auto row_kernel(const Axis& w, int64_t channels, int64_t group) -> void (*)(const RowTask<T>&, const T*, T*, int64_t) {
-  if constexpr (kLanes<T> > 2) {
+  if constexpr (kVectorLanes<T> > 2) {
     if (group == 2) return forward_row<T, 0, 0, 1, 2>;
   }
-  if constexpr (kLanes<T> > 4) {
+  if constexpr (kVectorLanes<T> > 4) {
     if (group == 4) return forward_row<T, 0, 0, 1, 4>;
   }
-  if constexpr (kLanes<T> > 8) {
+  if constexpr (kVectorLanes<T> > 8) {
     if (group == 8) return forward_row<T, 0, 0, 1, 8>;
   }
-  if (channels < kLanes<T>) return forward_row_partial<T>;
+  if (channels < kVectorLanes<T>) return forward_row_partial<T>;
   return with_constants<T>(w, channels, []<int kTaps, int kStep, int kVectors>() { return forward_row<T, kTaps, kStep, kVectors>; });
 }
 
@@ -265,7 +265,7 @@ inline void weight_run(const RowTask<T>& t, const T* x, const T* grad, int64_t q
 #pragma GCC unroll 8
   for (int i = 0; i < kPixels; ++i) {
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) g[i][v] = load(grad + (q + i) * pixel + v * kLanes<T>);
+    for (int v = 0; v < kVectors; ++v) g[i][v] = load(grad + (q + i) * pixel + v * kVectorLanes<T>);
     __builtin_prefetch(next_grad + (q + i) * pixel);
   }
 #pragma GCC unroll 32
@@ -274,7 +274,7 @@ inline void weight_run(const RowTask<T>& t, const T* x, const T* grad, int64_t q
     if (j < kPixels * kStep) __builtin_prefetch(next_x + (first + j) * pixel);
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      const Vector<T> value = load(x + (first + j) * pixel + v * kLanes<T>);
+      const Vector<T> value = load(x + (first + j) * pixel + v * kVectorLanes<T>);
 #pragma GCC unroll 8
       for (int s = 0; s < kTaps; ++s) {
         if (j >= s && (j - s) % kStep == 0 && (j - s) / kStep < kPixels) total[s][v] += value * g[(j - s) / kStep][v];
@@ -286,7 +286,7 @@ inline void weight_run(const RowTask<T>& t, const T* x, const T* grad, int64_t q
 // Adds the products of one row of grad_y, a piece of channels from c on.
 template <class T, int kTaps, int kStep, int kVectors>
 void weight_row(const RowTask<T>& t, int64_t c, const T* grad, T* sum) {
-  constexpr int kPixels = kRun / kVectors, kWidth = kVectors * kLanes<T>;
+  constexpr int kPixels = kRun / kVectors, kWidth = kVectors * kVectorLanes<T>;
   const auto [first, end] = interior(*t.w);
   grad += c;
   t.for_rows([&](const T* x, int64_t tap) {
@@ -298,7 +298,7 @@ void weight_row(const RowTask<T>& t, int64_t c, const T* grad, T* sum) {
 #pragma GCC unroll 8
     for (int s = 0; s < kTaps; ++s) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) total[s][v] = load(to + s * kWidth + v * kLanes<T>);
+      for (int v = 0; v < kVectors; ++v) total[s][v] = load(to + s * kWidth + v * kVectorLanes<T>);
     }
     int64_t q = 0;
     for (; q + kPixels <= t.w->out; q += kPixels) {
@@ -311,18 +311,18 @@ void weight_row(const RowTask<T>& t, int64_t c, const T* grad, T* sum) {
     for (; q < t.w->out; ++q) {
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) {
-        const Vector<T> g = load(grad + q * t.channels + v * kLanes<T>);
+        const Vector<T> g = load(grad + q * t.channels + v * kVectorLanes<T>);
 #pragma GCC unroll 8
         for (int s = 0; s < kTaps; ++s) {
           const int64_t column = q * kStep + t.w->taps[0] + s;
-          if (column >= 0 && column < t.w->in) total[s][v] += load(x + column * t.channels + v * kLanes<T>) * g;
+          if (column >= 0 && column < t.w->in) total[s][v] += load(x + column * t.channels + v * kVectorLanes<T>) * g;
         }
       }
     }
 #pragma GCC unroll 8
     for (int s = 0; s < kTaps; ++s) {
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) store(to + s * kWidth + v * kLanes<T>, total[s][v]);
+      for (int v = 0; v < kVectors; ++v) store(to + s * kWidth + v * kVectorLanes<T>, total[s][v]);
     }
   });
 }
@@ -330,12 +330,12 @@ void weight_row(const RowTask<T>& t, int64_t c, const T* grad, T* sum) {
 // The same for any taps, step and number of lanes.
 template <class T>
 void weight_row_any(const RowTask<T>& t, int64_t c, const T* grad, T* sum) {
-  const int64_t taps = int64_t(t.w->taps.size()), step = t.w->step, valid = std::min<int64_t>(t.channels, kLanes<T>);
+  const int64_t taps = int64_t(t.w->taps.size()), step = t.w->step, valid = std::min<int64_t>(t.channels, kVectorLanes<T>);
   auto [first, end] = interior(*t.w);
-  if (valid < kLanes<T>) first = end = t.w->out;  // whole vectors would read beyond the last pixel
+  if (valid < kVectorLanes<T>) first = end = t.w->out;  // whole vectors would read beyond the last pixel
   t.for_rows([&](const T* x, int64_t tap) {
     for (int64_t s = 0; s < taps; ++s) {
-      T* to = sum + (tap + s) * kLanes<T>;
+      T* to = sum + (tap + s) * kVectorLanes<T>;
       Vector<T> total = load(to);
       auto add_border = [&](int64_t q, int64_t until) {
         for (; q < until; ++q) {
@@ -394,7 +394,7 @@ void set_output(Correlation& c, int64_t height, int64_t width, int64_t channels,
 template <class T>
 bool narrow_groups(int64_t channels, int64_t in_channels, int64_t groups) {
   const int64_t group = channels / groups;
-  return channels == in_channels && (group == 2 || group == 4 || group == 8) && group < kLanes<T> && channels % kLanes<T> == 0;
+  return channels == in_channels && (group == 2 || group == 4 || group == 8) && group < kVectorLanes<T> && channels % kVectorLanes<T> == 0;
 }
 
 template <class T>
@@ -446,13 +446,13 @@ void depthwise_backward_weight(const Tensor& grad_y, const Tensor& x, Tensor& gr
   const Tensor wide = repeat_channels<T>(x, channels / x.size(3));
   const int64_t x_row = c.w.in * channels, y_row = c.w.out * channels, rows = c.images * c.h.out;
   const Split chunks(rows, divide_up(rows, kParts));
-  WeightRow<T> row_kernel = {weight_row_any<T>, kLanes<T>};
-  if (channels >= kLanes<T>) {
+  WeightRow<T> row_kernel = {weight_row_any<T>, kVectorLanes<T>};
+  if (channels >= kVectorLanes<T>) {
     row_kernel = with_constants<T>(c.w, channels, []<int kTaps, int kStep, int kVectors>() -> WeightRow<T> {
       if constexpr (kTaps == 0) {
-        return {weight_row_any<T>, kLanes<T>};
+        return {weight_row_any<T>, kVectorLanes<T>};
       } else {
-        return {weight_row<T, kTaps, kStep, kVectors>, kVectors * kLanes<T>};
+        return {weight_row<T, kTaps, kStep, kVectors>, kVectors * kVectorLanes<T>};
       }
     });
   }

@@ -63,7 +63,7 @@ struct Packing : OutputBlocks<T> {
 // to[column][row] = from[row][column] for `columns` contiguous values of `rows` rows; rows up to `width` become zeros.
 template <class T>
 void pack_transposed(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t width) {
-  constexpr int kWidth = kLanes<T>;
+  constexpr int kWidth = kVectorLanes<T>;
   for (int64_t row = 0; row < width; row += kWidth) {
     int64_t column = 0;
     for (; column + kWidth <= columns; column += kWidth) {
@@ -107,8 +107,8 @@ void pack_backward(const Correlation& c, const Packing<T>& packing, const Tensor
     for (int64_t s : c.w.filter) {
       const T* from = weight.data<T>() + (r * kernel_w + s) * c.out_channels + block * kBlock<T>;
       for (int64_t k = first; k < first + packing.chunks.size(chunk); ++k, to += width) {
-        for (int64_t i = 0; i < width; i += kLanes<T>) {
-          store(to + i, load_first(from + k * filter + i, std::min<int64_t>(kLanes<T>, valid - i)));
+        for (int64_t i = 0; i < width; i += kVectorLanes<T>) {
+          store(to + i, load_first(from + k * filter + i, std::min<int64_t>(kVectorLanes<T>, valid - i)));
         }
       }
     }
@@ -213,8 +213,8 @@ void list_pixels(const Correlation& c, const StripInput<T>& in, StripPixels& pix
 template <class T>
 void run_block(const Correlation& c, const StripInput<T>& in, const StripPixels& pixels, PixelTiles<T> tile, int64_t channels, bool ahead,
                const Finish<T>* finish, int64_t out_channel) {
-  const bool narrow = channels <= kLanes<T>;
-  tile.last = narrow ? channels : channels - kLanes<T>;
+  const bool narrow = channels <= kVectorLanes<T>;
+  tile.last = narrow ? channels : channels - kVectorLanes<T>;
   T* const y = tile.y;
   if constexpr (kTilesAcrossRows) {
     if (pixels.across_rows) {

@@ -54,10 +54,10 @@ Plan make_plan(const Correlation& c) {
   const Split images(c.images, most_images);
   // A tile of one vector beside such of two takes nearly as long as these; alone it has more rows.
   auto filled = [](int64_t channels) {
-    const int64_t width = channels <= kLanes<T> ? kLanes<T> : kBlock<T>;
+    const int64_t width = channels <= kVectorLanes<T> ? kVectorLanes<T> : kBlock<T>;
     return double(channels) / double(divide_up(channels, width) * width);
   };
-  const bool merged = c.in_channels % kLanes<T> != 0 && c.w.taps.size() > 1 && c.w.taps[1] == c.w.taps[0] + 1;
+  const bool merged = c.in_channels % kVectorLanes<T> != 0 && c.w.taps.size() > 1 && c.w.taps[1] == c.w.taps[0] + 1;
   const double filled_in = filled(merged ? c.in_channels * int64_t(c.w.taps.size()) : c.in_channels);
   Plan plan = {images, rows, cols, groups, outs, ins, 1, ins.parts == 1 && filled(outs.largest()) > 1.2 * filled_in};
   plan.chunks = std::clamp<int64_t>(kTasks / plan.ranges(), 1, std::max<int64_t>(1, plan.strips()));
@@ -78,7 +78,7 @@ struct Operand {
 // lie between neighbours.
 template <int kVectors, class T>
 void pack_pixel(const T* from, int64_t pixel, int64_t count, int64_t size, T* to, int64_t part) {
-  constexpr int64_t kWidth = kLanes<T>;
+  constexpr int64_t kWidth = kVectorLanes<T>;
   for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + 4 * pixel + i);
   int64_t c = 0;
   for (; c + kVectors * kWidth <= count; c += size, to += part) {
@@ -101,8 +101,8 @@ void pack_row(const T* from, int64_t pixel, int64_t pixels, int64_t count, int64
 // pack_row by as many vectors as cover `size`.
 template <class T, int kVectors = 1>
 auto row_packer(int64_t size) -> void (*)(const T*, int64_t, int64_t, int64_t, int64_t, T*, int64_t) {
-  if constexpr (kVectors * kLanes<T> < std::max<int64_t>(kBlock<T>, kOneVectorRows)) {
-    if (size > kVectors * kLanes<T>) return row_packer<T, kVectors + 1>(size);
+  if constexpr (kVectors * kVectorLanes<T> < std::max<int64_t>(kBlock<T>, kOneVectorRows)) {
+    if (size > kVectors * kVectorLanes<T>) return row_packer<T, kVectors + 1>(size);
   }
   return pack_row<kVectors, T>;
 }
@@ -122,16 +122,16 @@ class Task {
     y_channel_ = group * c.out_channels + plan.outs.begin(out);
     filter_at_ = y_channel_ * filter() + plan.ins.begin(in);
     // Taps of a filter row that lie side by side in x and in the gradient are one longer row of channels.
-    merged_ = in_count_ == c.in_channels && in_count_ % kLanes<T> != 0;
+    merged_ = in_count_ == c.in_channels && in_count_ % kVectorLanes<T> != 0;
     // An operand is read in place where its pixels are whole, and either few of their lines meet in a set of the first
     // cache or copying would serve few tiles.
     const auto in_place = [&](int64_t count, int64_t all, int64_t uses) {
       return count == all && (count * int64_t(sizeof(T)) <= kInPlaceBytes || uses * taps() <= kFewUses);
     };
     const int64_t in_blocks = divide_up(in_count_, kBlock<T>), out_tiles = divide_up(out_count_, kTileRows);
-    x_in_place_ = c.h.never_outside() && c.w.never_outside() && in_count_ % kLanes<T> == 0 &&
+    x_in_place_ = c.h.never_outside() && c.w.never_outside() && in_count_ % kVectorLanes<T> == 0 &&
                   in_place(in_count_, c.in_channels * c.groups, out_tiles);
-    grad_in_place_ = (!plan.transposed || out_count_ % kLanes<T> == 0) && in_place(out_count_, c.out_channels * c.groups, in_blocks);
+    grad_in_place_ = (!plan.transposed || out_count_ % kVectorLanes<T> == 0) && in_place(out_count_, c.out_channels * c.groups, in_blocks);
     packed_x_ = !plan.transposed && !merged_ && !x_in_place_;
   }
 
@@ -171,7 +171,7 @@ class Task {
   int64_t filter() const { return taps() * c_.in_channels; }  // elements of one output channel's
   // Of tiles of `lines` x `columns`.
   static int64_t tile_rows(int64_t lines, int64_t columns) {
-    return Split(lines, columns <= kLanes<T> ? kOneVectorRows : kTileRows).largest();
+    return Split(lines, columns <= kVectorLanes<T> ? kOneVectorRows : kTileRows).largest();
   }
   int64_t columns() const { return merged_ ? in_count_ * int64_t(c_.w.taps.size()) : in_count_; }  // along x, of a strip that has all taps
   int64_t grad_part_channels() const { return plan_.transposed ? kBlock<T> : tile_rows(out_count_, columns()); }

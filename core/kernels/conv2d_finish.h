@@ -23,8 +23,8 @@ class Finish {
   // To `rows` x `pixels` pixels of y from `at` on, which are `row` and `pixel` elements apart: channels [channel, channel + channels),
   // the first of which is at `at`.
   void apply(T* at, int64_t row, int64_t rows, int64_t pixel, int64_t pixels, int64_t channel, int64_t channels) const {
-    for (int64_t c = 0; c < channels; c += kLanes<T>) {
-      const int64_t valid = std::min<int64_t>(kLanes<T>, channels - c);
+    for (int64_t c = 0; c < channels; c += kVectorLanes<T>) {
+      const int64_t valid = std::min<int64_t>(kVectorLanes<T>, channels - c);
       const Vector<T> mean = load_first(mean_ + channel + c, valid), scale = load_first(scale_.data() + channel + c, valid),
                       shift = load_first(shift_.data() + channel + c, valid);
       for (int64_t i = 0; i < rows; ++i) {

@@ -18,8 +18,8 @@ struct OutputBlocks {
   int64_t out_channels;
   int64_t blocks() const { return divide_up(out_channels, kBlock<T>); }
   int64_t block_channels(int64_t block) const { return std::min<int64_t>(kBlock<T>, out_channels - block * kBlock<T>); }
-  int64_t block_width(int64_t block) const { return divide_up(block_channels(block), kLanes<T>) * kLanes<T>; }
-  int64_t padded_channels() const { return divide_up(out_channels, kLanes<T>) * kLanes<T>; }
+  int64_t block_width(int64_t block) const { return divide_up(block_channels(block), kVectorLanes<T>) * kVectorLanes<T>; }
+  int64_t padded_channels() const { return divide_up(out_channels, kVectorLanes<T>) * kVectorLanes<T>; }
 };
 
 struct Tap {
@@ -42,17 +42,17 @@ struct PixelTiles {
   const int64_t *x_at, *y_at;  // across rows instead: of each pixel, from x and y
   const Tap* taps;
   int64_t tap_count, depth;  // depth: elements of a run
-  const T* weight;           // of each tap [depth][vectors * kLanes]
+  const T* weight;           // of each tap [depth][vectors * kVectorLanes]
   const T* bias;             // null: none; ignored when accumulating
   bool accumulate;           // start from y, not from the bias
-  int64_t last;              // channels in the last vector, 1 .. kLanes
+  int64_t last;              // channels in the last vector, 1 .. kVectorLanes
   const T* ahead;            // memory that will be read next: one line is prefetched per step of depth
   int64_t ahead_step, ahead_tile;  // elements from a step to the next, and from where a tile begins to where the next one does
 };
 
 template <class T, int kPixels, int kVectors, bool kAcrossRows>
 [[gnu::noinline]] void run_pixel_tiles(const PixelTiles<T>& all) {
-  constexpr int kWidth = kLanes<T>, kPerPointer = kAcrossRows ? 1 : 3;  // base, base + step and base + 2 * step are addressing modes
+  constexpr int kWidth = kVectorLanes<T>, kPerPointer = kAcrossRows ? 1 : 3;  // base, base + step and base + 2 * step are addressing modes
   constexpr int kPointers = (kPixels + kPerPointer - 1) / kPerPointer;
   PixelTiles<T> t = all;  // whose members no store to y can change, as far as the compiler knows
   const auto for_pixels = [&](const auto& fn) {
@@ -83,7 +83,7 @@ template <class T, int kPixels, int kVectors, bool kAcrossRows>
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) {
           sum[p][v] = start[v];
-          if (v * kVectorBytes % 64 == 0) __builtin_prefetch(to + v * kWidth, 1);
+          if (v * int(kRegisterBytes) % 64 == 0) __builtin_prefetch(to + v * kWidth, 1);
         }
       });
     }
@@ -142,12 +142,12 @@ struct WeightTiles {
   int64_t images, rows, cols;
   T* out;
   int64_t out_row;
-  int64_t last;  // columns in the last vector, 1 .. kLanes
+  int64_t last;  // columns in the last vector, 1 .. kVectorLanes
 };
 
 template <class T, int kRows, int kVectors>
 [[gnu::noinline]] void run_weight_tiles(const WeightTiles<T>& all) {
-  constexpr int kWidth = kLanes<T>;
+  constexpr int kWidth = kVectorLanes<T>;
   WeightTiles<T> t = all;
   for (; t.tiles > 0; --t.tiles, t.grad += t.grad_tile, t.out += kRows * t.out_row) {
     Vector<T> sum[kRows][kVectors];
@@ -244,8 +244,8 @@ void run_pixels(const PixelTileTable<T>& table, PixelTiles<T> t, int64_t pixels,
 // `lines` rows of the sums in tiles of `size`, the last of fewer, for `columns` columns, kBlock at most.
 template <class T>
 void run_lines(WeightTiles<T> t, int64_t lines, int64_t size, int64_t columns) {
-  const bool narrow = columns <= kLanes<T>;
-  t.last = narrow ? columns : columns - kLanes<T>;
+  const bool narrow = columns <= kVectorLanes<T>;
+  t.last = narrow ? columns : columns - kVectorLanes<T>;
   const auto run = [&](int64_t tiles, int64_t rows) {
     t.tiles = tiles;
     (narrow ? kWeightTiles<T, 1>[size_t(rows - 1)] : kWeightTiles<T, 2>[size_t(rows - 1)])(t);

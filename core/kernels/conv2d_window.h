@@ -118,7 +118,7 @@ void copy_window(const T* image, int64_t width, int64_t pixel, int64_t channels,
         std::fill(to, to + channels, T(0));
       } else if (few_vectors) {
         int64_t c = 0;
-        for (; c + kLanes<T> <= channels; c += kLanes<T>) store(to + c, load(from + c));
+        for (; c + kVectorLanes<T> <= channels; c += kVectorLanes<T>) store(to + c, load(from + c));
         copy_first<T>(to + c, from + c, channels - c);
       } else {
         std::memcpy(to, from, size_t(run.count * channels) * sizeof(T));

@@ -233,7 +233,7 @@ void winograd_transform_input(const WinogradShape& shape, const T* x, const T* z
     int64_t c = 0;
     if (shape.h.inside(rows, kIn) && shape.w.inside(cols, kIn)) {
       const T* const first = x + ((image_begin + rows.first) * shape.w.in + cols.first) * shape.in_channels + channel;
-      for (; c + kLanes<T> <= channels; c += kLanes<T>) {
+      for (; c + kVectorLanes<T> <= channels; c += kVectorLanes<T>) {
         transform_square<kIn, kIn, T, kFirst, kRows>(ReadColumns<T, kIn>{first + c, x_row, x_pixel}, transform, write(c));
       }
     }
@@ -247,8 +247,8 @@ void winograd_transform_input(const WinogradShape& shape, const T* x, const T* z
         inputs[s][r] = inside ? x + ((image_begin + line) * shape.w.in + col) * shape.in_channels + channel : zeros;
       }
     }
-    for (; c < channels; c += kLanes<T>) {
-      const int64_t valid = std::min<int64_t>(kLanes<T>, channels - c);
+    for (; c < channels; c += kVectorLanes<T>) {
+      const int64_t valid = std::min<int64_t>(kVectorLanes<T>, channels - c);
       transform_square<kIn, kIn, T, kFirst, kRows>(
           [&](int j, Vector<T>* column) {
 #pragma GCC unroll 6

@@ -45,8 +45,8 @@ struct Plan : OutputBlocks<T> {
 
   explicit Plan(const WinogradShape& s)
       : OutputBlocks<T>{s.out_channels}, shape(s), tiles(s.tiles(), task_tiles(s)), chunks(0, 1), shares(0, 1) {
-    const int64_t vectors = divide_up(s.in_channels, kLanes<T>), blocks = this->blocks();
-    const int64_t vector_bytes = kFrequencies * tiles.largest() * kVectorBytes;
+    const int64_t vectors = divide_up(s.in_channels, kVectorLanes<T>), blocks = this->blocks();
+    const int64_t vector_bytes = kFrequencies * tiles.largest() * int64_t(kRegisterBytes);
     const int64_t most = std::max<int64_t>(1, kScratchBytes / std::max<int64_t>(1, vector_bytes));  // of vectors in scratch
     int64_t share = divide_up(blocks, std::min(blocks, divide_up(kTasks, std::max<int64_t>(1, tiles.parts))));
     if (vectors + kTileVectors <= most) {
@@ -67,10 +67,10 @@ struct Plan : OutputBlocks<T> {
     };
     return !fit(kMost) && fit(kMost / 2) ? kMost / 2 : kMost;
   }
-  int64_t chunk_begin(int64_t chunk) const { return chunks.begin(chunk) * kLanes<T>; }
+  int64_t chunk_begin(int64_t chunk) const { return chunks.begin(chunk) * kVectorLanes<T>; }
   int64_t chunk_size(int64_t chunk) const { return std::min(chunk_begin(chunk + 1), shape.in_channels) - chunk_begin(chunk); }
   int64_t vector_size(int64_t vector) const {
-    return std::min<int64_t>(kLanes<T>, shape.in_channels - vector * kLanes<T>);
+    return std::min<int64_t>(kVectorLanes<T>, shape.in_channels - vector * kVectorLanes<T>);
   }
   // Of transformed filters in a WeightCache: the same key, the same layout. (-kM: those of run_deep; below -16: not Winograd's.)
   int64_t key() const { return chunks.parts * 8 + kM; }
@@ -84,7 +84,7 @@ struct Plan : OutputBlocks<T> {
 // [O,3,3,I] has them across, a square of vectors is transposed; backward: they lie along I, and the filter is flipped.
 template <class T>
 void read_filters(const Tensor& weight, bool backward, int64_t channel, int64_t count, int64_t out_channel, int64_t valid,
-                  Vector<T> (*taps)[kLanes<T>]) {
+                  Vector<T> (*taps)[kVectorLanes<T>]) {
   const int64_t in = weight.size(3);
   for (int tap = 0; tap < 9; ++tap) {
     if (backward) {
@@ -92,7 +92,7 @@ void read_filters(const Tensor& weight, bool backward, int64_t channel, int64_t 
       for (int64_t c = 0; c < count; ++c) taps[tap][c] = load_first(from + c * 9 * in, valid);
     } else {
       const T* from = weight.data<T>() + (out_channel * 9 + tap) * in + channel;
-      for (int64_t k = 0; k < kLanes<T>; ++k) taps[tap][k] = k < valid ? load_first(from + k * 9 * in, count) : Vector<T>{};
+      for (int64_t k = 0; k < kVectorLanes<T>; ++k) taps[tap][k] = k < valid ? load_first(from + k * 9 * in, count) : Vector<T>{};
       transpose<T>(taps[tap]);
     }
   }
@@ -103,11 +103,11 @@ template <class T, int kM>
 void transform_filters(const Plan<T, kM>& plan, const Tensor& weight, bool backward, int64_t block, int64_t vector, T* to,
                        int64_t plane) {
   constexpr int kIn = Winograd<kM>::kIn;
-  const int64_t width = plan.block_width(block), channel = vector * kLanes<T>, count = plan.vector_size(vector);
-  for (int64_t v = 0; v < width; v += kLanes<T>) {
-    Vector<T> taps[9][kLanes<T>];
+  const int64_t width = plan.block_width(block), channel = vector * kVectorLanes<T>, count = plan.vector_size(vector);
+  for (int64_t v = 0; v < width; v += kVectorLanes<T>) {
+    Vector<T> taps[9][kVectorLanes<T>];
     read_filters<T>(weight, backward, channel, count, block * kBlock<T> + v,
-                    std::min<int64_t>(kLanes<T>, plan.block_channels(block) - v), taps);
+                    std::min<int64_t>(kVectorLanes<T>, plan.block_channels(block) - v), taps);
     for (int64_t c = 0; c < count; ++c) {
       transform_square<3, kIn, T>(
           [&](int j, Vector<T>* column) {
@@ -131,13 +131,13 @@ void transform_output(const Plan<T, kM>& plan, const T* m, int64_t plane, int64_
     T* const to = y + plan.shape.y_offset(place) + block * kBlock<T>;
     const int64_t y_row = plan.shape.y_row(), y_pixel = plan.shape.y_pixel();
     const bool whole = rows.count == kM && cols.count == kM;
-    for (int64_t v = 0; v < width; v += kLanes<T>) {
-      const int64_t valid = std::min<int64_t>(kLanes<T>, plan.block_channels(block) - v);
+    for (int64_t v = 0; v < width; v += kVectorLanes<T>) {
+      const int64_t valid = std::min<int64_t>(kVectorLanes<T>, plan.block_channels(block) - v);
       const Vector<T> start = bias ? load_first(bias + block * kBlock<T> + v, valid) : Vector<T>{};
       const ReadColumns<T, kIn> read = {m + v, kIn * plane, plane};
       const auto transform = [](const Vector<T>* from, Vector<T>* result) { Winograd<kM>::output(from, result); };
       T* line = to + v;
-      if (whole && valid == kLanes<T>) {
+      if (whole && valid == kVectorLanes<T>) {
         transform_square<kIn, kM, T>(read, transform, [&](int, const Vector<T>* row) {
 #pragma GCC unroll 4
           for (int j = 0; j < kM; ++j) store(line + j * y_pixel, row[j] + start);
@@ -161,7 +161,7 @@ void transform_output(const Plan<T, kM>& plan, const T* m, int64_t plane, int64_
 template <class T>
 void multiply(int64_t tiles, const T* inputs, int64_t input_plane, int64_t row, const T* filters, int64_t filter_plane,
               int64_t depth, int64_t width, bool accumulate, int frequencies, T* sums, int64_t plane) {
-  const PixelTileTable<T>& table = width > kLanes<T> ? kPixelTiles<T, 2> : kPixelTiles<T, 1>;
+  const PixelTileTable<T>& table = width > kVectorLanes<T> ? kPixelTiles<T, 2> : kPixelTiles<T, 1>;
   const Tap tap = {0, 0};
   PixelTiles<T> job = {};
   job.x_pixel = row;
@@ -170,9 +170,9 @@ void multiply(int64_t tiles, const T* inputs, int64_t input_plane, int64_t row, 
   job.tap_count = 1;
   job.depth = depth;
   job.accumulate = accumulate;
-  job.last = kLanes<T>;
-  job.ahead_step = kLanes<T>;
-  job.ahead_tile = depth * kLanes<T>;
+  job.last = kVectorLanes<T>;
+  job.ahead_step = kVectorLanes<T>;
+  job.ahead_tile = depth * kVectorLanes<T>;
   for (int f = 0; f < frequencies; ++f) {
     job.x = inputs + f * input_plane;
     job.y = sums + f * plane;
@@ -188,7 +188,7 @@ void run_task(const Plan<T, kM>& plan, const T* x, const T* filters, const T* ze
   constexpr int kFrequencies = Plan<T, kM>::kFrequencies;
   const int64_t part = task / plan.shares.parts, share = task % plan.shares.parts;
   const int64_t tile = plan.tiles.begin(part), count = plan.tiles.size(part);
-  const int64_t row = scratch_pixel<T>(plan.chunks.largest() * kLanes<T>);
+  const int64_t row = scratch_pixel<T>(plan.chunks.largest() * kVectorLanes<T>);
   const int64_t input_plane = winograd_plane<T>(count * row), plane = winograd_plane<T>(count * kBlock<T>);
   const int64_t kept = plan.chunks.parts > 1 ? plan.shares.size(share) : 1;  // blocks whose sums are in scratch
   T* const inputs = static_cast<T*>(thread_scratch(size_t(kFrequencies * (input_plane + kept * plane)) * sizeof(T)));
@@ -220,7 +220,7 @@ std::unique_ptr<Buffer<T>> all_filters(const Plan<T, kM>& plan, const Tensor& we
       int64_t chunk = 0;
       while (plan.chunks.begin(chunk + 1) <= vector) ++chunk;
       const int64_t first = plan.chunk_begin(chunk), plane = plan.chunk_size(chunk) * plan.block_width(block);
-      T* to = filters->data() + plan.offset(block, first) + (vector * kLanes<T> - first) * plan.block_width(block);
+      T* to = filters->data() + plan.offset(block, first) + (vector * kVectorLanes<T> - first) * plan.block_width(block);
       for (int f = 0; f < kFrequencies; ++f) std::copy(scratch + f * run, scratch + (f + 1) * run, to + f * plane);
     }
   });

@@ -22,11 +22,11 @@ struct Plan {
   int64_t chunks;
 
   explicit Plan(const WinogradShape& s)
-      : shape(s), outs(s.out_channels, kOutRange), ins(divide_up(s.in_channels, kLanes<T>), kInRange / kLanes<T>),
+      : shape(s), outs(s.out_channels, kOutRange), ins(divide_up(s.in_channels, kVectorLanes<T>), kInRange / kVectorLanes<T>),
         tiles(s.tiles(), kTiles),
         chunks(std::clamp<int64_t>(kTasks / (outs.parts * ins.parts), 1, std::max<int64_t>(1, tiles.parts))) {}
   int64_t tasks() const { return chunks * outs.parts * ins.parts; }
-  int64_t in_begin(int64_t part) const { return ins.begin(part) * kLanes<T>; }
+  int64_t in_begin(int64_t part) const { return ins.begin(part) * kVectorLanes<T>; }
   int64_t in_count(int64_t part) const { return std::min(in_begin(part + 1), shape.in_channels) - in_begin(part); }
 };
 
@@ -41,11 +41,11 @@ void transform_gradient(const WinogradShape& shape, const T* grad_y, int64_t til
     const WinogradTile &rows = place.rows(), &cols = place.cols();
     const T* const from = grad_y + shape.y_offset(place) + channel;
     const bool whole = rows.count == kM && cols.count == kM;
-    for (int64_t k = 0; k < channels; k += kLanes<T>) {
-      const int64_t valid = std::min<int64_t>(kLanes<T>, channels - k);
+    for (int64_t k = 0; k < channels; k += kVectorLanes<T>) {
+      const int64_t valid = std::min<int64_t>(kVectorLanes<T>, channels - k);
       const auto transform = [](const Vector<T>* y, Vector<T>* m) { Winograd<kM>::output_adjoint(y, m); };
       const WriteRows<T, kIn> write = {to + k, kIn * plane, plane};
-      if (whole && valid == kLanes<T>) {
+      if (whole && valid == kVectorLanes<T>) {
         transform_square<kM, kIn, T, kFirst, kRows>(ReadColumns<T, kM>{from + k, y_row, y_pixel}, transform, write);
       } else {
         transform_square<kM, kIn, T, kFirst, kRows>(
@@ -68,7 +68,7 @@ void transform_sums(const T* sums, int64_t plane, int64_t row, int64_t outs, int
   constexpr int kIn = Winograd<kM>::kIn;
   T near[9][kInRange];
   for (int64_t k = 0; k < outs; ++k, sums += row, to += 9 * in_channels) {
-    for (int64_t c = 0; c < ins; c += kLanes<T>) {
+    for (int64_t c = 0; c < ins; c += kVectorLanes<T>) {
       transform_square<kIn, 3, T>(ReadColumns<T, kIn>{sums + c, kIn * plane, plane},
                                   [](const Vector<T>* u, Vector<T>* w) { Winograd<kM>::filter_adjoint(u, w); },
                                   WriteRows<T, 3>{near[0] + c, 3 * kInRange, kInRange});
@@ -85,7 +85,7 @@ class Task {
   Task(const Plan<T, kM>& plan, int64_t out, int64_t in, int64_t chunk)
       : plan_(plan),
         out_begin_(plan.outs.begin(out)), out_count_(plan.outs.size(out)),
-        in_begin_(plan.in_begin(in)), in_count_(plan.in_count(in)), width_(plan.ins.size(in) * kLanes<T>),
+        in_begin_(plan.in_begin(in)), in_count_(plan.in_count(in)), width_(plan.ins.size(in) * kVectorLanes<T>),
         parts_begin_(plan.tiles.parts * chunk / plan.chunks), parts_end_(plan.tiles.parts * (chunk + 1) / plan.chunks) {}
 
   void run(const T* x, const T* grad_y, const T* zeros, T* to) const {
@@ -133,7 +133,7 @@ class Task {
 
   const Plan<T, kM>& plan_;
   const int64_t out_begin_, out_count_, in_begin_, in_count_, width_, parts_begin_, parts_end_;
-  const int64_t x_row_ = scratch_pixel<T>(width_), grad_row_ = scratch_pixel<T>(divide_up(out_count_, kLanes<T>) * kLanes<T>);
+  const int64_t x_row_ = scratch_pixel<T>(width_), grad_row_ = scratch_pixel<T>(divide_up(out_count_, kVectorLanes<T>) * kVectorLanes<T>);
   const int64_t x_plane_ = winograd_plane<T>(kTiles * x_row_), grad_plane_ = winograd_plane<T>(kTiles * grad_row_);
   const int64_t plane_ = winograd_plane<T>(out_count_ * width_);
 };

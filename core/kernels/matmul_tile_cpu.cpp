@@ -16,7 +16,7 @@ constexpr int64_t kDepth = 256;  // of a panel of b: 16 KiB, half of the first c
 // Columns [0, width) of op(b), width <= kBlock, for `depth` of its rows, as a panel of whole vectors: zeros behind the last column.
 template <class T>
 void pack_panel(const MatrixView<T>& b, int64_t depth, int64_t width, T* panel) {
-  constexpr int64_t kWidth = conv::kLanes<T>;
+  constexpr int64_t kWidth = conv::kVectorLanes<T>;
   const int64_t padded = conv::divide_up(width, kWidth) * kWidth;
   for (int64_t v = 0; v < padded; v += kWidth) {
     const int64_t valid = std::min(kWidth, width - v);
@@ -39,7 +39,7 @@ template <class T>
 void multiply_rows(const MatrixView<T>& a, const T* panel, T* c, int64_t c_stride, int64_t m, int64_t width, int64_t depth,
                    bool accumulate) {
   const conv::Tap whole{0, 0};
-  const bool wide = width > conv::kLanes<T>;
+  const bool wide = width > conv::kVectorLanes<T>;
   conv::PixelTiles<T> tile{};
   tile.x = a.data;
   tile.x_pixel = a.stride;
@@ -50,17 +50,17 @@ void multiply_rows(const MatrixView<T>& a, const T* panel, T* c, int64_t c_strid
   tile.depth = depth;
   tile.weight = tile.ahead = panel;
   tile.accumulate = accumulate;
-  tile.last = wide ? width - conv::kLanes<T> : width;
+  tile.last = wide ? width - conv::kVectorLanes<T> : width;
   conv::run_pixels(wide ? conv::kPixelTiles<T, 2> : conv::kPixelTiles<T, 1>, tile, m);
 }
 
 // a transposed: outer products of its memory's rows with the panel's.
 template <class T>
 void multiply_columns(const MatrixView<T>& a, const T* panel, T* c, int64_t c_stride, int64_t m, int64_t width, int64_t depth) {
-  const bool wide = width > conv::kLanes<T>;
+  const bool wide = width > conv::kVectorLanes<T>;
   conv::WeightTiles<T> tile{};
   tile.x = panel;
-  tile.x_pixel = wide ? kBlock<T> : conv::kLanes<T>;
+  tile.x_pixel = wide ? kBlock<T> : conv::kVectorLanes<T>;
   tile.grad = a.data;
   tile.grad_pixel = a.stride;
   tile.grad_tile = conv::Split(m, kTileRows).largest();

@@ -14,6 +14,7 @@ TEST_CASE("a shape counts and indexes", "[shape]") {
   CHECK(s.at(-1) == 4);
   CHECK(s.at(-3) == 2);
   CHECK(s.normalized(-2) == 1);
+  CHECK_THROWS_WITH(Shape{}.normalized(0), Catch::Contains("a single value has no axes"));
   CHECK(s.product(1, 3) == 12);
   CHECK(s.product(2, 2) == 1);
   CHECK(to_string(s) == "[2, 3, 4]");
