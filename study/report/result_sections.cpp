@@ -161,19 +161,20 @@ Markup calibration_figures(const RunFiles& run) {
   std::vector<Markup> figures;
   for (const std::string& site : sites) {
     BarChart chart{.title = "Calibrated scale: " + site,
-                   .caption = "With standard errors over the batches that were measured.",
+                   .caption = "",
                    .rows = "branch",
                    .value = {.name = "standard deviation after resizing", .low = 0},
                    .bars = {}};
     for (const Calibrated& c : run.calibrated) {
-      if (c.site == site) {
-        chart.bars.push_back({c.branch, c.std,
-                              short_number(c.std) + (std::isfinite(c.std_error) ? " ± " + short_number(c.std_error) : "") +
-                                  (c.floored     ? ", raised to the floor"
-                                   : c.equalized ? ""
-                                                 : ", left as it is"),
-                              c.equalized ? 0 : 4});
-      }
+      if (c.site != site) continue;
+      const bool known = std::isfinite(c.std_error);
+      if (known) chart.caption = "With standard errors over the batches that were measured.";
+      chart.bars.push_back({c.branch, c.std,
+                            short_number(c.std) + (known ? " ± " + short_number(c.std_error) : "") +
+                                (c.floored     ? ", raised to the floor"
+                                 : c.equalized ? ""
+                                               : ", left as it is"),
+                            c.equalized ? 0 : 4});
     }
     figures.push_back(bar_chart(chart));
   }

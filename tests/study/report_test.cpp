@@ -142,6 +142,11 @@ TEST_CASE("how far constants have moved is a row for each branch", "[report]") {
   const std::string html = report_of(run);
   check_self_contained(html);
   CHECK_THAT(html, Contains("anew 2 times, last after iteration 200") && Contains("Largest change at once") && Contains("anew every 100"));
+  CHECK_THAT(html, !Contains("standard errors over the batches") && !Contains("0.500 ±"));  // this file knows of none
+  json known = calibration;
+  known["branches"][0]["std_error"] = 0.0123;
+  write_file(run / "calibration.json", known.dump());
+  CHECK_THAT(report_of(run), Contains("standard errors over the batches") && Contains("0.500 ± 0.0123"));
   const std::string table = html.substr(html.find("Largest change at once"));
   const std::string body = table.substr(0, table.find("</table>"));
   CHECK_THAT(body, Contains("level 0") && !Contains("level 1") && Contains(">2.5") && Contains(">3"));

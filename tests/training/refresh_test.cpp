@@ -321,6 +321,7 @@ TEST_CASE("a run says and records each refresh, and its first one changes no los
   const auto calibration = nlohmann::json::parse(read_file(run / "calibration.json"));
   CHECK(calibration["batches"] == 2);
   CHECK(calibration["branches"].size() == 9);
+  CHECK(calibration["branches"][0]["std_error"].get<double>() > 0);
   REQUIRE(calibration["refreshes"].size() == 2);  // none after the last step
   CHECK(calibration["refreshes"][1]["iteration"] == 8);
   for (const auto& refresh : calibration["refreshes"]) {
