@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-#include "core/kernels/packs_cpu.h"
+#include "core/kernels/packs.h"
 #include "core/kernels/resize.h"
 #include "core/parallel.h"
 

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "core/kernels/packs_cpu.h"
+#include "core/kernels/packs.h"
 
 namespace eq::cpu::conv {
 

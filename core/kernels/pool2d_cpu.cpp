@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/kernels/packs_cpu.h"
+#include "core/kernels/packs.h"
 #include "core/parallel.h"
 
 namespace eq::cpu {
