@@ -87,19 +87,8 @@ void add_stats(CLI::App& parent) {
                                   "Class shares, mean and standard deviation of the pixels, and weights that even out the classes, as a "
                                   "configuration takes them. What is wrong with files: equiscale inspect data",
                                   "equiscale data stats recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid");
-  struct Options {
-    ConfigOptions config;
-    MachineOptions machine;
-    std::string split = "train";
-    int64_t samples = 0;
-    bool json = false;
-  };
-  auto options = std::make_shared<Options>();
-  options->config.add_to(command);
-  options->machine.add_to(command);
-  add_split(command, options->split);
-  add_samples(command, options->samples);
-  command->add_flag("--json", options->json, "Print JSON");
+  auto options = std::make_shared<LookOptions>();
+  options->add_to(command);
   command->callback([options] {
     options->machine.apply();
     const Config config = options->config.load();

@@ -88,19 +88,8 @@ void add_inspect_data(CLI::App& parent) {
                                   "Check every picture and label map of a data set: modes, sizes, label values, class shares (equiscale "
                                   "data: statistics for the configuration, pictures to look at)",
                                   "equiscale inspect data recipes/camvid_upernet_resnet18.json --set data.root=path/to/camvid");
-  struct Options {
-    ConfigOptions config;
-    MachineOptions machine;
-    std::string split = "train";
-    int64_t samples = 0;
-    bool json = false;
-  };
-  auto options = std::make_shared<Options>();
-  options->config.add_to(command);
-  options->machine.add_to(command);
-  add_split(command, options->split);
-  add_samples(command, options->samples);
-  command->add_flag("--json", options->json, "Print JSON");
+  auto options = std::make_shared<LookOptions>();
+  options->add_to(command);
   command->callback([options] {
     options->machine.apply();
     const Config config = options->config.load();
@@ -123,10 +112,14 @@ void add_inspect_data(CLI::App& parent) {
 
 }  // namespace
 
-void add_samples(CLI::App* command, int64_t& samples) {
+void LookOptions::add_to(CLI::App* command) {
+  config.add_to(command);
+  machine.add_to(command);
+  add_split(command, split);
   command->add_option("--samples", samples, "How many pictures, evenly spread; 0: all (256 of an endless set)")
       ->capture_default_str()
       ->check(from_zero());
+  command->add_flag("--json", json, "Print JSON");
 }
 
 DataReport inspect_shown(const Dataset& dataset, int64_t samples) {

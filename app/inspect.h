@@ -9,8 +9,15 @@ namespace eq::app {
 void add_inspect_ckpt(CLI::App& inspect);
 void add_inspect_run(CLI::App& inspect);
 
-// --samples: how many pictures of a data set are looked at.
-void add_samples(CLI::App* command, int64_t& samples);
+// What looks through a data set takes: which one, what of it, and how to print.
+struct LookOptions {
+  ConfigOptions config;
+  MachineOptions machine;
+  std::string split = "train";
+  int64_t samples = 0;
+  bool json = false;
+  void add_to(CLI::App* command);
+};
 
 // inspect_dataset with a line of progress on a terminal.
 DataReport inspect_shown(const Dataset& dataset, int64_t samples);

@@ -66,13 +66,18 @@ void rank_at_least(const char* op, Argument argument, int rank) {
 }
 
 int axis(const char* op, Argument argument, int axis) {
-  const int rank = argument.tensor.rank();
-  if (axis < -rank || axis >= rank) {
+  try {
+    return argument.tensor.shape().normalized(axis);
+  } catch (const ShapeError& error) {
     throw ShapeError(std::string(op) + ": there is no axis " + std::to_string(axis) + " in " + argument.name + ", which is " +
                          describe(argument.tensor),
-                     op, "axes run from " + std::to_string(-rank) + " to " + std::to_string(rank - 1));
+                     op, error.try_this());
   }
-  return argument.tensor.shape().normalized(axis);
+}
+
+std::string list(const std::vector<int64_t>& numbers) {
+  const std::string text = joined(numbers);
+  return "[" + text + "]";
 }
 
 void shape(const char* op, Argument argument, const Shape& expected, const std::string& expected_text) {

@@ -4,6 +4,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "core/tensor.h"
 
@@ -28,6 +29,8 @@ void rank(const char* op, Argument argument, int rank);
 void rank_at_least(const char* op, Argument argument, int rank);
 // The axis counted from the front; negative ones count from the end. It must exist.
 int axis(const char* op, Argument argument, int axis);
+// "[2, -1]", for messages: a Shape refuses negative numbers.
+std::string list(const std::vector<int64_t>& numbers);
 // `expected` in words, for the message: "[O] = [64]".
 void shape(const char* op, Argument argument, const Shape& expected, const std::string& expected_text = "");
 // Throws ShapeError(op, message, hint) unless `ok`. Keep the message cheap: it is built on each call.

@@ -1,7 +1,6 @@
 #include "core/kernels/conv2d.h"
 
 #include <algorithm>
-#include <initializer_list>
 #include <string>
 
 #include "autograd/checks.h"
@@ -47,13 +46,6 @@ struct Conv2dBackward final : Node {
 // Extents and options are at most this, so that no sum or product of two of them overflows.
 constexpr int64_t kLargest = int64_t{1} << 30;
 
-// For messages: a Shape refuses negative numbers.
-std::string bracketed(std::initializer_list<int64_t> numbers) {
-  std::string text;
-  for (const int64_t number : numbers) text += (text.empty() ? "" : ", ") + std::to_string(number);
-  return "[" + text + "]";
-}
-
 }  // namespace
 
 Shape check::conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dOptions& o) {
@@ -73,9 +65,9 @@ Shape check::conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, c
       std::all_of(std::begin(padding), std::end(padding), [](int64_t v) { return v >= 0 && v <= kLargest; });
   if (!positive_ok || !padding_ok) {
     throw UsageError("conv2d: stride, dilation and groups must be at least 1 and padding at least 0 (all at most 2^30)",
-                     "conv2d: stride " + bracketed({o.stride_h, o.stride_w}) + ", dilation " + bracketed({o.dilation_h, o.dilation_w}) +
+                     "conv2d: stride " + check::list({o.stride_h, o.stride_w}) + ", dilation " + check::list({o.dilation_h, o.dilation_w}) +
                          ", groups " + std::to_string(o.groups) + ", padding top, bottom, left, right " +
-                         bracketed({o.pad_top, o.pad_bottom, o.pad_left, o.pad_right}),
+                         check::list({o.pad_top, o.pad_bottom, o.pad_left, o.pad_right}),
                      "crop with pad2d if a negative padding was meant");
   }
   const int64_t largest =

@@ -5,7 +5,6 @@
 #include "autograd/node.h"
 #include "core/kernels/permute.h"
 #include "core/kernels/reduce.h"
-#include "core/words.h"
 
 namespace eq {
 namespace {
@@ -34,11 +33,6 @@ struct ExpandBackward final : Node {
   Shape shape_;
 };
 
-std::string list(const std::vector<int64_t>& values) {
-  const std::string text = joined(values);
-  return "[" + text + "]";
-}
-
 }  // namespace
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
@@ -58,10 +52,10 @@ Tensor reshape(const Tensor& x, const std::vector<int64_t>& extents) {
   if (open != complete.end()) {
     *open = 1;
     check::that(std::find(complete.begin(), complete.end(), -1) == complete.end(), "reshape",
-                list(extents) + " leaves two extents open", "at most one of them may be -1");
+                check::list(extents) + " leaves two extents open", "at most one of them may be -1");
     const int64_t rest = Shape(complete).numel();
     check::that(rest != 0 && x.numel() % rest == 0, "reshape",
-                "no extent in place of -1 makes " + to_string(x.shape()) + " fit into " + list(extents),
+                "no extent in place of -1 makes " + to_string(x.shape()) + " fit into " + check::list(extents),
                 "the other extents must divide the number of elements");
     *open = x.numel() / rest;
   }

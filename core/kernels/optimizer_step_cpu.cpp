@@ -19,14 +19,14 @@ std::vector<Piece> pieces_of(const std::vector<SteppedParameter>& parameters) {
   return pieces;
 }
 
-// Calls body.operator()<T>(piece), T its type.
+// Calls body.operator()<T>(piece, its number), T its type.
 template <class Body>
-void for_pieces(const std::vector<SteppedParameter>& parameters, const Body& body) {
-  const std::vector<Piece> pieces = pieces_of(parameters);
+void for_pieces(const std::vector<Piece>& pieces, const std::vector<SteppedParameter>& parameters, const Body& body) {
   parallel_for(int64_t(pieces.size()), 1, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       const Piece& piece = pieces[size_t(i)];
-      dispatch_floating(parameters[piece.parameter].grad.dtype(), "optimizer step", [&]<class T>() { body.template operator()<T>(piece); });
+      dispatch_floating(parameters[piece.parameter].grad.dtype(), "optimizer step",
+                        [&]<class T>() { body.template operator()<T>(piece, size_t(i)); });
     }
   });
 }
@@ -49,7 +49,7 @@ void run(const AdamWUpdate<T>& apply, T* __restrict value, const T* __restrict g
 
 template <class Update>
 void step(const std::vector<Update>& updates, const std::vector<SteppedParameter>& parameters) {
-  for_pieces(parameters, [&]<class T>(const Piece& piece) {
+  for_pieces(pieces_of(parameters), parameters, [&]<class T>(const Piece& piece, size_t) {
     const SteppedParameter& of = parameters[piece.parameter];
     const auto apply = updates[piece.parameter].template as<T>();
     const int64_t count = piece.end - piece.begin;
@@ -91,7 +91,7 @@ void adamw_step(const std::vector<AdamWUpdate<double>>& updates, const std::vect
 }
 
 void average_step(const AverageUpdate<double>& update, const std::vector<SteppedParameter>& averages) {
-  for_pieces(averages, [&]<class T>(const Piece& piece) {
+  for_pieces(pieces_of(averages), averages, [&]<class T>(const Piece& piece, size_t) {
     const AverageUpdate<T> apply = update.as<T>();
     T* __restrict average = averages[piece.parameter].value.template data<T>();
     const T* __restrict value = averages[piece.parameter].grad.template data<T>();
@@ -102,22 +102,17 @@ void average_step(const AverageUpdate<double>& update, const std::vector<Stepped
 void sums_of_squares(const std::vector<SteppedParameter>& parameters, const Tensor& sums) {
   const std::vector<Piece> pieces = pieces_of(parameters);
   std::vector<double> of_pieces(pieces.size());
-  parallel_for(int64_t(pieces.size()), 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) {
-      const auto [parameter, begin, end] = pieces[size_t(i)];
-      const SteppedParameter& of = parameters[parameter];
-      double& sum = of_pieces[size_t(i)];
-      dispatch_floating(of.grad.dtype(), "gradient norm", [&]<class T>() {
-        const T* values = of.grad.data<T>();
-        if (!of.unit.defined()) {
-          sum = sum_of_squares(values + begin, end - begin);
-          return;
-        }
-        for_units(of.grad.shape(), of.groups, of.unit.data<T>(), begin, end, [&](int64_t at, int64_t length, const T* unit) {
-          for (int64_t k = 0; k < length; ++k) sum += double(values[at + k] / unit[k]) * double(values[at + k] / unit[k]);
-        });
-      });
+  for_pieces(pieces, parameters, [&]<class T>(const Piece& piece, size_t number) {
+    const SteppedParameter& of = parameters[piece.parameter];
+    const T* values = of.grad.data<T>();
+    double& sum = of_pieces[number];
+    if (!of.unit.defined()) {
+      sum = sum_of_squares(values + piece.begin, piece.end - piece.begin);
+      return;
     }
+    for_units(of.grad.shape(), of.groups, of.unit.data<T>(), piece.begin, piece.end, [&](int64_t at, int64_t length, const T* unit) {
+      for (int64_t k = 0; k < length; ++k) sum += double(values[at + k] / unit[k]) * double(values[at + k] / unit[k]);
+    });
   });
   double* totals = sums.data<double>();
   std::fill(totals, totals + sums.numel(), 0.0);
