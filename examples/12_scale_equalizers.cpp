@@ -53,7 +53,7 @@ class FusionNet : public Layer {
       branches.push_back({.name = "level " + std::to_string(i), .channels = kChannels, .upsampled = i > 0});
     }
     const EqualizerOptions options{.mode = equalizer, .batches = 8};
-    site_ = &register_module<FusionSite>("site", branches, false, options, bottleneck_);
+    site_ = &register_module<FusionSite>("site", branches, Upsampling(), options, bottleneck_);
   }
   Tensor forward(const Tensor& x) override {
     Tensor level = stem_(x);

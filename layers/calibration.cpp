@@ -215,8 +215,8 @@ CalibrationReport calibrate_equalizers(Module& model, const std::function<void(i
         site->set_observer([&](const LevelSite::Visit& visit) {
           auto& of_site = factors[&visit.site];
           for (const Tensor& feature : visit.features) {
-            of_site.emplace_back(bilinear_variance_factor(feature.size(1), visit.out_h, visit.align_corners()),
-                                 bilinear_variance_factor(feature.size(2), visit.out_w, visit.align_corners()));
+            of_site.emplace_back(visit.upsampling().variance_factor(feature.size(1), visit.out_h),
+                                 visit.upsampling().variance_factor(feature.size(2), visit.out_w));
           }
         });
       }

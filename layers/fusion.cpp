@@ -106,7 +106,8 @@ void check_constants(const BranchConstants& constants, const LevelSite::Branch& 
 
 // --- what all sites share ---
 
-LevelSite::LevelSite(std::vector<Branch> branches, bool align_corners) : branches_(std::move(branches)), align_corners_(align_corners) {
+LevelSite::LevelSite(std::vector<Branch> branches, const Upsampling& upsampling) : branches_(std::move(branches)), upsampling_(upsampling) {
+  upsampling_.check();
   int64_t next = 0;
   for (Branch& branch : branches_) {
     branch.first_channel = next;
@@ -129,7 +130,11 @@ int64_t LevelSite::total_channels() const {
 
 Tensor LevelSite::Visit::resized() const {
   NoGradGuard no_grad;
-  return fuse_levels(features, {.out_h = out_h, .out_w = out_w, .align_corners = site.align_corners_});
+  std::vector<Tensor> inputs = features;
+  if (upsampling().is_nearest()) {
+    for (Tensor& input : inputs) input = upsampling().resize(input, out_h, out_w);
+  }
+  return fuse_levels(inputs, {.out_h = out_h, .out_w = out_w, .align_corners = upsampling().align_corners});
 }
 
 Tensor LevelSite::Visit::fused() const {
@@ -163,8 +168,8 @@ void LevelSite::notify(const std::vector<Tensor>& features, int64_t out_h, int64
 
 // --- the concatenating site ---
 
-FusionSite::FusionSite(std::vector<Branch> branches, bool align_corners, const EqualizerOptions& options, FusionLayer fusion)
-    : LevelSite(std::move(branches), align_corners), options_(options), fusion_(fusion) {
+FusionSite::FusionSite(std::vector<Branch> branches, const Upsampling& upsampling, const EqualizerOptions& options, FusionLayer fusion)
+    : LevelSite(std::move(branches), upsampling), options_(options), fusion_(fusion) {
   check_options(options, fusion);
   const int64_t reads = fusion_.conv->weight().size(3) * fusion_.conv->options().groups;
   if (reads != total_channels()) {
@@ -191,7 +196,7 @@ Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, i
   const std::vector<Tensor> arriving = arrive(features);
   std::vector<Tensor> inputs = arriving;
   FuseLevelsOptions fuse{
-      .out_h = out_h, .out_w = out_w, .align_corners = align_corners_, .pad_h = pad_h_, .pad_w = pad_w_, .border = border_};
+      .out_h = out_h, .out_w = out_w, .align_corners = upsampling_.align_corners, .pad_h = pad_h_, .pad_w = pad_w_, .border = border_};
   std::vector<Tensor> shares;
   if (weights_.defined()) {
     const Tensor positive = relu(weights_);
@@ -205,10 +210,9 @@ Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, i
     // What is affine with constants over the picture commutes with the resizing, and is cheaper before it.
     if (branch.equalizer && !constant) inputs[i] = (*branch.equalizer)(inputs[i]);
     if (!shares.empty()) inputs[i] = mul(inputs[i], cast(shares[i], inputs[i].dtype()));
-    if (branch.norm) {
-      const bool fits = inputs[i].size(1) == out_h && inputs[i].size(2) == out_w;
-      inputs[i] = (*branch.norm)(fits ? inputs[i] : resize_bilinear(inputs[i], out_h, out_w, align_corners_));
-    }
+    // Bilinearly fuse_levels resizes on its way.
+    if (branch.norm || upsampling_.is_nearest()) inputs[i] = upsampling_.resize(inputs[i], out_h, out_w);
+    if (branch.norm) inputs[i] = (*branch.norm)(inputs[i]);
   }
   if (observed()) {
     const auto without_border = [&] {
@@ -397,11 +401,11 @@ void FusionSite::absorb(const std::vector<double>& mean, const std::vector<doubl
 
 // --- the summing site ---
 
-AdditiveSite::AdditiveSite(std::vector<Branch> branches, bool align_corners) : LevelSite(std::move(branches), align_corners) {}
+AdditiveSite::AdditiveSite(std::vector<Branch> branches, const Upsampling& upsampling) : LevelSite(std::move(branches), upsampling) {}
 
 Tensor AdditiveSite::forward(const Tensor& fine, const Tensor& coarse) {
   const std::vector<Tensor> arriving = arrive({fine, coarse});
-  const Tensor sum = add(arriving[0], resize_bilinear(arriving[1], fine.size(1), fine.size(2), align_corners_));
+  const Tensor sum = add(arriving[0], upsampling_.resize(arriving[1], fine.size(1), fine.size(2)));
   notify(arriving, fine.size(1), fine.size(2), [&sum] { return sum; });
   return sum;
 }

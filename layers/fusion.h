@@ -13,6 +13,7 @@
 
 #include "layers/layers.h"
 #include "layers/scale_equalizer.h"
+#include "layers/upsampling.h"
 
 namespace eq {
 
@@ -33,7 +34,7 @@ class LevelSite : public Module {
     const LevelSite& site;
     const std::vector<Tensor>& features;
     int64_t out_h, out_w;
-    bool align_corners() const { return site.align_corners_; }
+    const Upsampling& upsampling() const { return site.upsampling_; }
     Tensor resized() const;  // [N,out_h,out_w,total_channels()]: resized and concatenated, not equalized; computed by each call
     // The values that the fusion layer gets, without border (or the sum), computed by each call; undefined where they are the resized
     // concatenation.
@@ -55,13 +56,13 @@ class LevelSite : public Module {
   const char* kind() const { return fusion_conv() != nullptr ? "concat" : "sum"; }
 
  protected:
-  LevelSite(std::vector<Branch> branches, bool align_corners);
+  LevelSite(std::vector<Branch> branches, const Upsampling& upsampling);  // throws UsageError for a way that does not exist
   bool observed() const { return bool(observer_); }
   std::vector<Tensor> arrive(const std::vector<Tensor>& features) const;  // checked and replaced; views where someone observes
   void notify(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w, const std::function<Tensor()>& fuse) const;
 
   std::vector<Branch> branches_;
-  bool align_corners_;
+  Upsampling upsampling_;
 
  private:
   Observer observer_;
@@ -86,7 +87,7 @@ class FusionSite : public LevelSite {
   // What equalizing adds are children "equalizers.<branch index>" (and the buffers "border" and "unit", or the parameter "weights"), and it
   // exists only where `options` asks for it, so that without it the state dict is mmsegmentation's. Throws UsageError for options that do
   // not exist or do not go together, and ShapeError for branches that are not what the convolution reads.
-  FusionSite(std::vector<Branch> branches, bool align_corners, const EqualizerOptions& options, FusionLayer fusion);
+  FusionSite(std::vector<Branch> branches, const Upsampling& upsampling, const EqualizerOptions& options, FusionLayer fusion);
 
   // features[i]: [N,h_i,w_i,branches()[i].channels], to fusion(concat) at out_h x out_w. Throws ShapeError for another number of features
   // or channels.
@@ -140,7 +141,7 @@ class FusionSite : public LevelSite {
 // fine + resize(coarse), as on the top-down path of a feature pyramid. Never equalized.
 class AdditiveSite : public LevelSite {
  public:
-  AdditiveSite(std::vector<Branch> branches, bool align_corners);  // two, fine first
+  AdditiveSite(std::vector<Branch> branches, const Upsampling& upsampling);  // two, fine first
   Tensor forward(const Tensor& fine, const Tensor& coarse);
 };
 

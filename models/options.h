@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "layers/scale_equalizer.h"
+#include "layers/upsampling.h"
 
 namespace eq {
 
@@ -51,9 +52,12 @@ struct ModelOptions {
   HeadOptions decode_head = head_of_type("uper");
   HeadOptions auxiliary_head;          // type empty: none
   std::string init_from;               // weights of a whole network to begin with: a file, or a run's folder (models/initial_weights.h)
-  bool align_corners = false;
+  bool align_corners = false;          // of bilinear resizing, that of the scores too
+  std::string upsampling = "bilinear";  // where levels meet: "bilinear", "nearest" (layers/upsampling.h)
   int64_t num_classes = 0;             // from the data set
   EqualizerOptions equalizer;
+
+  Upsampling level_upsampling() const { return {upsampling, align_corners}; }
 };
 
 // For a network whose weights come from elsewhere, or do not matter.

@@ -217,6 +217,7 @@ void visit_model(Fields& f, ModelOptions& o) {
   if (!auxiliary) o.auxiliary_head = {};
   f.text("init_from", o.init_from);
   f.flag("align_corners", o.align_corners);
+  f.text("upsampling", o.upsampling, {"bilinear", "nearest"});
 }
 
 void visit_equalizer(Fields& f, EqualizerOptions& o) {

@@ -32,6 +32,7 @@ constexpr BranchNumber kNumbers[] = {{"before_mean", "before", "mean", number<&B
                                      {"between_images", "resized", "between_images", number<&Branch::between_images>},
                                      {"between_channels", "resized", "between_channels", number<&Branch::between_channels>},
                                      {"lag_one", nullptr, "lag_one", number<&Branch::lag_one>},
+                                     {"white_noise_factor", nullptr, "white_noise_factor", number<&Branch::white_noise_factor>},
                                      {"predicted_factor", nullptr, "predicted_factor", number<&Branch::predicted_factor>},
                                      {"measured_factor", nullptr, "measured_factor", number<&Branch::measured_factor>},
                                      {"weight_grad", nullptr, "weight_grad", number<&Branch::weight_grad>},

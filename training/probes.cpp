@@ -6,7 +6,6 @@
 
 #include "autograd/node.h"
 #include "core/errors.h"
-#include "core/kernels/bilinear_variance.h"
 #include "core/parallel.h"
 #include "layers/moments.h"
 
@@ -124,10 +123,14 @@ BranchRecord measure_branch(const LevelSite::Visit& visit, size_t index, const T
   record.between_channels = parts.channels;
   const LagOne lag = lag_one(x, before);
   record.lag_one = (lag.rows + lag.columns) / 2;
+  const auto kept = [&](double rows, double columns) {
+    return visit.upsampling().variance_factor(x.size(1), visit.out_h, rows) *
+           visit.upsampling().variance_factor(x.size(2), visit.out_w, columns);
+  };
+  record.white_noise_factor = kept(0, 0);
   const double variance = record.before.std * record.before.std;
   if (!(variance > 0)) return record;
-  const double shrink = bilinear_variance_factor(x.size(1), visit.out_h, visit.align_corners(), lag.rows) *
-                        bilinear_variance_factor(x.size(2), visit.out_w, visit.align_corners(), lag.columns);
+  const double shrink = kept(lag.rows, lag.columns);
   record.predicted_factor = (arriving.images + arriving.channels + arriving.within * shrink) / variance;
   record.measured_factor = record.resized.std * record.resized.std / variance;
   return record;

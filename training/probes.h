@@ -35,8 +35,9 @@ struct BranchRecord {
   // pictures' means of a channel, between the channels' means. They sum to resized.std^2.
   double within_image = kNotMeasured, between_images = kNotMeasured, between_channels = kNotMeasured;
   double lag_one = kNotMeasured;  // correlation of neighbouring positions before resizing, mean of both directions
-  // Variance after over variance before resizing: predicted from the lag-one correlation for the within-image part (the others
-  // do not shrink), and measured. 1 where nothing is resized.
+  // Variance after over variance before resizing: of uncorrelated pixels, from the sizes alone; predicted from the lag-one correlation for
+  // the within-image part (the others do not shrink); and measured. 1 where nothing is resized.
+  double white_noise_factor = kNotMeasured;
   double predicted_factor = kNotMeasured, measured_factor = kNotMeasured;
   // The branch's slice of the fusion weight: gradient norm, root mean square of the gradient, the norm's share of the sum over branches,
   // and |update| / |weight|. Not measured at sums.

@@ -19,8 +19,8 @@ ASPPBase::ASPPBase(const HeadOptions& options, const std::vector<int64_t>& level
     branches.push_back({.name = "dilation " + std::to_string(dilation), .channels = channels});
   }
   auto& bottleneck = register_module<ConvModule>("bottleneck", int64_t(branches.size()) * channels, channels, 3);
-  aspp_fusion_ = &register_module<FusionSite>("aspp_fusion", branches, model.align_corners, at_site(model.equalizer, "aspp_fusion"),
-                                              bottleneck);
+  aspp_fusion_ =
+      &register_module<FusionSite>("aspp_fusion", branches, model.level_upsampling(), at_site(model.equalizer, "aspp_fusion"), bottleneck);
 }
 
 Tensor ASPPBase::pyramid(const std::vector<Tensor>& levels) {
@@ -52,7 +52,7 @@ DepthwiseSeparableASPPHead::DepthwiseSeparableASPPHead(const HeadOptions& option
     const std::vector<FusionSite::Branch> branches{
         {.name = "pyramid", .channels = channels, .upsampled = is_coarser(in_index_, c1_level_, model)},
         {.name = level_name(c1_level_), .channels = c1_channels}};
-    c1_fusion_ = &register_module<FusionSite>("c1_fusion", branches, model.align_corners, at_site(model.equalizer, "c1_fusion"),
+    c1_fusion_ = &register_module<FusionSite>("c1_fusion", branches, model.level_upsampling(), at_site(model.equalizer, "c1_fusion"),
                                               FusionLayer(*sep_bottleneck_, first.depthwise()));
   }
   add_classifier(options, model);

@@ -39,15 +39,15 @@ FCNHead::FCNHead(const HeadOptions& options, const std::vector<int64_t>& level_c
   }
   for (int i = 0; i < options.num_convs; ++i) convs_.append(i == 0 ? in_channels : channels, channels, options.kernel_size);
   if (resizes(options)) {
-    input_fusion_ = &register_module<FusionSite>("input_fusion", branches, model.align_corners, at_site(model.equalizer, "input_fusion"),
-                                                 convs_[0]);
+    input_fusion_ = &register_module<FusionSite>("input_fusion", branches, model.level_upsampling(),
+                                                 at_site(model.equalizer, "input_fusion"), convs_[0]);
   }
   if (options.concat_input) {
     auto& conv_cat = register_module<ConvModule>("conv_cat", in_channels + channels, channels, options.kernel_size);
     branches.push_back({.name = "convs", .channels = channels});
-    concat_fusion_ = &register_module<FusionSite>("concat_fusion", branches, model.align_corners,
-                                                  resizes(options) ? at_site(model.equalizer, "concat_fusion") : EqualizerOptions{},
-                                                  conv_cat);
+    concat_fusion_ =
+        &register_module<FusionSite>("concat_fusion", branches, model.level_upsampling(),
+                                     resizes(options) ? at_site(model.equalizer, "concat_fusion") : EqualizerOptions{}, conv_cat);
   }
   add_classifier(options, model);
 }

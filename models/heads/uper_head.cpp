@@ -19,13 +19,12 @@ std::vector<int> ascending_levels(const HeadOptions& options, size_t level_count
 
 UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level_channels, const ModelOptions& model)
     : in_index_(ascending_levels(options, level_channels.size())),
-      align_corners_(model.align_corners),
       psp_modules_(register_module<PyramidPooling>("psp_modules", level_channels[in_index_.back()], options.channels, options.pool_scales)),
       lateral_convs_(register_module<ModuleList<ConvModule>>("lateral_convs")),
       fpn_convs_(register_module<ModuleList<ConvModule>>("fpn_convs")) {
   const int64_t channels = options.channels;
   auto& bottleneck = register_module<ConvModule>("bottleneck", psp_modules_.total_channels(), channels, 3);
-  ppm_fusion_ = &register_module<FusionSite>("ppm_fusion", psp_modules_.branches(level_name(in_index_.back())), align_corners_,
+  ppm_fusion_ = &register_module<FusionSite>("ppm_fusion", psp_modules_.branches(level_name(in_index_.back())), model.level_upsampling(),
                                              at_site(model.equalizer, "ppm_fusion"), bottleneck);
   top_down_ = &register_module<ModuleList<AdditiveSite>>("top_down");
 
@@ -41,10 +40,11 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
         std::vector<LevelSite::Branch>{
             {.name = levels[i].name, .channels = channels},
             {.name = levels[i + 1].name, .channels = channels, .upsampled = is_coarser(in_index_[i + 1], in_index_[i], model)}},
-        align_corners_);
+        model.level_upsampling());
   }
   auto& fpn_bottleneck = register_module<ConvModule>("fpn_bottleneck", int64_t(levels.size()) * channels, channels, 3);
-  fpn_fusion_ = &register_module<FusionSite>("fpn_fusion", levels, align_corners_, at_site(model.equalizer, "fpn_fusion"), fpn_bottleneck);
+  fpn_fusion_ =
+      &register_module<FusionSite>("fpn_fusion", levels, model.level_upsampling(), at_site(model.equalizer, "fpn_fusion"), fpn_bottleneck);
 
   add_classifier(options, model);
 }

@@ -17,7 +17,6 @@ class UPerHead : public DecodeHead {
 
  private:
   std::vector<int> in_index_;
-  bool align_corners_;
   PyramidPooling& psp_modules_;
   ModuleList<ConvModule>& lateral_convs_;
   ModuleList<ConvModule>& fpn_convs_;

@@ -53,18 +53,21 @@ BranchEvidence read_branch(const json& b) {
   return branch;
 }
 
-// equalizer.mode of an arm; "changed <mode>" where other settings make another equalizer of it than the paper's, of which it claims
-// nothing.
+// equalizer.mode of an arm; "changed <mode>" where other settings make another equalizer of it than the paper's, or levels are not resized
+// bilinearly: of these it claims nothing.
 std::string mode_of(const json& arm, const json& config) {
-  json equalizer = config.at("equalizer");
+  json equalizer = config.at("equalizer"), upsampling = config.value("model", json::object()).value("upsampling", json("bilinear"));
   for (const json& setting : arm.at("settings")) {
     const std::string text = setting.get<std::string>();
     const size_t dot = text.find('.'), equals = text.find('=');
-    if (!text.starts_with("equalizer.") || equals == std::string::npos) continue;
-    const json value = json::parse(text.substr(equals + 1), nullptr, false);
-    equalizer[text.substr(dot + 1, equals - dot - 1)] = value.is_discarded() ? json(text.substr(equals + 1)) : value;
+    if (equals == std::string::npos) continue;
+    const std::string key = text.substr(0, equals), given = text.substr(equals + 1);
+    const json parsed = json::parse(given, nullptr, false), value = parsed.is_discarded() ? json(given) : parsed;
+    if (key.starts_with("equalizer.")) equalizer[key.substr(dot + 1)] = value;
+    if (key == "model.upsampling") upsampling = value;
   }
   const std::string mode = equalizer.at("mode").get<std::string>();
+  if (upsampling != json("bilinear")) return "changed " + mode;
   const bool changed = !equalizer.value("sites", json::array()).empty() || equalizer.value("inputs", json("all")) != json("all") ||
                        equalizer.value("constants", json("measured")) != json("measured") ||
                        equalizer.value("center", json(true)) != json(true) || equalizer.value("exponent", json(1)) != json(1) ||

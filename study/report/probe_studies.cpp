@@ -36,7 +36,6 @@ Item& named(std::vector<Item>& items, std::string Item::*name, const std::string
 }
 
 std::vector<HeadSites> read_heads(const Fields& study) {
-  const bool align_corners = study.object("config").object("model").flag("align_corners");
   std::vector<HeadSites> heads;
   for (const Fields& record : study.objects("records")) {
     ArmSites& arm = named(named(heads, &HeadSites::head, record.words("head")).arms, &ArmSites::arm, record.words("arm"));
@@ -45,7 +44,7 @@ std::vector<HeadSites> read_heads(const Fields& study) {
     for (const Fields& fields : record.objects("sites")) {
       SiteRecord site = read_site(fields);
       auto found = std::find_if(sites.begin(), sites.end(), [&](const SiteHistory& h) { return h.records.front().site == site.site; });
-      if (found == sites.end()) found = sites.insert(sites.end(), SiteHistory{.align_corners = align_corners});
+      if (found == sites.end()) found = sites.insert(sites.end(), SiteHistory());
       found->iterations.push_back(record.number("iteration"));
       found->records.push_back(std::move(site));
     }
@@ -199,8 +198,8 @@ std::vector<Section> scale_sections(const Fields& study, const std::filesystem::
         const SiteRecord& record = site.records.front();
         const std::string at = fmt::format("iteration {:.0f}", site.iterations.front());
         const double high = largest_of(heads[h], record.site, largest_scale);
-        figures.push_back(scale_snapshot(record, site.align_corners, high, record.site, "Arm " + arm.arm + ", " + at + "."));
-        details += scale_table(record, site.align_corners, site_title(record) + ", " + at, {});
+        figures.push_back(scale_snapshot(record, high, record.site, "Arm " + arm.arm + ", " + at + "."));
+        details += scale_table(record, site_title(record) + ", " + at, {});
       }
       for (const SiteHistory& site : arm.run) details += element("h3", text(site_title(site.records.front()))) + scale_figures(site, {});
       section.body += element("h3", text("Arm " + arm.arm)) + gallery(figures) +

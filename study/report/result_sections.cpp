@@ -141,7 +141,7 @@ std::vector<SiteHistory> histories(const RunFiles& run) {
   const std::vector<ProbeRecord>& probes = run.probes;
   std::vector<SiteHistory> all;
   for (const SiteRecord& site : probes.back().sites) {
-    SiteHistory history{.align_corners = run.align_corners};
+    SiteHistory history;
     for (const ProbeRecord& probe : probes) {
       const auto found = std::find_if(probe.sites.begin(), probe.sites.end(), [&](const SiteRecord& s) { return s.site == site.site; });
       if (found == probe.sites.end()) continue;

@@ -180,7 +180,6 @@ RunFiles read_run_progress(const fs::path& folder) {
   run.folder = folder;
   run.calibration_batches = kNone;
   run.config = std::make_shared<const json>(read_json(folder / "config.json"));
-  run.align_corners = Fields(*run.config, (folder / "config.json").string()).object("model").flag("align_corners");
   if (fs::exists(folder / "summary.json")) run.summary = std::make_shared<const json>(read_json(folder / "summary.json"));
   if (fs::exists(folder / "nan_report.json")) run.diverged = std::make_shared<const json>(read_json(folder / "nan_report.json"));
   read_metrics(folder / "metrics.jsonl", run);

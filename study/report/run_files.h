@@ -46,7 +46,6 @@ struct Refreshed {
 struct RunFiles {
   std::filesystem::path folder;
   std::shared_ptr<const nlohmann::json> config, summary, diverged;  // null when missing: summary.json, nan_report.json
-  bool align_corners = false;
   std::vector<TrainRow> train;
   std::vector<EvaluationRow> evaluations;
   std::vector<ProbeRecord> probes;

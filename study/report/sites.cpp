@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/kernels/bilinear_variance.h"
 #include "core/kernels/resize.h"
 #include "study/report/chart.h"
 #include "study/report/ticks.h"
@@ -63,13 +62,14 @@ Markup factor_chart(const SiteHistory& site) {
   for (size_t b = 0; b < measured.size(); ++b) {
     const BranchRecord& branch = site.records.back().branches[b];
     if (!branch.upsampled || !any_finite({measured[b]})) continue;
-    const double white = white_noise_factor(site.records.back(), branch, site.align_corners);
+    const double white = branch.white_noise_factor;
     chart.series.push_back(measured[b]);
+    if (!std::isfinite(white)) continue;
     guides.push_back(
         {.x = {site.iterations.front(), site.iterations.back()}, .y = {white, white}, .color = measured[b].color, .dashed = true});
   }
-  if (guides.empty()) return {};
-  guides.front().name = "white noise";
+  if (chart.series.empty()) return {};
+  if (!guides.empty()) guides.front().name = "white noise";
   chart.series.insert(chart.series.end(), guides.begin(), guides.end());
   return line_chart(chart);
 }
@@ -107,13 +107,6 @@ SiteRecord read_site(const Fields& fields) {
   return site;
 }
 
-double white_noise_factor(const SiteRecord& site, const BranchRecord& branch, bool align_corners) {
-  const auto usable = [](int64_t extent) { return extent >= 1 && extent <= kMaxResizeExtent; };
-  if (!branch.upsampled || !usable(branch.height) || !usable(branch.width) || !usable(site.height) || !usable(site.width)) return kNone;
-  return bilinear_variance_factor(branch.height, site.height, align_corners) *
-         bilinear_variance_factor(branch.width, site.width, align_corners);
-}
-
 double largest_scale(const SiteRecord& site) {
   double largest = kNone;
   for (const BranchRecord& b : site.branches) {
@@ -122,7 +115,7 @@ double largest_scale(const SiteRecord& site) {
   return largest;
 }
 
-Markup scale_snapshot(const SiteRecord& site, bool align_corners, double high, const std::string& title, const std::string& caption) {
+Markup scale_snapshot(const SiteRecord& site, double high, const std::string& title, const std::string& caption) {
   const bool unchanged = fused_as_resized(site);
   DotPlot plot{.title = title, .caption = caption, .row_name = "branch", .value = {.name = "standard deviation", .low = 0}};
   if (std::isfinite(high)) plot.value.high = high;
@@ -133,14 +126,14 @@ Markup scale_snapshot(const SiteRecord& site, bool align_corners, double high, c
     before.values.push_back(branch.before.std);
     resized.values.push_back(branch.resized.std);
     fused.values.push_back(branch.fused.std);
-    white.values.push_back(branch.before.std * std::sqrt(white_noise_factor(site, branch, align_corners)));
+    white.values.push_back(branch.before.std * std::sqrt(branch.upsampled ? branch.white_noise_factor : kNone));
   }
   plot.groups = {before, white, resized};
   if (!unchanged) plot.groups.push_back(fused);
   return dot_plot(plot);
 }
 
-Markup scale_table(const SiteRecord& site, bool align_corners, const std::string& caption, const std::vector<Calibrated>& calibrated) {
+Markup scale_table(const SiteRecord& site, const std::string& caption, const std::vector<Calibrated>& calibrated) {
   std::vector<std::vector<Cell>> rows;
   const bool unchanged = fused_as_resized(site);
   for (const BranchRecord& b : site.branches) {
@@ -167,7 +160,7 @@ Markup scale_table(const SiteRecord& site, bool align_corners, const std::string
                     cell(b.lag_one),
                     cell(b.upsampled ? b.measured_factor : kNone),
                     cell(b.upsampled ? b.predicted_factor : kNone),
-                    cell(white_noise_factor(site, b, align_corners))});
+                    cell(b.upsampled ? b.white_noise_factor : kNone)});
   }
   return table(
       caption,
@@ -196,12 +189,10 @@ Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& cal
   const SiteRecord& last = site.records.back();
   const auto at = [](double iteration) { return fmt::format("iteration {:.0f}", iteration); };
   const double high = std::fmax(largest_scale(site.records.front()), largest_scale(last));
-  std::vector<Markup> figures = {scale_snapshot(site.records.front(), site.align_corners, high,
-                                                "Scale of each branch, " + at(site.iterations.front()),
+  std::vector<Markup> figures = {scale_snapshot(site.records.front(), high, "Scale of each branch, " + at(site.iterations.front()),
                                                 "The green ticks are where resizing would leave white noise of the arriving scale.")};
   if (site.records.size() > 1) {
-    figures.push_back(scale_snapshot(last, site.align_corners, high, "Scale of each branch, " + at(site.iterations.back()),
-                                     "The same, at the last record."));
+    figures.push_back(scale_snapshot(last, high, "Scale of each branch, " + at(site.iterations.back()), "The same, at the last record."));
     figures.push_back(factor_chart(site));
     figures.push_back(over_time(site, "Scale as it arrives", "Before resizing.", {.name = "standard deviation", .low = 0},
                                 [](const BranchRecord& b) { return b.before.std; }));
@@ -212,9 +203,8 @@ Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& cal
                                   {.name = "standard deviation", .low = 0}, [](const BranchRecord& b) { return b.fused.std; }));
     }
   }
-  return gallery(figures) + scale_table(last, site.align_corners,
-                                        "At " + at(site.iterations.back()) + ". Parts of the variance are those after resizing.",
-                                        calibrated);
+  return gallery(figures) +
+         scale_table(last, "At " + at(site.iterations.back()) + ". Parts of the variance are those after resizing.", calibrated);
 }
 
 std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving) {

@@ -13,12 +13,8 @@ namespace eq::report {
 
 SiteRecord read_site(const Fields& fields);
 
-// The variance that resizing would leave of uncorrelated pixels; NaN for a branch that is not upsampled, and for sizes that no map has.
-double white_noise_factor(const SiteRecord& site, const BranchRecord& branch, bool align_corners);
-
 // One site at several iterations.
 struct SiteHistory {
-  bool align_corners = false;
   std::vector<double> iterations;
   std::vector<SiteRecord> records;
 };
@@ -40,9 +36,9 @@ std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& 
 
 // The standard deviations of one record's branches: as they arrive, after resizing, as fused, and what white noise would keep. `high` is on
 // the axis, so that plots side by side can have the same one: the largest that any of them shows.
-Markup scale_snapshot(const SiteRecord& site, bool align_corners, double high, const std::string& title, const std::string& caption);
+Markup scale_snapshot(const SiteRecord& site, double high, const std::string& title, const std::string& caption);
 double largest_scale(const SiteRecord& site);  // NaN where none is recorded
-Markup scale_table(const SiteRecord& site, bool align_corners, const std::string& caption, const std::vector<Calibrated>& calibrated);
+Markup scale_table(const SiteRecord& site, const std::string& caption, const std::vector<Calibrated>& calibrated);
 Markup gradient_table(const SiteRecord& site, const std::string& caption);
 
 // "decode_head.fpn_fusion: branches are concatenated"

@@ -40,6 +40,7 @@ BranchRecord branch_mean(const std::vector<const BranchRecord*>& branches) {
   result.between_channels = mean(&BranchRecord::between_channels);
   result.between_images = result.resized.std * result.resized.std - result.within_image - result.between_channels;
   result.lag_one = mean(&BranchRecord::lag_one);
+  result.white_noise_factor = mean(&BranchRecord::white_noise_factor);
   result.predicted_factor = mean(&BranchRecord::predicted_factor);
   result.measured_factor = mean(&BranchRecord::measured_factor);
   result.weight_grad = rms(&BranchRecord::weight_grad);

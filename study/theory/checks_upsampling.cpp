@@ -87,6 +87,15 @@ void check_white_noise(Lab& lab) {
   }
 }
 
+// What repeats values keeps their variance.
+void check_nearest(Lab& lab) {
+  for (const int64_t ratio : {2, 4, 8}) {
+    const Tensor x = lab.normal({1, 16, 16, 16}, DType::kFloat64), y = resize_nearest(x, 16 * ratio, 16 * ratio);
+    lab.exact("nearest", fmt::format("n=16 r={}: variance after over before", ratio), 1,
+              pooled(channel_moments(y, 0, 16)).variance() / pooled(channel_moments(x, 0, 16)).variance(), 1e-12);
+  }
+}
+
 // Variance of each sub-pixel phase along one axis, far from the borders.
 void check_phases(Lab& lab) {
   constexpr int64_t kCells = 64;

@@ -65,6 +65,7 @@ Estimate resized_ratio(int64_t maps, int64_t out, bool align_corners, double ori
 
 // The groups, in the order of the report.
 void check_white_noise(Lab& lab);
+void check_nearest(Lab& lab);
 void check_phases(Lab& lab);
 void check_correlated(Lab& lab);
 void check_single_pictures(Lab& lab);

@@ -49,8 +49,9 @@ Tensor orthogonal_channel(Lab& lab, const Shape& shape, double deviation, std::v
 class Student : public Module {
  public:
   Student(const Levels& levels, const std::string& mode)
-      : levels_(levels), conv_(register_module<Conv2d>("conv", channels(), kTaskOutputs, Conv2dLayerOptions{})),
-        site_(register_module<FusionSite>("site", branches(), false, options(mode), conv_)) {
+      : levels_(levels),
+        conv_(register_module<Conv2d>("conv", channels(), kTaskOutputs, Conv2dLayerOptions{})),
+        site_(register_module<FusionSite>("site", branches(), Upsampling(), options(mode), conv_)) {
     std::vector<BranchConstants> constants;
     for (const MeanVariance& m : levels_.moments) constants.push_back({{m.mean}, {std::sqrt(m.variance)}});
     if (has_constants(site_.options())) site_.set_constants(constants);

@@ -24,8 +24,9 @@ TheoryReport run_theory_study(const TheoryRequest& request) {
   }
   const auto start = std::chrono::steady_clock::now();
   Lab lab(request);
-  for (const auto group : {check_white_noise, check_phases, check_correlated, check_single_pictures, check_rectified, check_pooled,
-                           check_additive, check_weight_gradients, check_depthwise_gradients, check_input_gradients, check_learning}) {
+  for (const auto group :
+       {check_white_noise, check_phases, check_correlated, check_single_pictures, check_rectified, check_pooled, check_additive,
+        check_weight_gradients, check_depthwise_gradients, check_input_gradients, check_learning, check_nearest}) {
     group(lab);
   }
   lab.report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

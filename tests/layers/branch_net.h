@@ -27,7 +27,7 @@ class BranchNet : public Module {
                                             {.name = "coarse", .channels = 3, .upsampled = true}};
     if (fusion == Fusion::kBias) {
       auto& conv = register_module<Conv2d>("conv", 8, 8, Conv2dLayerOptions{.kernel_size = 3, .padding = 1});
-      site_ = &register_module<FusionSite>("site", branches, false, options, conv);
+      site_ = &register_module<FusionSite>("site", branches, Upsampling(), options, conv);
     } else {
       auto& conv = register_module<Conv2d>(
           "conv", 8, 8, Conv2dLayerOptions{.kernel_size = 3, .padding = 1, .groups = fusion == Fusion::kDense ? 1 : 8, .bias = false});
@@ -36,7 +36,7 @@ class BranchNet : public Module {
       FusionLayer layer(conv);
       layer.layer = &both;
       layer.norm = &norm;
-      site_ = &register_module<FusionSite>("site", branches, false, options, layer);
+      site_ = &register_module<FusionSite>("site", branches, Upsampling(), options, layer);
     }
     last_ = &register_module<Conv2d>("last", 8, 2, Conv2dLayerOptions{});
   }

@@ -28,9 +28,9 @@ class HalfRun : public Module {
   HalfRun(const EqualizerOptions& options, const EqualizerOptions& second_options)
       : norm_(register_module<BatchNorm2d>("norm", 2)),
         conv_(register_module<Conv2d>("conv", 4, 2, Conv2dLayerOptions{.kernel_size = 3, .padding = 1})),
-        site_(register_module<FusionSite>("site", branches(), false, options, conv_)),
+        site_(register_module<FusionSite>("site", branches(), Upsampling(), options, conv_)),
         second_conv_(register_module<Conv2d>("second_conv", 4, 2, Conv2dLayerOptions{.kernel_size = 1})),
-        second_(register_module<FusionSite>("second", branches(), false, second_options, second_conv_)) {}
+        second_(register_module<FusionSite>("second", branches(), Upsampling(), second_options, second_conv_)) {}
   static std::vector<LevelSite::Branch> branches() {
     return {{.name = "fine", .channels = 2}, {.name = "coarse", .channels = 2, .upsampled = true}};
   }
@@ -232,8 +232,8 @@ TEST_CASE("a fusion site is made for the convolution that reads it", "[calibrati
   const InitRandom random(5, DType::kFloat64);
   Conv2d other(6, 2, Conv2dLayerOptions{.kernel_size = 1}), same(4, 2, Conv2dLayerOptions{.kernel_size = 3, .same = true}),
       grouped(4, 2, Conv2dLayerOptions{.kernel_size = 1, .groups = 2});
-  CHECK_THROWS_AS(FusionSite(HalfRun::branches(), false, with_mode("off"), other), ShapeError);
-  CHECK_NOTHROW(FusionSite(HalfRun::branches(), false, with_mode("folded"), grouped));
-  CHECK_NOTHROW(FusionSite(HalfRun::branches(), false, with_mode("explicit"), same));
-  CHECK_THROWS_AS(FusionSite(HalfRun::branches(), false, with_mode("folded"), same), UsageError);
+  CHECK_THROWS_AS(FusionSite(HalfRun::branches(), Upsampling(), with_mode("off"), other), ShapeError);
+  CHECK_NOTHROW(FusionSite(HalfRun::branches(), Upsampling(), with_mode("folded"), grouped));
+  CHECK_NOTHROW(FusionSite(HalfRun::branches(), Upsampling(), with_mode("explicit"), same));
+  CHECK_THROWS_AS(FusionSite(HalfRun::branches(), Upsampling(), with_mode("folded"), same), UsageError);
 }

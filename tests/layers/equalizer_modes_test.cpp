@@ -88,7 +88,7 @@ class GroupNormed : public Module {
     const std::vector<LevelSite::Branch> branches{{.name = "fine", .channels = 3},
                                                   {.name = "middle", .channels = 2, .upsampled = true},
                                                   {.name = "coarse", .channels = 3, .upsampled = true}};
-    site_ = &register_module<FusionSite>("site", branches, false, options, FusionLayer(layer, conv));
+    site_ = &register_module<FusionSite>("site", branches, Upsampling(), options, FusionLayer(layer, conv));
   }
   Tensor forward(const std::vector<Tensor>& features) { return site_->forward(features, 8, 6); }
 
@@ -208,8 +208,8 @@ class TwoSites : public Module {
       auto& conv = register_module<Conv2d>("conv" + std::to_string(i), 4, 2, Conv2dLayerOptions{});
       sites_.push_back(&register_module<FusionSite>(
           "site" + std::to_string(i),
-          std::vector<LevelSite::Branch>{{.name = "a", .channels = 2}, {.name = "b", .channels = 2, .upsampled = true}}, false, options,
-          conv));
+          std::vector<LevelSite::Branch>{{.name = "a", .channels = 2}, {.name = "b", .channels = 2, .upsampled = true}}, Upsampling(),
+          options, conv));
     }
   }
   void forward(uint64_t seed) {

@@ -29,7 +29,7 @@ class TinyHead : public Module {
         fusion_(register_module<Conv2d>("fusion", 6, 2, Conv2dLayerOptions{.kernel_size = 1})),
         site_(register_module<FusionSite>(
             "site", std::vector<FusionSite::Branch>{{.name = "fine", .channels = 3}, {.name = "coarse", .channels = 3, .upsampled = true}},
-            false, options, fusion_)) {}
+            Upsampling(), options, fusion_)) {}
   Tensor forward(const Tensor& fine, const Tensor& coarse) { return site_.forward({norm_(fine), coarse}, fine.size(1), fine.size(2)); }
   BatchNorm2d& norm_;
   Conv2d& fusion_;
@@ -232,7 +232,7 @@ TEST_CASE("a fusion site names the branch that does not fit", "[equalizer]") {
     CHECK(error.where() == "site");
   }
   Conv2d conv(3, 2, {});
-  FusionSite alone({{.name = "fine", .channels = 3}}, false, {}, conv);
+  FusionSite alone({{.name = "fine", .channels = 3}}, {}, {}, conv);
   try {
     alone.forward({Tensor::zeros({1, 4, 4, 2})}, 4, 4);
     FAIL("nothing was thrown");

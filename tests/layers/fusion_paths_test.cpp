@@ -21,10 +21,10 @@ class PathNet : public Module {
                                                   {.name = "coarse", .channels = 3, .upsampled = true},
                                                   {.name = "odd", .channels = 2, .upsampled = true}};
     if (with_norm) {
-      site_ = &register_module<FusionSite>("site", branches, false, options, register_module<ConvModule>("module", 14, 20, 3));
+      site_ = &register_module<FusionSite>("site", branches, Upsampling(), options, register_module<ConvModule>("module", 14, 20, 3));
     } else {
       auto& conv = register_module<Conv2d>("conv", 14, 20, Conv2dLayerOptions{.kernel_size = 3, .padding = 1});
-      site_ = &register_module<FusionSite>("site", branches, false, options, conv);
+      site_ = &register_module<FusionSite>("site", branches, Upsampling(), options, conv);
     }
   }
   Tensor forward(const std::vector<Tensor>& features) { return site_->forward(features, 12, 10); }

@@ -24,7 +24,7 @@ class LateralHead : public DecodeHead {
       laterals_.append(level_channels[i], options.channels, 1);
       branches.push_back({.name = level_name(int(i)), .channels = options.channels, .upsampled = i > 0});
     }
-    site_ = &register_module<FusionSite>("site", branches, model.align_corners, model.equalizer, mix_);
+    site_ = &register_module<FusionSite>("site", branches, model.level_upsampling(), model.equalizer, mix_);
     add_classifier(options, model);
   }
   Tensor forward(const std::vector<Tensor>& levels) override {

@@ -263,3 +263,28 @@ TEST_CASE("heads refuse options that do not fit them", "[models][heads]") {
   CHECK_THROWS_AS(FCNHead({.type = "fcn", .input_transform = "multiple_select"}, kW18, model), UsageError);
   CHECK_THROWS_AS(FCNHead({.type = "fcn", .channels = 270, .input_transform = "resize_concat", .num_convs = 0}, kW18, model), UsageError);
 }
+
+TEST_CASE("model.upsampling is that of every site of every head", "[models][heads]") {
+  const InitRandom random(3);
+  for (const HeadOptions& head : std::initializer_list<HeadOptions>{{.type = "uper", .channels = 4},
+                                                                    {.type = "psp", .channels = 4},
+                                                                    {.type = "aspp", .channels = 4, .dilations = {1, 3}},
+                                                                    {.type = "sep_aspp", .channels = 4, .dilations = {1, 3}},
+                                                                    {.type = "fcn", .channels = 4, .input_transform = "resize_concat"}}) {
+    CAPTURE(head.type);
+    ModelOptions options = classes(3);
+    options.backbone.width = 4;
+    options.decode_head = head;
+    options.upsampling = "nearest";
+    EncoderDecoder model(options);
+    size_t visited = 0;
+    for (LevelSite* site : modules_of<LevelSite>(model)) {
+      site->set_observer([&](const LevelSite::Visit& visit) { visited += visit.upsampling().is_nearest(); });
+    }
+    model.eval();
+    model.forward(random_tensor({1, 64, 64, 3}, 5).to(DType::kFloat32));
+    CHECK(visited == modules_of<LevelSite>(model).size());
+    options.upsampling = "nearst";
+    CHECK_THROWS_WITH(EncoderDecoder(options), Catch::Contains("there is no choice 'nearst'") && Catch::Contains("did you mean 'nearest'"));
+  }
+}

@@ -132,7 +132,7 @@ TEST_CASE("what cannot be ablated is refused", "[ablation]") {
   CHECK_THROWS_AS(run_ablation({.runs = {out}, .log = nullptr}), UsageError);
 
   InitRandom random(0, DType::kFloat64);
-  AdditiveSite site({{.name = "fine", .channels = 2}, {.name = "coarse", .channels = 2, .upsampled = true}}, false);
+  AdditiveSite site({{.name = "fine", .channels = 2}, {.name = "coarse", .channels = 2, .upsampled = true}}, {});
   CHECK_THROWS_AS(site.replace(2, Tensor()), ShapeError);
   CHECK_THROWS_AS(site.replace(0, Tensor::zeros({3})), ShapeError);
   // No gradient reaches what is replaced.

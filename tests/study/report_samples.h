@@ -43,7 +43,7 @@ inline json sample_site(const std::string& name, double age, bool equalized, con
                    {"weight_grad_rms", 1e-4 * gradient},
                    {"update_ratio", 1e-3 * gradient},
                    {"input_grad", 0.02 * std::pow(2, i)}};
-    for (const char* key : {"lag_one", "predicted_factor", "measured_factor"}) {
+    for (const char* key : {"lag_one", "white_noise_factor", "predicted_factor", "measured_factor"}) {
       branch[key] = i == 0 ? json(1.0) : json(key[0] == 'l' ? 0.6 : kept);
     }
     site["branches"].push_back(branch);

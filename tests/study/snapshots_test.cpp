@@ -20,7 +20,7 @@ ProbeRecord record_with(double mean, double std, double grad) {
   branch.before = branch.resized = branch.fused = {mean, std};
   branch.within_image = std * std * 0.75;
   branch.between_channels = std * std * 0.25;
-  branch.lag_one = branch.predicted_factor = branch.measured_factor = 0.5;
+  branch.lag_one = branch.white_noise_factor = branch.predicted_factor = branch.measured_factor = 0.5;
   branch.weight_grad = branch.weight_grad_rms = branch.input_grad = grad;
   BranchRecord other = branch;
   other.weight_grad = other.weight_grad_rms = 1;

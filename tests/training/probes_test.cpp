@@ -6,6 +6,7 @@
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
+#include "core/kernels/bilinear_variance.h"
 #include "layers/calibration.h"
 #include "layers/moments.h"
 #include "support.h"
@@ -20,12 +21,12 @@ namespace {
 // A site with a free choice of features.
 class Site : public Module {
  public:
-  explicit Site(const EqualizerOptions& options = {}, int64_t channels = 4)
+  explicit Site(const EqualizerOptions& options = {}, int64_t channels = 4, const Upsampling& upsampling = {})
       : conv_(register_module<Conv2d>("conv", 2 * channels, 2, Conv2dLayerOptions{})),
         site_(register_module<FusionSite>("site",
                                           std::vector<LevelSite::Branch>{{.name = "fine", .channels = channels},
                                                                          {.name = "coarse", .channels = channels, .upsampled = true}},
-                                          false, options, conv_)) {}
+                                          upsampling, options, conv_)) {}
   SiteRecord measure(const Tensor& fine, const Tensor& coarse) {
     SiteRecord record;
     site_.set_observer([&](const LevelSite::Visit& visit) { record = measure_site(visit); });
@@ -96,6 +97,18 @@ TEST_CASE("the factor predicted from the lag-one correlation is the one measured
     CHECK(branch.measured_factor == Approx(branch.predicted_factor).epsilon(0.01));
     CHECK(branch.measured_factor < 0.99);
   }
+}
+
+TEST_CASE("what resizing keeps of white noise is recorded: all of it where values are repeated", "[probes]") {
+  const InitRandom random(0, DType::kFloat64);
+  const Tensor fine = random_tensor({2, 12, 10, 4}, 1), coarse = random_tensor({2, 6, 5, 4}, 2);
+  const SiteRecord bilinear = Site().measure(fine, coarse), nearest = Site({}, 4, {.mode = "nearest"}).measure(fine, coarse);
+  CHECK(bilinear.branches[0].white_noise_factor == 1);
+  CHECK(bilinear.branches[1].white_noise_factor == bilinear_variance_factor(6, 12, false) * bilinear_variance_factor(5, 10, false));
+  CHECK(bilinear.branches[1].measured_factor < 0.8);
+  CHECK(nearest.branches[1].white_noise_factor == 1);
+  CHECK(nearest.branches[1].predicted_factor == Approx(1).epsilon(1e-12));
+  CHECK(nearest.branches[1].measured_factor == Approx(1).epsilon(1e-12));  // each value four times
 }
 
 TEST_CASE("a probe sees the gradient of each slice, and what each branch gets back", "[probes]") {

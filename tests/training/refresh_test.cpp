@@ -278,7 +278,7 @@ TEST_CASE("refreshing is refused where there is nothing to measure anew", "[refr
   }
   refused({"equalizer.constants=analytic", "equalizer.refresh=5"}, "constants");
   Conv2d same(8, 2, Conv2dLayerOptions{.kernel_size = 3, .same = true});
-  CHECK_THROWS_WITH(FusionSite({{.name = "all", .channels = 8}}, false, refreshed(), same), Contains("padding follows its input"));
+  CHECK_THROWS_WITH(FusionSite({{.name = "all", .channels = 8}}, {}, refreshed(), same), Contains("padding follows its input"));
   TrainRequest request = quiet("");
   request.dry_run = true;
   CHECK_THROWS_AS(train(tiny_config({"equalizer.mode=learnable", "equalizer.refresh=2"}), request), UsageError);

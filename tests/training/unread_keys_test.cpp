@@ -29,6 +29,7 @@ TEST_CASE("a key that has no effect is named, with what it is for", "[config]") 
       {"train.keep_best=true", "train.evaluate_every=0"},
       {"model.backbone.load_mode=backbone", "model.backbone.pretrained="},
       {"equalizer.mode=explicit", "model.decode_head.type=fcn"},
+      {"model.upsampling=nearest", "model.decode_head.type=fcn"},
       {"equalizer.inputs=upsampled", "equalizer.mode=off"},
       {"equalizer.granularity=channel", "equalizer.mode=l2_norm"},
       {"equalizer.batches=4", "equalizer.mode=explicit", "equalizer.constants=analytic"},
