@@ -9,7 +9,9 @@
 #include "core/json.h"
 #include "core/progress_line.h"
 #include "core/words.h"
+#include "study/comparison.h"
 #include "study/report/report.h"
+#include "study/statistics/over_pictures.h"
 #include "training/evaluation_files.h"
 #include "training/evaluator.h"
 #include "training/run_log.h"
@@ -32,6 +34,32 @@ void prepare_evaluation_folder(const fs::path& out) {
   require_writable(out / kEvaluationSummary);
 }
 
+nlohmann::ordered_json interval_json(const std::optional<Interval>& interval) {
+  return interval ? nlohmann::ordered_json(*interval) : nlohmann::ordered_json();
+}
+
+// The metrics, and between what the mean IoU would come out on other pictures of this kind.
+nlohmann::ordered_json result_json(const EvalResult& result) {
+  nlohmann::ordered_json value = nlohmann::ordered_json::parse(metrics_json(result.metrics));
+  value["pictures"] = result.pictures;
+  value["miou_interval"] = interval_json(miou_interval(result.counts));
+  return value;
+}
+
+std::string interval_line(const EvalResult& result) {
+  const auto interval = miou_interval(result.counts);
+  if (!interval) return "";
+  return fmt::format("mIoU {:.2f}, 95 % interval {:.2f} to {:.2f} over pictures\n", 100 * result.metrics.miou, 100 * (*interval)[0],
+                     100 * (*interval)[1]);
+}
+
+void check_same_classes(const TrainedModel& other, const Dataset& dataset) {
+  if (other.card.class_names == dataset.class_names()) return;
+  throw UsageError(
+      "this network was trained for other classes: " + joined(other.card.class_names) + ", not " + joined(dataset.class_names()),
+      other.source, "compare networks of the same classes");
+}
+
 }  // namespace
 
 void add_eval(CLI::App& app) {
@@ -42,7 +70,7 @@ void add_eval(CLI::App& app) {
     RunOptions run;
     MachineOptions machine;
     ViewOptions views;
-    std::string split = "val", out;
+    std::string split = "val", out, compare;
     bool json = false;
     int64_t limit = 0;
   };
@@ -56,35 +84,60 @@ void add_eval(CLI::App& app) {
       "--out", options->out,
       "Folder for what training leaves of its last evaluation: confusion.csv, pictures.csv, the best and the worst pictures "
       "with error maps; and evaluation.json and report.html. An earlier evaluation there is replaced");
+  command->add_option("--compare", options->compare,
+                      "Another trained network: both on the same pictures, and the interval of their difference over pictures. --set and "
+                      "--weights are for both");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] {
     options->machine.apply();
     TrainedModel trained = options->run.load(options->views.settings());
+    std::optional<TrainedModel> other;
+    if (!options->compare.empty()) {
+      RunOptions beside = options->run;
+      beside.path = options->compare;
+      other = beside.load(options->views.settings());
+    }
     if (!options->out.empty()) prepare_evaluation_folder(options->out);
     const auto dataset = make_dataset(trained.config.data, options->split);
+    if (other) check_same_classes(*other, *dataset);
     EvalRequest request{.options = trained.config.evaluate, .pipeline = trained.config.pipeline, .limit = options->limit};
     std::optional<EvaluationFiles> files;
     if (!options->out.empty()) {
       files.emplace(*dataset, options->out, kExtremePictures);
-      request.on_picture = [&](int64_t index, const Tensor& labels, const Tensor& predictions) { files->add(index, labels, predictions); };
+      request.on_picture = [&](const EvaluatedPicture& picture) { files->add(picture); };
     }
     ProgressLine line;
     request.on_progress = [&](int64_t done, int64_t all) { line.count("evaluating", done, all); };
     const EvalResult result = evaluate(*trained.model, *dataset, request);
+    std::optional<EvalResult> others;
+    if (other) {  // on the same pictures, each sized and normalised as it was trained
+      request.options = other->config.evaluate;
+      request.pipeline = other->config.pipeline;
+      request.on_picture = nullptr;
+      others = evaluate(*other->model, *dataset, request);
+    }
     line.clear();
     if (files) {
       files->write();
-      nlohmann::ordered_json summary = {
-          {"run", trained.source}, {"split", options->split}, {"pictures", result.pictures}, {"palette", dataset->palette()}};
-      summary.update(nlohmann::ordered_json::parse(metrics_json(result.metrics)));
+      nlohmann::ordered_json summary = {{"run", trained.source}, {"split", options->split}, {"palette", dataset->palette()}};
+      summary.update(result_json(result));
       write_text_atomically(std::filesystem::path(options->out) / kEvaluationSummary, file_text(summary));
       fmt::print(options->json ? stderr : stdout, "report: {}\n", write_evaluation_report(options->out).string());
     }
+    const auto comparison = others ? std::optional(compare_networks(options->run.path, result, options->compare, *others)) : std::nullopt;
     if (options->json) {
-      fmt::print("{}\n", metrics_json(result.metrics));
+      nlohmann::ordered_json value = result_json(result);
+      if (comparison) {
+        value["compared"] = {{"run", options->compare},
+                             {"miou", number_or_null(others->metrics.miou)},
+                             {"difference", number_or_null(comparison->difference)},
+                             {"interval", interval_json(comparison->interval)}};
+      }
+      fmt::print("{}\n", value.dump());
     } else {
-      fmt::print("{}{} of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), counted(result.pictures, "picture"),
-                 options->split, result.seconds, human_bytes(double(result.peak_bytes)));
+      fmt::print("{}{}{} of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), interval_line(result),
+                 counted(result.pictures, "picture"), options->split, result.seconds, human_bytes(double(result.peak_bytes)));
+      if (comparison) fmt::print("{}: mIoU {:.2f}\n{}\n", options->compare, 100 * others->metrics.miou, comparison->words);
     }
   });
 }

@@ -7,7 +7,6 @@
 
 #include "core/csv.h"
 #include "core/file.h"
-#include "training/metrics.h"
 #include "training/row_files.h"
 
 namespace eq {
@@ -27,21 +26,18 @@ EvaluationFiles::EvaluationFiles(const Dataset& dataset, fs::path folder, int64_
     : dataset_(dataset),
       folder_(std::move(folder)),
       shown_(size_t(std::clamp<int64_t>(dataset.size() / 2, 0, shown))),
-      confusion_(size_t(dataset.num_classes() * dataset.num_classes())) {}
+      confusion_(dataset.num_classes(), dataset.ignore_index()) {}
 
 // Ties go to the earlier picture, whatever the order of the calls.
 bool EvaluationFiles::better(const Picture& a, const Picture& b) { return a.miou != b.miou ? a.miou > b.miou : a.index < b.index; }
 
-void EvaluationFiles::add(int64_t index, const Tensor& labels, const Tensor& predictions) {
-  ConfusionMatrix matrix(dataset_.num_classes(), dataset_.ignore_index());
-  matrix.add(labels, predictions, dataset_.describe(index));
-  const int64_t classes = matrix.num_classes();
-  for (int64_t i = 0; i < classes * classes; ++i) confusion_[size_t(i)] += matrix.count(i / classes, i % classes);
-  const SegmentationMetrics metrics = matrix.metrics(dataset_.class_names());
-  pictures_.push_back({index, metrics.miou, metrics.aacc});
+void EvaluationFiles::add(const EvaluatedPicture& picture) {
+  confusion_.add(picture.confusion);
+  const SegmentationMetrics metrics = picture.confusion.metrics(dataset_.class_names());
+  pictures_.push_back({picture.index, metrics.miou, metrics.aacc});
   if (std::isnan(metrics.miou)) return;
-  keep(best_, pictures_.back(), true, labels, predictions);
-  keep(worst_, pictures_.back(), false, labels, predictions);
+  keep(best_, pictures_.back(), true, picture.labels, picture.predictions);
+  keep(worst_, pictures_.back(), false, picture.labels, picture.predictions);
 }
 
 void EvaluationFiles::keep(std::vector<Kept>& kept, const Picture& picture, bool best, const Tensor& labels,
@@ -81,13 +77,13 @@ void remove_pictures(const fs::path& folder) {
 void EvaluationFiles::write() const {
   make_folder(folder_);
   if (fs::exists(folder_ / "confusion.csv")) remove_pictures(folder_);  // without an earlier evaluation's table they are someone else's
-  const size_t classes = size_t(dataset_.num_classes());
+  const int64_t classes = dataset_.num_classes();
   std::vector<std::string> header = dataset_.class_names();
   header.insert(header.begin(), kConfusionCorner);
   std::string text = csv_line(header) + "\n";
-  for (size_t label = 0; label < classes; ++label) {
-    std::vector<std::string> row{dataset_.class_names()[label]};
-    for (size_t k = 0; k < classes; ++k) row.push_back(std::to_string(confusion_[label * classes + k]));
+  for (int64_t label = 0; label < classes; ++label) {
+    std::vector<std::string> row{dataset_.class_names()[size_t(label)]};
+    for (int64_t k = 0; k < classes; ++k) row.push_back(std::to_string(confusion_.count(label, k)));
     text += csv_line(row) + "\n";
   }
   write_text_atomically(folder_ / "confusion.csv", text);

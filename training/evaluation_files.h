@@ -9,6 +9,7 @@
 
 #include "core/tensor.h"
 #include "datasets/dataset.h"
+#include "training/evaluator.h"
 
 namespace eq {
 
@@ -26,7 +27,7 @@ class EvaluationFiles {
   // write().
   EvaluationFiles(const Dataset& dataset, std::filesystem::path folder, int64_t shown);
 
-  void add(int64_t index, const Tensor& labels, const Tensor& predictions);  // uint8 [h,w] each, as EvalRequest::on_picture gives them
+  void add(const EvaluatedPicture& picture);
   void write() const;  // replaces the pictures of an earlier evaluation; throws IoError
 
  private:
@@ -45,7 +46,7 @@ class EvaluationFiles {
   const Dataset& dataset_;
   std::filesystem::path folder_;
   size_t shown_;
-  std::vector<int64_t> confusion_;  // [label][prediction]
+  ConfusionMatrix confusion_;
   std::vector<Picture> pictures_;
   std::vector<Kept> best_, worst_;  // the most extreme first
 };

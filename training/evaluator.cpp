@@ -81,8 +81,11 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
                                           [&] { return predict_classes(model, views, height, width, request.options); });
     for (size_t i = 0; i < group.size(); ++i) {
       const Tensor predictions = classes.alias({height, width}, int64_t(i) * height * width);
-      matrix.add(group[i].labels, predictions, dataset.describe(group[i].index));
-      if (request.on_picture) request.on_picture(group[i].index, group[i].labels, predictions);
+      ConfusionMatrix confusion(dataset.num_classes(), dataset.ignore_index());
+      confusion.add(group[i].labels, predictions, dataset.describe(group[i].index));
+      matrix.add(confusion);
+      result.counts.push_back(confusion.class_counts());
+      if (request.on_picture) request.on_picture({group[i].index, group[i].labels, predictions, confusion});
     }
     result.pictures += int64_t(group.size());
     if (request.on_progress) request.on_progress(result.pictures, total);

@@ -14,12 +14,17 @@
 
 namespace eq {
 
+struct EvaluatedPicture {
+  int64_t index;                       // in the data set
+  const Tensor &labels, &predictions;  // classes, uint8 [h,w] of the label's own size
+  const ConfusionMatrix& confusion;    // of these two
+};
+
 struct EvalRequest {
   EvaluateOptions options;
   PipelineOptions pipeline;
   int64_t limit = 0;  // pictures from the start of the set; 0: all
-  // After each picture: its index, labels and predicted classes, uint8 [h,w] of the label's own size.
-  std::function<void(int64_t index, const Tensor& labels, const Tensor& predictions)> on_picture;
+  std::function<void(const EvaluatedPicture& picture)> on_picture;  // after each
   std::function<void(int64_t done, int64_t all)> on_progress;  // pictures, after each forward pass
   std::function<bool()> stop;  // asked before each picture; true ends the evaluation early
 };
@@ -27,6 +32,7 @@ struct EvalRequest {
 struct EvalResult {
   SegmentationMetrics metrics;
   int64_t pictures = 0;
+  std::vector<std::vector<ClassCounts>> counts;  // of each picture, in the order of the set: what tells how sure the mean IoU is
   double seconds = 0;
   size_t peak_bytes = 0;  // of tensors
   bool stopped = false;   // early: the metrics are those of a part

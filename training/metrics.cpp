@@ -104,6 +104,25 @@ void ConfusionMatrix::add(const Tensor& labels, const Tensor& predictions, const
   }
 }
 
+void ConfusionMatrix::add(const ConfusionMatrix& other) {
+  if (other.num_classes_ != num_classes_) {
+    throw UsageError(fmt::format("confusions of {} classes cannot be added to those of {}", other.num_classes_, num_classes_),
+                     "ConfusionMatrix::add", "count both with the same classes");
+  }
+  for (size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
+  ignored_ += other.ignored_;
+}
+
+std::vector<ClassCounts> ConfusionMatrix::class_counts() const {
+  std::vector<ClassCounts> all;
+  for (int64_t c = 0; c < num_classes_; ++c) {
+    ClassCounts counts{.index = c, .both = count(c, c)};
+    for (int64_t k = 0; k < num_classes_; ++k) counts.labelled += count(c, k), counts.predicted += count(k, c);
+    if (counts.labelled + counts.predicted > 0) all.push_back(counts);
+  }
+  return all;
+}
+
 SegmentationMetrics ConfusionMatrix::metrics(const std::vector<std::string>& class_names) const {
   if (int64_t(class_names.size()) != num_classes_) {
     throw UsageError("there are " + std::to_string(class_names.size()) + " class names for " + std::to_string(num_classes_) + " classes",
@@ -113,10 +132,10 @@ SegmentationMetrics ConfusionMatrix::metrics(const std::vector<std::string>& cla
   result.ignored_pixels = ignored_;
   int64_t correct = 0, in_labels = 0;
   double iou_sum = 0, acc_sum = 0, dice_sum = 0;
+  std::vector<ClassCounts> counts(static_cast<size_t>(num_classes_));
+  for (const ClassCounts& present : class_counts()) counts[size_t(present.index)] = present;
   for (int64_t c = 0; c < num_classes_; ++c) {
-    int64_t labelled = 0, predicted = 0;
-    for (int64_t k = 0; k < num_classes_; ++k) labelled += count(c, k), predicted += count(k, c);
-    const int64_t both = count(c, c);
+    const auto [index, both, labelled, predicted] = counts[size_t(c)];
     ClassMetrics metrics{class_names[size_t(c)], ratio(both, labelled + predicted - both),
                          ratio(both, labelled),  ratio(2 * both, labelled + predicted),
                          ratio(both, predicted), labelled};

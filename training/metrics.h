@@ -31,6 +31,12 @@ struct SegmentationMetrics {
   int64_t ignored_pixels = 0;
 };
 
+// What a part of a data set, a picture say, adds to the IoU of a class.
+struct ClassCounts {
+  int64_t index = 0;                              // of the class
+  int64_t both = 0, labelled = 0, predicted = 0;  // pixels; both: labelled and predicted so
+};
+
 class ConfusionMatrix {
  public:
   ConfusionMatrix(int64_t num_classes, int64_t ignore_index);
@@ -40,8 +46,12 @@ class ConfusionMatrix {
   // shapes, UsageError for a prediction outside the classes; nothing is counted then.
   void add(const Tensor& labels, const Tensor& predictions, const std::string& where = "");
 
+  // Counts what another one has counted, of as many classes.
+  void add(const ConfusionMatrix& other);
+
   int64_t num_classes() const { return num_classes_; }
   int64_t count(int64_t label, int64_t prediction) const;  // throws UsageError for what is no class
+  std::vector<ClassCounts> class_counts() const;           // of the classes that are labelled or predicted somewhere, in order
   // One value per class name; throws UsageError when their number is not num_classes.
   SegmentationMetrics metrics(const std::vector<std::string>& class_names) const;
 

@@ -349,10 +349,10 @@ void Run::evaluate_now(bool last) {
     const auto written = [this](int64_t index, const Image& picture, std::span<const uint8_t> png) {
       if (tensorboard_) tensorboard_->overlay(iteration_, index, picture.height, picture.width, png);
     };
-    request.on_picture = [&files, draw = OverlayWriter(*val_set_, request_.out / "overlays", overlays, written)](
-                             int64_t index, const Tensor& labels, const Tensor& predictions) {
-      draw(index, labels, predictions);
-      files.add(index, labels, predictions);
+    request.on_picture = [&files,
+                          draw = OverlayWriter(*val_set_, request_.out / "overlays", overlays, written)](const EvaluatedPicture& picture) {
+      draw(picture.index, picture.labels, picture.predictions);
+      files.add(picture);
     };
   }
   log_->say(fmt::format("evaluating {} after iteration {}", counted(val_set_->size(), "picture"), iteration_));

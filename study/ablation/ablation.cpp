@@ -11,6 +11,7 @@
 #include "core/words.h"
 #include "layers/fusion.h"
 #include "layers/moments.h"
+#include "study/statistics/over_pictures.h"
 #include "study/study_head.h"
 #include "training/evaluator.h"
 #include "training/signals.h"
@@ -69,11 +70,13 @@ bool ablate(TrainedModel& trained, const AblationRequest& request, AblatedRun& r
       .options = trained.config.evaluate, .pipeline = trained.config.pipeline, .limit = request.limit, .stop = StopSignals::requested};
   const std::vector<LevelSite*> sites = modules_of<LevelSite>(*trained.model);
   std::vector<std::vector<Tensor>> means(sites.size());
+  PictureCounts whole_counts;
   {
     const ArrivingMeans arriving(sites);
     const EvalResult whole = evaluate(*trained.model, *dataset, evaluation);
     if (whole.stopped) return false;
     run.metrics = whole.metrics;
+    whole_counts = whole.counts;
     run.pictures = whole.pictures;
     for (size_t s = 0; s < sites.size(); ++s) {
       for (size_t b = 0; b < sites[s]->branches().size(); ++b) means[s].push_back(arriving.of(s, b, trained.model->device()));
@@ -86,7 +89,8 @@ bool ablate(TrainedModel& trained, const AblationRequest& request, AblatedRun& r
       const EvalResult without = evaluate(*trained.model, *dataset, evaluation);
       sites[s]->replace(b, Tensor());
       if (without.stopped) return false;
-      run.sites.back().branches.push_back({sites[s]->branches()[b].name, sites[s]->branches()[b].channels, without.metrics});
+      run.sites.back().branches.push_back({sites[s]->branches()[b].name, sites[s]->branches()[b].channels, without.metrics,
+                                           miou_difference_interval(without.counts, whole_counts)});
     }
   }
   return true;
@@ -137,11 +141,12 @@ std::string ablation_table(const AblatedRun& run) {
   std::string text = fmt::format("{}: {}, equalizer {}, mIoU {:.2f} on {}\n", run.run, run.head, run.equalizer, 100 * run.metrics.miou,
                                  counted(run.pictures, "picture"));
   for (const AblatedSite& site : run.sites) {
-    text += fmt::format("  {} ({})\n    {:<12} {:>8} {:>8} {:>8}  classes that lose most\n", site.site, site.kind, "without", "channels",
-                        "mIoU", "lost");
+    text += fmt::format("  {} ({})\n    {:<12} {:>8} {:>8} {:>8}  {:<18}classes that lose most\n", site.site, site.kind, "without",
+                        "channels", "mIoU", "lost", "over pictures");
     for (const AblatedBranch& branch : site.branches) {
-      text += fmt::format("    {:<12} {:>8} {:>8.2f} {:>8.2f} ", branch.name, branch.channels, 100 * branch.metrics.miou,
-                          100 * (run.metrics.miou - branch.metrics.miou));
+      const std::string sure = branch.lost ? fmt::format("{:.2f} to {:.2f}", 100 * (*branch.lost)[0], 100 * (*branch.lost)[1]) : "";
+      text += fmt::format("    {:<12} {:>8} {:>8.2f} {:>8.2f}  {:<17}", branch.name, branch.channels, 100 * branch.metrics.miou,
+                          100 * (run.metrics.miou - branch.metrics.miou), sure);
       for (const ClassLoss& lost : largest_losses(run.metrics, branch.metrics, 3)) {
         text += fmt::format(" {} {:.1f}", lost.name, 100 * lost.loss);
       }
@@ -160,8 +165,10 @@ std::string ablation_json(const Ablation& ablation, const AblationRequest& reque
     for (const AblatedSite& site : run.sites) {
       ordered_json branches = ordered_json::array();
       for (const AblatedBranch& branch : site.branches) {
-        ordered_json entry = {
-            {"name", branch.name}, {"channels", branch.channels}, {"lost", number_or_null(run.metrics.miou - branch.metrics.miou)}};
+        ordered_json entry = {{"name", branch.name},
+                              {"channels", branch.channels},
+                              {"lost", number_or_null(run.metrics.miou - branch.metrics.miou)},
+                              {"lost_interval", branch.lost ? ordered_json(*branch.lost) : ordered_json()}};
         add_metrics(entry, branch.metrics);
         branches.push_back(entry);
       }

@@ -24,7 +24,7 @@ std::vector<std::string> site_names(const std::vector<Fields>& runs) {
 // Rows: branches of the site; one mark for each run.
 Markup losses_plot(const std::vector<Fields>& runs, const std::string& name) {
   DotPlot plot{.title = name,
-               .caption = "What the mIoU loses when one branch is replaced by its mean.",
+               .caption = "What the mIoU loses when one branch is replaced by its mean. Lines: 95 % intervals over the pictures.",
                .row_name = "branch",
                .rows = {},
                .value = {.name = "mIoU lost", .unit = "points", .low = 0},
@@ -44,6 +44,9 @@ Markup losses_plot(const std::vector<Fields>& runs, const std::string& name) {
       for (const Fields& branch : branches) {
         const auto row = std::find(plot.rows.begin(), plot.rows.end(), branch.words("name")) - plot.rows.begin();
         group.values[size_t(row)] = 100 * branch.number("lost");
+        const std::vector<double> interval = branch.numbers("lost_interval");
+        if (interval.size() == 2)
+          plot.intervals.push_back({size_t(row), 100 * interval[0], 100 * interval[1], false, group.color, int(r % 3)});
       }
       plot.groups.push_back(std::move(group));
     }

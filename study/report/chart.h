@@ -74,6 +74,7 @@ struct DotPlot {
     double low = 0, high = 0;
     bool thick = false;
     int color = 0;
+    int lane = 0;  // of thin ones of a row: those of other lanes lie below
   };
   std::vector<Interval> intervals;
   std::string thick_name, thin_name;          // of the intervals, in the legend

@@ -23,7 +23,7 @@ Markup intervals_of(const DotPlot& plot, const Layout& at) {
     if (!at.x.shows(interval.low) || !at.x.shows(interval.high) || interval.row >= plot.rows.size()) continue;
     const std::string css = fmt::format("{} stroke{}", interval.thick ? "thick" : "line", interval.color);
     // The two kinds lie above each other, so that the thin one is never hidden by the thick one.
-    const double y = at.row(interval.row) + (interval.thick ? 0 : 7);
+    const double y = at.row(interval.row) + (interval.thick ? 0 : 7 + 3 * interval.lane);
     out += segment(at.x(interval.low), y, at.x(interval.high), y, css);
   }
   return out;

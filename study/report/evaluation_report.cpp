@@ -16,7 +16,10 @@ std::filesystem::path write_evaluation_report(const std::filesystem::path& folde
   const RunFiles run = read_evaluation(folder);
   const EvaluationRow& scores = run.evaluations[0];
   const Fields fields(*run.config, (folder / kEvaluationSummary).string());
-  const Markup headline = tiles({{"mIoU", percent(scores.miou, 2), fmt::format("{} classes", scores.classes.size())},
+  const std::vector<double> interval = fields.numbers("miou_interval");
+  const std::string sure =
+      interval.size() == 2 ? fmt::format(", {} to {} over pictures (95 %)", percent(interval[0], 2), percent(interval[1], 2)) : "";
+  const Markup headline = tiles({{"mIoU", percent(scores.miou, 2), fmt::format("{} classes{}", scores.classes.size(), sure)},
                                  {"aAcc", percent(scores.aacc, 2), "pixels that are right"},
                                  {"mAcc", percent(scores.macc, 2), "mean over classes"},
                                  {"mDice", percent(scores.mdice, 2), "F1, mean over classes"}});

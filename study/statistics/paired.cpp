@@ -12,7 +12,6 @@
 namespace eq {
 namespace {
 
-constexpr size_t kFewestToResample = 10;
 constexpr uint64_t kBootstrapStream = 0x424F4F54;  // "BOOT"
 
 // The value below which a share p of the sorted values lies, by linear interpolation.
@@ -82,6 +81,11 @@ std::optional<PooledMean> pooled_mean(const std::vector<std::vector<double>>& st
   return PooledMean{mean, {mean - half, mean + half}};
 }
 
+Interval percentile_interval(std::vector<double> values, double level) {
+  std::sort(values.begin(), values.end());
+  return {sorted_quantile(values, (1 - level) / 2), sorted_quantile(values, (1 + level) / 2)};
+}
+
 std::optional<Interval> bootstrap_interval(const std::vector<double>& values, uint64_t seed, double level, int64_t resamples) {
   if (values.size() < 2) return std::nullopt;
   Random random(seed, kBootstrapStream);
@@ -91,8 +95,7 @@ std::optional<Interval> bootstrap_interval(const std::vector<double>& values, ui
     for (size_t i = 0; i < values.size(); ++i) sum += values[size_t(random.uniform_int(0, int64_t(values.size())))];
     mean = sum / double(values.size());
   }
-  std::sort(means.begin(), means.end());
-  return Interval{sorted_quantile(means, (1 - level) / 2), sorted_quantile(means, (1 + level) / 2)};
+  return percentile_interval(std::move(means), level);
 }
 
 int64_t pairs_needed(double deviation, double difference, double power, double size) {

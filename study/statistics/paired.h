@@ -11,11 +11,17 @@ namespace eq {
 
 using Interval = std::array<double, 2>;  // low, high
 
+// Of fewer values than these no resampling makes an interval.
+inline constexpr size_t kFewestToResample = 10;
+
 double mean_of(const std::vector<double>& values);
 double sample_deviation(const std::vector<double>& values);  // with n - 1; 0 for fewer than two values
 
 // The 95 % interval of the mean by Student's t; none for fewer than two values.
 std::optional<Interval> t_interval(const std::vector<double>& values, double level = 0.95);
+
+// From the values below which a share (1 - level)/2 of all lies, and above which as many do; by linear interpolation between them.
+Interval percentile_interval(std::vector<double> values, double level);
 
 // The 95 % percentile interval of the mean under resampling of the values (Efron 1979), a function of the values and
 // `seed` alone. None for fewer than two values. With few it is too narrow: of 3, 5, 10 and 18 normal values it covers the mean in 75, 83, 90 and

@@ -122,6 +122,25 @@ TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
     CHECK(page.find(part) != std::string::npos);
   }
   CHECK(equiscale("report " + tiny.run("evaluated")).status == 0);
+  const CommandResult itself = equiscale("eval " + tiny.run("run") + " --compare " + tiny.run("run"));
+  INFO(itself.output);
+  CHECK(itself.status == 0);
+  CHECK(itself.output.find("+0.00 points of mIoU against " + tiny.run("run") + " on the same 6 pictures, which are too few") !=
+        std::string::npos);
+  const CommandResult both = equiscale("eval " + tiny.run("run") + " --json --set data.val_images=12 --compare " + tiny.run("run"));
+  INFO(both.output);
+  const nlohmann::json compared = nlohmann::json::parse(both.output);
+  CHECK(compared["pictures"] == 12);
+  CHECK(compared["miou_interval"][0].get<double>() <= compared["miou"].get<double>());
+  CHECK(compared["compared"]["interval"] == nlohmann::json({0.0, 0.0}));
+  const std::string others = tiny.run("others"), classes = R"(["a","b","c","d","e","f","g","h"])";
+  REQUIRE(equiscale("data make --train 4 --val 2 --size 64 --out " + others).status == 0);
+  REQUIRE(equiscale("train " + others + "/recipe.json --out " + others +
+                    "/run --set train.iterations=1 --set train.batch_size=2 "
+                    "--set data.checks=false --set 'data.classes=" +
+                    classes + "'")
+              .status == 0);
+  check_error(equiscale("eval " + tiny.run("run") + " --compare " + others + "/run"), 2, "was trained for other classes: a, b, c");
   check_error(equiscale("eval " + tiny.run("run") + " --out " + tiny.run("run")), 2, "choose another --out");
   check_error(equiscale("eval " + tiny.run("run") + " --out " + tiny.run("run/eval")), 2, "choose another --out");
 

@@ -16,6 +16,12 @@ Tensor as_tensor(const LabelMap& map) {
   return tensor;
 }
 
+void add(EvaluationFiles& files, int64_t index, const Tensor& labels, const Tensor& predictions) {
+  ConfusionMatrix confusion(8, 255);
+  confusion.add(labels, predictions);
+  files.add({index, labels, predictions, confusion});
+}
+
 std::vector<std::string> lines_of(const fs::path& path) {
   std::vector<std::string> lines;
   std::istringstream text(read_file(path));
@@ -46,7 +52,7 @@ TEST_CASE("an evaluation leaves its confusions and its extreme pictures", "[eval
       if (value == dataset->ignore_index()) value = 0;
       if (labels.labels[size_t(p)] != dataset->ignore_index()) ++expected[size_t(labels.labels[size_t(p)] * 8 + value)];
     }
-    files.add(i, as_tensor(labels), as_tensor(predicted));
+    add(files, i, as_tensor(labels), as_tensor(predicted));
   }
   files.write();
   const auto confusion = lines_of(out / "confusion.csv");
@@ -91,7 +97,7 @@ TEST_CASE("no pictures are drawn when none are wanted", "[evaluate]") {
   TemporaryFolder folder;
   const auto dataset = make_dataset(tiny_config().data, "val");
   EvaluationFiles files(*dataset, folder.path() / "eval", 0);
-  files.add(0, as_tensor(dataset->load(0).labels), Tensor::zeros({64, 64}, DType::kUInt8));
+  add(files, 0, as_tensor(dataset->load(0).labels), Tensor::zeros({64, 64}, DType::kUInt8));
   files.write();
   CHECK(std::distance(fs::directory_iterator(folder.path() / "eval"), fs::directory_iterator()) == 2);
 }

@@ -174,12 +174,27 @@ TEST_CASE("evaluation counts every picture once, whatever the batch", "[evaluate
   const auto dataset = make_dataset(config.data, "val");
   std::vector<int64_t> seen;
   EvalRequest request{.options = {}, .pipeline = config.pipeline};
-  request.on_picture = [&](int64_t index, const Tensor& labels, const Tensor& predictions) {
-    seen.push_back(index);
-    CHECK(labels.shape() == Shape{64, 64});
-    CHECK(predictions.shape() == Shape{64, 64});
+  ConfusionMatrix all(8, 255);
+  request.on_picture = [&](const EvaluatedPicture& picture) {
+    seen.push_back(picture.index);
+    CHECK(picture.labels.shape() == Shape{64, 64});
+    CHECK(picture.predictions.shape() == Shape{64, 64});
+    all.add(picture.confusion);
+    ConfusionMatrix recounted(8, 255);
+    recounted.add(picture.labels, picture.predictions);
+    for (int64_t i = 0; i < 64; ++i) CHECK(picture.confusion.count(i / 8, i % 8) == recounted.count(i / 8, i % 8));
   };
   const EvalResult one = evaluate(*model, *dataset, request);
+  CHECK(all.metrics(dataset->class_names()).miou == one.metrics.miou);
+  REQUIRE(one.counts.size() == 5);
+  std::vector<int64_t> both(8), labelled(8);
+  for (const auto& picture : one.counts) {
+    for (const ClassCounts& counts : picture) both[size_t(counts.index)] += counts.both, labelled[size_t(counts.index)] += counts.labelled;
+  }
+  for (size_t c = 0; c < 8; ++c) {
+    CHECK(both[c] == all.count(int64_t(c), int64_t(c)));
+    CHECK(labelled[c] == one.metrics.classes[c].pixels);
+  }
   CHECK(seen == std::vector<int64_t>{0, 1, 2, 3, 4});
   CHECK(one.pictures == 5);
   CHECK(one.metrics.pixels + one.metrics.ignored_pixels == 5 * 64 * 64);
@@ -217,9 +232,9 @@ TEST_CASE("predictions have the label's size when the picture was resized", "[ev
   const auto dataset = make_dataset(config.data, "val");
   EvalRequest request{.options = {}, .pipeline = config.pipeline, .limit = 1};
   bool called = false;
-  request.on_picture = [&](int64_t, const Tensor&, const Tensor& predictions) {
+  request.on_picture = [&](const EvaluatedPicture& picture) {
     called = true;
-    CHECK(predictions.shape() == Shape{64, 64});
+    CHECK(picture.predictions.shape() == Shape{64, 64});
   };
   evaluate(*model, *dataset, request);
   CHECK(called);
