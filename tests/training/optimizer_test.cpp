@@ -247,7 +247,8 @@ TEST_CASE("a step with a rate that is no number is refused before it changes any
 TEST_CASE("the factors of groups that share a parameter multiply, and begin with 1", "[optimizer]") {
   auto parameters = two_parameters(DType::kFloat32);
   const std::string& name = parameters[0].name;
-  const std::vector<ParameterGroup> groups = {{.pattern = name, .lr_mult = 2, .decay_mult = 0.5}, {.pattern = name, .lr_mult = 3, .decay_mult = 0.25}};
+  const std::vector<ParameterGroup> groups = {{.pattern = name, .lr_mult = 2, .decay_mult = 0.5},
+                                              {.pattern = name, .lr_mult = 3, .decay_mult = 0.25}};
   for (int times = 0; times < 2; ++times) {
     assign_groups(parameters, groups);
     CHECK(parameters[0].lr_mult == 6);
