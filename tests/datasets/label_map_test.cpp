@@ -83,6 +83,7 @@ TEST_CASE("label maps that make no sense are refused", "[label_map]") {
   CHECK_THROWS_AS(LabelMapper({}, 256), UsageError);
   CHECK_THROWS_WITH(LabelMapper({.entries = {{4, 3}}}, 3), Contains("class 3") && Contains("data.label_map"));
   CHECK_THROWS_AS(LabelMapper({.entries = {{256, 0}}}, 3), UsageError);
+  CHECK_THROWS_WITH(LabelMapper({.entries = {{-1, 0}}}, 3), Contains("not -1"));
   CHECK_THROWS_AS(LabelMapper({.entries = {{4, -1}}}, 3), UsageError);
   CHECK_THROWS_AS(LabelMapper({.preset = "identity", .entries = {{4, 1}}}, 3), UsageError);
   CHECK_THROWS_WITH(LabelMapper({.entries = {{4, 1}}, .other = "drop"}, 3), Contains("drop"));
@@ -102,4 +103,13 @@ TEST_CASE("a label map is followed backwards where each class has one value", "[
   DataOptions own{.type = "ade20k"};
   own.label_map.entries = {{9, 0}};
   CHECK(label_map_of(own).entries.size() == 1);
+}
+
+TEST_CASE("255 stays the ignored value, however many classes there are", "[label_map]") {
+  const LabelMapper shifted({.preset = "minus_one_zero_ignored"}, 255), same({}, 255);
+  CHECK(shifted[254] == 253);
+  CHECK(shifted[255] == kIgnoreIndex);
+  CHECK(same[254] == 254);
+  CHECK(same[255] == kIgnoreIndex);
+  CHECK(same.allowed() == "0-255");
 }

@@ -78,6 +78,13 @@ TEST_CASE("a list may begin with a byte order mark", "[layouts]") {
   CHECK(make_dataset(listed(root.path()), "train")->load(0).name == "a");
 }
 
+TEST_CASE("a list may have Windows line ends and tabs", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "a b.png", root.path() / "a l.png", {1});
+  test::write_file(root.path() / "train.txt", "a b.png\ta l.png\r\n");
+  CHECK(labels_of(*make_dataset(listed(root.path()), "train"), 0)[0] == 1);
+}
+
 TEST_CASE("a folder that cannot be examined is not called missing", "[layouts]") {
   TemporaryFolder root;
   fs::create_symlink("loop", root.path() / "loop");
@@ -216,6 +223,37 @@ TEST_CASE("folders pair suffixes in any case, and say what they leave out", "[la
   CHECK_THROWS_WITH(make_dataset(options, "train"), Contains("lab/a.png") && Contains("3 files of the set: a.png, b.png, c.png"));
 }
 
+TEST_CASE("hidden files and folders are no part of a set", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "img/a.jpg", root.path() / "lab/a.png", {1});
+  write_pair(root.path() / "img/._a.jpg", root.path() / "lab/._a.png", {0});
+  write_pair(root.path() / "img/.thumbnails/b.jpg", root.path() / "lab/.thumbnails/b.png", {0});
+  DataOptions options = listed(root.path());
+  options.list.clear();
+  options.folders = {{"train", {"img", "lab"}}};
+  const auto set = make_dataset(options, "train");
+  CHECK(set->size() == 1);
+  CHECK(set->left_out().empty());
+}
+
+TEST_CASE("the longest of the suffixes that fit is taken off, and a label of the exact suffix goes first", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "img/a_rgb.png", root.path() / "lab/a_l.png", {1});
+  write_pair(root.path() / "img/b.png", root.path() / "lab/b_l.png", {1});
+  write_pair(root.path() / "img/c.png", root.path() / "lab/c_l.png", {1});
+  write_pair(root.path() / "img/c.png", root.path() / "lab/c_L.png", {0});  // comes before it
+  DataOptions options = listed(root.path());
+  options.list.clear();
+  options.folders = {{"train", {"img", "lab"}}};
+  options.label_suffix = "_l.png";
+  for (const std::vector<std::string>& suffixes : {std::vector<std::string>{".png", "_rgb.png"}, {"_rgb.png", ".png"}}) {
+    options.image_suffix = suffixes;
+    const auto set = make_dataset(options, "train");
+    REQUIRE(set->size() == 3);
+    for (const int64_t i : {0, 1, 2}) CHECK(set->files(i)->labels.string().ends_with("_l.png"));
+  }
+}
+
 TEST_CASE("pictures and labels may share a folder", "[layouts]") {
   TemporaryFolder root;
   write_pair(root.path() / "a.jpg", root.path() / "a.png", {1});
@@ -303,6 +341,9 @@ TEST_CASE("a part of the training pictures is drawn to evaluate on, always the s
   CHECK(names("val") != "ghj");
   options.val_fraction = 0.01;
   CHECK(names("val").size() == 1);
+  options.folders["test"] = {"i", "l"};
+  CHECK(names("test") == "abcdefghij");  // nothing is drawn from it
+  options.folders.erase("test");
   options.folders["val"] = {"i", "l"};
   CHECK_THROWS_WITH(names("val"), Contains("of its own"));
   options.folders.erase("val");

@@ -429,10 +429,40 @@ TEST_CASE("pipelines that make no sense are refused by name", "[transforms]") {
   refused([](auto& o) { o.resize = ResizeOptions{{10, 10}, {2, 1}}; }, "ratio_range");
   refused([](auto& o) { o.resize = ResizeOptions{{10, 10}, {0, 1}}; }, "ratio_range");
   refused([](auto& o) { o.resize = ResizeOptions{{10, 10}, {std::nan(""), 1}}; }, "ratio_range");
+  refused([](auto& o) { o.resize = ResizeOptions{{10, 10}, {1, 65}}; }, "ratio_range");
+  refused([](auto& o) { o.resize = ResizeOptions{{20000, 20000}, {1, 1}}; }, "pipeline.resize.scale");  // each side fits, both do not
   refused([](auto& o) { o.test_scale = {-1, 1}; }, "pipeline.test_scale");
   refused([](auto& o) { o.max_class_share = 0; }, "max_class_share");
+  refused([](auto& o) { o.max_class_share = 1.5; }, "max_class_share");
   refused([](auto& o) { o.flip = 1.5; }, "pipeline.flip");
   refused([](auto& o) { o.vertical_flip = -1; }, "pipeline.vertical_flip");
   refused([](auto& o) { o.rotate90 = 2; }, "pipeline.rotate90");
   refused([](auto& o) { o.std[1] = 0; }, "pipeline.std");
+  refused([](auto& o) { o.std[2] = HUGE_VAL; }, "pipeline.std");
+  refused([](auto& o) { o.mean[0] = std::nan(""); }, "pipeline.mean");
+}
+
+TEST_CASE("with a crop, pictures that are not square are turned by one right angle, too", "[transforms]") {
+  LabelMap rows{4, 8, {}};
+  for (int64_t i = 0; i < 32; ++i) rows.labels.push_back(uint8_t(i / 8));
+  PipelineOptions options;
+  options.crop = {4, 4};
+  options.flip = 0;
+  options.rotate90 = options.max_class_share = 1;
+  int sideways = 0;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    const LabelMap turned = augment({random_image(4, 8, 1), rows, "x"}, options, Random(seed)).labels;
+    sideways += turned.labels[0] != turned.labels[1];
+  }
+  CHECK(sideways > 5);
+  CHECK(sideways < 20);
+}
+
+TEST_CASE("the size to evaluate at follows the scale, with test_scale and without", "[transforms]") {
+  PipelineOptions options;
+  CHECK(evaluation_size({5, 9}, options, 0.5) == Size{3, 5});  // halves are rounded up
+  CHECK(evaluation_size({1, 1}, options, 0.25) == Size{1, 1});
+  options.test_scale = {200, 100};
+  CHECK(evaluation_size({10, 20}, options, 1) == Size{100, 200});
+  CHECK(evaluation_size({10, 20}, options, 0.5) == Size{50, 100});
 }

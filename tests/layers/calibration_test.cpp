@@ -159,7 +159,7 @@ TEST_CASE("a calibration that fails leaves the constants that were there", "[cal
     CHECK_THROWS_AS(calibrate_equalizers(net, [&](int64_t i) { net.forward(i, false); }), UsageError);  // the second site is not reached
     unchanged();
     net.poison_ = std::numeric_limits<double>::quiet_NaN();
-    CHECK_THROWS_AS(calibrate(net), NumericalError);
+    CHECK_THROWS_WITH(calibrate(net), Catch::Contains("branch 'coarse' are not finite (batch 0, channel 0)"));
     net.poison_ = std::numeric_limits<double>::infinity();
     CHECK_THROWS_AS(calibrate(net), NumericalError);
     unchanged();
@@ -185,10 +185,51 @@ TEST_CASE("an unreached site is named, analytic constants or measured ones", "[c
 
 TEST_CASE("sites that are to be measured in different ways are refused", "[calibration]") {
   const InitRandom random(5, DType::kFloat64);
-  EqualizerOptions other = with_mode("explicit");
-  other.batches = 3;
-  HalfRun net(with_mode("explicit"), other);
-  CHECK_THROWS_AS(calibrate(net), UsageError);
+  std::vector<EqualizerOptions> others(3, with_mode("explicit"));
+  others[0].batches = 3;
+  others[1].constants = "analytic";
+  others[2].measure = "in_turn";
+  for (const EqualizerOptions& other : others) {
+    HalfRun net(with_mode("explicit"), other);
+    CHECK_THROWS_WITH(calibrate(net), Catch::Contains("calibrated in one way"));
+  }
+  EqualizerOptions none = with_mode("explicit");
+  none.batches = 0;
+  HalfRun net(none);
+  CHECK_THROWS_WITH(calibrate(net), Catch::Contains("at least one batch"));
+}
+
+TEST_CASE("a report says over how many batches, and which branches are equalized", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  EqualizerOptions options = with_mode("explicit");
+  options.inputs = "upsampled";
+  HalfRun net(options);
+  const CalibrationReport report = calibrate_equalizers(net, [&](int64_t i) { net.forward(i); });
+  CHECK(report.batches == 2);
+  REQUIRE(report.branches.size() == 4);
+  for (size_t b = 0; b < 4; ++b) CHECK(report.branches[b].equalized == (b % 2 == 1));
+  CHECK_THROWS_WITH(measure_again(net, [&](int64_t i) { net.forward(i); }), Catch::Contains("do not change during training"));
+}
+
+TEST_CASE("a new equalizer is the identity, and takes as many constants as it has", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  ScaleEqualizer equalizer(2, with_mode("explicit"));
+  const Tensor x = random_tensor({1, 2, 2, 2}, 1);
+  CHECK(bit_equal(equalizer.forward(x), x));
+  CHECK_THROWS_WITH(equalizer.set({{0, 0}, {1, 1}}), Catch::Contains("has 1 constants, not 2"));
+}
+
+TEST_CASE("a weighted branch of negative weight has no share", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  HalfRun net(with_mode("weighted"));
+  for (const Module::NamedTensor& parameter : net.named_parameters()) {
+    if (parameter.name != "site.weights") continue;
+    NoGradGuard no_grad;
+    Tensor(parameter.tensor).copy_(Tensor::from<double>({1, -0.5}, {2}));
+  }
+  const Tensor before = net.forward(3, false);
+  net.poison_ = 5;
+  CHECK(bit_equal(net.forward(3, false), before));
 }
 
 TEST_CASE("constants that do not fit change nothing", "[calibration]") {
@@ -236,4 +277,6 @@ TEST_CASE("a fusion site is made for the convolution that reads it", "[calibrati
   CHECK_NOTHROW(FusionSite(HalfRun::branches(), Upsampling(), with_mode("folded"), grouped));
   CHECK_NOTHROW(FusionSite(HalfRun::branches(), Upsampling(), with_mode("explicit"), same));
   CHECK_THROWS_AS(FusionSite(HalfRun::branches(), Upsampling(), with_mode("folded"), same), UsageError);
+  Conv2d plain(4, 2, Conv2dLayerOptions{.kernel_size = 1, .bias = false});
+  CHECK_THROWS_WITH(FusionSite(HalfRun::branches(), Upsampling(), with_mode("folded"), plain), Catch::Contains("neither a bias nor a norm"));
 }

@@ -239,6 +239,22 @@ TEST_CASE("a step with a rate that is no number is refused before it changes any
   CHECK_THROWS_AS(optimizer->step(0.1, std::nan("")), UsageError);
   CHECK(optimizer->steps() == 0);
   CHECK(bit_equal(parameters[0].tensor, before));
+  optimizer->step(0);  // a schedule may end there
+  CHECK(optimizer->steps() == 1);
+  CHECK(bit_equal(parameters[0].tensor, before));
+}
+
+TEST_CASE("the factors of groups that share a parameter multiply, and begin with 1", "[optimizer]") {
+  auto parameters = two_parameters(DType::kFloat32);
+  const std::string& name = parameters[0].name;
+  const std::vector<ParameterGroup> groups = {{.pattern = name, .lr_mult = 2, .decay_mult = 0.5},
+                                              {.pattern = name, .lr_mult = 3, .decay_mult = 0.25}};
+  for (int times = 0; times < 2; ++times) {
+    assign_groups(parameters, groups);
+    CHECK(parameters[0].lr_mult == 6);
+    CHECK(parameters[0].decay_mult == 0.125);
+  }
+  CHECK_THROWS_WITH(assign_groups(parameters, {{.pattern = ""}}), Catch::Contains("matches no parameter"));
 }
 
 TEST_CASE("tied weights are stepped and counted once", "[optimizer]") {

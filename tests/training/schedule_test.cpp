@@ -43,7 +43,9 @@ TEST_CASE("linear warm-up scales the scheduled value", "[schedule]") {
 TEST_CASE("impossible schedules are refused", "[schedule]") {
   CHECK_THROWS_WITH(Schedule({.type = "step"}, 0.1, 10), Catch::Contains("step"));
   CHECK_THROWS_WITH(Schedule({.min_lr = 1}, 0.1, 10), Catch::Contains("schedule.min_lr"));
-  CHECK_THROWS_AS(Schedule({}, -1, 10), UsageError);
+  for (const double bad : {-1.0, std::nan(""), double(INFINITY)}) {
+    CHECK_THROWS_WITH(Schedule({.type = "constant"}, bad, 10), Catch::Contains("optimizer.lr"));
+  }
   CHECK_THROWS_AS(Schedule({}, 0.1, 0), UsageError);
   for (const double bad : {-1.0, std::nan(""), double(INFINITY)}) {
     CHECK_THROWS_WITH(Schedule({.min_lr = bad}, 0.1, 10), Catch::Contains("schedule.min_lr"));
