@@ -12,6 +12,7 @@
 #include "study/comparison.h"
 #include "study/report/report.h"
 #include "study/statistics/over_pictures.h"
+#include "study/study_head.h"
 #include "training/evaluation_files.h"
 #include "training/evaluator.h"
 #include "training/run_log.h"
@@ -34,20 +35,15 @@ void prepare_evaluation_folder(const fs::path& out) {
   require_writable(out / kEvaluationSummary);
 }
 
-nlohmann::ordered_json interval_json(const std::optional<Interval>& interval) {
-  return interval ? nlohmann::ordered_json(*interval) : nlohmann::ordered_json();
-}
-
-// The metrics, and between what the mean IoU would come out on other pictures of this kind.
-nlohmann::ordered_json result_json(const EvalResult& result) {
+// `interval`: between what the mean IoU would come out on other pictures of this kind.
+nlohmann::ordered_json result_json(const EvalResult& result, const std::optional<Interval>& interval) {
   nlohmann::ordered_json value = nlohmann::ordered_json::parse(metrics_json(result.metrics));
   value["pictures"] = result.pictures;
-  value["miou_interval"] = interval_json(miou_interval(result.counts));
+  value["miou_interval"] = interval_json(interval);
   return value;
 }
 
-std::string interval_line(const EvalResult& result) {
-  const auto interval = miou_interval(result.counts);
+std::string interval_line(const EvalResult& result, const std::optional<Interval>& interval) {
   if (!interval) return "";
   return fmt::format("mIoU {:.2f}, 95 % interval {:.2f} to {:.2f} over pictures\n", 100 * result.metrics.miou, 100 * (*interval)[0],
                      100 * (*interval)[1]);
@@ -117,16 +113,17 @@ void add_eval(CLI::App& app) {
       others = evaluate(*other->model, *dataset, request);
     }
     line.clear();
+    const auto interval = miou_interval(result.counts);
     if (files) {
       files->write();
       nlohmann::ordered_json summary = {{"run", trained.source}, {"split", options->split}, {"palette", dataset->palette()}};
-      summary.update(result_json(result));
+      summary.update(result_json(result, interval));
       write_text_atomically(std::filesystem::path(options->out) / kEvaluationSummary, file_text(summary));
       fmt::print(options->json ? stderr : stdout, "report: {}\n", write_evaluation_report(options->out).string());
     }
     const auto comparison = others ? std::optional(compare_networks(options->run.path, result, options->compare, *others)) : std::nullopt;
     if (options->json) {
-      nlohmann::ordered_json value = result_json(result);
+      nlohmann::ordered_json value = result_json(result, interval);
       if (comparison) {
         value["compared"] = {{"run", options->compare},
                              {"miou", number_or_null(others->metrics.miou)},
@@ -135,7 +132,7 @@ void add_eval(CLI::App& app) {
       }
       fmt::print("{}\n", value.dump());
     } else {
-      fmt::print("{}{}{} of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), interval_line(result),
+      fmt::print("{}{}{} of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), interval_line(result, interval),
                  counted(result.pictures, "picture"), options->split, result.seconds, human_bytes(double(result.peak_bytes)));
       if (comparison) fmt::print("{}: mIoU {:.2f}\n{}\n", options->compare, 100 * others->metrics.miou, comparison->words);
     }

@@ -43,4 +43,9 @@ std::string known_names_hint(const std::string& word, const std::vector<std::str
   return text + "known: " + joined(candidates);
 }
 
+void check_choice(const std::string& value, const std::vector<std::string>& known, const std::string& where) {
+  if (std::find(known.begin(), known.end(), value) != known.end()) return;
+  throw UsageError("there is no choice '" + value + "'", where, known_names_hint(value, known));
+}
+
 }  // namespace eq

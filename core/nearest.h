@@ -13,6 +13,9 @@ std::string nearest_name(const std::string& word, const std::vector<std::string>
 // "did you mean 'x'? known: a, b, c"
 std::string known_names_hint(const std::string& word, const std::vector<std::string>& candidates);
 
+// Throws UsageError at `where` for a value that is none of the known ones.
+void check_choice(const std::string& value, const std::vector<std::string>& known, const std::string& where);
+
 // The entry of a table that has this name. Throws UsageError: "there is no <kind> '<name>'", at `where`.
 template <class Table>
 const auto& find_named(const Table& table, const std::string& name, const std::string& kind, const std::string& where) {

@@ -11,20 +11,15 @@ namespace {
 
 std::string where_of(const LevelSite& site) { return site.path().empty() ? "a fusion site outside of a network" : site.path(); }
 
-void check_choice(const char* key, const std::string& value, const std::vector<std::string>& known) {
-  if (std::find(known.begin(), known.end(), value) != known.end()) return;
-  throw UsageError("there is no choice '" + value + "'", std::string("equalizer.") + key, known_names_hint(value, known));
-}
-
 // Whether the fusion weight takes constants over: then what lies around the picture is not zero.
 bool pads_itself(const EqualizerOptions& options) { return folds(options) || refreshes(options); }
 
 void check_options(const EqualizerOptions& options, const FusionLayer& fusion) {
-  check_choice("mode", options.mode, equalizer_modes());
-  check_choice("inputs", options.inputs, {"all", "upsampled", "matched"});
-  check_choice("granularity", options.granularity, {"scalar", "channel"});
-  check_choice("constants", options.constants, {"measured", "analytic"});
-  check_choice("measure", options.measure, {"together", "in_turn"});
+  check_choice(options.mode, equalizer_modes(), "equalizer.mode");
+  check_choice(options.inputs, {"all", "upsampled", "matched"}, "equalizer.inputs");
+  check_choice(options.granularity, {"scalar", "channel"}, "equalizer.granularity");
+  check_choice(options.constants, {"measured", "analytic"}, "equalizer.constants");
+  check_choice(options.measure, {"together", "in_turn"}, "equalizer.measure");
   if (options.inputs == "matched" && options.mode != "off" && !has_constants(options)) {
     throw UsageError("the mode '" + options.mode + "' has no constants to match", "equalizer.inputs", "use all or upsampled");
   }

@@ -1,16 +1,12 @@
 #include "layers/upsampling.h"
 
 #include "autograd/functional.h"
-#include "core/errors.h"
 #include "core/kernels/bilinear_variance.h"
 #include "core/nearest.h"
 
 namespace eq {
 
-void Upsampling::check() const {
-  if (mode == "bilinear" || mode == "nearest") return;
-  throw UsageError("there is no choice '" + mode + "'", "model.upsampling", known_names_hint(mode, {"bilinear", "nearest"}));
-}
+void Upsampling::check() const { check_choice(mode, {"bilinear", "nearest"}, "model.upsampling"); }
 
 Tensor Upsampling::resize(const Tensor& x, int64_t out_h, int64_t out_w) const {
   if (x.size(1) == out_h && x.size(2) == out_w) return x;

@@ -8,4 +8,8 @@ nlohmann::ordered_json study_head(const std::string& kind, const std::string& co
   return {{"kind", kind}, {"command", command}, {"version", EQ_VERSION}, {"seconds", seconds}};
 }
 
+nlohmann::ordered_json interval_json(const std::optional<Interval>& interval) {
+  return interval ? nlohmann::ordered_json(*interval) : nlohmann::ordered_json();
+}
+
 }  // namespace eq

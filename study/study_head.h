@@ -1,11 +1,17 @@
 #pragma once
-// How every study.json begins: what kind of study it is, what was typed, which version of the engine ran it, how long it took.
+// What files of studies have in common.
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
+
+#include "study/statistics/paired.h"
 
 namespace eq {
 
+// How every study.json begins: what kind of study it is, what was typed, which version of the engine ran it, how long it took.
 nlohmann::ordered_json study_head(const std::string& kind, const std::string& command, double seconds);
+
+nlohmann::ordered_json interval_json(const std::optional<Interval>& interval);  // [low, high], or null
 
 }  // namespace eq

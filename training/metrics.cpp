@@ -113,11 +113,16 @@ void ConfusionMatrix::add(const ConfusionMatrix& other) {
   ignored_ += other.ignored_;
 }
 
+ClassCounts ConfusionMatrix::counts_of(int64_t index) const {
+  ClassCounts counts{.index = index, .both = count(index, index)};
+  for (int64_t k = 0; k < num_classes_; ++k) counts.labelled += count(index, k), counts.predicted += count(k, index);
+  return counts;
+}
+
 std::vector<ClassCounts> ConfusionMatrix::class_counts() const {
   std::vector<ClassCounts> all;
   for (int64_t c = 0; c < num_classes_; ++c) {
-    ClassCounts counts{.index = c, .both = count(c, c)};
-    for (int64_t k = 0; k < num_classes_; ++k) counts.labelled += count(c, k), counts.predicted += count(k, c);
+    const ClassCounts counts = counts_of(c);
     if (counts.labelled + counts.predicted > 0) all.push_back(counts);
   }
   return all;
@@ -132,10 +137,8 @@ SegmentationMetrics ConfusionMatrix::metrics(const std::vector<std::string>& cla
   result.ignored_pixels = ignored_;
   int64_t correct = 0, in_labels = 0;
   double iou_sum = 0, acc_sum = 0, dice_sum = 0;
-  std::vector<ClassCounts> counts(static_cast<size_t>(num_classes_));
-  for (const ClassCounts& present : class_counts()) counts[size_t(present.index)] = present;
   for (int64_t c = 0; c < num_classes_; ++c) {
-    const auto [index, both, labelled, predicted] = counts[size_t(c)];
+    const auto [index, both, labelled, predicted] = counts_of(c);
     ClassMetrics metrics{class_names[size_t(c)], ratio(both, labelled + predicted - both),
                          ratio(both, labelled),  ratio(2 * both, labelled + predicted),
                          ratio(both, predicted), labelled};

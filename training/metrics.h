@@ -56,6 +56,8 @@ class ConfusionMatrix {
   SegmentationMetrics metrics(const std::vector<std::string>& class_names) const;
 
  private:
+  ClassCounts counts_of(int64_t index) const;
+
   int64_t num_classes_, ignore_index_;
   std::vector<int64_t> counts_;  // [label][prediction]
   int64_t ignored_ = 0;

@@ -168,7 +168,7 @@ std::string ablation_json(const Ablation& ablation, const AblationRequest& reque
         ordered_json entry = {{"name", branch.name},
                               {"channels", branch.channels},
                               {"lost", number_or_null(run.metrics.miou - branch.metrics.miou)},
-                              {"lost_interval", branch.lost ? ordered_json(*branch.lost) : ordered_json()}};
+                              {"lost_interval", interval_json(branch.lost)}};
         add_metrics(entry, branch.metrics);
         branches.push_back(entry);
       }

@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr int kDepth = 8;
+constexpr std::string_view kEqualizer = "equalizer.";  // what its settings begin with
 
 double number(const json& value) { return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN(); }
 
@@ -59,11 +60,11 @@ std::string mode_of(const json& arm, const json& config) {
   json equalizer = config.at("equalizer"), upsampling = config.value("model", json::object()).value("upsampling", json("bilinear"));
   for (const json& setting : arm.at("settings")) {
     const std::string text = setting.get<std::string>();
-    const size_t dot = text.find('.'), equals = text.find('=');
+    const size_t equals = text.find('=');
     if (equals == std::string::npos) continue;
     const std::string key = text.substr(0, equals), given = text.substr(equals + 1);
     const json parsed = json::parse(given, nullptr, false), value = parsed.is_discarded() ? json(given) : parsed;
-    if (key.starts_with("equalizer.")) equalizer[key.substr(dot + 1)] = value;
+    if (key.starts_with(kEqualizer)) equalizer[key.substr(kEqualizer.size())] = value;
     if (key == "model.upsampling") upsampling = value;
   }
   const std::string mode = equalizer.at("mode").get<std::string>();
@@ -80,7 +81,7 @@ std::set<std::string> other_settings(const json& arm) {
   std::set<std::string> others;
   for (const json& setting : arm.at("settings")) {
     const std::string text = setting.get<std::string>();
-    if (!text.starts_with("equalizer.")) others.insert(text);
+    if (!text.starts_with(kEqualizer)) others.insert(text);
   }
   return others;
 }

@@ -56,8 +56,6 @@ double value_of(const PairedRun& run, const std::string& metric) {
   return run.loss_tail;
 }
 
-ordered_json interval_json(const std::optional<Interval>& interval) { return interval ? ordered_json(*interval) : ordered_json(nullptr); }
-
 ordered_json comparison_json(const PairedComparison& c) {
   return {{"baseline", c.baseline},
           {"arm", c.arm},

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/kernels/resize.h"
 #include "study/report/chart.h"
 #include "study/report/ticks.h"
 

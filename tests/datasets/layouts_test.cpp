@@ -36,6 +36,13 @@ DataOptions listed(const fs::path& root) {
   return options;
 }
 
+DataOptions in_folders(const fs::path& root, const std::string& images = "img", const std::string& labels = "lab") {
+  DataOptions options = listed(root);
+  options.list.clear();
+  options.folders = {{"train", {images, labels}}};
+  return options;
+}
+
 std::vector<uint8_t> labels_of(const Dataset& dataset, int64_t index) { return dataset.load(index).labels.labels; }
 
 }  // namespace
@@ -55,9 +62,7 @@ TEST_CASE("a list and a pair of folders describe the same set", "[layouts]") {
   CHECK(list->palette().size() >= 2);
   CHECK(list->ignore_index() == 255);
 
-  DataOptions options = listed(root.path());
-  options.list.clear();
-  options.folders = {{"train", {"img", "lab"}}};
+  DataOptions options = in_folders(root.path());
   options.image_suffix = {".png"};
   options.label_suffix = "_mask.png";
   options.palette = {{1, 2, 3}, {4, 5, 6}};
@@ -202,9 +207,7 @@ TEST_CASE("folders pair suffixes in any case, and say what they leave out", "[la
   write_pair(root.path() / "img/b.jpg", root.path() / "lab/b.PNG", {0});
   write_pair(root.path() / "img/c.png", root.path() / "lab/c.png", {0});
   write_pair(root.path() / "img/d.jpg", root.path() / "lab/d.png", {0});
-  DataOptions options = listed(root.path());
-  options.list.clear();
-  options.folders = {{"train", {"img", "lab"}}};
+  DataOptions options = in_folders(root.path());
   auto set = make_dataset(options, "train");
   REQUIRE(set->size() == 3);
   CHECK(labels_of(*set, 0)[0] == 1);
@@ -228,9 +231,7 @@ TEST_CASE("hidden files and folders are no part of a set", "[layouts]") {
   write_pair(root.path() / "img/a.jpg", root.path() / "lab/a.png", {1});
   write_pair(root.path() / "img/._a.jpg", root.path() / "lab/._a.png", {0});
   write_pair(root.path() / "img/.thumbnails/b.jpg", root.path() / "lab/.thumbnails/b.png", {0});
-  DataOptions options = listed(root.path());
-  options.list.clear();
-  options.folders = {{"train", {"img", "lab"}}};
+  DataOptions options = in_folders(root.path());
   const auto set = make_dataset(options, "train");
   CHECK(set->size() == 1);
   CHECK(set->left_out().empty());
@@ -242,9 +243,7 @@ TEST_CASE("the longest of the suffixes that fit is taken off, and a label of the
   write_pair(root.path() / "img/b.png", root.path() / "lab/b_l.png", {1});
   write_pair(root.path() / "img/c.png", root.path() / "lab/c_l.png", {1});
   write_pair(root.path() / "img/c.png", root.path() / "lab/c_L.png", {0});  // comes before it
-  DataOptions options = listed(root.path());
-  options.list.clear();
-  options.folders = {{"train", {"img", "lab"}}};
+  DataOptions options = in_folders(root.path());
   options.label_suffix = "_l.png";
   for (const std::vector<std::string>& suffixes : {std::vector<std::string>{".png", "_rgb.png"}, {"_rgb.png", ".png"}}) {
     options.image_suffix = suffixes;
@@ -259,9 +258,7 @@ TEST_CASE("pictures and labels may share a folder", "[layouts]") {
   write_pair(root.path() / "a.jpg", root.path() / "a.png", {1});
   write_pair(root.path() / "b.jpg", root.path() / "b.png", {0});
   fs::remove(root.path() / "b.jpg");
-  DataOptions options = listed(root.path());
-  options.list.clear();
-  options.folders = {{"train", {".", "."}}};
+  DataOptions options = in_folders(root.path(), ".", ".");
   const auto set = make_dataset(options, "train");
   CHECK(set->size() == 1);
   REQUIRE(set->left_out().size() == 1);
@@ -274,9 +271,7 @@ TEST_CASE("in a shared folder a label is no picture, though its ending is a pict
     write_pair(root.path() / (stem + ".png"), root.path() / (stem + "_mask.png"), {1});
   }
   fs::remove(root.path() / "lone.png");
-  DataOptions options = listed(root.path());
-  options.list.clear();
-  options.folders = {{"train", {".", "."}}};
+  DataOptions options = in_folders(root.path(), ".", ".");
   options.image_suffix = {".png"};
   options.label_suffix = "_mask.png";
   const auto set = make_dataset(options, "train");
@@ -321,9 +316,7 @@ TEST_CASE("a part of the training pictures is drawn to evaluate on, always the s
   for (const std::string stem : {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}) {
     write_pair(root.path() / "i" / (stem + ".jpg"), root.path() / "l" / (stem + ".png"), {1});
   }
-  DataOptions options = listed(root.path());
-  options.list.clear();
-  options.folders = {{"train", {"i", "l"}}};
+  DataOptions options = in_folders(root.path(), "i", "l");
   const auto names = [&](const std::string& split) {
     std::string text;
     const auto set = make_dataset(options, split);

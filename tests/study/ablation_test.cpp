@@ -1,6 +1,8 @@
 // The study of ablation: what a network loses without a branch.
 #include "study/ablation/ablation.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -121,6 +123,30 @@ TEST_CASE("a branch without influence loses nothing, one that alone has some los
   int64_t found = 0;
   for (const ClassMetrics& of_class : last.branches[0].metrics.classes) found += of_class.iou > 0.02;
   CHECK(found <= 1);
+}
+
+TEST_CASE("what is lost has its interval over pictures, with and without the branch the same ones", "[ablation]") {
+  const TemporaryFolder folder;
+  const auto out = folder.path() / "run";
+  // Not for longer: it then answers background everywhere for a while.
+  train(tiny_config({"optimizer.lr=0.0005", "train.iterations=8", "train.batch_size=4", "train.overlays=0"}), {.out = out, .log = nullptr});
+  AblationRequest request{.runs = {out}, .settings = {"data.val_images=12"}, .log = nullptr};
+  const Ablation ablation = run_ablation(request);
+  const AblatedRun& run = ablation.runs[0];
+  const std::vector<AblatedBranch>& branches = run.sites[4].branches;
+  const double lost = run.metrics.miou - branches[0].metrics.miou;
+  REQUIRE(branches[0].lost.has_value());
+  const auto [low, high] = *branches[0].lost;
+  CHECK(low > 0);
+  CHECK(low <= lost);
+  CHECK(lost <= high);
+  const json entry = json::parse(ablation_json(ablation, request, "command", 2))["runs"][0]["sites"][4]["branches"][0];
+  CHECK(entry["lost_interval"] == json({low, high}));
+  CHECK_THAT(ablation_table(run), Catch::Contains(fmt::format("{:.2f} to {:.2f}", 100 * low, 100 * high)));
+  request.limit = 5;
+  const Ablation few = run_ablation(request);
+  CHECK_FALSE(few.runs[0].sites[4].branches[0].lost.has_value());
+  CHECK(json::parse(ablation_json(few, request, "command", 2))["runs"][0]["sites"][4]["branches"][0]["lost_interval"].is_null());
 }
 
 TEST_CASE("what cannot be ablated is refused", "[ablation]") {
