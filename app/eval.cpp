@@ -59,9 +59,9 @@ void check_same_classes(const TrainedModel& other, const Dataset& dataset) {
 }  // namespace
 
 void add_eval(CLI::App& app) {
-  CLI::App* command =
-      add_command(app, "eval", "Evaluate a trained network: IoU, accuracy and Dice (F1) of every class, aAcc, mIoU, mAcc, mDice",
-                  "equiscale eval runs/camvid --split test");
+  CLI::App* command = add_command(
+      app, "eval", "Evaluate a trained network: IoU, accuracy and Dice (F1) of every class, aAcc, mIoU, mAcc, mDice, cross-entropy",
+      "equiscale eval runs/camvid --split test");
   struct Options {
     RunOptions run;
     MachineOptions machine;

@@ -40,6 +40,8 @@ void print_table(const std::vector<std::vector<std::string>>& rows, size_t left 
   }
 }
 
+std::string nats(double value) { return std::isnan(value) ? "-" : fmt::format("{:.4f}", value); }
+
 std::string score_at(const std::optional<EvaluationRow>& row) { return row ? in_percent(row->miou) + " at " + whole(row->iteration) : "-"; }
 
 std::string data_words(const RunAccount& run) {
@@ -88,11 +90,12 @@ void print_one(const RunAccount& run) {
   }
   fmt::print("  mIoU        last {}, best {}\n", score_at(run.last), score_at(run.best));
   if (run.best_weights) fmt::print("  kept        {}, the best weights, of iteration {}\n", kBestWeights, *run.best_weights);
-  fmt::print("  aAcc, mAcc  {}, {}; mDice {}\n", in_percent(run.last->aacc), in_percent(run.last->macc), in_percent(run.last->mdice));
+  fmt::print("  aAcc, mAcc  {}, {}; mDice {}{}\n", in_percent(run.last->aacc), in_percent(run.last->macc), in_percent(run.last->mdice),
+             std::isnan(run.last->cross_entropy) ? "" : fmt::format("; cross-entropy {:.4f}", run.last->cross_entropy));
   if (run.files.evaluations.size() > 1) {
-    std::vector<std::vector<std::string>> rows{{"iteration", "mIoU", "aAcc", "mAcc"}};
+    std::vector<std::vector<std::string>> rows{{"iteration", "mIoU", "aAcc", "mAcc", "cross-entropy"}};
     for (const EvaluationRow& row : run.files.evaluations) {
-      rows.push_back({whole(row.iteration), in_percent(row.miou), in_percent(row.aacc), in_percent(row.macc)});
+      rows.push_back({whole(row.iteration), in_percent(row.miou), in_percent(row.aacc), in_percent(row.macc), nats(row.cross_entropy)});
     }
     fmt::print("\n");
     print_table(rows, 0);
@@ -180,11 +183,9 @@ void print_several(const std::vector<RunAccount>& runs) {
 nlohmann::json count_or_null(double count) { return std::abs(count) < 1e15 ? nlohmann::json(int64_t(count)) : nlohmann::json(); }
 
 nlohmann::json to_json(const EvaluationRow& row, bool with_classes) {
-  nlohmann::json value = {{"iteration", count_or_null(row.iteration)},
-                          {"miou", number_or_null(row.miou)},
-                          {"macc", number_or_null(row.macc)},
-                          {"aacc", number_or_null(row.aacc)},
-                          {"mdice", number_or_null(row.mdice)}};
+  nlohmann::json value = {{"iteration", count_or_null(row.iteration)}, {"miou", number_or_null(row.miou)},
+                          {"macc", number_or_null(row.macc)},          {"aacc", number_or_null(row.aacc)},
+                          {"mdice", number_or_null(row.mdice)},        {"cross_entropy", number_or_null(row.cross_entropy)}};
   if (!with_classes) return value;
   value["per_class"] = nlohmann::json::array();
   for (const ClassRow& c : row.classes) {

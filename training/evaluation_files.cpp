@@ -34,7 +34,7 @@ bool EvaluationFiles::better(const Picture& a, const Picture& b) { return a.miou
 void EvaluationFiles::add(const EvaluatedPicture& picture) {
   confusion_.add(picture.confusion);
   const SegmentationMetrics metrics = picture.confusion.metrics(dataset_.class_names());
-  pictures_.push_back({picture.index, metrics.miou, metrics.aacc});
+  pictures_.push_back({picture.index, metrics.miou, metrics.aacc, picture.cross_entropy});
   if (std::isnan(metrics.miou)) return;
   keep(best_, pictures_.back(), true, picture.labels, picture.predictions);
   keep(worst_, pictures_.back(), false, picture.labels, picture.predictions);
@@ -87,10 +87,10 @@ void EvaluationFiles::write() const {
     text += csv_line(row) + "\n";
   }
   write_text_atomically(folder_ / "confusion.csv", text);
-  text = "index,name,miou,accuracy\n";
+  text = "index,name,miou,accuracy,cross_entropy\n";
   for (const Picture& picture : pictures_) {
-    text += csv_line(
-                {std::to_string(picture.index), name_of(dataset_, picture.index), csv_number(picture.miou), csv_number(picture.accuracy)}) +
+    text += csv_line({std::to_string(picture.index), name_of(dataset_, picture.index), csv_number(picture.miou),
+                      csv_number(picture.accuracy), csv_number(picture.cross_entropy)}) +
             "\n";
   }
   write_text_atomically(folder_ / "pictures.csv", text);

@@ -33,7 +33,7 @@ class EvaluationFiles {
  private:
   struct Picture {
     int64_t index = 0;
-    double miou = 0, accuracy = 0;  // miou over the classes in its labels or prediction; NaN where nothing is labelled
+    double miou = 0, accuracy = 0, cross_entropy = 0;  // miou over the classes in its labels or prediction; NaN where nothing is labelled
   };
   struct Kept {
     Picture picture;

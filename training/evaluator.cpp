@@ -7,6 +7,7 @@
 #include <cstring>
 #include <future>
 
+#include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/allocator.h"
 #include "core/errors.h"
@@ -38,6 +39,12 @@ Tensor stacked(const std::vector<Loaded>& pictures, size_t v) {
   return images;
 }
 
+// Over the labelled pixels.
+double summed_cross_entropy(const Tensor& scores, const Tensor& labels, int64_t ignore_index) {
+  const CrossEntropyOptions options{.ignore_index = ignore_index, .reduction = CrossEntropyOptions::Reduction::kSum};
+  return cross_entropy(scores, labels.to(scores.device()), options).item();
+}
+
 }  // namespace
 
 EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalRequest& request) {
@@ -54,6 +61,7 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
   NoGradGuard no_grad;
   allocator(model.device()).reset_peak();
   ConfusionMatrix matrix(dataset.num_classes(), dataset.ignore_index());
+  double cross_entropies = 0;  // summed over pixels
   EvalResult result;
   const int64_t total = request.limit > 0 ? std::min(request.limit, dataset.size()) : dataset.size();
   // One thread decodes the next picture while this one computes.
@@ -77,15 +85,21 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
     std::vector<Tensor> views;
     for (size_t v = 0; v < group[0].views.size(); ++v) views.push_back(stacked(group, v));
     const int64_t height = group[0].labels.size(0), width = group[0].labels.size(1);
-    const Tensor classes = naming_picture([&] { return dataset.describe(group[0].index); },
-                                          [&] { return predict_classes(model, views, height, width, request.options); });
+    const PixelPrediction prediction = naming_picture([&] { return dataset.describe(group[0].index); },
+                                                      [&] { return predict_pixels(model, views, height, width, request.options); });
     for (size_t i = 0; i < group.size(); ++i) {
-      const Tensor predictions = classes.alias({height, width}, int64_t(i) * height * width);
+      const int64_t first = int64_t(i) * height * width, num_classes = prediction.scores.size(-1);
+      const Tensor predictions = prediction.classes.alias({height, width}, first);
       ConfusionMatrix confusion(dataset.num_classes(), dataset.ignore_index());
       confusion.add(group[i].labels, predictions, dataset.describe(group[i].index));
       matrix.add(confusion);
       result.counts.push_back(confusion.class_counts());
-      if (request.on_picture) request.on_picture({group[i].index, group[i].labels, predictions, confusion});
+      const double sum = summed_cross_entropy(prediction.scores.alias({height, width, num_classes}, first * num_classes), group[i].labels,
+                                              dataset.ignore_index());
+      cross_entropies += sum;
+      if (request.on_picture) {
+        request.on_picture({group[i].index, group[i].labels, predictions, confusion, sum / double(confusion.labelled())});
+      }
     }
     result.pictures += int64_t(group.size());
     if (request.on_progress) request.on_progress(result.pictures, total);
@@ -103,6 +117,7 @@ EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalReq
   }
   run_group();
   result.metrics = matrix.metrics(dataset.class_names());
+  result.metrics.cross_entropy = cross_entropies / double(matrix.labelled());
   result.peak_bytes = allocator(model.device()).stats().peak_bytes;
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;

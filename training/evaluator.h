@@ -18,6 +18,7 @@ struct EvaluatedPicture {
   int64_t index;                       // in the data set
   const Tensor &labels, &predictions;  // classes, uint8 [h,w] of the label's own size
   const ConfusionMatrix& confusion;    // of these two
+  double cross_entropy;                // mean over its labelled pixels; NaN: it has none
 };
 
 struct EvalRequest {

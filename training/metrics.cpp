@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "autograd/functional.h"
 #include "core/errors.h"
@@ -113,6 +114,8 @@ void ConfusionMatrix::add(const ConfusionMatrix& other) {
   ignored_ += other.ignored_;
 }
 
+int64_t ConfusionMatrix::labelled() const { return std::accumulate(counts_.begin(), counts_.end(), int64_t(0)); }
+
 ClassCounts ConfusionMatrix::counts_of(int64_t index) const {
   ClassCounts counts{.index = index, .both = count(index, index)};
   for (int64_t k = 0; k < num_classes_; ++k) counts.labelled += count(index, k), counts.predicted += count(k, index);
@@ -185,9 +188,13 @@ std::string to_table(const SegmentationMetrics& metrics) {
   for (const ClassMetrics& c : metrics.classes) {
     rows.push_back({c.name, percent(c.iou), percent(c.acc), percent(c.dice), percent(c.precision), std::to_string(c.pixels)});
   }
-  return text_table(rows) +
-         text_table({{"aAcc", "mIoU", "mAcc", "mDice"},
-                     {percent(metrics.aacc), percent(metrics.miou), percent(metrics.macc), percent(metrics.mdice)}}) +
+  std::vector<std::vector<std::string>> means = {
+      {"aAcc", "mIoU", "mAcc", "mDice"}, {percent(metrics.aacc), percent(metrics.miou), percent(metrics.macc), percent(metrics.mdice)}};
+  if (!std::isnan(metrics.cross_entropy)) {
+    means[0].push_back("Cross-entropy");
+    means[1].push_back(fmt::format("{:.4f}", metrics.cross_entropy));
+  }
+  return text_table(rows) + text_table(means) +
          fmt::format("({} of {} classes in the mean)\n", metrics.classes_in_mean, metrics.classes.size());
 }
 

@@ -3,6 +3,7 @@
 // no prediction is kept.
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ struct SegmentationMetrics {
   double macc = 0;  // mean of acc over the classes that occur in the labels
   double mdice = 0;  // mean over the classes that are not absent
   double aacc = 0;  // correct pixels / labelled pixels
+  // Mean of -log(probability of the label) over labelled pixels, in nats, whatever the network was trained with; NaN where nobody has
+  // measured it: confusions do not know it, evaluate() does.
+  double cross_entropy = std::numeric_limits<double>::quiet_NaN();
   int64_t classes_in_mean = 0;  // how many entered miou
   int64_t pixels = 0;           // labelled, not ignored
   int64_t ignored_pixels = 0;
@@ -50,6 +54,7 @@ class ConfusionMatrix {
   void add(const ConfusionMatrix& other);
 
   int64_t num_classes() const { return num_classes_; }
+  int64_t labelled() const;                                // pixels counted, the ignored ones not among them
   int64_t count(int64_t label, int64_t prediction) const;  // throws UsageError for what is no class
   std::vector<ClassCounts> class_counts() const;           // of the classes that are labelled or predicted somewhere, in order
   // One value per class name; throws UsageError when their number is not num_classes.
@@ -68,7 +73,8 @@ class ConfusionMatrix {
 Tensor argmax_classes(const Tensor& logits);
 
 // mmsegmentation's two tables (Class, IoU, Acc, Dice in percent with two decimals, here with precision and pixel count; aAcc, mIoU,
-// mAcc, mDice) and a line saying how many classes entered the mean. Absent values are written "absent".
+// mAcc, mDice, and the cross-entropy where it is known) and a line saying how many classes entered the mean. Absent values are written
+// "absent".
 std::string to_table(const SegmentationMetrics& metrics);
 
 }  // namespace eq

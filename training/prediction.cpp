@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "autograd/functional.h"
 #include "autograd/node.h"
@@ -151,6 +152,8 @@ Tensor scores_at(EncoderDecoder& model, const Tensor& images, int64_t height, in
   return scores.size(1) == height && scores.size(2) == width ? scores : resize_bilinear(scores, height, width, model.align_corners());
 }
 
+bool is_single(const std::vector<Tensor>& views, const EvaluateOptions& options) { return views.size() == 1 && !options.flip; }
+
 // Over the views, and their mirror images with options.flip.
 Tensor summed_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
                             const EvaluateOptions& options) {
@@ -196,8 +199,20 @@ std::vector<Tensor> prepare_views(const Image& image, const PipelineOptions& pip
 Tensor predict_classes(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
                        const EvaluateOptions& options) {
   NoGradGuard no_grad;
-  if (views.size() == 1 && !options.flip) return argmax_classes(scores_at(model, views[0], height, width, options));
+  if (is_single(views, options)) return argmax_classes(scores_at(model, views[0], height, width, options));
   return argmax_classes(summed_probabilities(model, views, height, width, options));
+}
+
+PixelPrediction predict_pixels(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
+                               const EvaluateOptions& options) {
+  NoGradGuard no_grad;
+  if (is_single(views, options)) {
+    const Tensor scores = scores_at(model, views[0], height, width, options);
+    return {argmax_classes(scores), scores};
+  }
+  const Tensor sums = summed_probabilities(model, views, height, width, options);
+  const double least = std::numeric_limits<float>::min();  // what every view takes for impossible is not infinitely bad
+  return {argmax_classes(sums), log(maximum(sums, Tensor::full({}, least, sums.dtype())))};
 }
 
 Tensor predict_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,

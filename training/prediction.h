@@ -29,7 +29,14 @@ std::vector<Tensor> prepare_views(const Image& image, const PipelineOptions& pip
 // views, or with options.flip, the probabilities (softmax of the resized scores) are averaged (mmsegmentation's test-time augmentation).
 Tensor predict_classes(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
                        const EvaluateOptions& options);
-// These probabilities, also of a single view: [N,height,width,K] on the CPU. predict_classes is their argmax.
+// The same with what the classes were taken from.
+struct PixelPrediction {
+  Tensor classes;  // uint8 [N,height,width], on the CPU
+  Tensor scores;   // [N,height,width,K]: their softmax are the probabilities
+};
+PixelPrediction predict_pixels(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
+                               const EvaluateOptions& options);
+// The probabilities, also of a single view: [N,height,width,K] on the CPU. predict_classes is their argmax.
 Tensor predict_probabilities(EncoderDecoder& model, const std::vector<Tensor>& views, int64_t height, int64_t width,
                              const EvaluateOptions& options);
 

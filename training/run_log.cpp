@@ -14,7 +14,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr const char* kCsvHeader =
-    "iteration,loss,main_loss,aux_loss,lr,grad_norm,images_per_second,data_wait,memory_bytes,seconds,miou,macc,aacc,mdice";
+    "iteration,loss,main_loss,aux_loss,lr,grad_norm,images_per_second,data_wait,memory_bytes,seconds,miou,macc,aacc,mdice,cross_entropy";
 
 // ".341": the leading zero says nothing.
 std::string short_number(double value) {
@@ -37,10 +37,15 @@ ordered_json metrics_value(const SegmentationMetrics& metrics) {
                        {"precision", number_or_null(c.precision)},
                        {"pixels", c.pixels}});
   }
-  return {{"miou", number_or_null(metrics.miou)},       {"macc", number_or_null(metrics.macc)},
-          {"aacc", number_or_null(metrics.aacc)},       {"mdice", number_or_null(metrics.mdice)},
-          {"classes_in_mean", metrics.classes_in_mean}, {"pixels", metrics.pixels},
-          {"ignored_pixels", metrics.ignored_pixels},   {"per_class", classes}};
+  return {{"miou", number_or_null(metrics.miou)},
+          {"macc", number_or_null(metrics.macc)},
+          {"aacc", number_or_null(metrics.aacc)},
+          {"mdice", number_or_null(metrics.mdice)},
+          {"cross_entropy", number_or_null(metrics.cross_entropy)},
+          {"classes_in_mean", metrics.classes_in_mean},
+          {"pixels", metrics.pixels},
+          {"ignored_pixels", metrics.ignored_pixels},
+          {"per_class", classes}};
 }
 
 // How the row of an evaluation begins in metrics.jsonl.
@@ -83,7 +88,7 @@ void RunLog::progress(const Progress& p) {
                             {"grad_norm", p.grad_norm}, {"images_per_second", p.images_per_second},
                             {"data_wait", p.data_wait}, {"memory_bytes", p.memory_bytes},
                             {"seconds", p.seconds}};
-  rows_.append(row.dump(), {fmt::format("{},{},{},{},{},{},{},{},{},{},,,,", p.iteration, csv_number(p.loss), csv_number(p.main_loss),
+  rows_.append(row.dump(), {fmt::format("{},{},{},{},{},{},{},{},{},{},,,,,", p.iteration, csv_number(p.loss), csv_number(p.main_loss),
                                         csv_number(p.aux_loss), csv_number(p.lr), csv_number(p.grad_norm), csv_number(p.images_per_second),
                                         csv_number(p.data_wait), p.memory_bytes, csv_number(p.seconds))});
 }
@@ -96,9 +101,9 @@ void RunLog::evaluation(int64_t iteration, const EvalResult& result, double seco
                       {"memory_bytes", result.peak_bytes}};
   row.update(metrics_value(result.metrics));
   rows_.remove(evaluation_begin(iteration), fmt::format("{},,,,,,,,", iteration));
-  rows_.append(row.dump(), {fmt::format("{},,,,,,,,{},{},{},{},{},{}", iteration, result.peak_bytes, csv_number(seconds),
+  rows_.append(row.dump(), {fmt::format("{},,,,,,,,{},{},{},{},{},{},{}", iteration, result.peak_bytes, csv_number(seconds),
                                         csv_number(result.metrics.miou), csv_number(result.metrics.macc), csv_number(result.metrics.aacc),
-                                        csv_number(result.metrics.mdice))});
+                                        csv_number(result.metrics.mdice), csv_number(result.metrics.cross_entropy))});
 }
 
 }  // namespace eq

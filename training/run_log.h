@@ -49,7 +49,8 @@ class RunLog {
   ProgressLine line_;
 };
 
-// The metrics as JSON text: miou, macc, aacc, mdice, classes_in_mean, pixels, ignored_pixels, per_class; absent values are null.
+// The metrics as JSON text: miou, macc, aacc, mdice, cross_entropy, classes_in_mean, pixels, ignored_pixels, per_class; absent values are
+// null.
 std::string metrics_json(const SegmentationMetrics& metrics);
 
 }  // namespace eq

@@ -208,6 +208,7 @@ void TensorBoardLog::evaluation(int64_t iteration, const SegmentationMetrics& me
   add_scalar(summary, "val/mAcc", metrics.macc);
   add_scalar(summary, "val/aAcc", metrics.aacc);
   add_scalar(summary, "val/mDice", metrics.mdice);
+  add_scalar(summary, "val/cross_entropy", metrics.cross_entropy);
   for (const ClassMetrics& c : metrics.classes) add_scalar(summary, "val/IoU/" + c.name, c.iou);
   append(iteration, summary);
 }

@@ -99,6 +99,7 @@ bool ablate(TrainedModel& trained, const AblationRequest& request, AblatedRun& r
 void add_metrics(ordered_json& to, const SegmentationMetrics& metrics) {
   to["miou"] = number_or_null(metrics.miou);
   to["aacc"] = number_or_null(metrics.aacc);
+  to["cross_entropy"] = number_or_null(metrics.cross_entropy);
   to["iou"] = ordered_json::array();
   for (const ClassMetrics& of_class : metrics.classes) to["iou"].emplace_back(number_or_null(of_class.iou));
 }
@@ -141,12 +142,12 @@ std::string ablation_table(const AblatedRun& run) {
   std::string text = fmt::format("{}: {}, equalizer {}, mIoU {:.2f} on {}\n", run.run, run.head, run.equalizer, 100 * run.metrics.miou,
                                  counted(run.pictures, "picture"));
   for (const AblatedSite& site : run.sites) {
-    text += fmt::format("  {} ({})\n    {:<12} {:>8} {:>8} {:>8}  {:<18}classes that lose most\n", site.site, site.kind, "without",
-                        "channels", "mIoU", "lost", "over pictures");
+    text += fmt::format("  {} ({})\n    {:<12} {:>8} {:>8} {:>8}  {:<18}{:>13}  classes that lose most\n", site.site, site.kind, "without",
+                        "channels", "mIoU", "lost", "over pictures", "cross-entropy");
     for (const AblatedBranch& branch : site.branches) {
       const std::string sure = branch.lost ? fmt::format("{:.2f} to {:.2f}", 100 * (*branch.lost)[0], 100 * (*branch.lost)[1]) : "";
-      text += fmt::format("    {:<12} {:>8} {:>8.2f} {:>8.2f}  {:<17}", branch.name, branch.channels, 100 * branch.metrics.miou,
-                          100 * (run.metrics.miou - branch.metrics.miou), sure);
+      text += fmt::format("    {:<12} {:>8} {:>8.2f} {:>8.2f}  {:<18}{:>+13.4f} ", branch.name, branch.channels, 100 * branch.metrics.miou,
+                          100 * (run.metrics.miou - branch.metrics.miou), sure, branch.metrics.cross_entropy - run.metrics.cross_entropy);
       for (const ClassLoss& lost : largest_losses(run.metrics, branch.metrics, 3)) {
         text += fmt::format(" {} {:.1f}", lost.name, 100 * lost.loss);
       }

@@ -53,6 +53,7 @@ double value_of(const PairedRun& run, const std::string& metric) {
   if (metric == "miou") return run.miou;
   if (metric == "macc") return run.macc;
   if (metric == "aacc") return run.aacc;
+  if (metric == "cross_entropy") return run.cross_entropy;
   return run.loss_tail;
 }
 
@@ -80,6 +81,7 @@ ordered_json run_json(const PairedRun& r) {
           {"miou", r.miou},
           {"macc", r.macc},
           {"aacc", r.aacc},
+          {"cross_entropy", number_or_null(r.cross_entropy)},
           {"per_class", r.per_class},
           {"loss_tail", r.loss_tail},
           {"seconds", r.seconds},
@@ -98,6 +100,7 @@ PairedRun read_paired_run(const fs::path& folder, std::vector<std::string>* clas
     run.miou = number_or_nan(summary.at("miou"));
     run.macc = number_or_nan(summary.at("macc"));
     run.aacc = number_or_nan(summary.at("aacc"));
+    run.cross_entropy = number_or_nan(summary.value("cross_entropy", json()));
     run.seconds = summary.at("seconds").get<double>();
     run.weights_sha256 = summary.at("weights_sha256").get<std::string>();
     if (class_names != nullptr) class_names->clear();
@@ -121,6 +124,7 @@ std::vector<Metric> paired_metrics() {
   return {{"miou", "mIoU", kPoints, 2, " points", true, 0.2 / kPoints},
           {"macc", "mean accuracy", kPoints, 2, " points", true, 0.2 / kPoints},
           {"aacc", "pixel accuracy", kPoints, 2, " points", true, 0.2 / kPoints},
+          {"cross_entropy", "validation cross-entropy", 1, 4, "", false, 0},
           {"loss_tail", "training loss", 1, 4, "", false, 0}};
 }
 
@@ -137,7 +141,9 @@ std::vector<PairedComparison> compare_arms(const PairedStudy& study) {
         before.push_back(value_of(*a, metric.name));
         after.push_back(value_of(*b, metric.name));
       }
-      result.push_back(compare_paired(baseline, before, arm, after, metric));
+      PairedComparison comparison = compare_paired(baseline, before, arm, after, metric);
+      const bool unknown = comparison.differences.empty() && !before.empty();  // in runs from before it was measured
+      if (!unknown) result.push_back(std::move(comparison));
     }
   }
   return result;

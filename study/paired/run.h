@@ -31,6 +31,7 @@ struct PairedRun {
   int64_t seed = 0;
   std::string folder;       // relative to the study's
   double miou = 0, macc = 0, aacc = 0;
+  double cross_entropy = 0;       // on the validation pictures; NaN of a run from before it was measured
   std::vector<double> per_class;  // IoU; NaN: absent
   double loss_tail = 0;     // mean training loss over the last tenth of the iterations
   double seconds = 0, cpu_seconds = 0;
@@ -51,7 +52,7 @@ struct PairedStudy {
 // holds a run of another configuration (naming the keys), and what training throws.
 PairedStudy run_paired_study(const PairedRequest& request);
 
-// The metrics that are compared: miou, macc, aacc, loss_tail.
+// The metrics that are compared: miou, macc, aacc, cross_entropy, loss_tail.
 std::vector<Metric> paired_metrics();
 // Every other arm against the first one, over the seeds that both have finished.
 std::vector<PairedComparison> compare_arms(const PairedStudy& study);

@@ -26,9 +26,13 @@ Series series_of(const std::string& name, const std::vector<Row>& rows, int colo
 Markup loss_chart(const RunFiles& run) {
   const Fields train = Fields(*run.config, (run.folder / "config.json").string()).object("train");
   const double dice = train.has("dice_weight") ? train.number("dice_weight") : 0;
+  const auto evaluated = std::count_if(run.evaluations.begin(), run.evaluations.end(),
+                                       [](const EvaluationRow& row) { return !std::isnan(row.cross_entropy); });
+  const bool validated = evaluated > 1;
   LineChart chart{.title = "Loss",
-                  .caption = fmt::format("Mean cross-entropy{}{} between records.", train.has("ohem") ? " of the hard pixels" : "",
-                                         dice > 0 ? fmt::format(" plus {:g} times the Dice loss", dice) : ""),
+                  .caption = fmt::format("Mean cross-entropy{}{} between records{}.", train.has("ohem") ? " of the hard pixels" : "",
+                                         dice > 0 ? fmt::format(" plus {:g} times the Dice loss", dice) : "",
+                                         validated ? "; on the validation pictures the plain cross-entropy of their labelled pixels" : ""),
                   .x = kIterations,
                   .y = {.name = "loss", .unit = dice > 0 ? "" : "nats", .low = 0}};
   const bool auxiliary =
@@ -37,6 +41,9 @@ Markup loss_chart(const RunFiles& run) {
   if (auxiliary) {
     chart.series.push_back(series_of("decode head", run.train, 0, [](const TrainRow& row) { return row.main_loss; }));
     chart.series.push_back(series_of("auxiliary head", run.train, 1, [](const TrainRow& row) { return row.aux_loss; }));
+  }
+  if (validated) {
+    chart.series.push_back(series_of("validation", run.evaluations, 2, [](const EvaluationRow& row) { return row.cross_entropy; }));
   }
   return line_chart(chart);
 }
@@ -124,6 +131,10 @@ std::string short_layer_name(const std::string& name) {
 }  // namespace
 
 std::string train_with(const std::string& key, const std::string& value) { return "Train with --set " + key + "=" + value + "."; }
+
+Tile cross_entropy_tile(const EvaluationRow& scores) {
+  return {"Cross-entropy", fmt::format("{:.4f}", scores.cross_entropy), "nats, mean over labelled pixels"};
+}
 
 Section learning_section(const RunFiles& run) {
   Section section{"learning", "Learning", {}};

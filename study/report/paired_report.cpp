@@ -23,6 +23,7 @@ struct MetricText {
 constexpr MetricText kMetrics[] = {{"miou", "mIoU", "%", "points", 100, 2},
                                    {"macc", "mAcc", "%", "points", 100, 2},
                                    {"aacc", "aAcc", "%", "points", 100, 2},
+                                   {"cross_entropy", "Validation cross-entropy", "nats", "nats", 1, 4},
                                    {"loss_tail", "Training loss at the end", "nats", "nats", 1, 4}};
 
 struct RunRow {
@@ -218,7 +219,8 @@ Markup runs_table(const Study& study, const fs::path& folder) {
     row.push_back(cell(run.shared_from.empty() ? run.hash.substr(0, 12) : run.hash.substr(0, 12) + ", shared with " + run.shared_from));
     rows.push_back(std::move(row));
   }
-  return table("Every run", {"Run", "mIoU %", "mAcc %", "aAcc %", "Loss at the end", "Time", "SHA-256 of the weights begins"}, rows);
+  return table("Every run",
+               {"Run", "mIoU %", "mAcc %", "aAcc %", "Cross-entropy", "Loss at the end", "Time", "SHA-256 of the weights begins"}, rows);
 }
 
 std::string initial_words(const Fields& fields) {
@@ -250,6 +252,7 @@ std::vector<Section> paired_sections(const Fields& fields, const fs::path& folde
 
   std::vector<Markup> seeds, intervals;
   for (size_t m = 0; m < std::size(kMetrics); ++m) {
+    if (std::all_of(study.runs.begin(), study.runs.end(), [m](const RunRow& run) { return std::isnan(run.metrics[m]); })) continue;
     seeds.push_back(seeds_plot(study, m));
     intervals.push_back(differences_plot(study, m));
   }

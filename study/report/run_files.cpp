@@ -1,5 +1,7 @@
 #include "study/report/run_files.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
@@ -44,6 +46,7 @@ EvaluationRow evaluation_of(const Fields& row) {
                            .macc = row.number("macc"),
                            .aacc = row.number("aacc"),
                            .mdice = row.number("mdice"),
+                           .cross_entropy = row.number("cross_entropy"),
                            .pictures = row.number("pictures"),
                            .seconds = row.number("evaluation_seconds"),
                            .classes = {}};
@@ -133,12 +136,13 @@ std::vector<PictureRow> read_pictures(const fs::path& path) {
   std::vector<PictureRow> pictures;
   const auto rows = read_csv(path);
   for (size_t r = 1; r < rows.size(); ++r) {
-    if (rows[r].size() != 4) {
-      throw DataError("row " + std::to_string(r + 1) + " does not have 4 fields", path.string(), kTryDelete);
+    constexpr size_t kFields = 5, kFieldsBefore = 4;  // before cross-entropy was among them
+    if (rows[r].size() != kFields && rows[r].size() != kFieldsBefore) {
+      throw DataError(fmt::format("row {} does not have {} fields", r + 1, kFields), path.string(), kTryDelete);
     }
     const double index = field_number(rows[r][0], path);
-    pictures.push_back(
-        {index >= 0 && index < 1e15 ? int64_t(index) : -1, rows[r][1], field_number(rows[r][2], path), field_number(rows[r][3], path)});
+    pictures.push_back({index >= 0 && index < 1e15 ? int64_t(index) : -1, rows[r][1], field_number(rows[r][2], path),
+                        field_number(rows[r][3], path), rows[r].size() == kFields ? field_number(rows[r][4], path) : kNone});
   }
   return pictures;
 }

@@ -21,13 +21,13 @@ struct ClassRow {
   double iou, acc, dice, precision, pixels;
 };
 struct EvaluationRow {
-  double iteration, miou, macc, aacc, mdice, pictures, seconds;
+  double iteration, miou, macc, aacc, mdice, cross_entropy, pictures, seconds;
   std::vector<ClassRow> classes;
 };
 struct PictureRow {
   int64_t index = 0;
   std::string name;
-  double miou, accuracy;
+  double miou, accuracy, cross_entropy;
 };
 struct Confusion {
   std::vector<std::string> names;

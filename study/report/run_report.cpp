@@ -46,6 +46,7 @@ Markup headline(const RunFiles& run, const Fields& config) {
     all.push_back({"aAcc", percent(last.aacc, 2), "pixels that are right"});
     all.push_back({"mAcc", percent(last.macc, 2), "mean over classes"});
     if (!std::isnan(last.mdice)) all.push_back({"mDice", percent(last.mdice, 2), "F1, mean over classes"});
+    if (!std::isnan(last.cross_entropy)) all.push_back(cross_entropy_tile(last));
   }
   const double planned = config.object("train").number("iterations"), done = iterations_done(run);
   const std::string state = run.diverged ? "diverged" : "not finished";

@@ -15,6 +15,8 @@ Section gradients_section(const RunFiles& run);   // at the same sites
 Section layers_section(const RunFiles& run);      // gradient norms layer by time
 Section provenance_section(const RunFiles& run);  // configuration, seed, versions, machine, hashes, data
 
+Tile cross_entropy_tile(const EvaluationRow& scores);
+
 // "Train with --set key=value."
 std::string train_with(const std::string& key, const std::string& value);
 

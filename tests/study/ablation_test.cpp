@@ -69,7 +69,9 @@ TEST_CASE("each branch in turn is replaced by its mean, and the network is then 
     TrainedModel trained = load_trained_model(run.run);
     const auto dataset = make_dataset(trained.config.data, "val");
     const EvalRequest evaluation{.options = trained.config.evaluate, .pipeline = trained.config.pipeline, .limit = 2};
-    CHECK(evaluate(*trained.model, *dataset, evaluation).metrics.miou == run.metrics.miou);
+    const SegmentationMetrics whole = evaluate(*trained.model, *dataset, evaluation).metrics;
+    CHECK(whole.miou == run.metrics.miou);
+    CHECK(whole.cross_entropy == run.metrics.cross_entropy);
     FusionSite& site = last_fusion(trained);
     std::vector<double> sums(size_t(site.branches()[2].channels), 0.0);
     double count = 0;
@@ -85,8 +87,10 @@ TEST_CASE("each branch in turn is replaced by its mean, and the network is then 
       for (int64_t i = 0; i < x.numel(); ++i) CHECK(x.value_at(i) == Approx(sums[size_t(i) % sums.size()]).epsilon(1e-5).margin(1e-6));
     });
     site.replace(2, Tensor::from<double>(sums, {int64_t(sums.size())}).to(DType::kFloat32));
-    const double without = evaluate(*trained.model, *dataset, evaluation).metrics.miou;
-    CHECK(run.sites[4].branches[2].metrics.miou == Approx(without).margin(1e-3));
+    const SegmentationMetrics without = evaluate(*trained.model, *dataset, evaluation).metrics;
+    CHECK(run.sites[4].branches[2].metrics.miou == Approx(without.miou).margin(1e-3));
+    CHECK(run.sites[4].branches[2].metrics.cross_entropy == Approx(without.cross_entropy).epsilon(1e-4));
+    CHECK(without.cross_entropy != whole.cross_entropy);
     site.set_observer({});
     site.replace(2, Tensor());
     CHECK(evaluate(*trained.model, *dataset, evaluation).metrics.miou == run.metrics.miou);

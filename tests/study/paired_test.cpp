@@ -4,6 +4,7 @@
 
 #include "core/errors.h"
 #include "study/paired/run.h"
+#include "study/report/report.h"
 #include "support.h"
 #include "training/tiny.h"
 #include "training/trainer.h"
@@ -65,7 +66,7 @@ TEST_CASE("a paired study: equal beginnings, each run once, every pair compared"
   REQUIRE(result.initial_weights.size() == 2);
   CHECK(result.initial_weights[0].sha256 != result.initial_weights[1].sha256);
   CHECK_FALSE(fs::exists(study.folder.path() / "study" / "again"));
-  REQUIRE(result.comparisons.size() == 8);
+  REQUIRE(result.comparisons.size() == 10);
   for (const PairedComparison& c : result.comparisons) {
     CHECK(c.baseline == "off");
     CHECK(c.differences.size() == 2);
@@ -86,6 +87,8 @@ TEST_CASE("a paired study: equal beginnings, each run once, every pair compared"
     const auto summary =
         nlohmann::json::parse(read_file(study.folder.path() / "study" / run["folder"].get<std::string>() / "summary.json"));
     CHECK(run["miou"] == summary["miou"]);
+    CHECK(run["cross_entropy"] == summary["cross_entropy"]);
+    CHECK(run["cross_entropy"] > 0);
     CHECK(run["weights_sha256"] == summary["weights_sha256"]);
     CHECK(run["loss_tail"] > 0);
   }
@@ -96,6 +99,19 @@ TEST_CASE("a paired study: equal beginnings, each run once, every pair compared"
     const PairedStudy more = run_paired_study(study.request("off,explicit", 3));
     CHECK(more.runs.size() == 6);
     CHECK(fs::last_write_time(study.folder.path() / "study" / "off" / "3" / "summary.json") == before);
+  }
+  SECTION("runs from before their cross-entropy was measured are compared by the rest") {
+    PairedStudy older = result;
+    for (PairedRun& run : older.runs) run.cross_entropy = std::nan("");
+    older.comparisons = compare_arms(older);
+    CHECK(older.comparisons.size() == 8);
+    const fs::path out = study.folder.path() / "older";
+    fs::create_directory(out);
+    write_file(out / "study.json", paired_study_json(older, ""));
+    const std::string page = read_file(write_study_report(out));
+    CHECK_THAT(page, Contains("mAcc, every seed") && !Contains("Validation cross-entropy"));
+    write_file(out / "study.json", paired_study_json(result, ""));
+    CHECK_THAT(read_file(write_study_report(out)), Contains("Validation cross-entropy, every seed"));
   }
   SECTION("another configuration is refused, by name of the key") {
     CHECK_THROWS_WITH(run_paired_study(study.request("off,explicit", 2, {"train.iterations=7"})),

@@ -170,17 +170,18 @@ inline json sample_paired(const std::vector<std::string>& names = {"off", "expli
                       {"macc", value + 0.1},
                       {"aacc", value + 0.25},
                       {"per_class", classes},
+                      {"cross_entropy", 0.6 - value / 5},
                       {"loss_tail", 0.7 - value / 4},
                       {"seconds", 812.0},
                       {"weights_sha256", std::string(64, 'a')},
                       {"shared_from", nullptr}});
     }
     if (a == 0) continue;
-    for (const char* metric : {"miou", "macc", "aacc", "loss_tail"}) {
+    for (const char* metric : {"miou", "macc", "aacc", "cross_entropy", "loss_tail"}) {
       std::vector<double> differences;
       double mean = 0;
       for (size_t s = 0; s < seeds.size(); ++s) {
-        differences.push_back((metric[0] == 'l' ? -0.25 : 1) * (miou[a][s] - miou[0][s]));
+        differences.push_back((metric[0] == 'l' ? -0.25 : metric[0] == 'c' ? -0.2 : 1) * (miou[a][s] - miou[0][s]));
         mean += differences.back() / double(seeds.size());
       }
       comparisons.push_back(

@@ -68,7 +68,7 @@ TEST_CASE("a run's report has all its parts", "[report]") {
     CHECK_THAT(html, Contains("<strong>" + std::string(title) + "</strong>"));
   }
   CHECK_THAT(html, !Contains("Not here: "));
-  CHECK_THAT(html, Contains("Mean cross-entropy between records."));
+  CHECK_THAT(html, Contains("Mean cross-entropy between records; on the validation pictures the plain cross-entropy"));
   CHECK_THAT(html, Contains("white noise") && Contains("errors in red") && Contains("SHA-256 of the weights") && Contains("<details>"));
   // The two best and the two worst of five pictures, four panels each.
   size_t images = 0;
@@ -87,7 +87,25 @@ TEST_CASE("a run's report says which loss it shows", "[report]") {
   write_file(run / "config.json", config.dump());
   const std::string html = report_of(run);
   CHECK_THAT(html,
-             Contains("Mean cross-entropy of the hard pixels plus 0.5 times the Dice loss between records.") && !Contains("loss (nats)"));
+             Contains("Mean cross-entropy of the hard pixels plus 0.5 times the Dice loss between records;") && !Contains("loss (nats)"));
+}
+
+TEST_CASE("a run from before the cross-entropy was measured has its report without", "[report]") {
+  TemporaryFolder folder;
+  const fs::path run = copy_of_run(folder);
+  CHECK_THAT(report_of(run), Contains("mean over labelled pixels"));
+  std::string older;
+  std::istringstream lines(read_file(run / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    json row = json::parse(line);
+    row.erase("cross_entropy");
+    older += row.dump() + "\n";
+  }
+  write_file(run / "metrics.jsonl", older);
+  write_file(run / "eval" / "pictures.csv", "index,name,miou,accuracy\n0,first,0.25,0.5\n");
+  const std::string html = report_of(run);
+  check_self_contained(html);
+  CHECK_THAT(html, Contains("Mean cross-entropy between records.") && !Contains("mean over labelled pixels"));
 }
 
 TEST_CASE("a mean over some of the classes says over how many", "[report]") {

@@ -19,7 +19,7 @@ Tensor as_tensor(const LabelMap& map) {
 void add(EvaluationFiles& files, int64_t index, const Tensor& labels, const Tensor& predictions) {
   ConfusionMatrix confusion(8, 255);
   confusion.add(labels, predictions);
-  files.add({index, labels, predictions, confusion});
+  files.add({index, labels, predictions, confusion, 0.25});
 }
 
 std::vector<std::string> lines_of(const fs::path& path) {
@@ -68,8 +68,8 @@ TEST_CASE("an evaluation leaves its confusions and its extreme pictures", "[eval
   }
   const auto pictures = lines_of(out / "pictures.csv");
   REQUIRE(pictures.size() == 6);
-  CHECK(pictures[0] == "index,name,miou,accuracy");
-  CHECK(pictures[2] == "0,0,1,1");  // in the order in which they were seen
+  CHECK(pictures[0] == "index,name,miou,accuracy,cross_entropy");
+  CHECK(pictures[2] == "0,0,1,1,0.25");  // in the order in which they were seen
   // Half of five: two of each, the best first; what was there before is gone, other files are not.
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(out)) names.push_back(entry.path().filename().string());

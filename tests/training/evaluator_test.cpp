@@ -247,3 +247,75 @@ TEST_CASE("scores that are not finite end an evaluation", "[evaluate]") {
   }
   CHECK_THROWS_AS(predict_scores(*model, random_tensor({1, 64, 64, 3}, 1, DType::kFloat32), {}), NumericalError);
 }
+
+TEST_CASE("the cross-entropy of an evaluation is that of its probabilities, over labelled pixels", "[evaluate]") {
+  const auto model = tiny_model();
+  // Picture 1 has no label at all, picture 3 has few: pixels count, not pictures.
+  struct Unlabelled final : Dataset {
+    explicit Unlabelled(const Dataset& whole) : Dataset(whole.class_names(), whole.palette()), whole(whole) {}
+    int64_t size() const override { return whole.size(); }
+    std::string describe(int64_t index) const override { return whole.describe(index); }
+    RawSample load(int64_t index) const override {
+      RawSample sample = whole.load(index);
+      const int64_t kept = index == 1 ? 0 : index == 3 ? 100 : int64_t(sample.labels.labels.size());
+      std::fill(sample.labels.labels.begin() + kept, sample.labels.labels.end(), uint8_t(255));
+      return sample;
+    }
+    const Dataset& whole;
+  };
+  const Config config = tiny_config();
+  const auto whole = make_dataset(config.data, "val");
+  const Unlabelled dataset(*whole);
+  const auto check = [&](const EvaluateOptions& options) {
+    std::vector<double> expected;
+    double sum = 0, count = 0;
+    for (int64_t index = 0; index < dataset.size(); ++index) {
+      const RawSample sample = dataset.load(index);
+      const Tensor p = predict_probabilities(*model, prepare_views(sample.image, config.pipeline, options), 64, 64, options);
+      double of_picture = 0, labelled = 0;
+      for (size_t i = 0; i < sample.labels.labels.size(); ++i) {
+        const uint8_t label = sample.labels.labels[i];
+        if (label == 255) continue;
+        of_picture -= std::log(p.value_at(int64_t(i) * 8 + label));
+        labelled += 1;
+      }
+      expected.push_back(of_picture / labelled);
+      sum += of_picture;
+      count += labelled;
+    }
+    std::vector<double> found;
+    EvalRequest request{.options = options, .pipeline = config.pipeline};
+    request.on_picture = [&](const EvaluatedPicture& picture) { found.push_back(picture.cross_entropy); };
+    CHECK(evaluate(*model, dataset, request).metrics.cross_entropy == Approx(sum / count).epsilon(1e-5));
+    REQUIRE(found.size() == expected.size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      CAPTURE(i);
+      if (i == 1)
+        CHECK(std::isnan(found[i]));
+      else
+        CHECK(found[i] == Approx(expected[i]).epsilon(1e-5));
+    }
+  };
+  check({});
+  check({.batch_size = 3});
+  check({.mode = "slide", .crop = {40, 40}, .stride = {30, 30}});
+  check({.scales = {0.75, 1.25}});
+  check({.flip = true});
+}
+
+TEST_CASE("labels that every view takes for impossible cost much, but not infinitely much", "[evaluate]") {
+  const auto model = tiny_model();
+  for (const auto& parameter : model->named_parameters()) {
+    if (parameter.name == "decode_head.conv_seg.bias") parameter.tensor.data<float>()[0] = 1000;
+  }
+  const Config config = tiny_config();
+  const auto dataset = make_dataset(config.data, "val");
+  EvalRequest request{.options = {}, .pipeline = config.pipeline, .limit = 1};
+  const double once = evaluate(*model, *dataset, request).metrics.cross_entropy;
+  request.options.flip = true;
+  const SegmentationMetrics averaged = evaluate(*model, *dataset, request).metrics;
+  const double share_of_others = 1 - double(averaged.classes[0].pixels) / double(averaged.pixels);
+  REQUIRE(share_of_others > 0.2);
+  CHECK(averaged.cross_entropy == Approx(std::log(2 / std::numeric_limits<float>::min()) * share_of_others));
+  CHECK(once == Approx(1000 * share_of_others).epsilon(0.1));  // of the scores themselves
+}

@@ -92,7 +92,8 @@ TEST_CASE("an empty matrix has absent means", "[metrics]") {
 TEST_CASE("the table has mmsegmentation's layout", "[metrics]") {
   ConfusionMatrix matrix(3, 255);
   matrix.add(bytes({0, 0, 0, 1, 1}, {5}), bytes({0, 0, 1, 1, 1}, {5}));
-  CHECK(to_table(matrix.metrics({"background", "sky", "car"})) ==
+  SegmentationMetrics metrics = matrix.metrics({"background", "sky", "car"});
+  CHECK(to_table(metrics) ==
         "+------------+--------+--------+--------+-----------+--------+\n"
         "|   Class    |  IoU   |  Acc   |  Dice  | Precision | Pixels |\n"
         "+------------+--------+--------+--------+-----------+--------+\n"
@@ -106,6 +107,9 @@ TEST_CASE("the table has mmsegmentation's layout", "[metrics]") {
         "| 80.00 | 66.67 | 83.33 | 80.00 |\n"
         "+-------+-------+-------+-------+\n"
         "(2 of 3 classes in the mean)\n");
+  metrics.cross_entropy = 0.51234;
+  CHECK_THAT(to_table(metrics), Catch::Contains("| aAcc  | mIoU  | mAcc  | mDice | Cross-entropy |\n") &&
+                                    Catch::Contains("| 80.00 | 66.67 | 83.33 | 80.00 |    0.5123     |\n"));
 }
 
 TEST_CASE("argmax takes the first of equal scores and shows NaN", "[metrics]") {

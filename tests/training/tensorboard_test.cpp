@@ -219,7 +219,11 @@ TEST_CASE("a run's events are what its tables hold", "[tensorboard]") {
         expected[std::string("train/") + name] = row[name];
       }
     } else {
-      expected = {{"val/mIoU", row["miou"]}, {"val/mAcc", row["macc"]}, {"val/aAcc", row["aacc"]}, {"val/mDice", row["mdice"]}};
+      expected = {{"val/mIoU", row["miou"]},
+                  {"val/mAcc", row["macc"]},
+                  {"val/aAcc", row["aacc"]},
+                  {"val/mDice", row["mdice"]},
+                  {"val/cross_entropy", row["cross_entropy"]}};
       for (const auto& of_class : row["per_class"]) {
         if (!of_class["iou"].is_null()) expected["val/IoU/" + of_class["name"].get<std::string>()] = of_class["iou"];
       }

@@ -65,6 +65,7 @@ TEST_CASE("a run leaves its files, and evaluating its weights again gives its nu
   CHECK(std::distance(fs::directory_iterator(out / "overlays"), fs::directory_iterator()) == 2);
   const auto summary = nlohmann::json::parse(read_file(out / "summary.json"));
   CHECK(summary["miou"] == result.metrics.miou);
+  CHECK(summary["cross_entropy"] == result.metrics.cross_entropy);
   CHECK(summary["weights_sha256"] == result.weights_sha256);
   CHECK(summary["iterations"] == 6);
   CHECK(summary["per_class"].size() == 8);
@@ -87,7 +88,7 @@ TEST_CASE("a run leaves its files, and evaluating its weights again gives its nu
   CHECK(log.find("\n\n") == std::string::npos);
   const std::string csv = read_file(out / "metrics.csv");
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 6);
-  CHECK(std::count(csv.begin(), csv.end(), ',') == 6 * 13);
+  CHECK(std::count(csv.begin(), csv.end(), ',') == 6 * 14);
 
   for (const fs::path& path : {out, out / "model.safetensors", out / "checkpoint"}) {
     TrainedModel trained = load_trained_model(path);
@@ -96,6 +97,7 @@ TEST_CASE("a run leaves its files, and evaluating its weights again gives its nu
     const EvalResult again = evaluate(*trained.model, *dataset, {.options = trained.config.evaluate, .pipeline = trained.config.pipeline});
     CHECK(again.metrics.miou == result.metrics.miou);
     CHECK(again.metrics.aacc == result.metrics.aacc);
+    CHECK(again.metrics.cross_entropy == result.metrics.cross_entropy);
   }
   CHECK_THROWS_WITH(train(tiny_config(), quiet(out)), Contains("already holds a run") && Contains(out.string()));
 }
