@@ -1,4 +1,5 @@
-// equiscale data make|stats|view: the built-in pictures as files, numbers for a configuration, and a look at what is trained on.
+// equiscale data make|stats|view (init: data_init.cpp): the built-in pictures as files, numbers for a configuration, and a look at what is
+// trained on.
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -191,9 +192,11 @@ void add_view(CLI::App& parent) {
 }  // namespace
 
 void add_data(CLI::App& app) {
-  CLI::App* command = add_command(app, "data", "Make a data set, measure one, look at one (equiscale inspect data: check one)",
-                                  "equiscale data view CONFIG --out sheet.png");
+  CLI::App* command = add_command(
+      app, "data", "Describe a folder of pictures, make a data set, measure one, look at one (equiscale inspect data: check one)",
+      "equiscale data view CONFIG --out sheet.png");
   command->require_subcommand(1);
+  add_data_init(*command);
   add_make(*command);
   add_stats(*command);
   add_view(*command);

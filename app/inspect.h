@@ -1,5 +1,5 @@
 #pragma once
-// What `equiscale inspect` can look into, beside data sets a file each.
+// What `equiscale inspect` can look into, beside data sets, and `equiscale data` a file each.
 
 #include "app/common.h"
 #include "datasets/inspect.h"
@@ -8,6 +8,7 @@ namespace eq::app {
 
 void add_inspect_ckpt(CLI::App& inspect);
 void add_inspect_run(CLI::App& inspect);
+void add_data_init(CLI::App& data);
 
 // What looks through a data set takes: which one, what of it, and how to print.
 struct LookOptions {

@@ -111,3 +111,51 @@ TEST_CASE("data view draws a sheet", "[app]") {
   check_error(equiscale("data view " + config + " --samples 0 --out " + sheet), 2, "--samples");
   check_error(equiscale("data view " + config + " --out " + (folder.path() / "none" / "sheet.png").string()), 3, "none");
 }
+
+TEST_CASE("data init writes a configuration that trains, of folders and of lists", "[app]") {
+  const TemporaryFolder folder;
+  const auto write = [&](const std::string& name, bool label) {
+    const std::filesystem::path path = folder.path() / "my pictures" / name;
+    std::filesystem::create_directories(path.parent_path());
+    LabelMap labels{70, 90, std::vector<uint8_t>(70 * 90)};
+    for (size_t p = 0; p < labels.labels.size(); ++p) labels.labels[p] = uint8_t(p / 7 % 3);
+    if (label) return write_indexed_png(path, labels, voc_palette());
+    Image image{70, 90, std::vector<uint8_t>(3 * 70 * 90)};
+    for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = uint8_t(i * 37 % 251);
+    write_png(path, image);
+  };
+  for (int i = 0; i < 10; ++i) {
+    write("images/a \"" + std::to_string(i) + "\".jpg", false);
+    write("masks/a \"" + std::to_string(i) + "\".png", true);
+  }
+  write_file(folder.path() / "my pictures/classes.txt", "soil\nthe \"leaf\"\nstem\n");
+  const std::string there = "cd " + folder.path().string() + " && " + EQ_BINARY_DIR "/equiscale ";
+  const auto check = [&](const std::string& config) {
+    const CommandResult made = run_command(there + "data init 'my pictures' --out " + config);
+    INFO(made.output);
+    REQUIRE(made.status == 0);
+    CHECK(made.output.find("train 10 pictures") == 0);
+    CHECK(made.output.find("the \"leaf\"") != std::string::npos);
+    CHECK(made.output.ends_with(config + "\n"));
+    const CommandResult inspected = run_command(there + "inspect data " + config),
+                        tried = run_command(there + "train " + config + " --dry-run");
+    INFO(inspected.output << tried.output);
+    CHECK(inspected.status == 0);
+    CHECK(inspected.output.find("no problems found") != std::string::npos);
+    CHECK(tried.status == 0);
+    CHECK(tried.output.find("8 pictures to train on") != std::string::npos);
+    return made.output;
+  };
+  CHECK(check("own.json").find("labels in masks") != std::string::npos);
+  check_error(run_command(there + "data init 'my pictures' --out own.json"), 2, "a file of this name");
+  check_error(run_command(there + "data init 'my pictures' --out own"), 2, ".json");
+  write("images/unlabelled.jpg", false);
+  const std::string listed = check("configs/own.json");
+  CHECK(listed.find("without a label file, left out: images/unlabelled.jpg") != std::string::npos);
+  CHECK(std::filesystem::exists(folder.path() / "configs/own_train.txt"));
+  const CommandResult json = run_command(there + "data init 'my pictures' --json --out third.json");
+  const auto said = nlohmann::json::parse(json.output);
+  CHECK(said["pictures"]["train"] == 10);
+  CHECK(said["unlabelled"] == nlohmann::json({"images/unlabelled.jpg"}));
+  CHECK(said["classes"][2] == "stem");
+}

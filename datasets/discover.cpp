@@ -1,0 +1,335 @@
+// Which files are pictures, which are their labels, and which split they belong to.
+#include "datasets/discover.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <unordered_map>
+
+#include "core/errors.h"
+#include "core/words.h"
+#include "datasets/inspect.h"
+
+namespace eq {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kEndings[] = {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tga"};
+constexpr const char* kUnreadEndings[] = {".tif", ".tiff", ".webp", ".gif", ".heic", ".jp2"};
+constexpr const char* kOtherMasks[] = {"object", "instance", "depth", "edge", "color"};  // folders and endings of what is no class map
+constexpr const char* kTryNames =
+    "give a picture and its label file the same name (1.jpg, 1.png or 1_mask.png), in one folder or in two that differ in one name "
+    "(images, masks); or list them: docs/config.md, data.list";
+
+struct File {
+  fs::path path;                     // below the root
+  std::vector<std::string> folders;  // of the path
+  std::string name, stem, ending;
+};
+
+template <class Words>
+bool is_among(const std::string& word, const Words& words) {
+  return std::find(std::begin(words), std::end(words), word) != std::end(words);
+}
+
+// What a folder's name says of a split: train, train_images, masks-val.
+struct SplitName {
+  std::string split;    // "train", "val" or "test"; empty: none
+  std::string pattern;  // the name, with "*" for the split
+};
+
+SplitName split_name(const std::string& folder) {
+  constexpr std::pair<const char*, const char*> kWords[] = {{"training", "train"}, {"train", "train"}, {"validation", "val"},
+                                                            {"valid", "val"},      {"val", "val"},     {"testing", "test"},
+                                                            {"test", "test"}};
+  const std::string name = lower(folder), between = "_- ";
+  for (const auto& [word, split] : kWords) {
+    const std::string text = word;
+    if (name == text) return {split, "*"};
+    if (name.size() < text.size() + 2) continue;
+    const size_t rest = name.size() - text.size();
+    if (name.starts_with(text) && between.find(name[text.size()]) != std::string::npos) return {split, "*" + folder.substr(text.size())};
+    if (name.ends_with(text) && between.find(name[rest - 1]) != std::string::npos) return {split, folder.substr(0, rest) + "*"};
+  }
+  return {"", folder};
+}
+
+int split_place(const File& file) {
+  for (size_t i = 0; i < file.folders.size(); ++i) {
+    if (!split_name(file.folders[i]).split.empty()) return int(i);
+  }
+  return -1;
+}
+
+// How a label file's path follows from its picture's: one folder's name changes (in neither: they share the folder), and the ending. The
+// name of a split in both is "*", so that train, train_labels and val, val_labels are one relation.
+struct Relation {
+  std::string picture_folder, label_folder, label_suffix;
+  auto operator<=>(const Relation&) const = default;
+};
+
+struct Pair {
+  size_t picture, label;  // of the files
+  int place;              // of the folder in which their paths differ; -1: in none
+};
+
+// The only place in which the folders differ, -1 for none; nothing where they differ more, or in their splits.
+std::optional<int> differing_place(const File& a, const File& b) {
+  if (a.folders.size() != b.folders.size()) return std::nullopt;
+  int place = -1;
+  for (size_t i = 0; i < a.folders.size(); ++i) {
+    if (a.folders[i] == b.folders[i]) continue;
+    const std::string split = split_name(a.folders[i]).split, other = split_name(b.folders[i]).split;
+    if (place >= 0 || (split != other && !split.empty() && !other.empty())) return std::nullopt;
+    place = int(i);
+  }
+  return place;
+}
+
+Relation relation_of(const File& picture, const File& label, int place) {
+  Relation relation{"", "", label.name.substr(picture.stem.size())};
+  if (place < 0) return relation;
+  const SplitName of_picture = split_name(picture.folders[size_t(place)]), of_label = split_name(label.folders[size_t(place)]);
+  relation.picture_folder = of_picture.pattern;
+  relation.label_folder = of_label.pattern;
+  return relation;
+}
+
+using Relations = std::map<Relation, std::vector<Pair>>;
+
+// Every way in which a file could be the label of a picture whose name it begins with, the longest such name only.
+Relations relations_of(const std::vector<File>& files, const DiscoverOptions& options) {
+  const auto below = [](const File& file, const std::string& folder) {
+    return folder.empty() || (file.path.generic_string() + "/").starts_with(fs::path(folder + "/").lexically_normal().generic_string());
+  };
+  std::unordered_map<std::string, std::vector<size_t>> of_stem;
+  for (size_t i = 0; i < files.size(); ++i) {
+    if (below(files[i], options.images)) of_stem[files[i].stem].push_back(i);
+  }
+  Relations relations;
+  for (size_t g = 0; g < files.size(); ++g) {
+    if (files[g].ending == ".jpg" || files[g].ending == ".jpeg" || !below(files[g], options.labels)) continue;  // JPEG keeps no values
+    bool found = false;
+    for (size_t length = files[g].stem.size(); length > 0 && !found; --length) {
+      const auto pictures = of_stem.find(files[g].name.substr(0, length));
+      if (pictures == of_stem.end()) continue;
+      for (const size_t f : pictures->second) {
+        const auto place = differing_place(files[f], files[g]);
+        if (f == g || !place) continue;
+        relations[relation_of(files[f], files[g], *place)].push_back({f, g, *place});
+        found = true;
+      }
+    }
+  }
+  return relations;
+}
+
+// The largest of a few label files' numbers of colours; more than any for a file that cannot be read.
+size_t most_colors(const fs::path& root, const std::vector<File>& files, const std::vector<Pair>& pairs) {
+  constexpr size_t kLooked = 6, kMost = 1 << 16;
+  size_t most = 0;
+  for (size_t i = 0; i < std::min(kLooked, pairs.size()); ++i) {
+    const File& file = files[pairs[i * pairs.size() / std::min(kLooked, pairs.size())].label];
+    try {
+      most = std::max(most, count_colors(read_image(root / file.path), kMost));
+    } catch (const Error&) {
+      return kMost + 1;
+    }
+  }
+  return most;
+}
+
+// Of the relations that hold for most files the one whose labels have the fewest colours: images/1.png and masks/1.png are each other's
+// label by name. Masks of instances, depth and the like have names that say so, and stand back.
+Relations::const_iterator chosen_relation(const fs::path& root, const std::vector<File>& files, const Relations& relations,
+                                          std::vector<std::string>& remarks) {
+  size_t most = 0;
+  for (const auto& [relation, pairs] : relations) most = std::max(most, pairs.size());
+  struct Candidate {
+    bool by_name;
+    size_t colors, missing;
+    Relations::const_iterator relation;
+    auto rank() const { return std::tuple(by_name, colors, missing); }
+  };
+  std::vector<Candidate> candidates;
+  for (auto relation = relations.begin(); relation != relations.end(); ++relation) {
+    if (2 * relation->second.size() < most) continue;
+    const std::string name = lower(relation->first.label_folder + relation->first.label_suffix);
+    const bool others =
+        std::any_of(std::begin(kOtherMasks), std::end(kOtherMasks), [&](const char* word) { return name.find(word) != std::string::npos; });
+    candidates.push_back({others, most_colors(root, files, relation->second), most - relation->second.size(), relation});
+  }
+  std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) { return a.rank() < b.rank(); });
+  const auto example = [&](const Candidate& c) { return files[c.relation->second.front().label].path.generic_string(); };
+  std::set<size_t> pictures;
+  for (const Pair& pair : candidates.front().relation->second) pictures.insert(pair.picture);
+  for (size_t i = 1; i < candidates.size(); ++i) {
+    const Pair& other = candidates[i].relation->second.front();
+    if (!pictures.contains(other.picture) || pictures.contains(other.label)) continue;
+    remarks.push_back(fmt::format("label files could also be those like {}; those like {} were taken (--labels chooses)",
+                                  example(candidates[i]), example(candidates.front())));
+  }
+  return candidates.front().relation;
+}
+
+// The folder that a split's pictures, or labels, are below: all that the paths of a relation have in common.
+fs::path base_of(const File& file, int depth) {
+  fs::path base;
+  for (int i = 0; i < depth; ++i) base /= file.folders[size_t(i)];
+  return base.empty() ? fs::path(".") : base;
+}
+
+// Whether the folders of a configuration give just these pairs. If not, they must be listed.
+bool folders_give(const fs::path& root, const FoundData& found) {
+  for (const auto& [split, pairs] : found.pairs) {
+    const auto folders = found.options.folders.find(split);
+    if (folders == found.options.folders.end()) return false;
+    const FilePairs given = pairs_from_folders(root / folders->second.images, root / folders->second.labels, found.options.image_suffix,
+                                               found.options.label_suffix);
+    std::set<std::pair<fs::path, fs::path>> expected, actual;
+    for (const SampleFiles& pair : pairs)
+      expected.insert({(root / pair.image).lexically_normal(), (root / pair.labels).lexically_normal()});
+    for (const SampleFiles& pair : given.files) actual.insert({pair.image.lexically_normal(), pair.labels.lexically_normal()});
+    if (actual != expected) return false;
+  }
+  return true;
+}
+
+std::vector<File> pictures_below(const fs::path& root) {
+  std::vector<File> files;
+  std::map<std::string, int64_t> unread;
+  for (const fs::path& path : files_below(root)) {
+    File file{path, {}, path.filename().string(), path.stem().string(), lower(path.extension().string())};
+    if (is_among(file.ending, kUnreadEndings)) ++unread[file.ending];
+    if (!is_among(file.ending, kEndings)) continue;
+    for (const fs::path& folder : path.parent_path()) file.folders.push_back(folder.string());
+    files.push_back(std::move(file));
+  }
+  if (!files.empty()) return files;
+  std::vector<std::string> others;
+  for (const auto& [ending, count] : unread) others.push_back(fmt::format("{} {}", count, ending));
+  throw DataError("there is no picture in the folder" + titled(": ", others, " files cannot be read"), root.string(),
+                  "JPEG, PNG, PPM, PGM, BMP and TGA can be read; convert others to PNG, for example with ImageMagick's mogrify");
+}
+
+// What the layout is known as; empty for none.
+std::string known_layout(const fs::path& root) {
+  std::error_code ignored;
+  const auto has = [&](const char* path) { return fs::exists(root / path, ignored); };
+  if (has("annotations/training") || has("ADEChallengeData2016/annotations/training")) return "ade20k";
+  if (has("gtFine") && has("leftImg8bit")) return "cityscapes";
+  if (has("trainannot") && has("train.txt")) return "camvid";
+  for (const std::string below : {"", "VOC2012/", "VOCdevkit/VOC2012/"}) {
+    if (has((below + "ImageSets/Segmentation/train.txt").c_str()) && has((below + "SegmentationClass").c_str()) && !has("labelmap.txt")) {
+      return "voc2012";
+    }
+  }
+  return "";
+}
+
+// Of a known data set that its files fit; false otherwise.
+bool discover_known(const fs::path& root, FoundData& found) {
+  const std::string type = known_layout(root);
+  if (type.empty()) return false;
+  DataOptions options;
+  options.type = type;
+  options.root = root.string();
+  try {
+    for (const char* split : {"train", "val"}) {
+      const auto set = make_dataset(options, split);
+      const DataReport report = inspect_dataset(*set, {.samples = 32});
+      if (report.problem_count > 0) {
+        throw DataError(report.problems[0].message, report.problems[0].file, report.problems[0].hint);
+      }
+      for (int64_t i = 0; i < set->size(); ++i) found.pairs[split].push_back(*set->files(i));
+      found.looked_into += report.inspected;
+      for (const auto& [size, count] : report.sizes) found.sizes[size] += count;
+    }
+  } catch (const Error& error) {
+    found = {};
+    found.remarks.push_back(fmt::format("the folders are those of {}, but not its files: {}", type, error.what_happened()));
+    return false;
+  }
+  found.options = options;
+  return true;
+}
+
+}  // namespace
+
+FoundData discover_data(const fs::path& root, const DiscoverOptions& options) {
+  require_folder(root, "give the folder that holds the pictures and the label files");
+  for (const std::string& folder : {options.images, options.labels}) {
+    if (!folder.empty()) require_folder(root / folder, "give a folder below " + root.string());
+  }
+  FoundData found;
+  if (options.images.empty() && options.labels.empty() && discover_known(root, found)) return found;
+  const std::vector<File> files = pictures_below(root);
+  const Relations relations = relations_of(files, options);
+  if (relations.empty()) {
+    const bool jpeg = std::all_of(files.begin(), files.end(), [](const File& f) { return f.ending == ".jpg" || f.ending == ".jpeg"; });
+    throw DataError(fmt::format("of {} none has a label file, for example {}", counted(int64_t(files.size()), "picture"),
+                                files[0].path.generic_string()),
+                    root.string(), jpeg ? "all are JPEG, which does not keep labels' values: write the labels as PNG" : kTryNames);
+  }
+  const auto& [relation, pairs] = *chosen_relation(root, files, relations, found.remarks);
+
+  // The first label of each picture; a picture's label is no picture.
+  std::set<size_t> labels, pictures;
+  for (const Pair& pair : pairs) labels.insert(pair.label);
+  std::vector<fs::path> to_look;
+  std::set<std::string> endings;
+  std::set<std::string> splits;
+  for (const Pair& pair : pairs) {
+    if (const int place = split_place(files[pair.picture]); place >= 0)
+      splits.insert(split_name(files[pair.picture].folders[size_t(place)]).split);
+  }
+  const bool split_at_all = splits.contains("train");
+  if (!split_at_all && !splits.empty()) {
+    found.remarks.push_back("there are folders for " + joined(splits, " and ") + ", none for train: all their pictures are taken together");
+  }
+  for (const Pair& pair : pairs) {
+    const File &picture = files[pair.picture], &label = files[pair.label];
+    if (labels.contains(pair.picture) || !pictures.insert(pair.picture).second) continue;
+    const int place = split_at_all ? split_place(picture) : -1, depth = std::max(pair.place, place) + 1;
+    if (split_at_all && place < 0) {
+      found.remarks.push_back(picture.path.generic_string() + " is in no split's folder and left out");
+      continue;
+    }
+    const std::string split = place < 0 ? "train" : split_name(picture.folders[size_t(place)]).split;
+    found.pairs[split].push_back({picture.path, label.path});
+    found.options.folders.insert({split, {base_of(picture, depth).generic_string(), base_of(label, depth).generic_string()}});
+    endings.insert(picture.ending);
+    to_look.push_back(label.path);
+  }
+  for (size_t i = 0; i < files.size(); ++i) {
+    const auto place = split_place(files[i]);
+    const bool beside = std::any_of(found.pairs.begin(), found.pairs.end(), [&](const auto& split) {
+      return files[i].path.parent_path() == split.second.front().image.parent_path();
+    });
+    if (!labels.contains(i) && !pictures.contains(i) && beside && (place >= 0 || !split_at_all)) {
+      found.unlabelled.push_back(files[i].path.generic_string());
+    }
+  }
+  found.options.type = "folders";
+  found.options.root = root.string();
+  found.options.image_suffix.assign(endings.begin(), endings.end());
+  found.options.label_suffix = relation.label_suffix;
+  if (!found.pairs.contains("val")) found.options.val_fraction = 0.2;
+  if (!folders_give(root, found)) found.options.folders.clear();
+
+  const size_t count = options.samples > 0 ? std::min(to_look.size(), size_t(options.samples)) : to_look.size();
+  std::vector<fs::path> sample;
+  for (size_t i = 0; i < count; ++i) sample.push_back(root / to_look[i * to_look.size() / count]);
+  found.looked_into = int64_t(count);
+  for (const fs::path& file : sample) {
+    const PictureInfo info = probe_picture(file);
+    ++found.sizes[{info.width, info.height}];
+  }
+  discover_labels(root, sample, found);
+  return found;
+}
+
+}  // namespace eq

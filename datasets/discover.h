@@ -1,0 +1,51 @@
+#pragma once
+// Finds the pictures and label files of a folder that nobody has described yet, and what a configuration would say of them.
+
+#include <array>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "datasets/folders.h"
+
+namespace eq {
+
+struct DiscoverOptions {
+  std::string images, labels;  // folders below the root that pictures, or labels, must be in; empty: anywhere
+  int64_t samples = 500;       // label files and pictures that are looked into, evenly spread; 0: all
+};
+
+// A value in label files, or a colour, and what it becomes.
+struct FoundLabel {
+  int value = -1;    // -1: labels are colours
+  Color color{};     // what the file shows
+  std::string name;  // of its class; empty: ignored
+  int64_t pixels = 0, files = 0;
+};
+
+struct FoundData {
+  DataOptions options;                                    // with `folders`, or without: then the pairs below are to be listed
+  std::map<std::string, std::vector<SampleFiles>> pairs;  // by split, paths relative to the root
+  std::vector<std::string> unlabelled;                    // pictures without a label file, relative to the root
+  std::vector<FoundLabel> labels;                         // in the order of the classes, the ignored ones last; empty for a known layout
+  int64_t looked_into = 0;                                // pairs
+  std::map<std::array<int64_t, 2>, int64_t> sizes;        // of these, by width and height
+  std::vector<std::string> remarks;                       // what was chosen where there was a choice: a sentence each
+};
+
+// A picture and its labels are in one folder, or in folders that differ in one name (images/a/1.jpg, masks/a/1.png); the label file's name
+// begins with the picture's, less its ending (1_mask.png). Folders named train, val or test are splits; without them a fifth of the
+// pictures is to be drawn for val. Which of two is the picture and which are the labels, their pixels tell: labels have fewer colours.
+// Class names come from the file `classes.txt` (a name each line), `class_dict.csv` (name,r,g,b) or `labelmap.txt` (name:r,g,b:...), if the
+// folder has one that fits. A folder in the layout of a known data set is told as that. Throws IoError, and DataError where no picture or
+// no pair is found, or the labels cannot be labels.
+FoundData discover_data(const std::filesystem::path& root, const DiscoverOptions& options = {});
+
+// The part of it that looks into label files: fills in `labels`, and of `options` what is said of labels and classes; `files` are the
+// label files to look into.
+void discover_labels(const std::filesystem::path& root, const std::vector<std::filesystem::path>& files, FoundData& found);
+// How many colours a picture has, counted up to `most`.
+size_t count_colors(const Image& image, size_t most);
+
+}  // namespace eq

@@ -1,0 +1,284 @@
+// Folders as people have them, and what a configuration would say of each.
+#include "datasets/discover.h"
+
+#include "core/errors.h"
+#include "core/random.h"
+#include "datasets/folders.h"
+#include "support.h"
+
+using namespace eq;
+using namespace eq::test;
+using Catch::Contains;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int64_t kHeight = 6, kWidth = 9;
+
+struct Folder {
+  TemporaryFolder temporary;
+  fs::path root = temporary.path() / "set";
+
+  void write(const std::string& name, const Image& image) const {
+    fs::create_directories((root / name).parent_path());
+    write_png(root / name, image);
+  }
+  // As a photograph is: all pixels differ.
+  void picture(const std::string& name) const {
+    Image image{kHeight, kWidth, std::vector<uint8_t>(3 * kHeight * kWidth)};
+    for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = uint8_t(255 * uniform_at(7, 0, i + 1000 * name.size()));
+    write(name, image);
+  }
+  void colors(const std::string& name, const Palette& palette) const {
+    Image image{kHeight, kWidth, {}};
+    for (int64_t i = 0; i < kHeight * kWidth; ++i) {
+      const Color& color = palette[size_t(i) % palette.size()];
+      image.pixels.insert(image.pixels.end(), color.begin(), color.end());
+    }
+    write(name, image);
+  }
+  void labels(const std::string& name, const std::vector<int>& values, const Palette& palette = voc_palette()) const {
+    fs::create_directories((root / name).parent_path());
+    LabelMap map{kHeight, kWidth, {}};
+    for (int64_t i = 0; i < kHeight * kWidth; ++i) map.labels.push_back(uint8_t(values[size_t(i) % values.size()]));
+    write_indexed_png(root / name, map, palette);
+  }
+  void gray(const std::string& name, const std::vector<int>& values) const {
+    Palette palette;
+    for (int v = 0; v < 256; ++v) palette.push_back({uint8_t(v), uint8_t(v), uint8_t(v)});
+    labels(name, values, palette);
+  }
+};
+
+// Loads all that the configuration describes.
+void check_loads(const FoundData& found) {
+  for (const auto& [split, pairs] : found.pairs) {
+    const auto set = make_dataset(found.options, split);
+    if (found.options.val_fraction == 0) CHECK(set->size() == int64_t(pairs.size()));
+    for (int64_t i = 0; i < set->size(); ++i) CHECK_NOTHROW(set->load(i));
+  }
+}
+
+using Entries = std::map<int, int>;
+using Names = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("splits above or below the folders of pictures and masks", "[discover]") {
+  for (const char* form : {"images/{}/{}.png masks/{}/{}.png", "{}/image/{}.jpg {}/mask/{}.png", "{}/{}.jpg {}_labels/{}_L.png",
+                           "images-{}/{}.jpg masks-{}/{}.png", "{}/{}.jpg {}/{}_mask.png", "a/{}/b/{}.jpg a/{}/c/{}.png"}) {
+    CAPTURE(form);
+    const Folder folder;
+    for (const std::string split : {"train", "val"}) {
+      for (int i = 0; i < 3; ++i) {
+        std::string names = form;
+        for (const std::string& part : {split, std::to_string(i), split, std::to_string(i)}) names.replace(names.find("{}"), 2, part);
+        folder.picture(names.substr(0, names.find(' ')));
+        folder.gray(names.substr(names.find(' ') + 1), {0, 1, 2});
+      }
+    }
+    const FoundData found = discover_data(folder.root);
+    CHECK(found.pairs.at("train").size() == 3);
+    CHECK(found.pairs.at("val").size() == 3);
+    REQUIRE(found.options.folders.size() == 2);
+    CHECK(found.options.val_fraction == 0);
+    CHECK(found.options.classes == Names{"class 0", "class 1", "class 2"});
+    CHECK_FALSE(found.options.label_map.is_given());
+    CHECK(found.remarks.empty());
+    CHECK(found.unlabelled.empty());
+    CHECK(found.sizes == std::map<std::array<int64_t, 2>, int64_t>{{{kWidth, kHeight}, 6}});
+    check_loads(found);
+  }
+}
+
+TEST_CASE("what values of label files become", "[discover]") {
+  struct Case {
+    std::vector<int> values;
+    Names classes;
+    Entries map;
+    bool ignores;
+  };
+  const Case cases[] = {{{0, 255}, {"background", "foreground"}, {{0, 0}, {255, 1}}, false},
+                        {{0, 1}, {"background", "foreground"}, {}, false},
+                        {{0, 1, 255}, {"background", "foreground"}, {}, true},
+                        {{0, 1, 2, 255}, {"class 0", "class 1", "class 2"}, {}, true},
+                        {{1, 2, 3}, {"value 1", "value 2", "value 3"}, {{1, 0}, {2, 1}, {3, 2}}, false},
+                        {{1, 2, 255}, {"background", "foreground"}, {{1, 0}, {2, 1}}, true},
+                        {{0, 128, 255}, {"value 0", "value 128", "value 255"}, {{0, 0}, {128, 1}, {255, 2}}, false},
+                        {{0, 7, 19}, {"value 0", "value 7", "value 19"}, {{0, 0}, {7, 1}, {19, 2}}, false}};
+  for (const Case& c : cases) {
+    CAPTURE(c.values);
+    const Folder folder;
+    for (int i = 0; i < 5; ++i) {
+      folder.picture("images/" + std::to_string(i) + ".jpg");
+      folder.gray("masks/" + std::to_string(i) + ".png", c.values);
+    }
+    const FoundData found = discover_data(folder.root);
+    CHECK(found.options.classes == c.classes);
+    CHECK(found.options.label_map.entries == c.map);
+    CHECK(found.options.palette.empty());  // grays are no colours for overlays
+    CHECK(found.options.val_fraction == 0.2);
+    CHECK(found.labels.back().name.empty() == c.ignores);
+    CHECK(found.labels.front().files == 5);
+    check_loads(found);
+    const LabelMapper mapper(found.options.label_map, int64_t(c.classes.size()));
+    CHECK((mapper[255] == kIgnoreIndex) == (c.values.back() != 255 || c.ignores));
+  }
+}
+
+TEST_CASE("masks of colours, their names, and borders that are ignored", "[discover]") {
+  const Palette painted = {{0, 0, 0}, {200, 10, 10}, {10, 200, 10}};
+  const auto with = [&](const char* file, const std::string& text, const Palette& palette) {
+    const Folder folder;
+    for (int i = 0; i < 3; ++i) {
+      folder.picture(std::to_string(i) + ".png");
+      folder.colors(std::to_string(i) + "_mask.png", palette);
+    }
+    if (file != nullptr) write_file(folder.root / file, text);
+    FoundData found = discover_data(folder.root);
+    CHECK(found.pairs.at("train").size() == 3);
+    CHECK(found.options.label_colors);
+    check_loads(found);
+    return found;
+  };
+  const FoundData bare = with(nullptr, "", painted);
+  CHECK(bare.options.classes == Names{"color #000000", "color #0ac80a", "color #c80a0a"});
+  CHECK(bare.options.palette == Palette{{0, 0, 0}, {10, 200, 10}, {200, 10, 10}});
+  CHECK_FALSE(bare.options.label_map.is_given());
+
+  const FoundData table =
+      with("class_dict.csv", "name,r,g,b\r\nleaf,10,200,10\r\nsoil,0,0,0\r\nfruit, 200, 10, 10\r\nstem,1,2,3\r\n", painted);
+  CHECK(table.options.classes == Names{"leaf", "soil", "fruit", "stem"});
+  CHECK(table.options.palette[2] == Color{200, 10, 10});
+  CHECK(table.labels[3].pixels == 0);
+
+  const FoundData map = with("labelmap.txt", "# label:color_rgb:parts:actions\nsoil:0,0,0::\nleaf:10,200,10::\n", painted);
+  CHECK(map.options.classes == Names{"soil", "leaf", "color #c80a0a"});
+  REQUIRE(map.remarks.size() == 1);
+  CHECK_THAT(map.remarks[0], Contains("labelmap.txt does not name 1 of the colours"));
+
+  CHECK(with("classes.txt", "soil\nleaf\nfruit\n", painted).options.classes == Names{"soil", "leaf", "fruit"});
+
+  Palette bordered = painted;
+  bordered.push_back({224, 224, 192});
+  const FoundData border = with(nullptr, "", bordered);
+  CHECK(border.options.classes.size() == 3);
+  CHECK(border.labels.back().name.empty());
+  CHECK(LabelMapper(border.options.label_map, 3)[3] == kIgnoreIndex);
+}
+
+TEST_CASE("palette files painted in a named list's colours count by colours", "[discover]") {
+  const Folder folder;
+  for (int i = 0; i < 3; ++i) {
+    folder.picture("images/" + std::to_string(i) + ".jpg");
+    folder.labels("masks/" + std::to_string(i) + ".png", {0, 5}, {{9, 9, 90}, {}, {}, {}, {}, {9, 90, 9}});
+  }
+  CHECK(discover_data(folder.root).options.classes == Names{"background", "foreground"});  // values 0 and 5
+  write_file(folder.root / "labelmap.txt", "leaf:9,90,9::\nsoil:9,9,90::\n");
+  const FoundData found = discover_data(folder.root);
+  CHECK(found.options.label_colors);
+  CHECK(found.options.classes == Names{"leaf", "soil"});
+  check_loads(found);
+}
+
+TEST_CASE("names tell of classes that no file shows; names that do not fit are said and left", "[discover]") {
+  const Folder folder;
+  for (int i = 0; i < 3; ++i) {
+    folder.picture("images/" + std::to_string(i) + ".jpg");
+    folder.labels("masks/" + std::to_string(i) + ".png", {0, 2, 1});
+  }
+  const auto names = [&](const std::string& text) {
+    write_file(folder.root / "classes.txt", text);
+    const FoundData found = discover_data(folder.root);
+    check_loads(found);
+    return found;
+  };
+  const FoundData numbered = names("0 soil\n1: leaf\n2\tlong stem\n3,fruit\n");
+  CHECK(numbered.options.classes == Names{"soil", "leaf", "long stem", "fruit"});
+  CHECK(numbered.labels[3].pixels == 0);
+  const Palette voc = voc_palette();
+  CHECK(numbered.options.palette == Palette(voc.begin(), voc.begin() + 4));  // the files' own
+  const FoundData colored = names("0 soil 1 2 3\n1 green leaf 4 5 6\n2 Void 7 8 9\n");
+  CHECK(colored.options.classes == Names{"soil", "green leaf", "Void"});
+  CHECK(colored.options.palette == Palette{{1, 2, 3}, {4, 5, 6}, {7, 8, 9}});
+  CHECK_FALSE(colored.options.label_colors);
+  CHECK_THAT(colored.remarks.at(0), Contains("\"Void\" counts as a class"));
+  const FoundData few = names("2 trees\nleaf\n");
+  CHECK(few.options.classes == Names{"class 0", "class 1", "class 2"});
+  CHECK_THAT(few.remarks.at(0), Contains("classes.txt has 2 names, the label files have 3 values"));
+}
+
+TEST_CASE("pictures without labels, and pictures of several folders, are to be listed", "[discover]") {
+  const Folder folder;
+  for (const std::string site : {"north", "south"}) {
+    for (int i = 0; i < 2; ++i) {
+      folder.picture(site + "/images/" + std::to_string(i) + ".jpg");
+      folder.gray(site + "/masks/" + std::to_string(i) + ".png", {0, 1});
+    }
+  }
+  const FoundData sites = discover_data(folder.root);
+  CHECK(sites.pairs.at("train").size() == 4);
+  CHECK(sites.options.folders.empty());
+  folder.picture("north/images/9.jpg");
+  const FoundData found = discover_data(folder.root);
+  CHECK(found.pairs.at("train").size() == 4);
+  CHECK(found.unlabelled == Names{"north/images/9.jpg"});
+}
+
+TEST_CASE("masks of objects stand back behind those of classes, unless they are asked for", "[discover]") {
+  const Folder folder;
+  for (int i = 0; i < 3; ++i) {
+    folder.picture("JPEGImages/" + std::to_string(i) + ".jpg");
+    folder.labels("SegmentationClass/" + std::to_string(i) + ".png", {0, 1, 2});
+    folder.labels("SegmentationObject/" + std::to_string(i) + ".png", {0, 1});
+  }
+  const FoundData found = discover_data(folder.root);
+  CHECK(found.options.folders.at("train").labels == "SegmentationClass");
+  REQUIRE(found.remarks.size() == 1);
+  CHECK_THAT(found.remarks[0], Contains("SegmentationObject/0.png") && Contains("--labels"));
+  CHECK(discover_data(folder.root, {.labels = "SegmentationObject"}).options.folders.at("train").labels == "SegmentationObject");
+  CHECK(discover_data(folder.root, {.images = "JPEGImages/"}).options.folders.at("train").images == "JPEGImages");
+  CHECK_THROWS_AS(discover_data(folder.root, {.labels = "Masks"}), IoError);
+}
+
+TEST_CASE("folders that cannot be understood say why", "[discover]") {
+  const Folder folder;
+  fs::create_directories(folder.root);
+  CHECK_THROWS_AS(discover_data(folder.root / "gone"), IoError);
+  CHECK_THROWS_WITH(discover_data(folder.root), Contains("no picture"));
+  write_file(folder.root / "a.tif", "II*");
+  CHECK_THROWS_WITH(discover_data(folder.root), Contains("1 .tif files cannot be read"));
+  folder.picture("one.png");
+  CHECK_THROWS_WITH(discover_data(folder.root), Contains("none has a label file") && Contains("one.png"));
+  folder.gray("one_mask.png", {4});
+  CHECK_THROWS_WITH(discover_data(folder.root), Contains("all pixels of the label files are the same"));
+  fs::remove(folder.root / "one_mask.png");
+  fs::rename(folder.root / "one.png", folder.root / "one.jpg");
+  CHECK_THROWS_WITH(discover_data(folder.root), Contains("all are JPEG"));
+}
+
+TEST_CASE("pictures of val or test alone are taken together", "[discover]") {
+  const Folder folder;
+  for (const std::string split : {"test", "val"}) {
+    for (int i = 0; i < 3; ++i) {
+      folder.picture(split + "/images/" + std::to_string(i) + ".jpg");
+      folder.gray(split + "/masks/" + std::to_string(i) + ".png", {0, 1});
+    }
+  }
+  const FoundData found = discover_data(folder.root);
+  CHECK(found.pairs.size() == 1);
+  CHECK(found.pairs.at("train").size() == 6);
+  CHECK(found.options.val_fraction == 0.2);
+  CHECK_THAT(found.remarks.at(0), Contains("folders for test and val, none for train"));
+}
+
+TEST_CASE("label files with more colours than classes can be are refused before they are counted", "[discover]") {
+  const Folder folder;
+  folder.picture("images/1.jpg");
+  Image smooth{40, 40, {}};
+  for (int i = 0; i < 1600; ++i) {
+    for (int c = 0; c < 3; ++c) smooth.pixels.push_back(uint8_t(c == 0 ? i % 256 : i / 256));
+  }
+  folder.write("masks/1.png", smooth);
+  CHECK_THROWS_WITH(discover_data(folder.root, {.labels = "masks"}), Contains("more than 256 colours") && Contains("--labels"));
+}
