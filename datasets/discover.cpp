@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "core/errors.h"
+#include "core/random.h"
 #include "core/words.h"
 #include "datasets/inspect.h"
 
@@ -82,11 +83,12 @@ std::optional<int> differing_place(const File& a, const File& b) {
   int place = -1;
   for (size_t i = 0; i < a.folders.size(); ++i) {
     if (a.folders[i] == b.folders[i]) continue;
-    const std::string split = split_name(a.folders[i]).split, other = split_name(b.folders[i]).split;
-    if (place >= 0 || (split != other && !split.empty() && !other.empty())) return std::nullopt;
+    if (place >= 0) return std::nullopt;
     place = int(i);
   }
-  return place;
+  if (place < 0) return place;
+  const std::string split = split_name(a.folders[size_t(place)]).split, other = split_name(b.folders[size_t(place)]).split;
+  return split == other || split.empty() || other.empty() ? std::optional(place) : std::nullopt;
 }
 
 Relation relation_of(const File& picture, const File& label, int place) {
@@ -100,31 +102,84 @@ Relation relation_of(const File& picture, const File& label, int place) {
 
 using Relations = std::map<Relation, std::vector<Pair>>;
 
-// Every way in which a file could be the label of a picture whose name it begins with, the longest such name only.
-Relations relations_of(const std::vector<File>& files, const DiscoverOptions& options) {
+// What may be a picture, by the name that its label's begins with; and what may be a label.
+struct Candidates {
+  std::unordered_map<std::string, std::vector<size_t>> pictures;
+  std::vector<size_t> labels;
+};
+
+Candidates candidates_of(const std::vector<File>& files, const DiscoverOptions& options) {
   const auto below = [](const File& file, const std::string& folder) {
     return folder.empty() || (file.path.generic_string() + "/").starts_with(fs::path(folder + "/").lexically_normal().generic_string());
   };
-  std::unordered_map<std::string, std::vector<size_t>> of_stem;
+  Candidates candidates;
   for (size_t i = 0; i < files.size(); ++i) {
-    if (below(files[i], options.images)) of_stem[files[i].stem].push_back(i);
+    const bool jpeg = files[i].ending == ".jpg" || files[i].ending == ".jpeg";  // which keeps no values
+    if (below(files[i], options.images)) candidates.pictures[files[i].stem].push_back(i);
+    if (!jpeg && below(files[i], options.labels)) candidates.labels.push_back(i);
+  }
+  return candidates;
+}
+
+// Every way in which label files could belong to pictures, of some thousand of them: where many folders have files of the same names,
+// there are as many ways as folders.
+Relations relations_of(const std::vector<File>& files, const Candidates& candidates) {
+  constexpr size_t kLooked = 2000;
+  std::vector<size_t> labels = candidates.labels;
+  Random random(0);
+  if (labels.size() > kLooked) {
+    for (size_t i = 0; i < kLooked; ++i) std::swap(labels[i], labels[size_t(random.uniform_int(int64_t(i), int64_t(labels.size())))]);
+    labels.resize(kLooked);
+    std::sort(labels.begin(), labels.end());
   }
   Relations relations;
-  for (size_t g = 0; g < files.size(); ++g) {
-    if (files[g].ending == ".jpg" || files[g].ending == ".jpeg" || !below(files[g], options.labels)) continue;  // JPEG keeps no values
+  for (const size_t label : labels) {
     bool found = false;
-    for (size_t length = files[g].stem.size(); length > 0 && !found; --length) {
-      const auto pictures = of_stem.find(files[g].name.substr(0, length));
-      if (pictures == of_stem.end()) continue;
-      for (const size_t f : pictures->second) {
-        const auto place = differing_place(files[f], files[g]);
-        if (f == g || !place) continue;
-        relations[relation_of(files[f], files[g], *place)].push_back({f, g, *place});
+    for (size_t length = files[label].stem.size(); length > 0 && !found; --length) {
+      const auto pictures = candidates.pictures.find(files[label].name.substr(0, length));
+      if (pictures == candidates.pictures.end()) continue;
+      for (const size_t picture : pictures->second) {
+        const auto place = differing_place(files[picture], files[label]);
+        if (picture == label || !place) continue;
+        relations[relation_of(files[picture], files[label], *place)].push_back({picture, label, *place});
         found = true;
       }
     }
   }
   return relations;
+}
+
+// All that the relation holds for.
+std::vector<Pair> pairs_of(const std::vector<File>& files, const Candidates& candidates, const Relation& relation) {
+  // visit(place, key): what a picture and its label have in common, at each place where they may differ.
+  const auto visit_keys = [](const File& file, const std::string& pattern, const std::string& stem, const auto& visit) {
+    for (int place = -1; place < int(file.folders.size()); ++place) {
+      if ((place < 0) != pattern.empty() || (place >= 0 && split_name(file.folders[size_t(place)]).pattern != pattern)) continue;
+      std::string key = std::to_string(place) + "/";
+      for (int i = 0; i < int(file.folders.size()); ++i) key += (i == place ? "" : file.folders[size_t(i)]) + "/";
+      visit(place, key + stem);
+    }
+  };
+  std::unordered_map<std::string, std::vector<size_t>> pictures;
+  for (const auto& [stem, all] : candidates.pictures) {
+    for (const size_t picture : all) {
+      visit_keys(files[picture], relation.picture_folder, stem, [&](int, const std::string& key) { pictures[key].push_back(picture); });
+    }
+  }
+  std::vector<Pair> pairs;
+  for (const size_t label : candidates.labels) {
+    const std::string& name = files[label].name;
+    if (!name.ends_with(relation.label_suffix)) continue;
+    const std::string stem = name.substr(0, name.size() - relation.label_suffix.size());
+    visit_keys(files[label], relation.label_folder, stem, [&](int place, const std::string& key) {
+      const auto found = pictures.find(key);
+      if (found == pictures.end()) return;
+      for (const size_t picture : found->second) {
+        if (picture != label && differing_place(files[picture], files[label]) == place) pairs.push_back({picture, label, place});
+      }
+    });
+  }
+  return pairs;
 }
 
 // The largest of a few label files' numbers of colours; more than any for a file that cannot be read.
@@ -267,14 +322,16 @@ FoundData discover_data(const fs::path& root, const DiscoverOptions& options) {
   FoundData found;
   if (options.images.empty() && options.labels.empty() && discover_known(root, found)) return found;
   const std::vector<File> files = pictures_below(root);
-  const Relations relations = relations_of(files, options);
+  const Candidates candidates = candidates_of(files, options);
+  const Relations relations = relations_of(files, candidates);
   if (relations.empty()) {
     const bool jpeg = std::all_of(files.begin(), files.end(), [](const File& f) { return f.ending == ".jpg" || f.ending == ".jpeg"; });
     throw DataError(fmt::format("of {} none has a label file, for example {}", counted(int64_t(files.size()), "picture"),
                                 files[0].path.generic_string()),
                     root.string(), jpeg ? "all are JPEG, which does not keep labels' values: write the labels as PNG" : kTryNames);
   }
-  const auto& [relation, pairs] = *chosen_relation(root, files, relations, found.remarks);
+  const Relation relation = chosen_relation(root, files, relations, found.remarks)->first;
+  const std::vector<Pair> pairs = pairs_of(files, candidates, relation);
 
   // The first label of each picture; a picture's label is no picture.
   std::set<size_t> labels, pictures;

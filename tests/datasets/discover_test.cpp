@@ -225,6 +225,31 @@ TEST_CASE("pictures without labels, and pictures of several folders, are to be l
   CHECK(found.unlabelled == Names{"north/images/9.jpg"});
 }
 
+TEST_CASE("thousands of files of the same names in many folders", "[discover]") {
+  const Folder folder;
+  folder.picture("picture.png");
+  folder.gray("label.png", {0, 1, 2});
+  const fs::path set = folder.root / "set";
+  for (int video = 0; video < 60; ++video) {
+    for (const std::string kind : {"frames", "masks"}) {
+      const fs::path below = set / std::to_string(video) / kind;
+      fs::create_directories(below);
+      for (int i = 0; i < 20; ++i) {
+        fs::create_hard_link(folder.root / (kind == "frames" ? "picture.png" : "label.png"), below / (std::to_string(i) + ".png"));
+      }
+    }
+  }
+  const FoundData found = discover_data(set, {.samples = 7});
+  REQUIRE(found.pairs.at("train").size() == 1200);
+  for (const SampleFiles& pair : found.pairs.at("train")) {
+    REQUIRE(pair.image.parent_path().parent_path() == pair.labels.parent_path().parent_path());
+    REQUIRE(pair.image.parent_path().filename() == "frames");
+    REQUIRE(pair.image.filename() == pair.labels.filename());
+  }
+  CHECK(found.options.folders.empty());
+  CHECK(found.looked_into == 7);
+}
+
 TEST_CASE("masks of objects stand back behind those of classes, unless they are asked for", "[discover]") {
   const Folder folder;
   for (int i = 0; i < 3; ++i) {
