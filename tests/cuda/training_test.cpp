@@ -317,6 +317,7 @@ TEST_CASE("cuda: predictions agree with the CPU's", "[cuda][training]") {
     StepSetup there;
     const EvalResult actual = evaluate(*there.model, *val, request);
     CHECK(actual.metrics.aacc == Approx(expected.metrics.aacc).margin(0.01));
+    CHECK(actual.metrics.cross_entropy == Approx(expected.metrics.cross_entropy).epsilon(1e-3));
     there.model->eval();
     const Tensor images = random_tensor({1, 64, 64, 3}, 5).to(DType::kFloat32);  // on the host or there, the same network's answer
     const Tensor classes = predict_classes(*there.model, {images}, 64, 64, here.config.evaluate);
