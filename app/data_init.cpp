@@ -17,6 +17,10 @@ using nlohmann::ordered_json;
 
 constexpr int64_t kLongestSide = 1024, kLargestCrop = 256;
 
+void check_new(const fs::path& file) {
+  if (fs::exists(file)) throw UsageError("there is a file of this name", file.string(), "choose another --out, or remove it");
+}
+
 // "[480, 360]": on one line, with a blank after each comma.
 std::string short_text(const ordered_json& value) {
   if (!value.is_structured()) return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
@@ -103,6 +107,7 @@ std::map<std::string, std::string> write_lists(const FoundData& found, const fs:
   if (found.options.type != "folders" || !found.options.folders.empty()) return lists;
   for (const auto& [split, pairs] : found.pairs) {
     const fs::path list = config.parent_path() / (config.stem().string() + "_" + split + ".txt");
+    check_new(list);
     std::string text;
     for (const SampleFiles& pair : pairs) {
       const std::string line = pair.image.generic_string() + "\t" + pair.labels.generic_string();
@@ -170,7 +175,7 @@ void add_data_init(CLI::App& parent) {
   command->callback([options] {
     const fs::path out = options->out;
     if (out.extension() != ".json") throw UsageError("a configuration's name ends in .json", options->out, "for example --out own.json");
-    if (fs::exists(out)) throw UsageError("there is a file of this name", options->out, "choose another --out, or remove it");
+    check_new(out);
     const FoundData found = discover_data(options->root, options->discover);
     if (!out.parent_path().empty()) make_folder(out.parent_path());
     const auto lists = write_lists(found, out);

@@ -242,8 +242,13 @@ bool folders_give(const fs::path& root, const FoundData& found) {
   for (const auto& [split, pairs] : found.pairs) {
     const auto folders = found.options.folders.find(split);
     if (folders == found.options.folders.end()) return false;
-    const FilePairs given = pairs_from_folders(root / folders->second.images, root / folders->second.labels, found.options.image_suffix,
-                                               found.options.label_suffix);
+    FilePairs given;
+    try {
+      given = pairs_from_folders(root / folders->second.images, root / folders->second.labels, found.options.image_suffix,
+                                 found.options.label_suffix);
+    } catch (const DataError&) {
+      return false;
+    }
     std::set<std::pair<fs::path, fs::path>> expected, actual;
     for (const SampleFiles& pair : pairs)
       expected.insert({(root / pair.image).lexically_normal(), (root / pair.labels).lexically_normal()});
@@ -299,7 +304,10 @@ bool discover_known(const fs::path& root, FoundData& found) {
       if (report.problem_count > 0) {
         throw DataError(report.problems[0].message, report.problems[0].file, report.problems[0].hint);
       }
-      for (int64_t i = 0; i < set->size(); ++i) found.pairs[split].push_back(*set->files(i));
+      for (int64_t i = 0; i < set->size(); ++i) {
+        const SampleFiles& pair = *set->files(i);
+        found.pairs[split].push_back({pair.image.lexically_relative(root), pair.labels.lexically_relative(root)});
+      }
       found.looked_into += report.inspected;
       for (const auto& [size, count] : report.sizes) found.sizes[size] += count;
     }

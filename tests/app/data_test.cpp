@@ -153,6 +153,10 @@ TEST_CASE("data init writes a configuration that trains, of folders and of lists
   const std::string listed = check("configs/own.json");
   CHECK(listed.find("without a label file, left out: images/unlabelled.jpg") != std::string::npos);
   CHECK(std::filesystem::exists(folder.path() / "configs/own_train.txt"));
+  write_file(folder.path() / "third_train.txt", "mine");
+  check_error(run_command(there + "data init 'my pictures' --out third.json"), 2, "third_train.txt");
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "third.json"));
+  std::filesystem::remove(folder.path() / "third_train.txt");
   const CommandResult json = run_command(there + "data init 'my pictures' --json --out third.json");
   const auto said = nlohmann::json::parse(json.output);
   CHECK(said["pictures"]["train"] == 10);
