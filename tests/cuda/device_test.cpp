@@ -210,6 +210,21 @@ TEST_CASE("cuda: an error of an earlier kernel is not called a lack of memory", 
   CHECK(cudaGetLastError() == cudaSuccess);
 }
 
+TEST_CASE("cuda: a program without code for the GPU says what to build", "[cuda][device]") {
+  const Tensor x = Tensor::full({8}, 1, DType::kFloat32, Device::cuda());
+  for (const cudaError_t status :
+       {cudaErrorInvalidDeviceFunction, cudaErrorNoKernelImageForDevice, cudaErrorUnsupportedPtxVersion, cudaErrorLaunchFailure}) {
+    simulated_error = status;
+    try {
+      relu(x);
+      FAIL("no error");
+    } catch (const DeviceError& error) {
+      CHECK_THAT(error.try_this(), Contains(status == cudaErrorLaunchFailure ? "compute-sanitizer" : "CMAKE_CUDA_ARCHITECTURES=native"));
+    }
+  }
+  CHECK(relu(x).value_at(5) == 1);
+}
+
 TEST_CASE("cuda: memory that a library or a kernel lacks is a lack of memory, and work goes on afterwards", "[cuda][device]") {
   const Tensor x = Tensor::full({32, 32}, 1, DType::kFloat32, Device::cuda());
   const auto lacks_memory = [](const std::function<void()>& fn) {
