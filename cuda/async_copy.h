@@ -4,7 +4,6 @@
 // copied is visible after the barrier that follows their wait. The simulator copies at once.
 
 #include <cstdint>
-#include <cstring>
 
 #include "cuda/launch.h"
 
@@ -16,11 +15,10 @@ template <int kBytes>
 __device__ inline void copy_async(void* to, const void* from, bool valid) {
   static_assert(kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16);
 #ifdef EQ_CUDA_SIMULATED
-  if (valid) {
-    std::memcpy(to, from, kBytes);
-  } else {
-    std::memset(to, 0, kBytes);
-  }
+  struct alignas(kBytes) Unit {
+    unsigned char bytes[kBytes];
+  };
+  *static_cast<Unit*>(to) = valid ? *static_cast<const Unit*>(from) : Unit{};
 #else
   if constexpr (kBytes == 2) {
     *static_cast<uint16_t*>(to) = valid ? *static_cast<const uint16_t*>(from) : uint16_t(0);

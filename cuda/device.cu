@@ -29,6 +29,13 @@ void fail_for_memory(const std::string& words, const char* call, const char* fil
                          "a smaller batch (train.batch_size), crop or network; nvidia-smi shows who else holds the device's memory");
 }
 
+void fail_for_code(const std::string& words, const char* call, const char* file, int line) {
+  cudaGetLastError();
+  throw DeviceError("CUDA: " + words, place(call, file, line),
+                    "build for this GPU with -DCMAKE_CUDA_ARCHITECTURES=native; it needs compute capability 8.0 or later, which doctor "
+                    "shows, and a driver as new as the toolkit");
+}
+
 namespace {
 
 struct Probe {

@@ -237,10 +237,10 @@ commands() {
   export_alike() { on_gpu export "$run" --out "$work/cuda.onnx" && on_cpu export "$run" --out "$work/cpu.onnx" && cmp "$work/cuda.onnx" "$work/cpu.onnx"; }
   : >"$EQ_OUT/commands.txt"
   rm -rf "$own" "$work/gradients"
-  attempt "train with ema, ohem, dice_weight, refresh, flip and probes" on_gpu train recipes/shapes_upernet_resnet18.json --out "$own" "${few[@]}" "${small[@]}" \
+  attempt "train with ema, ohem, dice_weight, norm_eval, nearest, refresh, flip and probes" on_gpu train recipes/shapes_upernet_resnet18.json --out "$own" "${few[@]}" "${small[@]}" \
     --set "train.iterations=$iterations" --set "data.val_images=$pictures" --set train.precision=bf16 --set equalizer.mode=explicit --set equalizer.batches=1 \
     --set "equalizer.refresh=$refresh" --set train.ema=0.9 --set train.ohem.threshold=0.7 --set train.ohem.min_kept=1000 --set train.dice_weight=0.5 \
-    --set evaluate.flip=true --set probes.every=20
+    --set "train.norm_eval=[\"backbone.layer1\"]" --set model.upsampling=nearest --set evaluate.flip=true --set probes.every=20
   for network in swin/tiny convnext/tiny twins/svt_small; do
     attempt "bench train $network" on_gpu bench train benchmarks/upernet_swin_tiny.json "${shape[@]}" --set train.precision=bf16 \
       --set "model.backbone.type=${network%/*}" --set "model.backbone.variant=${network#*/}" "${small[@]}" "${width[@]}"

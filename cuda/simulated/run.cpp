@@ -3,7 +3,9 @@
 #include "cuda/simulated/run.h"
 
 #include <setjmp.h>
+#include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -18,7 +20,7 @@
 namespace eq::cuda::simulated {
 namespace {
 
-constexpr size_t kStackBytes = 128 << 10;
+constexpr size_t kStackBytes = 128 << 10, kMostShared = 227 << 10;
 
 enum class Waiting { kNo, kBlock, kWarp };
 
@@ -42,7 +44,7 @@ struct Block {
   size_t count = 0;
   size_t current = 0;
   const std::function<void()>* kernel = nullptr;
-  std::vector<unsigned char> shared;
+  unsigned char* shared = nullptr;
   unsigned char exchanged[2][32][32][64];  // [turn][warp][lane]
   const void* scheduler_stack = nullptr;
   size_t scheduler_stack_bytes = 0;
@@ -54,6 +56,20 @@ Order current_order = Order::kForward;
 [[noreturn]] void give_up(const char* words) {
   std::fprintf(stderr, "simulated CUDA: %s (block %u, %u, %u)\n", words, blockIdx.x, blockIdx.y, blockIdx.z);
   std::abort();
+}
+
+// Dynamic shared memory ends, to 16 bytes, where no address can be used: a kernel that was given too little ends with a segmentation fault.
+unsigned char* new_shared_memory(size_t bytes) {
+  static unsigned char* const end = [] {
+    const size_t page = size_t(sysconf(_SC_PAGESIZE)), room = (kMostShared + page - 1) / page * page;
+    void* whole = mmap(nullptr, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char* behind = static_cast<unsigned char*>(whole) + room;
+    if (whole == MAP_FAILED || mprotect(behind, page, PROT_NONE) != 0) give_up("no addresses for shared memory");
+    return behind;
+  }();
+  unsigned char* begin = end - (bytes + 15) / 16 * 16;
+  std::memset(begin, 0xff, bytes);
+  return begin;
 }
 
 void to_scheduler(bool ending) {
@@ -174,7 +190,7 @@ void set_order(Order order) {
   current_order = order;
 }
 Order order() { return current_order; }
-unsigned char* shared_memory() { return block.shared.data(); }
+unsigned char* shared_memory() { return block.shared; }
 int lane() { return int(block.current % 32); }
 
 void exchange(const void* value, size_t bytes, void* values_of_all_lanes) {
@@ -189,7 +205,7 @@ void exchange(const void* value, size_t bytes, void* values_of_all_lanes) {
 
 void run(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<void()>& kernel) {
   if (blocks.y > 65535 || blocks.z > 65535) give_up("a grid has at most 65535 blocks in y and z");
-  if (shared_bytes > (227 << 10)) give_up("a block has at most 227 KiB of shared memory");
+  if (shared_bytes > kMostShared) give_up("a block has at most 227 KiB of shared memory");
   gridDim = blocks, blockDim = threads;
   block.kernel = &kernel;
   const DeviceAccess access;
@@ -197,7 +213,7 @@ void run(dim3 blocks, dim3 threads, size_t shared_bytes, const std::function<voi
   const std::vector<size_t> block_sequence = sequence_of(size_t(blocks.x) * blocks.y * blocks.z);
   for (const size_t b : block_sequence) {
     blockIdx = {unsigned(b % blocks.x), unsigned(b / blocks.x % blocks.y), unsigned(b / blocks.x / blocks.y)};
-    block.shared.assign(shared_bytes, 0xff);
+    block.shared = new_shared_memory(shared_bytes);
     run_block(threads, sequence);
   }
 }

@@ -1,11 +1,12 @@
 #include "autograd/functional.h"
 #include "core/allocator.h"
 #include "cuda/parity.h"
+#include "in_child.h"
 #ifdef EQ_CUDA_SIMULATED
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
-#include "cuda/device.h"
+#include "cuda/launch.h"
 #endif
 
 using namespace eq;
@@ -177,6 +178,25 @@ TEST_CASE("cuda: new memory of a simulated device holds NaNs", "[cuda][device]")
   for (const double value : Tensor::empty({100}, DType::kFloat64, Device::cuda()).to_vector<double>()) CHECK(std::isnan(value));
 }
 
+// `count` numbers of the block's shared memory.
+static void fill_shared(int count) {
+  for (int i = 0; i < count; ++i) cuda::shared_memory<float>()[i] = 1;
+}
+
+TEST_CASE("cuda: whoever reaches where a simulated device has no memory for it ends the program", "[cuda][device]") {
+  const auto end_of_kernel = [](int count) {
+    return in_child([=] { cuda::launch(Device::cuda(), "fill", cuda::Grid{1, 32, 20 * sizeof(float)}, fill_shared, count); }).first;
+  };
+  CHECK(end_of_kernel(20) == 0);
+  const int beyond = end_of_kernel(21);
+  CHECK((WIFSIGNALED(beyond) && WTERMSIG(beyond) == SIGSEGV));
+#ifndef __SANITIZE_ADDRESS__
+  const Tensor there = Tensor::full({8}, 1, DType::kFloat32, Device::cuda());
+  const int on_host = in_child([&] { *static_cast<volatile float*>(there.raw_data()) = 2; }).first;
+  CHECK((WIFSIGNALED(on_host) && WTERMSIG(on_host) == SIGSEGV));
+#endif
+}
+
 TEST_CASE("cuda: an error of an earlier kernel is not called a lack of memory", "[cuda][device]") {
   CachingAllocator& memory = allocator(Device::cuda());
   memory.release_cached();
@@ -188,6 +208,21 @@ TEST_CASE("cuda: an error of an earlier kernel is not called a lack of memory", 
   CHECK(cudaGetLastError() == cudaSuccess);
   CHECK_THROWS_AS(Tensor::empty({int64_t{1} << 41}, DType::kUInt8, Device::cuda()), OutOfMemoryError);
   CHECK(cudaGetLastError() == cudaSuccess);
+}
+
+TEST_CASE("cuda: a program without code for the GPU says what to build", "[cuda][device]") {
+  const Tensor x = Tensor::full({8}, 1, DType::kFloat32, Device::cuda());
+  for (const cudaError_t status :
+       {cudaErrorInvalidDeviceFunction, cudaErrorNoKernelImageForDevice, cudaErrorUnsupportedPtxVersion, cudaErrorLaunchFailure}) {
+    simulated_error = status;
+    try {
+      relu(x);
+      FAIL("no error");
+    } catch (const DeviceError& error) {
+      CHECK_THAT(error.try_this(), Contains(status == cudaErrorLaunchFailure ? "compute-sanitizer" : "CMAKE_CUDA_ARCHITECTURES=native"));
+    }
+  }
+  CHECK(relu(x).value_at(5) == 1);
 }
 
 TEST_CASE("cuda: memory that a library or a kernel lacks is a lack of memory, and work goes on afterwards", "[cuda][device]") {

@@ -197,17 +197,50 @@ TEST_CASE("cuda: transformers and ConvNeXt train as on the CPU, and in bfloat16"
   }
 }
 
+TEST_CASE("cuda: frozen modules, kept statistics, repeated values and a loss of one's own train as on the CPU", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  const HeadLoss squares = [](const Tensor& scores, const Tensor& labels) {
+    return mean(square(scores - labels.to(scores.dtype()).alias({labels.size(0), labels.size(1), labels.size(2), 1}) * 0.01));
+  };
+  const std::pair<std::vector<std::string>, HeadLoss> choices[] = {
+      {{"train.freeze=[\"backbone.stem\", \"backbone.layer1\"]", "train.norm_eval=[\"backbone\"]"}, {}},
+      {{"model.upsampling=nearest"}, {}},
+      {{}, squares},
+  };
+  const Tensor images = random_tensor({2, 64, 64, 3}, 5, DType::kFloat32);
+  for (const auto& [settings, loss] : choices) {
+    INFO((settings.empty() ? "a loss of one's own" : settings.back()));
+    const auto make = [&, &settings = settings, &loss = loss] {
+      auto setup = std::make_unique<StepSetup>(settings);
+      if (loss) setup->step = std::make_unique<TrainStep>(*setup->model, setup->config, loss);
+      return setup;
+    };
+    const auto here = make();
+    const std::vector<double> expected = losses_of(settings, 2, here.get());
+    const OnCuda scope;
+    const auto there = make();
+    const std::vector<double> actual = losses_of(settings, 2, there.get());
+    for (size_t i = 0; i < expected.size(); ++i) CHECK(actual[i] == Approx(expected[i]).epsilon(2e-3));
+    load_weights(*there->model, here->model->state_dict(), "here");
+    here->model->eval(), there->model->eval();
+    const NoGradGuard no_grad;
+    check_close(there->model->forward(images).logits.to(Device::cpu()), here->model->forward(images).logits, 1e-4);
+  }
+}
+
 TEST_CASE("cuda: equalizers are measured and applied as on the CPU", "[cuda][training]") {
   EQ_NEED_CUDA();
   auto calibrate = [](StepSetup& setup) {
     setup.loader->seek(0);
     return calibrate_equalizers(*setup.model, [&](int64_t) { setup.model->forward(setup.loader->next().images); });
   };
-  for (const char* mode : {"equalizer.mode=explicit", "equalizer.mode=folded_lr"}) {
-    StepSetup here({mode});
+  const std::vector<std::string> choices[] = {
+      {"equalizer.mode=explicit"}, {"equalizer.mode=folded_lr"}, {"equalizer.mode=explicit", "model.upsampling=nearest"}};
+  for (const std::vector<std::string>& settings : choices) {
+    StepSetup here(settings);
     const CalibrationReport expected = calibrate(here);
     const OnCuda scope;
-    StepSetup there({mode});
+    StepSetup there(settings);
     const CalibrationReport actual = calibrate(there);
     REQUIRE(actual.branches.size() == expected.branches.size());
     for (size_t i = 0; i < expected.branches.size(); ++i) {
