@@ -81,6 +81,7 @@ std::string config_text(const FoundData& found, const std::map<std::string, std:
   return fmt::format(R"(// UPerNet-ResNet-18 from random weights. Every key: docs/config.md.
 //   equiscale inspect data {0}
 //   equiscale train {0} --out runs/{1}
+// Classes that are rare: equiscale data stats {0} proposes train.class_weights.
 {{
   "data": {{
 {2}
