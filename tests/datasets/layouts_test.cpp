@@ -422,6 +422,10 @@ TEST_CASE("ADE20K's layout: 0 is ignored, names come from its own list", "[layou
   CHECK_THROWS_AS(make_dataset(options_of("ade20k", root), "test"), UsageError);
   test::write_file(root / "objectInfo150.txt", "Idx\tName\n1\twall\n3\tsky\n");
   CHECK_THROWS_WITH(make_dataset(options_of("ade20k", root), "val"), Contains("class 2") && Contains("objectInfo150.txt"));
+  for (const char* name : {"caf\xe9", "wall\x1b[2J"}) {
+    test::write_file(root / "objectInfo150.txt", "Idx\tName\n1\tsky\n2\t" + std::string(name) + "\n");
+    CHECK_THROWS_WITH(make_dataset(options_of("ade20k", root), "val"), Contains("class 2 is not UTF-8") && Contains("objectInfo150.txt"));
+  }
 }
 
 TEST_CASE("Cityscapes' layout: training ids where they are, else label ids", "[layouts]") {
