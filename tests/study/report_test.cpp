@@ -196,6 +196,8 @@ TEST_CASE("damaged files are named, and a killed run's last line is passed over"
   refuses("config.json", "{}}", "config.json");
   refuses("config.json", R"({"model": 3})", "config.json");
   refuses("summary.json", "[]", "summary.json");
+  refuses("summary.json", R"({"images_per_second": "fast"})", "summary.json");
+  refuses("summary.json", R"({"parameters": {}})", "summary.json");
   refuses("calibration.json", R"({"branches": {}})", "calibration.json");
   refuses("probes.jsonl",
           R"({"iteration": 1, "sites": [{"branches": 3}]})"
