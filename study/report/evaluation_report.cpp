@@ -23,7 +23,7 @@ std::filesystem::path write_evaluation_report(const std::filesystem::path& folde
                                  {"aAcc", percent(scores.aacc, 2), "pixels that are right"},
                                  {"mAcc", percent(scores.macc, 2), "mean over classes"},
                                  {"mDice", percent(scores.mdice, 2), "F1, mean over classes"}});
-  const std::string subtitle = fmt::format("{} on {:.0f} pictures of {}", fields.words("run"), scores.pictures, fields.words("split"));
+  const std::string subtitle = fmt::format("{} on {} pictures of {}", fields.words("run"), whole_number(scores.pictures), fields.words("split"));
   const std::string html =
       page("Evaluation", text(subtitle), headline, {classes_section(run), confusion_section(run), pictures_section(run)});
   write_text_atomically(folder / "report.html", html);
