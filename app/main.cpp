@@ -50,10 +50,11 @@ int report(const eq::Error& error) {
   return error.exit_code();
 }
 
-// What was printed has arrived: a full disk would otherwise go unnoticed.
-void check_printed() {
-  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
-  throw eq::IoError(std::string("the output cannot be written: ") + std::strerror(errno), "standard output", "check the disk and the pipe");
+// Whether what was printed has arrived, as an exit code: a full disk would otherwise go unnoticed.
+int check_printed() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
+  return report(
+      eq::IoError(std::string("the output cannot be written: ") + std::strerror(errno), "standard output", "check the disk and the pipe"));
 }
 
 // OpenMP's idle threads spin by default, which starves the loader's threads and any other work on the machine: measured on two
@@ -93,13 +94,13 @@ int main(int argc, char** argv) {
     check_command(app, argc, argv);
     std::signal(SIGXFSZ, SIG_IGN);  // a file that grows too large is an error of writing
     app.parse(argc, argv);
-    check_printed();
-    return 0;
+    return check_printed();
   } catch (const CLI::RuntimeError& error) {  // a subcommand chose its exit status
     return error.get_exit_code();
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return report(usage_error(app, error, argc, argv));
+    if (error.get_exit_code() != 0) return report(usage_error(app, error, argc, argv));
+    app.exit(error);  // prints --help, --version
+    return check_printed();
   } catch (const eq::Error& error) {
     return report(error);
   } catch (const std::filesystem::filesystem_error& error) {

@@ -1,6 +1,7 @@
 #include "core/csv.h"
 
 #include "core/errors.h"
+#include "core/json.h"
 
 namespace eq {
 
@@ -10,7 +11,7 @@ std::string csv_line(const std::vector<std::string>& fields) {
     const bool quoted = fields[i].find_first_of(",\"") != std::string::npos;
     line += i > 0 ? "," : "";
     line += quoted ? "\"" : "";
-    for (const char c : fields[i]) {
+    for (const char c : as_utf8(fields[i])) {
       line += c == '"' ? "\"\"" : std::string(1, c >= 0 && c < 32 ? ' ' : c);
     }
     line += quoted ? "\"" : "";

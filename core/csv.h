@@ -1,6 +1,6 @@
 #pragma once
 // A line of comma-separated values, with quotes where a field needs them (RFC 4180). Control characters become spaces, so a row is one
-// line.
+// line, and bytes that are not UTF-8, as a file's name may have them, U+FFFD.
 
 #include <string>
 #include <vector>

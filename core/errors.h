@@ -1,6 +1,6 @@
 #pragma once
-// Typed errors. Each says three things: what went wrong, where (operator, argument and shapes; or file and pixel),
-// and what to try. The command prints them as three lines and ends with exit_code().
+// Typed errors. Each says what went wrong, where (operator, argument and shapes; or file and pixel) and what to try: the command prints
+// them as three lines and ends with exit_code(). Control characters, as names of files may have them, become question marks.
 
 #include <stdexcept>
 #include <string>

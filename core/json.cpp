@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -76,6 +77,20 @@ bool is_utf8(const std::string& text) {
   }
 }
 
+bool is_plain_text(const std::string& text) {
+  return is_utf8(text) && std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+}
+
+std::string as_utf8(const std::string& text) {
+  using nlohmann::json;
+  return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+}
+
+std::optional<int64_t> whole_number(const nlohmann::json& value) {
+  const bool beyond = value.is_number_unsigned() && value.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max());
+  return value.is_number_integer() && !beyond ? std::optional(value.get<int64_t>()) : std::nullopt;
+}
+
 nlohmann::json number_or_null(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
 
 std::string file_text(const nlohmann::ordered_json& value) {
@@ -111,6 +126,10 @@ nlohmann::json parse_json(const std::string& text, const std::string& name, bool
   }
   const char* reached = text.data();
   auto where = [&] { return position_text(name, text, size_t(reached - text.data())); };
+  const auto refuse_nul = [&](const std::string& value) {
+    if (value.find('\0') == std::string::npos) return;
+    throw DataError("the text " + quoted_for_message(value) + " contains a NUL", where(), "leave it out: names of files would end there");
+  };
   std::vector<std::set<std::string>> keys;  // of the objects that are open
   auto check = [&](int depth, json::parse_event_t event, json& value) {
     switch (event) {
@@ -123,10 +142,14 @@ nlohmann::json parse_json(const std::string& text, const std::string& name, bool
         break;
       case json::parse_event_t::object_end: keys.pop_back(); break;
       case json::parse_event_t::key:
+        refuse_nul(value.get_ref<const std::string&>());
         if (!keys.back().insert(value.get<std::string>()).second) {
           throw DataError("the key " + quoted_for_message(value.get<std::string>()) + " occurs twice in one object",
                           where(), "keep one of the two");
         }
+        break;
+      case json::parse_event_t::value:
+        if (value.is_string()) refuse_nul(value.get_ref<const std::string&>());
         break;
       default: break;
     }

@@ -4,6 +4,7 @@
 
 #include "core/errors.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/limits.h"
 #include "datasets/folders.h"
 
@@ -28,6 +29,10 @@ std::vector<std::string> read_class_names(const std::filesystem::path& file) {
     }
     std::string name = line.substr(tab + 1, line.find(',', tab) - tab - 1);
     while (!name.empty() && name.back() == ' ') name.pop_back();
+    if (!is_plain_text(name)) {
+      throw DataError("the name of class " + number + " is not UTF-8 or has control characters: " + quoted_for_message(name), file.string(),
+                      "use the file that comes with ADEChallengeData2016");
+    }
     names.push_back(name);
   }
   return names;

@@ -196,7 +196,9 @@ std::vector<fs::path> files_below(const fs::path& folder) {
       if (!below && !hidden) files.push_back(entry->path().lexically_relative(folder));
     }
   } catch (const fs::filesystem_error& error) {
-    throw IoError("the folder cannot be read: " + error.code().message(), folder.string(), "check its permissions");
+    const fs::path& what = error.path1().empty() ? folder : error.path1();  // a folder in it, or a link
+    throw IoError("the folder cannot be read: " + error.code().message(), what.string(),
+                  "check the permissions of the folders in it, and links that lead to themselves");
   }
   std::sort(files.begin(), files.end());
   return files;

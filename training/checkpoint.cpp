@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <stdexcept>
+#include <type_traits>
 
 #include "core/errors.h"
 #include "core/file.h"
@@ -13,6 +15,7 @@
 #include "core/parallel.h"
 #include "core/safetensors.h"
 #include "core/sha256.h"
+#include "training/config_fields.h"
 
 namespace eq {
 namespace {
@@ -69,6 +72,10 @@ class Manifest {
   template <class T>
   T get(const char* key) const {
     try {
+      if constexpr (std::is_same_v<T, int64_t>) {
+        if (const auto whole = whole_number(at(key))) return *whole;
+        fail("\"" + std::string(key) + "\" is no whole number");
+      }
       return at(key).get<T>();
     } catch (const json::exception&) {
       fail("\"" + std::string(key) + "\" has the wrong form");
@@ -87,13 +94,20 @@ ModelCard card_from(const Manifest& manifest) {
   card.library_version = manifest.get<std::string>("library_version");
   card.iteration = manifest.get<int64_t>("iteration");
   card.class_names = manifest.get<std::vector<std::string>>("class_names");
-  card.palette = manifest.get<Palette>("palette");
+  try {
+    card.palette = palette_from(manifest.at("palette").dump());
+  } catch (const std::invalid_argument& rule) {
+    manifest.fail("\"palette\" must be " + std::string(rule.what()));
+  }
   if (!manifest.at("config").is_object()) manifest.fail("\"config\" has the wrong form");
   card.config = manifest.at("config").dump();
   if (manifest.has("own_parts")) card.own_parts = manifest.get<std::vector<std::string>>("own_parts");
   if (manifest.has("miou")) card.miou = manifest.get<double>("miou");
   if (card.iteration < 0) manifest.fail("\"iteration\" is negative");
   if (card.class_names.empty() || card.class_names.size() > 256) manifest.fail("\"class_names\" has the wrong length");
+  for (const std::string& name : card.class_names) {
+    if (!is_plain_text(name)) manifest.fail("a class name has control characters: " + quoted_for_message(name));
+  }
   if (card.palette.size() < card.class_names.size()) manifest.fail("\"palette\" has too few colours");
   return card;
 }
@@ -107,7 +121,7 @@ Manifest read_manifest(const fs::path& folder) {
   }
   Manifest manifest(parse_json(read_text(path, limits::kJsonBytes), path.string(), false), path.string());
   if (manifest.get<std::string>("format") != kFormat) manifest.fail("\"format\" is not \"" + std::string(kFormat) + "\"");
-  const int version = manifest.get<int>("format_version");
+  const int64_t version = manifest.get<int64_t>("format_version");
   if (version != kFormatVersion) {
     manifest.fail(fmt::format("its format is version {}, this program reads version {}", version, kFormatVersion));
   }

@@ -169,14 +169,14 @@ class Reader final : public Fields {
   void other_objects(const std::vector<std::string>&, const std::function<void(Fields&, const std::string&)>& visit) override {
     for (const auto& [key, value] : object_.items()) {
       if (!known_set_.insert(key).second) continue;
-      read_object(value, dotted(path_, key), [&](Fields& fields) { visit(fields, key); });
+      read_object(value, dotted(path_, key), [&, &name = key](Fields& fields) { visit(fields, name); });
     }
   }
   void any(const char* key, const std::function<void(const std::string&)>& read, const std::function<std::string()>&) override {
     const json* found = find(key);
     if (found == nullptr) return;
     try {
-      read(found->dump());
+      read(found->dump(-1, ' ', false, json::error_handler_t::replace));  // a setting's text need not be UTF-8
     } catch (const std::invalid_argument& rule) {
       fail(dotted(path_, key), *found, rule.what());
     }

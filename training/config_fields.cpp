@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "core/errors.h"
+#include "core/json.h"
 #include "core/limits.h"
 #include "datasets/dataset.h"
 
@@ -38,20 +39,6 @@ std::vector<std::string> suffixes_from(const std::string& text) {
 }
 
 json suffixes_to(const std::vector<std::string>& suffixes) { return suffixes.size() == 1 ? json(suffixes[0]) : json(suffixes); }
-
-Palette palette_from(const std::string& text) {
-  const std::string rule = "a list of colours [red, green, blue] of 0 to 255";
-  const json value = json::parse(text);
-  if (!value.is_array()) throw std::invalid_argument(rule);
-  const auto is_byte = [](const json& part) { return part.is_number_unsigned() && part.get<uint64_t>() <= 255; };
-  Palette palette;
-  for (const json& color : value) {
-    if (!color.is_array() || color.size() != 3 || !std::all_of(color.begin(), color.end(), is_byte)) throw std::invalid_argument(rule);
-    palette.push_back(color.get<Color>());
-  }
-  if (palette.size() > 256) throw std::invalid_argument("a list of at most 256 colours");
-  return palette;
-}
 
 DataChecks checks_from(const std::string& text) {
   if (text == "true") return DataChecks::kAll;
@@ -117,6 +104,10 @@ std::vector<std::string> keys_of(const Map& map) {
 void check_names(const std::vector<std::string>& classes) {
   std::set<std::string> names;
   for (const std::string& name : classes) {
+    if (!is_plain_text(name)) {
+      throw UsageError("a class name is not UTF-8 or has control characters: " + quoted_for_message(name), "data.classes",
+                       "name the classes in plain text");
+    }
     if (names.insert(name).second) continue;
     throw UsageError("two classes have the name \"" + name + "\"", "data.classes", "give each class a name of its own");
   }
@@ -270,6 +261,20 @@ void visit_probes(Fields& f, ProbeOptions& o) {
 }
 
 }  // namespace
+
+Palette palette_from(const std::string& text) {
+  const std::string rule = "a list of colours [red, green, blue] of 0 to 255";
+  const json value = json::parse(text);
+  if (!value.is_array()) throw std::invalid_argument(rule);
+  const auto is_byte = [](const json& part) { return part.is_number_unsigned() && part.get<uint64_t>() <= 255; };
+  Palette palette;
+  for (const json& color : value) {
+    if (!color.is_array() || color.size() != 3 || !std::all_of(color.begin(), color.end(), is_byte)) throw std::invalid_argument(rule);
+    palette.push_back(color.get<Color>());
+  }
+  if (palette.size() > 256) throw std::invalid_argument("a list of at most 256 colours");
+  return palette;
+}
 
 void visit_optimizer(Fields& f, OptimizerOptions& o) {
   f.text("type", o.type, {"sgd", "adamw"});

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "datasets/image.h"
 #include "training/config.h"
 
 namespace eq {
@@ -64,6 +65,9 @@ class Fields {
     value = int(wide);
   }
 };
+
+// The colours that a JSON text lists. Throws std::invalid_argument with the rule that it breaks.
+Palette palette_from(const std::string& text);
 
 void visit_config(Fields& fields, Config& config);
 // Of its section.

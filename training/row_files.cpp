@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/limits.h"
 
 namespace eq {
@@ -21,7 +22,7 @@ constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 int64_t json_iteration(const std::string& line) {
   const json row = json::parse(line, nullptr, false);
-  return row.is_object() && row.contains("iteration") && row["iteration"].is_number_integer() ? row["iteration"].get<int64_t>() : kNever;
+  return row.is_object() ? whole_number(row.value("iteration", json())).value_or(kNever) : kNever;
 }
 
 int64_t csv_iteration(const std::string& line) {

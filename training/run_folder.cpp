@@ -216,7 +216,7 @@ void write_refresh(const fs::path& path, int64_t iteration, const CalibrationRep
   try {
     calibration = ordered_json::parse(read_text(path, limits::kListFileBytes));
     for (const ordered_json& earlier : calibration.value("refreshes", ordered_json::array())) {
-      if (earlier.at("iteration").get<int64_t>() < iteration) refreshes.push_back(earlier);
+      if (whole_number(earlier.at("iteration")).value_or(iteration) < iteration) refreshes.push_back(earlier);
     }
   } catch (const ordered_json::exception&) {  // spoilt by others: no reason to end a training
     calibration = ordered_json::object();

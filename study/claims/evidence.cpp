@@ -118,9 +118,11 @@ RunEvidence read_runs(const json& study, const std::string& file) {
   }
   for (const json& run : study.at("runs")) {
     if (!run.at("shared_from").is_null()) continue;
+    const std::optional<int64_t> seed = whole_number(run.at("seed"));
+    if (!seed) throw DataError("the seed of a run is no whole number", file, "run the study again, or delete the file");
     const double cpu = run.value("cpu_seconds", 0.0);
-    result.runs[run.at("arm").get<std::string>()][run.at("seed").get<int64_t>()] = {number(run.at("miou")), number(run.at("loss_tail")),
-                                                                                   cpu > 0 ? cpu : number(run.at("seconds"))};
+    result.runs[run.at("arm").get<std::string>()][*seed] = {number(run.at("miou")), number(run.at("loss_tail")),
+                                                            cpu > 0 ? cpu : number(run.at("seconds"))};
   }
   return result;
 }

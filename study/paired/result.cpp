@@ -27,7 +27,7 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 double number_or_nan(const json& value) { return value.is_number() ? value.get<double>() : kNaN; }
 
 // Mean training loss over the last tenth of the iterations; rows are means since the row before.
-double loss_tail(const fs::path& file, int64_t iterations) {
+double loss_tail(const fs::path& file, double iterations) {
   double sum = 0, last = kNaN;
   int64_t rows = 0;
   std::istringstream lines(read_text(file, limits::kListFileBytes));
@@ -35,7 +35,7 @@ double loss_tail(const fs::path& file, int64_t iterations) {
     const json row = json::parse(line, nullptr, false);
     if (!row.is_object() || row.value("type", "") != "train") continue;
     last = number_or_nan(row.value("loss", json()));
-    if (double(row.value("iteration", int64_t{0})) <= 0.9 * double(iterations)) continue;
+    if (!(number_or_nan(row.value("iteration", json())) > 0.9 * iterations)) continue;
     sum += last;
     ++rows;
   }
@@ -108,9 +108,9 @@ PairedRun read_paired_run(const fs::path& folder, std::vector<std::string>* clas
       run.per_class.push_back(number_or_nan(entry.at("iou")));
       if (class_names != nullptr) class_names->push_back(entry.at("name").get<std::string>());
     }
-    run.loss_tail = loss_tail(folder / "metrics.jsonl", summary.at("iterations").get<int64_t>());
-    if (fs::exists(folder / "cost.json")) {
-      run.cpu_seconds = parse_json(read_text(folder / "cost.json", limits::kJsonBytes), "cost.json", false).at("cpu_seconds").get<double>();
+    run.loss_tail = loss_tail(folder / "metrics.jsonl", summary.at("iterations").get<double>());
+    if (const fs::path cost = folder / "cost.json"; fs::exists(cost)) {
+      run.cpu_seconds = parse_json(read_text(cost, limits::kJsonBytes), cost.string(), false).at("cpu_seconds").get<double>();
     }
   } catch (const json::exception& error) {
     throw DataError("the run's summary lacks something: " + json_reason(error.what()), file.string(),

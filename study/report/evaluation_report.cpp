@@ -26,7 +26,7 @@ std::filesystem::path write_evaluation_report(const std::filesystem::path& folde
                                 {"mAcc", percent(scores.macc, 2), "mean over classes"},
                                 {"mDice", percent(scores.mdice, 2), "F1, mean over classes"}};
   if (!std::isnan(scores.cross_entropy)) headline.push_back(cross_entropy_tile(scores));
-  const std::string subtitle = fmt::format("{} on {:.0f} pictures of {}", fields.words("run"), scores.pictures, fields.words("split"));
+  const std::string subtitle = fmt::format("{} on {} pictures of {}", fields.words("run"), whole_number(scores.pictures), fields.words("split"));
   const std::string html =
       page("Evaluation", text(subtitle), tiles(headline), {classes_section(run), confusion_section(run), pictures_section(run)});
   write_text_atomically(folder / "report.html", html);

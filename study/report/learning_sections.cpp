@@ -50,7 +50,7 @@ Markup loss_chart(const RunFiles& run) {
 
 Markup accuracy_chart(const RunFiles& run) {
   LineChart chart{.title = "Accuracy on the validation pictures",
-                  .caption = fmt::format("On {:.0f} pictures.", run.evaluations.back().pictures),
+                  .caption = "On " + whole_number(run.evaluations.back().pictures) + " pictures.",
                   .x = kIterations,
                   .y = {.name = "share", .unit = "%", .low = 0, .high = 100}};
   chart.series = {series_of("mIoU", run.evaluations, 0, [](const EvaluationRow& row) { return 100 * row.miou; }),
@@ -227,8 +227,9 @@ Section provenance_section(const RunFiles& run) {
     add("Device", summary.words("device"));
     add("Threads", whole_number(summary.number("threads")));
     add("SHA-256 of the weights", summary.words("weights_sha256"));
-    add("Memory of tensors, at most", fmt::format("{:.0f} MiB in training, {:.0f} MiB in evaluation",
-                                                  summary.number("peak_bytes") / 1048576, summary.number("eval_peak_bytes") / 1048576));
+    add("Memory of tensors, at most",
+        whole_number(summary.number("peak_bytes") / 1048576) + " MiB in training, " +
+            whole_number(summary.number("eval_peak_bytes") / 1048576) + " MiB in evaluation");
     add("Pixels evaluated",
         whole_number(summary.number("pixels")) + ", and " + whole_number(summary.number("ignored_pixels")) + " not labelled");
   }

@@ -46,7 +46,7 @@ std::string words(RunState state) {
 std::string network_words(const Fields& config) {
   const Fields model = config.object("model"), backbone = model.object("backbone");
   BackboneOptions options{.type = backbone.words("type"), .variant = backbone.words("variant")};
-  if (const double depth = backbone.number("depth"); std::isfinite(depth)) options.depth = int(depth);
+  if (const double depth = backbone.number("depth"); depth >= 0 && depth < 1e6) options.depth = int(depth);
   if (const double multiplier = backbone.number("multiplier"); std::isfinite(multiplier)) options.multiplier = multiplier;
   return model.object("decode_head").words("type") + " head on " + backbone_name(options);
 }
@@ -99,7 +99,7 @@ std::vector<DifferingKey> differing_keys(const std::vector<RunAccount>& runs) {
   }
   std::vector<DifferingKey> differing;
   for (const auto& [key, values] : table) {
-    if (std::any_of(values.begin(), values.end(), [&](const std::string& value) { return value != values[0]; })) {
+    if (std::any_of(values.begin(), values.end(), [&first = values[0]](const std::string& value) { return value != first; })) {
       differing.push_back({key, values});
     }
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "core/csv.h"
 #include "core/errors.h"
@@ -12,6 +13,7 @@
 #include "core/limits.h"
 #include "study/report/chart.h"
 #include "training/checkpoint.h"
+#include "training/config_fields.h"
 #include "training/evaluation_files.h"
 
 namespace eq::report {
@@ -199,7 +201,9 @@ RunFiles read_run_progress(const fs::path& folder) {
 double iterations_done(const RunFiles& run) {
   double done = double(run.checkpoint_iteration.value_or(0));
   for (const TrainRow& row : run.train) done = std::max(done, row.iteration);  // std::max passes over NaN as its second argument
-  if (run.diverged) done = std::max(done, Fields(*run.diverged, "nan_report.json").number("iteration"));  // counted from 0
+  if (run.diverged) {  // counted from 0
+    done = std::max(done, Fields(*run.diverged, (run.folder / "nan_report.json").string()).number("iteration"));
+  }
   return done;
 }
 
@@ -220,8 +224,8 @@ RunFiles read_evaluation(const fs::path& folder) {
   run.evaluations.push_back(evaluation_of(fields));
   for (const ClassRow& c : run.evaluations[0].classes) run.class_names.push_back(c.name);
   try {
-    run.palette = run.config->at("palette").get<Palette>();
-  } catch (const json::exception&) {
+    run.palette = palette_from(run.config->value("palette", json()).dump());
+  } catch (const std::invalid_argument&) {
     run.class_names.clear();  // no legend
   }
   if (run.palette.size() < run.class_names.size()) run.class_names.clear();

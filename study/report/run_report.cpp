@@ -35,7 +35,7 @@ std::string rounded_count(double count) {
 }
 
 Markup headline(const RunFiles& run, const Fields& config) {
-  const std::string mode = config.object("equalizer").words("mode");
+  const std::string mode = config.object("equalizer").words("mode"), summary_file = (run.folder / "summary.json").string();
   std::vector<Tile> all;
   if (!run.evaluations.empty()) {
     const EvaluationRow& last = run.evaluations.back();
@@ -54,10 +54,12 @@ Markup headline(const RunFiles& run, const Fields& config) {
   if (!run.train.empty()) {
     const TrainRow& last = run.train.back();
     all.push_back({"Training time", duration(last.seconds), "h:mm:ss"});
-    if (run.summary) all.push_back({"Speed", short_number(Fields(*run.summary, "").number("images_per_second")), "pictures a second"});
+    if (run.summary) {
+      all.push_back({"Speed", short_number(Fields(*run.summary, summary_file).number("images_per_second")), "pictures a second"});
+    }
   }
   all.push_back({"Equalizers", mode.empty() ? "off" : mode, equalizer_words(config)});
-  if (run.summary) all.push_back({"Parameters", rounded_count(Fields(*run.summary, "").number("parameters")), ""});
+  if (run.summary) all.push_back({"Parameters", rounded_count(Fields(*run.summary, summary_file).number("parameters")), ""});
   return tiles(all);
 }
 

@@ -133,6 +133,11 @@ TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
   CHECK(compared["pictures"] == 12);
   CHECK(compared["miou_interval"][0].get<double>() <= compared["miou"].get<double>());
   CHECK(compared["compared"]["interval"] == nlohmann::json({0.0, 0.0}));
+  const std::string latin = tiny.run("caf\xe9");  // a folder's name need not be UTF-8, JSON is
+  std::filesystem::copy(tiny.run("run"), latin, std::filesystem::copy_options::recursive);
+  const CommandResult odd = equiscale("eval " + tiny.run("run") + " --json --compare " + latin);
+  INFO(odd.output);
+  CHECK(nlohmann::json::parse(odd.output)["compared"]["run"].get<std::string>().ends_with("caf\xef\xbf\xbd"));
   const std::string others = tiny.run("others"), classes = R"(["a","b","c","d","e","f","g","h"])";
   REQUIRE(equiscale("data make --train 4 --val 2 --size 64 --out " + others).status == 0);
   REQUIRE(equiscale("train " + others + "/recipe.json --out " + others +

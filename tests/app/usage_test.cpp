@@ -43,6 +43,11 @@ TEST_CASE("wrong usage is refused with status 2", "[app]") {
   check_error(equiscale("eval " + config), 3, "a JSON text, not a file of weights");
   check_error(equiscale("summary " + config + " --set model.auxiliary_head.kernel_size=2"), 2, "even kernel");
   CHECK(equiscale("summary " + config + " > /dev/full").status == 3);
+  for (const char* text : {"--help", "summary --help", "--version"}) {
+    INFO(text);
+    CHECK(equiscale(std::string(text) + " > /dev/full").status == 3);
+    CHECK(equiscale(text).status == 0);
+  }
   check_error(equiscale("summary " + config + " --device gpu"), 2, "'gpu'");
   check_error(equiscale("summary " + config + " --threads 0x"), 2, "threads");
   check_error(equiscale("summary " + config + " --set train.iteratoins=5"), 2, "iterations");

@@ -16,6 +16,14 @@ TEST_CASE("an error says what, where and what to try", "[errors]") {
   CHECK(std::string(Error("this", "", "that").what()) == "this\n  try:   that");
 }
 
+TEST_CASE("no name can look like another line of an error, or steer a terminal", "[errors]") {
+  const DataError error("no class a\tb", "new\nline\x1b[2J\x7f.png", "rename it\r");
+  CHECK(error.what_happened() == "no class a?b");
+  CHECK(error.where() == "new?line?[2J?.png");
+  CHECK(std::string(error.what()) == "no class a?b\n  where: new?line?[2J?.png\n  try:   rename it?");
+  CHECK(DataError("\xc3\xa9", "\xff", "").what() == std::string("\xc3\xa9\n  where: \xff"));
+}
+
 TEST_CASE("each kind of error has its exit code and name", "[errors]") {
   auto check_kind = [](const Error& error, int code, const std::string& kind) {
     CHECK(error.exit_code() == code);

@@ -57,6 +57,8 @@ TEST_CASE("parse_json says what is wrong and where", "[json]") {
   check_refused("[\"\xc3(\"]", "UTF-8", "line 1");
   check_refused(std::string("[1]\0[2]", 7), "NUL", "line 1, column 4");
   check_refused("[\"a\nb\"]", "control character", "line 1");
+  check_refused("[1,\n \"a\\u0000b\"]", "\"a\\u0000b\" contains a NUL", "line 2, column 11");
+  check_refused("{\"a\\u0000\": 1}", "contains a NUL", "line 1");
   check_refused("/* never closed", "comment", "line 1", true);
 }
 
@@ -72,6 +74,23 @@ TEST_CASE("parse_json keeps its limits", "[json]") {
   CHECK(parse_json(most, "x", false).is_array());
   most.push_back(' ');
   CHECK_THROWS_WITH(parse_json(most, "x", false), Contains("1048577 bytes"));
+}
+
+TEST_CASE("whole_number takes whole numbers within 64 bits only", "[json]") {
+  CHECK(whole_number(-3) == -3);
+  CHECK(whole_number(nlohmann::json::parse("9223372036854775807")) == std::numeric_limits<int64_t>::max());
+  for (const char* other : {"9223372036854775808", "1.5", "1e300", "2.0", "\"2\"", "null", "true", "[1]"}) {
+    INFO(other);
+    CHECK_FALSE(whole_number(nlohmann::json::parse(other)));
+  }
+}
+
+TEST_CASE("plain text is UTF-8 without control characters", "[json]") {
+  for (const char* plain : {"", "traffic light", "\xc3\xa9 \xe2\x80\x94", "\"<&,\\"}) CHECK(is_plain_text(plain));
+  for (const char* other : {"\xff", "\xc3", "a\nb", "\t", "\x1b[2J", "\x7f"}) CHECK_FALSE(is_plain_text(other));
+  CHECK_FALSE(is_plain_text(std::string("a\0b", 3)));
+  CHECK(as_utf8("a\n\xc3\xa9") == "a\n\xc3\xa9");
+  CHECK(as_utf8("a\xff") == "a\xef\xbf\xbd");
 }
 
 TEST_CASE("quoted_for_message is short and printable", "[json]") {

@@ -103,6 +103,15 @@ TEST_CASE("a folder that cannot be examined is not called missing", "[layouts]")
   CHECK_THROWS_AS(make_dataset(options_of("ade20k", root.path()), "train"), IoError);
 }
 
+TEST_CASE("a link that leads to itself is named, however deep it is", "[layouts]") {
+  TemporaryFolder root;
+  fs::create_directories(root.path() / "a");
+  CHECK(files_below(root.path()).empty());
+  fs::create_symlink("loop", root.path() / "a/loop");
+  CHECK_THROWS_AS(files_below(root.path()), IoError);
+  CHECK_THROWS_WITH(files_below(root.path()), Contains("Too many levels") && Contains("a/loop"));
+}
+
 TEST_CASE("label maps and label colours come from the options", "[layouts]") {
   TemporaryFolder root;
   write_pair(root.path() / "a.png", root.path() / "a_l.png", {0, 1, 2, 255, 7, 7});
@@ -422,6 +431,10 @@ TEST_CASE("ADE20K's layout: 0 is ignored, names come from its own list", "[layou
   CHECK_THROWS_AS(make_dataset(options_of("ade20k", root), "test"), UsageError);
   test::write_file(root / "objectInfo150.txt", "Idx\tName\n1\twall\n3\tsky\n");
   CHECK_THROWS_WITH(make_dataset(options_of("ade20k", root), "val"), Contains("class 2") && Contains("objectInfo150.txt"));
+  for (const char* name : {"caf\xe9", "wall\x1b[2J"}) {
+    test::write_file(root / "objectInfo150.txt", "Idx\tName\n1\tsky\n2\t" + std::string(name) + "\n");
+    CHECK_THROWS_WITH(make_dataset(options_of("ade20k", root), "val"), Contains("class 2 is not UTF-8") && Contains("objectInfo150.txt"));
+  }
 }
 
 TEST_CASE("Cityscapes' layout: training ids where they are, else label ids", "[layouts]") {

@@ -268,6 +268,9 @@ TEST_CASE("damaged studies are named", "[claims]") {
   CHECK_THROWS_WITH(judge_claims(folder.path()), Contains("bad/study.json") && Contains("arms"));
   write_file(folder.path() / "bad" / "study.json", "{\"kind\": " + std::string(100, '[') + std::string(100, ']') + "}");
   CHECK_THROWS_WITH(judge_claims(folder.path()), Contains("bad/study.json") && Contains("deep"));
+  write_file(folder.path() / "bad" / "study.json",
+             R"({"kind": "run", "arms": [], "runs": [{"shared_from": null, "arm": "off", "seed": 1e300, "miou": 1, "loss_tail": 1}]})");
+  CHECK_THROWS_WITH(judge_claims(folder.path()), Contains("bad/study.json") && Contains("no whole number"));
   write_file(folder.path() / "bad" / "study.json", "{\"kind\": \"another\"}");
   CHECK_NOTHROW(judge_claims(folder.path()));
 }

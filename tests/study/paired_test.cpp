@@ -177,4 +177,11 @@ TEST_CASE("a damaged run is named", "[paired]") {
   CHECK_THROWS_WITH(read_paired_run(folder.path()), Contains("summary.json") && Contains("macc"));
   write_file(folder.path() / "summary.json", "half a fil");
   CHECK_THROWS_AS(read_paired_run(folder.path()), DataError);
+  // Numbers beyond all iterations are numbers.
+  write_file(folder.path() / "summary.json", R"({"miou": 0.5, "macc": null, "aacc": 1, "seconds": 1, "weights_sha256": "", "per_class": [],
+                                                "iterations": 1e300})");
+  write_file(folder.path() / "metrics.jsonl", "{\"type\": \"train\", \"iteration\": 1e300, \"loss\": 2}\n");
+  CHECK(read_paired_run(folder.path()).loss_tail == 2);
+  write_file(folder.path() / "cost.json", "{");
+  CHECK_THROWS_WITH(read_paired_run(folder.path()), Contains((folder.path() / "cost.json").string()));
 }

@@ -196,6 +196,7 @@ TEST_CASE("CSV fields survive commas, quotes and line ends", "[report]") {
   const std::vector<std::string> fields = {"plain", "a,b", "say \"so\"", "", "two\nlines"};
   CHECK(csv_line(fields) == "plain,\"a,b\",\"say \"\"so\"\"\",,two lines");
   CHECK(csv_fields(csv_line(fields), "x.csv") == std::vector<std::string>{"plain", "a,b", "say \"so\"", "", "two lines"});
+  CHECK(csv_line({"\xe9t\xc3\xa9"}) == "\xef\xbf\xbdt\xc3\xa9");  // a file's name need not be UTF-8, the table is
   CHECK(csv_fields("1,2\r", "x.csv") == std::vector<std::string>{"1", "2"});
   CHECK_THROWS_WITH(csv_fields("1,\"2", "x.csv, row 3"), Contains("quote"));
 }

@@ -159,7 +159,7 @@ TEST_CASE("damage is found and named", "[checkpoint]") {
   }
   SECTION("manifests with faults") {
     const auto json = nlohmann::json::parse(text);
-    std::vector<nlohmann::json> bad(9, json);
+    std::vector<nlohmann::json> bad(15, json);
     bad[0]["format_version"] = 99;
     bad[1].erase("class_names");
     bad[2]["iteration"] = "five";
@@ -169,6 +169,12 @@ TEST_CASE("damage is found and named", "[checkpoint]") {
     bad[6]["files"] = 3;
     bad[7]["format"] = "something else";
     bad[8]["palette"] = nlohmann::json::array();
+    bad[9]["palette"][0] = {300, 0, 0};
+    bad[10]["palette"][0] = {1e300, 0, 0};
+    bad[11]["iteration"] = 1e300;
+    bad[12]["iteration"] = uint64_t{1} << 63;
+    bad[13]["format_version"] = (int64_t{1} << 32) + 1;
+    bad[14]["class_names"][0] = "\x1b[2J";
     for (const auto& value : bad) {
       CAPTURE(value.dump());
       write_file(manifest, value.dump());

@@ -188,6 +188,19 @@ TEST_CASE("differences that a run may have are left out", "[config]") {
   CHECK(differences_but_for(free, b, c) == std::vector<std::string>{"seed", "model.auxiliary_head"});
 }
 
+TEST_CASE("texts that are not UTF-8, or that could steer a terminal, are refused where they would be written", "[config]") {
+  // A path need not be UTF-8; the keys below are read by rules of their own.
+  CHECK(parse_config("{}", "x", {"data.root=\xff"}).data.root == "\xff");
+  for (const char* key : {"data.palette", "data.list", "data.checks"}) {
+    INFO(key);
+    CHECK_THROWS_AS(parse_config("{}", "x", {std::string(key) + "=\xff"}), UsageError);
+  }
+  CHECK(parse_config("{}", "x", {"data.label_map=\xff"}).data.label_map.preset == "\xef\xbf\xbd");  // which there is not
+  CHECK_THROWS_WITH(parse_config(R"({"data": {"classes": ["a", "\u001b[2J"]}})", "x"),
+                    Contains("control characters") && Contains("data.classes"));
+  CHECK_THROWS_WITH(parse_config(R"({"model": {"backbone": {"pretrained": "weights\u0000.pth"}}})", "x"), Contains("NUL"));
+}
+
 TEST_CASE("two classes of one name are refused", "[config]") {
   CHECK_THROWS_WITH(parse_config(R"({"data": {"classes": ["a", "b", "a"]}})", "test"),
                     Catch::Contains("\"a\"") && Catch::Contains("give each class a name of its own"));
