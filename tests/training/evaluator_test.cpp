@@ -296,3 +296,35 @@ TEST_CASE("scores are brought to the asked size along either axis, by the corner
   check_close(predict_scores(aligned, view, {}), scores, 1e-6);
   check_close(predict_probabilities(aligned, {view}, 80, 80, {}), softmax(resize_bilinear(scores, 80, 80, true)), 1e-6);
 }
+
+TEST_CASE("pictures of several sizes share no forward pass, though they be resized to one", "[evaluate]") {
+  struct Sizes final : Dataset {
+    Sizes() : Dataset(std::vector<std::string>{"a", "b", "c", "d", "e", "f", "g", "h"}, Palette(8)) {}
+    int64_t size() const override { return 4; }
+    RawSample load(int64_t index) const override {
+      const int64_t side = index % 2 == 0 ? 64 : 96;
+      RawSample sample{{side, side, std::vector<uint8_t>(size_t(3 * side * side))}, {side, side, {}}, "p" + std::to_string(index)};
+      for (size_t i = 0; i < sample.image.pixels.size(); ++i) sample.image.pixels[i] = uint8_t(255 * uniform_at(5, uint64_t(index), i));
+      for (int64_t i = 0; i < side * side; ++i) sample.labels.labels.push_back(uint8_t(i % 8));
+      return sample;
+    }
+    std::string describe(int64_t index) const override { return "picture " + std::to_string(index); }
+  } dataset;
+  const auto model = tiny_model();
+  for (const bool resized : {false, true}) {
+    EvalRequest request;
+    if (resized) request.pipeline.test_scale = {64, 64};
+    const EvalResult one = evaluate(*model, dataset, request);
+    request.options.batch_size = 4;
+    request.on_picture = [](const EvaluatedPicture& picture) { CHECK(picture.labels.size(0) == (picture.index % 2 == 0 ? 64 : 96)); };
+    const EvalResult four = evaluate(*model, dataset, request);
+    CHECK(four.metrics.miou == one.metrics.miou);
+    CHECK(four.metrics.pixels == 2 * (64 * 64 + 96 * 96));
+  }
+  // As many as there are, whatever the limit; each group is told of.
+  std::vector<int64_t> told;
+  EvalRequest request{.limit = 100};
+  request.on_progress = [&](int64_t done, int64_t all) { told.insert(told.end(), {done, all}); };
+  CHECK(evaluate(*model, dataset, request).pictures == 4);
+  CHECK(told == std::vector<int64_t>{1, 4, 2, 4, 3, 4, 4, 4});
+}
