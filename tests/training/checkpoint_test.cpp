@@ -230,7 +230,7 @@ TEST_CASE("averaged weights follow their formula and change places with the mode
   ema.take_from_model();
   ema.swap();
   CHECK(model.weight.value_at(3) == 3);
-  CHECK_THROWS_AS(Ema(model, 1.0), UsageError);
+  for (const double decay : {0.0, 1.0}) CHECK_THROWS_AS(Ema(model, decay), UsageError);
 }
 
 TEST_CASE("averaged weights of any size, the same bits for any number of threads", "[ema]") {

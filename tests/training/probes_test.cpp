@@ -21,8 +21,8 @@ namespace {
 // A site with a free choice of features.
 class Site : public Module {
  public:
-  explicit Site(const EqualizerOptions& options = {}, int64_t channels = 4, const Upsampling& upsampling = {})
-      : conv_(register_module<Conv2d>("conv", 2 * channels, 2, Conv2dLayerOptions{})),
+  explicit Site(const EqualizerOptions& options = {}, int64_t channels = 4, const Upsampling& upsampling = {}, int64_t groups = 1)
+      : conv_(register_module<Conv2d>("conv", 2 * channels, 2, Conv2dLayerOptions{.groups = groups})),
         site_(register_module<FusionSite>("site",
                                           std::vector<LevelSite::Branch>{{.name = "fine", .channels = channels},
                                                                          {.name = "coarse", .channels = channels, .upsampled = true}},
@@ -347,6 +347,10 @@ TEST_CASE("of a depthwise fusion each branch has the filters that read it", "[pr
     }
   }
   CHECK(depthwise > 0);
+  // Groups of several channels tell scales.
+  const InitRandom random(0, DType::kFloat64);
+  CHECK_FALSE(Site({}, 4, {}, 2).measure(random_tensor({1, 4, 4, 4}, 1), random_tensor({1, 2, 2, 4}, 2)).depthwise);
+  CHECK(Site({}, 1, {}, 2).measure(random_tensor({1, 4, 4, 1}, 1), random_tensor({1, 2, 2, 1}, 2)).depthwise);
 }
 
 TEST_CASE("a probe looks at an update's first pass, may begin again, and passes over what needs no gradient", "[probes]") {

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "datasets/image.h"
 #include "support.h"
 #include "training/checkpoint.h"
 #include "training/interrupted.h"
@@ -103,6 +104,30 @@ TEST_CASE("a best from behind the checkpoint counts no more", "[trainer]") {
   CHECK(train(config("8"), quiet(out, true)).best->miou < 1);
 }
 
+TEST_CASE("a best over other pictures counts no more", "[trainer]") {
+  TemporaryFolder folder;
+  const auto add_picture = [&](const std::string& name) {
+    for (const char* part : {"i", "l"}) fs::create_directories(folder.path() / part);
+    write_png(folder.path() / "i" / (name + ".png"), Image{64, 64, std::vector<uint8_t>(64 * 64 * 3, 90)});
+    write_indexed_png(folder.path() / "l" / (name + ".png"), {64, 64, std::vector<uint8_t>(64 * 64, 1)}, voc_palette());
+  };
+  const nlohmann::json split = {{"images", "i"}, {"labels", "l"}};
+  const nlohmann::json data = {{"type", "folders"}, {"root", folder.path().string()}, {"classes", {"x", "y"}}, {"checks", false},
+                               {"folders", {{"image_suffix", ".png"}, {"train", {{"images", "t"}, {"labels", "u"}}}, {"val", split}}}};
+  for (const char* name : {"a", "b"}) add_picture(name);
+  fs::copy(folder.path() / "i", folder.path() / "t");  // to train on: these stay
+  fs::copy(folder.path() / "l", folder.path() / "u");
+  const auto config = [&](const char* iterations) {
+    return tiny_config({"data=" + data.dump(), "train.keep_best=true", std::string("train.iterations=") + iterations});
+  };
+  const fs::path out = folder.path() / "run";
+  REQUIRE(train(config("1"), quiet(out)).best);
+  pretend_best(out, 1);
+  CHECK(train(config("2"), quiet(out, true)).best->miou == 1);
+  add_picture("c");
+  CHECK(train(config("3"), quiet(out, true)).best->miou < 1);
+}
+
 TEST_CASE("a resumed run goes on with its time, keeps each record once, and takes an earlier report away", "[trainer]") {
   TemporaryFolder folder;
   const fs::path out = folder.path() / "run", manifest = out / "checkpoint" / "manifest.json";
@@ -136,4 +161,11 @@ TEST_CASE("a refresh is recorded once, and those from behind it are another cour
   };
   for (const int64_t iteration : {2, 4, 6, 4}) write_refresh(file, iteration, report);
   CHECK(refreshes() == std::vector<int64_t>{2, 4});
+}
+
+TEST_CASE("parts of a program's own are told apart by name, not by number", "[trainer]") {
+  Checkpoint checkpoint;
+  checkpoint.card.own_parts = {"loss"};
+  CHECK_NOTHROW(check_own_parts(checkpoint, {"loss"}, "run"));
+  CHECK_THROWS_WITH(check_own_parts(checkpoint, {"data"}, "run"), Catch::Contains("has had: loss; now: data"));
 }
