@@ -127,3 +127,8 @@ TEST_CASE("onnx: batch norm in training is refused", "[onnx]") {
   };
   CHECK_THROWS_WITH(translated(training), Catch::Contains("call eval() on the network first"));
 }
+
+TEST_CASE("onnx: a weight that is computed from the picture is refused", "[onnx]") {
+  const auto computed = [](const Tensor& x) { return linear(x, reshape(mean(x, {0, 1}), {1, 4}), {}); };
+  CHECK_THROWS_WITH(translated(computed), Catch::Contains("a weight that is computed from the picture"));
+}
