@@ -187,8 +187,9 @@ TEST_CASE("fields of maps that are broadcast, cut, turned or joined hold the gra
   check_support("turned and added", [&](const Tensor& x) { return add(x, turned(x)); }, false, square);
   check_support("turned beside", [&](const Tensor& x) { return concat({x, turned(x)}, 3); }, false, square);
   check_support("below each other", [](const Tensor& x) { return concat({x, x}, 1); }, false);
-  check_support("a row of tokens", [](const Tensor& x) { return reshape(slice(reshape(x, {1, 690, 2}), 1, 30, 60), {1, 1, 30, 2}); }, false);
-  check_support("tokens cut elsewhere", [](const Tensor& x) { return reshape(reshape(x, {1, 690, 2}), {1, 30, 23, 2}); }, false);
+  const auto tokens = [](const Tensor& x) { return reshape(x, {1, 690, 2}); };
+  check_support("a row of tokens", [&](const Tensor& x) { return reshape(slice(tokens(x), 1, 30, 60), {1, 1, 30, 2}); }, false);
+  check_support("tokens cut elsewhere", [&](const Tensor& x) { return reshape(tokens(x), {1, 30, 23, 2}); }, false);
   check_field([](const Tensor& x) { return conv(mean(x, {3}, true), 3, 1, 1); }, 3, 3, 1);
   const auto blocks = [](const Tensor& x) {
     return reshape(permute(reshape(x, {1, 32, 2, 32, 2, 2}), {0, 1, 3, 5, 2, 4}), {1, 32, 32, 8});

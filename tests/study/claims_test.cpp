@@ -355,9 +355,9 @@ TEST_CASE("gradients are judged per weight, within a head, and settle nothing wh
   CHECK(claim_of(with_channels(4), "larger gradients").verdict == Verdict::kHolds);         // 0.3 / 4 and 0.1 / 2
   CHECK(claim_of(with_channels(1), "larger gradients").verdict == Verdict::kDoesNotHold);  // 0.3 / 4 and 0.1
   json heads = records("gradients", {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3);
-  for (const json record : json(heads["records"])) {
-    heads["records"].push_back(record);
-    heads["records"].back()["head"] = "psp";
+  for (json record : json(heads["records"])) {
+    record["head"] = "psp";
+    heads["records"].push_back(std::move(record));
   }
   CHECK_THAT(claim_of(heads, "closer together").measurement, Contains("median over 6 sites"));
   json mixed = records("gradients", {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3);
@@ -389,7 +389,7 @@ TEST_CASE("gains hold above zero, are consistent where each holds, and are of ex
   CHECK(find(judged(runs({{"off", base}, {"explicit", mixed}})), "consistent").verdict == Verdict::kNotSettled);
 }
 
-TEST_CASE("costs that may lie on either side of the limit settle nothing, and runs that were shared cost nothing of their own", "[claims]") {
+TEST_CASE("costs that may lie on either side of the limit settle nothing, and shared runs have none of their own", "[claims]") {
   const std::vector<double> base = {0.60, 0.62, 0.61}, other = {0.61, 0.60, 0.62};
   TemporaryFolder folder;
   const auto judged = [&](const json& study, const char* words) {

@@ -322,9 +322,9 @@ TEST_CASE("a manifest names plain files of ours, and holds sums and times of its
     refused(bad, "it names the file");
   }
   for (const char* key : {"interval", "step_times"}) {
-    for (const nlohmann::json& values : {nlohmann::json{1, 2}, nlohmann::json{1, 2, 3, 4, 5, 6, 7}, nlohmann::json{-1, 0, 0},
-                                         nlohmann::json{1e18, 0, 0, 0, 0, 0}, nlohmann::json{1e18, 0, 0}, nlohmann::json{-1, 0, 0, 0, 0, 0}}) {
-      CAPTURE(values.dump());
+    for (const std::vector<double>& values : std::vector<std::vector<double>>{
+             {1, 2}, {1, 2, 3, 4, 5, 6, 7}, {-1, 0, 0}, {1e18, 0, 0, 0, 0, 0}, {1e18, 0, 0}, {-1, 0, 0, 0, 0, 0}}) {
+      CAPTURE(values);
       auto bad = good;
       bad[key] = values;
       refused(bad, std::string("\"") + key + "\" has the wrong form");

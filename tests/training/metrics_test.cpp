@@ -116,7 +116,8 @@ TEST_CASE("argmax takes the first of equal scores and shows NaN", "[metrics]") {
     CHECK(argmax_classes(scores.to(dtype)).shape() == Shape{1, 2, 2});
   }
   CHECK(argmax_classes(Tensor::zeros({2, 1})).to_vector<uint8_t>() == std::vector<uint8_t>{0, 0});
-  CHECK_THROWS_AS(argmax_classes(Tensor::zeros({2, 300})), ShapeError);
+  CHECK(argmax_classes(Tensor::zeros({2, 256})).numel() == 2);
+  CHECK_THROWS_AS(argmax_classes(Tensor::zeros({2, 257})), ShapeError);
 }
 
 TEST_CASE("confusions of up to 256 classes add up, ignored pixels too, and name the classes that occur", "[metrics]") {
