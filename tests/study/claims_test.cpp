@@ -357,7 +357,7 @@ TEST_CASE("gradients are judged per weight, within a head, and settle nothing wh
   json heads = records("gradients", {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3);
   for (json record : json(heads["records"])) {
     record["head"] = "psp";
-    heads["records"].push_back(std::move(record));
+    heads["records"].push_back(record);
   }
   CHECK_THAT(claim_of(heads, "closer together").measurement, Contains("median over 6 sites"));
   json mixed = records("gradients", {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3);
