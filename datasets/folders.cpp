@@ -227,12 +227,12 @@ FilePairs pairs_from_folders(const fs::path& images, const fs::path& labels, con
       others.push_back(file.string());
     }
   }
-  // Where pictures and labels share a folder, a label's name may end as a picture's does. It is no picture if it belongs to one, nor if it
-  // has no label but itself.
+  // Where pictures and labels share a folder, a label's name may end as a picture's does. It is no picture if it belongs to one, itself
+  // included, nor if it has no label.
   const auto is_label = [&](const fs::path& file, const std::string& stem) {
     const auto label = stem_of_label.find((images / file).lexically_normal());
     if (label == stem_of_label.end()) return false;
-    return label->second == stem || stems.contains(label->second) || !label_of.contains(stem);
+    return stems.contains(label->second) || !label_of.contains(stem);
   };
   FilePairs pairs;
   std::set<fs::path> used;

@@ -91,18 +91,7 @@ void Optimizer::step(double lr, double grad_scale) {
                      "Optimizer::step " + std::to_string(steps_ + 1), "check what the schedule and clipping give");
   }
   std::vector<Tensor> grads(parameters_.size());
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    grads[i] = parameters_[i].tensor.grad();
-    if (!grads[i].defined()) continue;
-    if (!(grads[i].shape() == parameters_[i].tensor.shape())) {
-      throw ShapeError("the gradient is " + describe(grads[i]) + ", the parameter " + describe(parameters_[i].tensor),
-                       parameters_[i].name, "gradients have their parameter's shape");
-    }
-    if (grads[i].dtype() != parameters_[i].tensor.dtype()) {
-      throw DTypeError("the gradient is " + describe(grads[i]) + ", the parameter " + describe(parameters_[i].tensor),
-                       parameters_[i].name, "gradients have their parameter's type");
-    }
-  }
+  for (size_t i = 0; i < parameters_.size(); ++i) grads[i] = parameters_[i].tensor.grad();
   ++steps_;
   std::vector<Step> steps;
   std::vector<SteppedParameter> stepped;

@@ -1,6 +1,7 @@
 #include "autograd/gradcheck.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "autograd/functional.h"
@@ -67,7 +68,9 @@ TEST_CASE("gradcheck finds a planted wrong gradient and says where", "[gradcheck
   CHECK_THAT(second.message, Catch::Contains("input 1"));
   CHECK_FALSE(gradcheck(planted(1, 1, 1e-4), inputs).ok);
   CHECK_FALSE(gradcheck(planted(1, 0), inputs).ok);
-  CHECK_FALSE(gradcheck(planted(1, std::numeric_limits<double>::quiet_NaN()), inputs).ok);
+  const GradcheckResult no_number = gradcheck(planted(1, std::numeric_limits<double>::quiet_NaN()), inputs);
+  CHECK_FALSE(no_number.ok);
+  CHECK(std::isnan(no_number.worst));
   GradcheckOptions loose;
   loose.tolerance = 0.01;
   CHECK(gradcheck(planted(1.001, 1), inputs, loose).ok);

@@ -172,3 +172,53 @@ TEST_CASE("what reads the whole image is global", "[autograd]") {
   CHECK_FALSE(constant.field().has_value());
   CHECK(constant.fields->of(0)->rows == 1);
 }
+
+TEST_CASE("fields of maps that are broadcast, cut, turned or joined hold the gradient", "[autograd]") {
+  const auto third_row = [](const Tensor& x) { return slice(x, 1, 3, 4); };
+  check_support("a row for all", [&](const Tensor& x) { return add(x, third_row(x)); }, false);
+  check_support("a row repeated", [&](const Tensor& x) { return add(third_row(x), positive({1, 23, 30, 2}, 1)); }, false);
+  check_field([](const Tensor& x) { return add(adaptive_avg_pool2d(x, 1, 64), x); }, kGlobal, 1, 1);
+  check_field([](const Tensor& x) { return add(adaptive_avg_pool2d(x, 64, 1), x); }, 1, kGlobal, 1);
+  check_field([](const Tensor& x) { return add(slice(x, 2, 0, 32), slice(x, 2, 32, 64)); }, 1, 33, 1, {1, 16, 64, 2});
+  check_support("columns", [](const Tensor& x) { return slice(conv(x, 3, 1, 1), 2, 4, 20); }, true);
+  check_support("padded", [](const Tensor& x) { return conv(pad2d(x, 2, 0, 0, 3), 3, 1, 0); }, false);
+  const Shape square = {1, 12, 12, 2};
+  const auto turned = [](const Tensor& x) { return permute(x, {0, 2, 1, 3}); };
+  check_support("turned and added", [&](const Tensor& x) { return add(x, turned(x)); }, false, square);
+  check_support("turned beside", [&](const Tensor& x) { return concat({x, turned(x)}, 3); }, false, square);
+  check_support("below each other", [](const Tensor& x) { return concat({x, x}, 1); }, false);
+  const auto tokens = [](const Tensor& x) { return reshape(x, {1, 690, 2}); };
+  check_support("a row of tokens", [&](const Tensor& x) { return reshape(slice(tokens(x), 1, 30, 60), {1, 1, 30, 2}); }, false);
+  check_support("tokens cut elsewhere", [&](const Tensor& x) { return reshape(tokens(x), {1, 30, 23, 2}); }, false);
+  check_field([](const Tensor& x) { return conv(mean(x, {3}, true), 3, 1, 1); }, 3, 3, 1);
+  const auto blocks = [](const Tensor& x) {
+    return reshape(permute(reshape(x, {1, 32, 2, 32, 2, 2}), {0, 1, 3, 5, 2, 4}), {1, 32, 32, 8});
+  };
+  check_field([&](const Tensor& x) { return relu(conv(blocks(x), 3, 1, 1)); }, 6, 6, 2);
+  check_field([&](const Tensor& x) { return add(blocks(x), blocks(x)); }, 2, 2, 2);
+  check_field([](const Tensor& x) { return resize_bilinear(conv(x, 3, 1, 1), 1, 1, true); }, 3, 3, 64);
+}
+
+TEST_CASE("fields through weights that are computed, and sums over positions, hold the gradient", "[autograd]") {
+  check_support("softmax of columns", [](const Tensor& x) { return permute(softmax(permute(x, {0, 1, 3, 2})), {0, 1, 3, 2}); }, false);
+  check_support("a computed linear map", [](const Tensor& x) { return linear(x, mean(x, {1, 2}), {}); }, false);
+  check_support("computed filters", [](const Tensor& x) { return conv2d(x, reshape(mean(x, {1, 2}), {1, 1, 1, 2}), {}, {}); }, false);
+  check_field([](const Tensor& x) {
+    Tensor mean = Tensor::zeros({2}, x.dtype()), var = positive({2}, 1);
+    return batch_norm(x, {}, {}, mean, var, {.training = true});
+  }, kGlobal, kGlobal, 0);
+  check_field([](const Tensor& x) {  // the mean comes last, the range joins it
+    const Tensor near = conv(x, 3, 1, 1);
+    return add(near, mean(x, {1, 2}, true));
+  }, kGlobal, kGlobal, 1);
+  // Windows that are shifted by 4: each cell reads those of its own.
+  const Traced shifted([](const Tensor& x) {
+    const Tensor split = split_windows(x, 8, 4);
+    return join_windows(add(split, split), x.shape(), 8, 4);
+  }, {1, 16, 16, 2});
+  const int value = shifted.trace.find(shifted.y);
+  for (const auto& [cell, first] : {std::pair<int64_t, int64_t>{3, -4}, {4, 4}, {11, 4}, {12, 12}}) {
+    CHECK(shifted.fields->reads(value, 0, cell).first == first);
+    CHECK(shifted.fields->reads(value, 1, cell).last == first + 7);
+  }
+}

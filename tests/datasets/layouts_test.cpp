@@ -508,3 +508,34 @@ TEST_CASE("the real sets load", "[layouts][shared]") {
   }
   CHECK(make_dataset(options_of("ade20k", shared / "ade20k_sample"), "val")->class_names()[2] == "sky");
 }
+
+TEST_CASE("a label of the exact suffix goes first where another case of it comes later", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "img/a.png", root.path() / "lab/a_L.png", {1});
+  write_pair(root.path() / "img/a.png", root.path() / "lab/a_l.png", {0});
+  DataOptions options = in_folders(root.path());
+  options.image_suffix = {".png"};
+  options.label_suffix = "_L.png";
+  CHECK(make_dataset(options, "train")->files(0)->labels.filename() == "a_L.png");
+}
+
+TEST_CASE("in a shared folder the label of a picture is none, even where it has a label itself", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "a.png", root.path() / "a_mask.png", {1});
+  write_pair(root.path() / "b.png", root.path() / "a_mask_mask.png", {1});
+  fs::remove(root.path() / "b.png");
+  DataOptions options = in_folders(root.path(), ".", ".");
+  options.image_suffix = {".png"};
+  options.label_suffix = "_mask.png";
+  const auto set = make_dataset(options, "train");
+  REQUIRE(set->size() == 1);
+  CHECK(set->files(0)->image.filename() == "a.png");
+  CHECK(set->files(0)->labels.filename() == "a_mask.png");
+}
+
+TEST_CASE("blanks around the names of a list do not belong to them", "[layouts]") {
+  TemporaryFolder root;
+  write_pair(root.path() / "a b.png", root.path() / "a l.png", {1});
+  test::write_file(root.path() / "train.txt", " a b.png \t a l.png  \n");
+  CHECK(labels_of(*make_dataset(listed(root.path()), "train"), 0)[0] == 1);
+}

@@ -27,6 +27,7 @@ class FakeDataset final : public Dataset {
   RawSample load(int64_t index) const override {
     ++loads;
     if (slow_index == index) std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    if (slower_index == index) std::this_thread::sleep_for(std::chrono::milliseconds(90));
     if (broken.contains(index)) throw DataError("the label 200 is out of range", describe(index), "correct it");
     if (hopeless == index) throw std::runtime_error("surprise");
     const Size size = index == odd_one ? Size{picture_.height + 1, picture_.width} : picture_;
@@ -38,7 +39,7 @@ class FakeDataset final : public Dataset {
   std::string describe(int64_t index) const override { return "file-" + std::to_string(index) + ".png"; }
 
   std::set<int64_t> broken;
-  int64_t hopeless = -1, odd_one = -1, slow_index = -1;
+  int64_t hopeless = -1, odd_one = -1, slow_index = -1, slower_index = -1;
   mutable std::atomic<int64_t> loads{0};
 
  private:
@@ -338,4 +339,31 @@ TEST_CASE("an augmentation of one's own draws the same whatever the threads, and
   pipeline.crop = {4, 4};
   DataLoader loader(set, pipeline, {.batch_size = 3, .augment = [](RawSample&, Random&) { throw std::runtime_error("surprise"); }});
   CHECK_THROWS_WITH(loader.next(), Contains("augmentation of one's own") && Contains("surprise"));
+}
+
+TEST_CASE("of several broken samples the batch's first is told, and a seek to the failed batch reads it again", "[loader]") {
+  FakeDataset dataset(20, {4, 4});
+  Sampler sampler(20, 0);
+  const int64_t first = sampler.index_at(1), second = sampler.index_at(3);
+  dataset.broken = {first, second};
+  dataset.slow_index = first;    // 30 ms, so that the other is on its way
+  dataset.slower_index = second;  // and fails last
+  PipelineOptions cropped = plain();
+  cropped.crop = {4, 4};  // so that the batch's size is known without a picture
+  DataLoader loader(dataset, cropped, {.batch_size = 4, .threads = 4, .prefetch = 1});
+  CHECK_THROWS_WITH(loader.next(), Contains("file-" + std::to_string(first) + ".png"));
+  dataset.broken.clear();
+  loader.seek(0);
+  CHECK(loader.next().indices[1] == first);
+}
+
+TEST_CASE("without a crop a picture of another width is refused, too", "[loader]") {
+  const FakeDataset dataset(6, {4, 4});
+  const Augmentation widen = [](RawSample& sample, Random&) {
+    if (sample.name != "p2") return;
+    sample.image = {4, 5, std::vector<uint8_t>(60, 1)};
+    sample.labels = {4, 5, std::vector<uint8_t>(20, 1)};
+  };
+  DataLoader loader(dataset, plain(), {.batch_size = 6, .augment = widen});
+  CHECK_THROWS_WITH(loader.next(), Contains("the picture is 5x4 where the first one is 4x4") && Contains("file-2.png"));
 }

@@ -361,3 +361,48 @@ TEST_CASE("observers see each layer in order", "[module]") {
   pair(Tensor::zeros({2, 4, 4, 2}));
   CHECK(seen == std::vector<std::string>{"net.first [2, 2, 2, 3]", "net.second [2, 2, 2, 3]", "net [2, 2, 2, 3]"});
 }
+
+TEST_CASE("strict loading refuses each fault alone", "[module]") {
+  Pair pair;
+  auto missing = pair.state_dict(), more = missing, mismatched = missing;
+  missing.erase("second.bias");
+  more["stranger"] = Tensor::zeros({1});
+  mismatched["second.bias"] = Tensor::zeros({4});
+  for (const auto* state : {&missing, &more, &mismatched}) CHECK_THROWS_AS(pair.load_state_dict(*state), DataError);
+}
+
+TEST_CASE("a parameter or a buffer that is registered again replaces the one before", "[module]") {
+  struct Twice : Module {
+    Twice() {
+      for (const int64_t size : {2, 3}) {
+        register_parameter("scale", Tensor::zeros({size}));
+        register_buffer("mean", Tensor::zeros({size}));
+      }
+    }
+  } twice;
+  REQUIRE(twice.named_parameters().size() == 1);
+  CHECK(twice.named_parameters()[0].tensor.shape() == Shape{3});
+  REQUIRE(twice.named_buffers().size() == 1);
+  CHECK(twice.named_buffers()[0].tensor.shape() == Shape{3});
+}
+
+TEST_CASE("modules come depth first, views of one memory are tensors of their own, a tied tensor has its first name", "[module]") {
+  struct Views : Module {
+    Tensor all = Tensor::zeros({6});
+    Pair& inner = register_module<Pair>("inner");
+    Linear& last = register_module<Linear>("last", 1, 1);
+    Views() {
+      for (const int64_t at : {0, 2}) register_buffer(at == 0 ? "head" : "tail", all.alias({2}, at));
+      register_parameter("tied", register_parameter("own", Tensor::zeros({1})));
+    }
+  } views;
+  std::vector<std::string> modules;
+  for (const auto& entry : views.named_modules()) modules.push_back(entry.name);
+  CHECK(modules == std::vector<std::string>{"", "inner", "inner.first", "inner.second", "last"});
+  CHECK(names_of(views.named_buffers())[1] == "tail");
+  CHECK(names_of(views.named_parameters())[1] == "inner.first.weight");  // "tied" is "own"
+  CHECK(views.memory_names().at(views.named_parameters()[0].tensor.memory_id()) == "own");
+  auto flat = views.state_dict();
+  flat["inner.first.weight"] = Tensor::zeros({54});  // of a convolution, but no filter
+  CHECK(views.load_state_dict(flat, false).mismatched.size() == 1);
+}

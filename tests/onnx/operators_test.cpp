@@ -87,6 +87,7 @@ std::vector<Case> all_cases() {
   // Two images, one of either order; a picture's vector beside its image.
   add_case("add_orders", kImage, [=](const Tensor& x) { return add(convolved(x), layer_norm(x, {}, {}, 1e-5)); });
   add_case("mul_gate", kImage, [=](const Tensor& x) { return mul(convolved(x), sigmoid(adaptive_avg_pool2d(x, 1, 1))); });
+  add_case("mul_vector", kImage, [=](const Tensor& x) { return mul(convolved(x), mean(x, {0, 1, 2})); });
   add_case("matmul", kRows, [](const Tensor& x) { return matmul(x, transpose(x, -1, -2)); });
   add_case("matmul_transposed", kRows, [](const Tensor& x) { return matmul(x, x, true); });
   add_case("linear", kRows, [](const Tensor& x) { return linear(x, values({4, kChannels}, 1), values({4}, 2)); });
@@ -115,10 +116,12 @@ std::vector<Case> all_cases() {
     add_case("join_windows_" + std::to_string(shift), kImage,
              [=](const Tensor& x) { return join_windows(mul(split_windows(x, 3, 1), 2), x.shape(), 3, shift); });
   }
+  add_case("split_windows_rows", {1, 7, 6, kChannels}, [](const Tensor& x) { return split_windows(x, 3, 0); });
+  add_case("split_windows_columns", {1, 6, 5, kChannels}, [](const Tensor& x) { return split_windows(x, 3, 0); });
   add_case("conv2d", kImage, [](const Tensor& x) {
     return conv2d(
         x, values({4, 3, 2, kChannels}, 1), values({4}, 2),
-        {.stride_h = 2, .stride_w = 1, .pad_top = 1, .pad_bottom = 2, .pad_left = 0, .pad_right = 3, .dilation_h = 1, .dilation_w = 2});
+        {.stride_h = 2, .stride_w = 1, .pad_top = 1, .pad_bottom = 3, .pad_left = 0, .pad_right = 3, .dilation_h = 1, .dilation_w = 2});
   });
   add_case("conv2d_depthwise", kImage, [](const Tensor& x) {
     return conv2d(x, values({kChannels, 3, 3, 1}, 1), {}, Conv2dOptions().padding(1).set_groups(kChannels));
@@ -141,6 +144,8 @@ std::vector<Case> all_cases() {
   });
   add_case("adaptive_avg_pool2d_1", kImage, [](const Tensor& x) { return adaptive_avg_pool2d(x, 1, 1); });
   add_case("adaptive_avg_pool2d_even", {1, 8, 6, kChannels}, [](const Tensor& x) { return adaptive_avg_pool2d(x, 4, 2); });
+  add_case("adaptive_avg_pool2d_uneven_columns", {1, 8, 5, kChannels}, [](const Tensor& x) { return adaptive_avg_pool2d(x, 4, 2); });
+  add_case("adaptive_avg_pool2d_row", kImage, [](const Tensor& x) { return adaptive_avg_pool2d(x, 1, 5); });
   add_case("adaptive_avg_pool2d_uneven", kImage, [](const Tensor& x) { return adaptive_avg_pool2d(x, 3, 4); });
   for (const bool align : {false, true}) {
     const std::string how = align ? "_aligned" : "";
@@ -152,9 +157,15 @@ std::vector<Case> all_cases() {
       return fuse_levels({x, adaptive_avg_pool2d(x, 2, 2), resize_bilinear(x, 9, 10, align)}, levels(align, 0));
     });
   }
+  add_case("resize_bilinear_columns", kImage, [](const Tensor& x) { return resize_bilinear(x, 7, 12, false); });
   add_case("resize_nearest", kImage, [](const Tensor& x) { return resize_nearest(x, 15, 4); });
   add_case("fuse_levels_bordered", kImage, [](const Tensor& x) {
     return fuse_levels({x, adaptive_avg_pool2d(x, 2, 2), max_pool2d(x, {})}, levels(false, 2));
+  });
+  add_case("fuse_levels_bordered_columns", kImage, [](const Tensor& x) {
+    FuseLevelsOptions options = levels(false, 2);
+    options.pad_h = 0;
+    return fuse_levels({x, adaptive_avg_pool2d(x, 2, 2), max_pool2d(x, {})}, options);
   });
   add_case("conv2d_batch_norm", kImage, [=](const Tensor& x) {
     return conv2d_batch_norm(x, values({kChannels, 3, 3, kChannels}, 1), {}, Conv2dOptions().padding(1),

@@ -104,3 +104,31 @@ TEST_CASE("onnx: the builder refuses what the format has no place for", "[onnx]"
   graph.constant(Tensor::empty({int64_t{1} << 31}, DType::kUInt8));  // never touched
   CHECK_THROWS_WITH(graph.bytes(), Catch::Contains("2 GiB"));
 }
+
+TEST_CASE("onnx: traces that differ in wiring, ranks or views of one constant differ in more than the batch", "[onnx]") {
+  const Tensor table = random_tensor({2, 4}, 3, DType::kFloat32);
+  const Function unlike[] = {
+      [](const Tensor& x) {
+        const Tensor a = exp(x), b = neg(x);
+        return x.size(0) == 1 ? sub(a, b) : sub(b, a);
+      },
+      [](const Tensor& x) { return x.size(0) == 1 ? reshape(x, {12}) : reshape(x, {2, 12}); },
+      [=](const Tensor& x) { return add(x, table.alias({4}, x.size(0) == 1 ? 0 : 4)); }};  // a row of the table, chosen by hand
+  for (const Function& function : unlike) CHECK_THROWS_WITH(translated(function), Catch::Contains("differ in more than the batch"));
+  CHECK_NOTHROW(translated([=](const Tensor& x) { return add(x, table.alias({4}, 4)); }));
+  CHECK_THROWS_WITH(translated([](const Tensor& x) { return expand(mean(x, {0}), {x.size(0), 3, 4}); }),
+                    Catch::Contains("export for one size of batch"));
+}
+
+TEST_CASE("onnx: batch norm in training is refused", "[onnx]") {
+  Tensor mean = Tensor::zeros({4}), var = Tensor::full({4}, 1);
+  const auto training = [&](const Tensor& x) {
+    return batch_norm(x, {}, {}, mean, var, {.training = true});
+  };
+  CHECK_THROWS_WITH(translated(training), Catch::Contains("call eval() on the network first"));
+}
+
+TEST_CASE("onnx: a weight that is computed from the picture is refused", "[onnx]") {
+  const auto computed = [](const Tensor& x) { return linear(x, reshape(mean(x, {0, 1}), {1, 4}), {}); };
+  CHECK_THROWS_WITH(translated(computed), Catch::Contains("a weight that is computed from the picture"));
+}

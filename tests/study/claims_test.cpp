@@ -274,3 +274,142 @@ TEST_CASE("damaged studies are named", "[claims]") {
   write_file(folder.path() / "bad" / "study.json", "{\"kind\": \"another\"}");
   CHECK_NOTHROW(judge_claims(folder.path()));
 }
+
+TEST_CASE("sites are told apart by study and head, and only first-step records of concatenations count", "[claims]") {
+  TemporaryFolder folder;
+  const auto measured = [&] { return find(judge_claims(folder.path()), "differ in scale").measurement; };
+  const json study = records("scales", {{0.8, 0.3, 1}, {0.4, 0.1, 1}}), other = records("scales", {{0.9, 0.3, 1}, {0.3, 0.1, 1}});
+  write_study(folder.path() / "one", study);
+  write_study(folder.path() / "two", other);
+  CHECK_THAT(measured(), Contains("2.00 to 3.00, median 2.50, over 2 fusion sites"));
+  fs::remove_all(folder.path() / "two");
+  json heads = study;
+  for (json record : other["records"]) {
+    record["head"] = "psp";
+    heads["records"].push_back(record);
+  }
+  write_study(folder.path() / "one", heads);
+  CHECK_THAT(measured(), Contains("median 2.50, over 2 fusion sites"));
+  // What does not count: a run's own records, later ones, sums, sites of one branch.
+  json more = study;
+  json late = other["records"][0], of_run = late;
+  late["iteration"] = 100;
+  of_run["source"] = "run";
+  more["records"].push_back(late);
+  more["records"].push_back(of_run);
+  json sum_site = other["records"][0]["sites"][1], lone = sum_site;
+  sum_site["site"] = "sum", sum_site["kind"] = "sum";
+  lone["site"] = "lone", lone["branches"].erase(1);
+  more["records"][0]["sites"].push_back(sum_site);
+  more["records"][0]["sites"].push_back(lone);
+  write_study(folder.path() / "one", more);
+  CHECK_THAT(measured(), Contains("2.00 to 2.00, median 2.00, over 1 fusion sites"));
+  // Seeds whose site has other branches are of another site.
+  json seeds = study;
+  seeds["by_seed"] = study["records"];
+  seeds["by_seed"].push_back(records("scales", {{0.9, 0.3, 1}, {0.3, 0.1, 1}, {0.3, 0.1, 1}})["records"][0]);
+  write_study(folder.path() / "one", seeds);
+  CHECK_THAT(measured(), Contains("median 2.50, over 2 fusion sites"));
+}
+
+TEST_CASE("scales are unequal where three quarters of the sites are, and not where as many are alike", "[claims]") {
+  TemporaryFolder folder;
+  const auto verdict_of = [&](int unequal) {
+    for (int i = 0; i < 4; ++i) {
+      write_study(folder.path() / std::to_string(i), records("scales", {{i < unequal ? 0.9 : 0.41, 0.3, 1}, {0.4, 0.1, 1}}));
+    }
+    return find(judge_claims(folder.path()), "differ in scale").verdict;
+  };
+  CHECK(verdict_of(3) == Verdict::kHolds);
+  CHECK(verdict_of(2) == Verdict::kNotSettled);
+  CHECK(verdict_of(1) == Verdict::kDoesNotHold);
+}
+
+TEST_CASE("unit scale is of means, too, and an arm without equalizers stays one whatever the configuration says of them", "[claims]") {
+  TemporaryFolder folder;
+  json study = records("scales", {{0.9, 0.3, 1}, {0.4, 0.1, 1}});
+  study["records"][1]["sites"][1]["branches"][0]["fused"]["mean"] = -0.05;
+  write_study(folder.path(), study);
+  CHECK(find(judge_claims(folder.path()), "standard deviation 1").verdict == Verdict::kDoesNotHold);
+  const json trained = runs({{"off", {0.6, 0.61}}, {"explicit", {0.6, 0.62}}});
+  study["arms"] = trained["arms"];
+  study["config"] = {{"equalizer", {{"mode", "off"}, {"exponent", 0.5}}}};
+  write_study(folder.path(), study);
+  CHECK(find(judge_claims(folder.path()), "differ in scale").verdict == Verdict::kHolds);
+  CHECK(find(judge_claims(folder.path()), "standard deviation 1").verdict == Verdict::kNotMeasured);
+}
+
+TEST_CASE("gradients are judged per weight, within a head, and settle nothing where sites disagree", "[claims]") {
+  TemporaryFolder folder;
+  const auto claim_of = [&](const json& study, const char* words) {
+    write_study(folder.path(), study);
+    return find(judge_claims(folder.path()), words);
+  };
+  // A branch of n channels spreads its gradient over n times as many weights.
+  const auto with_channels = [](int channels) {
+    json study = records("gradients", {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3);
+    for (json& record : study["records"]) {
+      for (json& of_site : record["sites"]) {
+        if (of_site["kind"] == "concat") of_site["branches"][1]["channels"] = channels;
+      }
+    }
+    return study;
+  };
+  CHECK(claim_of(with_channels(4), "larger gradients").verdict == Verdict::kHolds);         // 0.3 / 4 and 0.1 / 2
+  CHECK(claim_of(with_channels(1), "larger gradients").verdict == Verdict::kDoesNotHold);  // 0.3 / 4 and 0.1
+  json heads = records("gradients", {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3);
+  for (json record : json(heads["records"])) {
+    record["head"] = "psp";
+    heads["records"].push_back(record);
+  }
+  CHECK_THAT(claim_of(heads, "closer together").measurement, Contains("median over 6 sites"));
+  json mixed = records("gradients", {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3);
+  for (const double of_last : {0.02, 0.9}) {
+    for (json& record : mixed["records"]) record["sites"][1]["branches"][0]["weight_grad"] = of_last;
+    mixed["records"][1]["sites"][1]["grad_ratio"] = of_last < 0.1 ? 40 : 0.2;
+    mixed["records"][1]["sites"][2]["grad_ratio"] = of_last < 0.1 ? 0.1 : 20;
+    if (of_last < 0.1) CHECK(claim_of(mixed, "larger gradients").verdict == Verdict::kNotSettled);
+    CHECK(claim_of(mixed, "closer together").verdict == Verdict::kNotSettled);
+  }
+}
+
+TEST_CASE("gains hold above zero, are consistent where each holds, and are of explicit equalizers where there are such", "[claims]") {
+  const std::vector<double> base = {0.60, 0.62, 0.61, 0.59}, better = {0.604, 0.6242, 0.6138, 0.594}, mixed = {0.61, 0.60, 0.62, 0.58},
+                            slightly = {0.601, 0.6212, 0.6111, 0.5913};  // 0.09 to 0.14 points
+  TemporaryFolder folder;
+  const auto judged = [&](const json& study) {
+    write_study(folder.path() / "runs", study);
+    return judge_claims(folder.path());
+  };
+  CHECK(find(judged(runs({{"off", base}, {"explicit", slightly}})), "raise the mIoU").verdict == Verdict::kHolds);
+  json named = runs({{"off", base}, {"explicit", better}, {"folded", mixed}});
+  const std::map<std::string, std::string> names = {{"off", "off"}, {"explicit", "z"}, {"folded", "a"}};
+  for (json& arm : named["arms"]) arm["name"] = names.at(arm["name"]);
+  for (json& run : named["runs"]) run["arm"] = names.at(run["arm"]);
+  CHECK(find(judged(named), "raise the mIoU").verdict == Verdict::kHolds);
+  write_study(folder.path() / "more", runs({{"off", base}, {"explicit", better}}));
+  CHECK(find(judged(runs({{"off", base}, {"explicit", better}})), "consistent").verdict == Verdict::kHolds);
+  CHECK(find(judged(runs({{"off", base}, {"explicit", mixed}})), "consistent").verdict == Verdict::kNotSettled);
+}
+
+TEST_CASE("costs that may lie on either side of the limit settle nothing, and shared runs have none of their own", "[claims]") {
+  const std::vector<double> base = {0.60, 0.62, 0.61}, other = {0.61, 0.60, 0.62};
+  TemporaryFolder folder;
+  const auto judged = [&](const json& study, const char* words) {
+    write_study(folder.path(), study);
+    return find(judge_claims(folder.path()), words).verdict;
+  };
+  json study = runs({{"off", base}, {"folded", other}});
+  const double seconds[] = {9.9, 10.3, 10.8};
+  for (json& run : study["runs"]) {
+    if (run["arm"] == "folded") run["seconds"] = seconds[run["seed"].get<size_t>()];
+  }
+  CHECK(judged(study, "cost nothing") == Verdict::kNotSettled);
+  for (json& run : study["runs"]) {
+    if (run["arm"] == "folded") run["shared_from"] = "off";
+  }
+  CHECK(judged(study, "cost nothing") == Verdict::kNotMeasured);
+  // An initializer: folded weights against equalizers, a loss that is higher or lower.
+  CHECK(judged(runs({{"explicit", {0.604, 0.6242, 0.6138}}, {"folded", base}}), "initializer") == Verdict::kDoesNotHold);
+  CHECK(judged(runs({{"explicit", {0.604, 0.6242, 0.6138}}, {"folded_lr", base}}), "initializer") == Verdict::kNotMeasured);
+}

@@ -127,3 +127,12 @@ TEST_CASE("two networks are compared picture by picture", "[statistics]") {
   others.metrics.classes.back().name = "fence";
   CHECK_THROWS_WITH(compare_networks("a", others, "b", one), Contains("other classes"));
 }
+
+TEST_CASE("each picture can be drawn, and a class that is predicted alone counts as missed", "[statistics]") {
+  const ClassCounts found{.index = 0, .both = 100, .labelled = 100, .predicted = 100};
+  PictureCounts sample(10, {found});
+  sample.back() = {{.index = 0, .both = 0, .labelled = 100, .predicted = 0}};  // drawn in 65 % of cases
+  CHECK((*miou_interval(sample))[0] < 0.95);
+  const PictureCounts with_false_alarms(10, {found, {.index = 1, .predicted = 5}});
+  CHECK(*miou_interval(with_false_alarms) == Interval{0.5, 0.5});
+}

@@ -22,6 +22,7 @@ ProbeRecord record_with(double mean, double std, double grad) {
   branch.between_channels = std * std * 0.25;
   branch.lag_one = branch.white_noise_factor = branch.predicted_factor = branch.measured_factor = 0.5;
   branch.weight_grad = branch.weight_grad_rms = branch.input_grad = grad;
+  branch.update_ratio = 0.5;
   BranchRecord other = branch;
   other.weight_grad = other.weight_grad_rms = 1;
   return {.sites = {{.site = "s", .kind = "concat", .branches = {branch, other}}}, .layers = {{"w", grad, 2, 0.1}}};
@@ -43,7 +44,15 @@ TEST_CASE("records of several batches are pooled", "[snapshots]") {
   CHECK(branch.weight_grad_share == Approx(branch.weight_grad / (branch.weight_grad + 1)));
   CHECK(record.sites[0].grad_ratio == Approx(branch.weight_grad_rms));
   CHECK(std::isnan(branch.update_ratio));
+  CHECK(branch.weight_grad_rms == Approx(std::sqrt(12.5)));
+  CHECK(branch.input_grad == Approx(std::sqrt(12.5)));
   CHECK(record.layers[0].grad == Approx(std::sqrt(12.5)));
+  // Of a sum, whose weights there are none, no ratio.
+  ProbeRecord sum = record_with(1, 2, 3);
+  for (BranchRecord& of_sum : sum.sites[0].branches) of_sum.weight_grad = of_sum.weight_grad_rms = kNotMeasured;
+  RecordMean of_sums;
+  of_sums.add(sum);
+  CHECK(std::isnan(of_sums.result().sites[0].grad_ratio));
 }
 
 TEST_CASE("scales and gradients are recorded for each head and arm, at the first step and on the way", "[snapshots]") {

@@ -203,3 +203,12 @@ TEST_CASE("pairs needed to find a difference", "[statistics]") {
   CHECK(pairs_needed(1e12, 1) > 1'000'000'000);
   CHECK_THROWS_AS(pairs_needed(1, 0), UsageError);
 }
+
+TEST_CASE("scores stay finite far out, and what is no number is left out or stays so", "[statistics]") {
+  CHECK(normal_score(1e200, 100) == Approx(37.5).margin(0.1));
+  CHECK(normal_score(-1e200, 100) == -normal_score(1e200, 100));
+  CHECK(std::isnan(normal_score(std::nan(""), 5)));
+  const PointGroup line{{0, 1}, {0, 2}}, broken{{0, 1}, {0, HUGE_VAL}};
+  CHECK(common_slope({line, broken})->value == 2);
+  CHECK_FALSE(common_slope({broken}).has_value());
+}

@@ -129,8 +129,10 @@ TEST_CASE("what an interrupted write left behind goes away, other files stay", "
   write_file(folder.path() / ".model-00000010-0.safetensors.1.0.tmp", "half");
   write_file(folder.path() / "model-00000010-0123456789abcdef.safetensors", "orphan");
   write_file(folder.path() / "notes.txt", "mine");
+  write_file(folder.path() / ".hidden", "mine, too");
   save_checkpoint(folder.path(), example(10, 1));
-  CHECK(files_in(folder.path()) == 4);
+  CHECK(files_in(folder.path()) == 5);
+  CHECK(fs::exists(folder.path() / ".hidden"));
   CHECK(fs::exists(folder.path() / "notes.txt"));
 }
 
@@ -190,7 +192,8 @@ TEST_CASE("damage is found and named", "[checkpoint]") {
 TEST_CASE("weights of another class count are refused with both counts and the tensor", "[checkpoint]") {
   Head eleven(11), eight(8);
   CHECK_THROWS_WITH(load_weights(eight, eleven.state_dict(), "old.safetensors"),
-                    Contains("11") && Contains("8") && Contains("conv_seg.weight") && Contains("old.safetensors"));
+                    Contains("a model with 11 classes, this one has 8") && Contains("conv_seg.weight") && Contains("old.safetensors"));
+  CHECK_THROWS_AS(load_weights(eight, {{"conv_seg.weight", Tensor::scalar(1)}, {"count", eight.count}}, ""), DataError);
   Head other(11);
   {
     NoGradGuard no_grad;
@@ -233,7 +236,7 @@ TEST_CASE("averaged weights follow their formula and change places with the mode
   ema.take_from_model();
   ema.swap();
   CHECK(model.weight.value_at(3) == 3);
-  CHECK_THROWS_AS(Ema(model, 1.0), UsageError);
+  for (const double decay : {0.0, 1.0}) CHECK_THROWS_AS(Ema(model, decay), UsageError);
 }
 
 TEST_CASE("averaged weights of any size, the same bits for any number of threads", "[ema]") {
@@ -268,4 +271,69 @@ TEST_CASE("averaged weights of any size, the same bits for any number of threads
   }
   set_num_threads(before);
   for (size_t i = 0; i < results[0].size(); ++i) CHECK(bit_equal(results[0][i], results[1][i]));
+}
+
+TEST_CASE("the sums since the last row of metrics come back in their places", "[checkpoint]") {
+  TemporaryFolder folder;
+  Checkpoint checkpoint = example(5, 1);
+  checkpoint.interval = {.steps = 2, .loss = 3.5, .main_loss = 4.5, .aux_loss = 5.5, .seconds = 6.5, .wait = 7.5};
+  save_checkpoint(folder.path(), checkpoint);
+  const Checkpoint loaded = load_checkpoint(folder.path());
+  CHECK(loaded.interval.steps == 2);
+  CHECK(loaded.interval.loss == 3.5);
+  CHECK(loaded.interval.main_loss == 4.5);
+  CHECK(loaded.interval.aux_loss == 5.5);
+  CHECK(loaded.interval.seconds == 6.5);
+  CHECK(loaded.interval.wait == 7.5);
+  CHECK(loaded.times.seconds == 2.5);
+}
+
+TEST_CASE("a card is written and read back whole, and refused where it is no card", "[checkpoint]") {
+  ModelCard card = example(5, 1).card;
+  CHECK_FALSE(read_card(write_card(card), "").miou.has_value());
+  card.miou = 0.25;
+  card.own_parts = {"loss", "data"};
+  const ModelCard read = read_card(write_card(card), "");
+  CHECK(read.miou == 0.25);
+  CHECK(read.own_parts == card.own_parts);
+  CHECK(read.iteration == 5);
+  const auto refused = [&](const char* key, const nlohmann::json& value) {
+    CAPTURE(key, value.dump().substr(0, 80));
+    auto json = nlohmann::json::parse(write_card(card));
+    json[key] = value;
+    if (std::string(key) == "class_names") json["palette"] = std::vector<Color>(300);
+    CHECK_THROWS_AS(read_card(json.dump(), "card.json"), DataError);
+    CHECK_THROWS_WITH(read_card(json.dump(), "card.json"), Contains(key) && Contains("card.json"));
+  };
+  refused("iteration", -1);
+  refused("config", "a text");
+  refused("class_names", nlohmann::json::array());
+  refused("class_names", std::vector<std::string>(257, "x"));
+}
+
+TEST_CASE("a manifest names plain files of ours, and holds sums and times of its forms", "[checkpoint]") {
+  TemporaryFolder folder;
+  save_checkpoint(folder.path(), example(5, 1));
+  const fs::path manifest = folder.path() / "manifest.json";
+  const auto good = nlohmann::json::parse(read_file(manifest));
+  const auto refused = [&](const nlohmann::json& bad, const std::string& words) {
+    write_file(manifest, bad.dump());
+    CHECK_THROWS_WITH(load_checkpoint(folder.path()), Contains(words) && Contains("manifest.json"));
+  };
+  for (const std::string& name : {std::string("sub/model.safetensors"), std::string("Model.safetensors"), std::string("a..b.safetensors"),
+                                  std::string("model-00000005.bin"), std::string(".safetensors"), std::string(250, 'm') + ".safetensors"}) {
+    CAPTURE(name);
+    auto bad = good;
+    bad["files"]["model"]["file"] = name;
+    refused(bad, "it names the file");
+  }
+  for (const char* key : {"interval", "step_times"}) {
+    for (const std::vector<double>& values : std::vector<std::vector<double>>{
+             {1, 2}, {1, 2, 3, 4, 5, 6, 7}, {-1, 0, 0}, {1e18, 0, 0, 0, 0, 0}, {1e18, 0, 0}, {-1, 0, 0, 0, 0, 0}}) {
+      CAPTURE(values);
+      auto bad = good;
+      bad[key] = values;
+      refused(bad, std::string("\"") + key + "\" has the wrong form");
+    }
+  }
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "core/errors.h"
 #include "support.h"
@@ -269,4 +271,76 @@ TEST_CASE("a configuration made in a program is held to the ranges of one in a f
     CAPTURE(key);
     CHECK_THROWS_WITH(check_config(changed(change)), Contains(key) && Contains("made in a program") && !Contains("--set"));
   }
+}
+
+TEST_CASE("a configuration is written with the values that it was read with", "[config]") {
+  const auto given = nlohmann::json::parse(R"({
+    "data": {"type": "folders", "classes": ["a", "b"], "palette": [[1, 2, 3], [4, 5, 255]],
+             "label_map": {"7": 0, "8": "ignore", "9": 3, "other": "keep"}, "list": {"train": "t.txt"},
+             "folders": {"train": {"images": "i", "labels": "l"}, "image_suffix": [".png", ".jpg"], "label_suffix": "_l.png"}},
+    "pipeline": {"resize": {"scale": [480, 360], "ratio_range": [0.75, 1.75]}, "crop": [256, 128], "test_scale": [640, 480]},
+    "model": {"decode_head": {"in_index": [0, 3], "c1_level": 2},
+              "auxiliary_head": {"type": "psp", "channels": 16, "in_index": [1], "num_convs": 3, "pool_scales": [1, 4]}},
+    "train": {"class_weights": [1, 0.5], "freeze": ["backbone"], "ohem": {"threshold": 0.9, "min_kept": 7}},
+    "optimizer": {"betas": [0.8, 0.95], "groups": [{"pattern": "norm", "lr_mult": 3, "decay_mult": 0.5}]},
+    "evaluate": {"crop": [64, 96], "stride": [32, 48], "scales": [0.5, 1.25]}
+  })");
+  const auto written = nlohmann::json::parse(to_json_text(parse(given.dump())));
+  auto patched = written;
+  patched.merge_patch(given);
+  CHECK(patched == written);
+}
+
+TEST_CASE("the ends of a range are in it, what is beyond them is not", "[config]") {
+  const auto refuses = [](const std::string& section, const std::string& words) {
+    CAPTURE(section);
+    CHECK_THROWS_AS(parse(section), UsageError);
+    CHECK_THROWS_WITH(parse(section), Contains(words));
+  };
+  CHECK(parse(R"({"train": {"batch_size": 65536}})").train.batch_size == 65536);
+  CHECK(parse(R"({"train": {"batch_size": 1}})").train.batch_size == 1);
+  refuses(R"({"train": {"batch_size": 65537}})", "train.batch_size must be a whole number, 1 to 65536");
+  const std::string many = nlohmann::json(std::vector<double>(65537, 1)).dump();
+  refuses(R"({"train": {"class_weights": )" + many + "}}", "a list of numbers");
+  const auto colours = [](size_t n) { return nlohmann::json(std::vector<std::vector<int>>(n, {1, 2, 3})).dump(); };
+  CHECK(parse(R"({"data": {"palette": )" + colours(256) + "}}").data.palette.size() == 256);
+  refuses(R"({"data": {"palette": )" + colours(257) + "}}", "at most 256 colours");
+  refuses(R"({"data": {"palette": [[1, 2, 256]]}})", "of 0 to 255");
+  refuses(R"({"data": {"palette": [[1, 2, 3, 4]]}})", "of 0 to 255");
+  refuses(R"({"data": {"label_map": {"7": 256}}})", "values 0 to 255");
+  refuses(R"({"data": {"label_map": {"0007": 1}}})", "values 0 to 255");
+  refuses(R"({"data": {"label_map": {"7": 1, "other": 255}}})", "or a class under");
+  CHECK(parse(R"({"data": {"label_map": {"255": 255, "other": 254}}})").data.label_map.entries.at(255) == 255);
+}
+
+TEST_CASE("a setting that is no value, or no place of a list, is refused for that", "[config]") {
+  const std::string text = R"({"optimizer": {"groups": [{"pattern": "norm"}]}})";
+  for (const std::string value : {"[1", "{", "\"a"}) {
+    CHECK_THROWS_WITH(parse(text, {"data.root=" + value}), Contains("the value is not JSON"));
+  }
+  for (const std::string index : {"1", "99999999999999999999", "a"}) {
+    CHECK_THROWS_WITH(parse(text, {"optimizer.groups." + index + ".lr_mult=2"}), Contains("is not an index of the list, which has 1"));
+  }
+  const auto caught = [&](const std::string& setting) {
+    try {
+      parse(text, {setting});
+    } catch (const UsageError& error) {
+      return error;
+    }
+    throw std::logic_error(setting + " passed");
+  };
+  const std::string list = "optimizer.groups=[{\"pattern\": \"a\", \"lr_mult\": -1}]";
+  CHECK(caught(list).where() == "--set " + list);
+  CHECK_THAT(caught(list).try_this(), Contains("--set optimizer.groups=[...], the whole list"));
+  CHECK(caught("5=1").where() == "--set 5=1");
+}
+
+TEST_CASE("a configuration made in a program may hold lists, and numbers must be finite", "[config]") {
+  Config config = parse(R"({"data": {"classes": ["a", "b"]}, "train": {"freeze": ["backbone"]}, "evaluate": {"scales": [0.5, 1]}})");
+  CHECK_NOTHROW(check_config(config));
+  config.optimizer.lr = HUGE_VAL;
+  CHECK_THROWS_WITH(check_config(config), Contains("optimizer.lr must be a number, 0 or more, not inf"));
+  config.optimizer.lr = 1;
+  config.data.label_map.other = "ignore";  // of no entries
+  CHECK_THROWS_WITH(check_config(config), Contains("data.label_map"));
 }

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "autograd/functional.h"
+#include "autograd/node.h"
 #include "core/errors.h"
 #include "core/parallel.h"
 #include "core/random.h"
@@ -318,4 +319,84 @@ TEST_CASE("labels that every view takes for impossible cost much, but not infini
   REQUIRE(share_of_others > 0.2);
   CHECK(averaged.cross_entropy == Approx(std::log(2 / std::numeric_limits<float>::min()) * share_of_others));
   CHECK(once == Approx(1000 * share_of_others).epsilon(0.1));  // of the scores themselves
+}
+
+TEST_CASE("windows that overlap in rows and columns are averaged, each of them counted once", "[evaluate]") {
+  const auto model = tiny_model();
+  const Tensor images = random_tensor({1, 80, 96, 3}, 2, DType::kFloat32);
+  const EvaluateOptions options = slide(64, 64, 12, 20);  // at rows 0, 12, 16 and columns 0, 20, 32
+  Tensor expected = Tensor::zeros({1, 80, 96, 8}, DType::kFloat64);
+  std::vector<int> covered(80 * 96, 0);
+  for (const Window& w : slide_windows(80, 96, options)) {
+    const Tensor part = slice(slice(images, 1, w.top, w.top + 64), 2, w.left, w.left + 64);
+    const Tensor scores = predict_scores(*model, part, {.mode = "whole"});
+    for (int64_t i = 0; i < scores.numel(); ++i) {
+      const int64_t at = (w.top + i / 8 / 64) * 96 + w.left + i / 8 % 64;
+      expected.data<double>()[at * 8 + i % 8] += scores.value_at(i);
+      covered[size_t(at)] += i % 8 == 0;
+    }
+  }
+  CHECK(*std::max_element(covered.begin(), covered.end()) == 9);
+  for (int64_t i = 0; i < expected.numel(); ++i) expected.data<double>()[i] /= covered[size_t(i / 8)];
+  check_close(predict_scores(*model, images, options).to(DType::kFloat64), expected, 1e-5);
+}
+
+TEST_CASE("strides that leave gaps along one axis are refused by whoever slides", "[evaluate]") {
+  const auto model = tiny_model();
+  const Tensor images = random_tensor({1, 64, 64, 3}, 1, DType::kFloat32);
+  for (const EvaluateOptions& options : {slide(32, 32, 33, 32), slide(32, 32, 32, 33)}) {
+    CHECK_THROWS_WITH(slide_windows(64, 64, options), Contains("evaluate.stride"));
+    CHECK_THROWS_WITH(predict_scores(*model, images, options), Contains("leaves gaps"));
+    CHECK_THROWS_WITH(check_evaluate(options), Contains("evaluate.stride"));
+  }
+}
+
+TEST_CASE("scores are brought to the asked size along either axis, by the corners where the network aligns them", "[evaluate]") {
+  const auto model = tiny_model();
+  for (const Shape& shape : {Shape{1, 64, 48, 3}, Shape{1, 32, 96, 3}}) {
+    const Tensor view = random_tensor(shape, 4, DType::kFloat32);
+    CHECK(predict_classes(*model, {view}, 64, 96, {}).shape() == Shape{1, 64, 96});
+  }
+  Config config = tiny_config({"model.align_corners=true"});
+  config.model.num_classes = 8;
+  InitRandom random(1);
+  EncoderDecoder aligned(config.model);
+  aligned.eval();
+  const Tensor view = random_tensor({1, 64, 64, 3}, 5, DType::kFloat32);
+  NoGradGuard no_grad;
+  const Tensor scores = resize_bilinear(aligned.forward(view).logits, 64, 64, true);
+  check_close(predict_scores(aligned, view, {}), scores, 1e-6);
+  check_close(predict_probabilities(aligned, {view}, 80, 80, {}), softmax(resize_bilinear(scores, 80, 80, true)), 1e-6);
+}
+
+TEST_CASE("pictures of several sizes share no forward pass, though they be resized to one", "[evaluate]") {
+  struct Sizes final : Dataset {
+    Sizes() : Dataset(std::vector<std::string>{"a", "b", "c", "d", "e", "f", "g", "h"}, Palette(8)) {}
+    int64_t size() const override { return 4; }
+    RawSample load(int64_t index) const override {
+      const int64_t side = index % 2 == 0 ? 64 : 96;
+      RawSample sample{{side, side, std::vector<uint8_t>(size_t(3 * side * side))}, {side, side, {}}, "p" + std::to_string(index)};
+      for (size_t i = 0; i < sample.image.pixels.size(); ++i) sample.image.pixels[i] = uint8_t(255 * uniform_at(5, uint64_t(index), i));
+      for (int64_t i = 0; i < side * side; ++i) sample.labels.labels.push_back(uint8_t(i % 8));
+      return sample;
+    }
+    std::string describe(int64_t index) const override { return "picture " + std::to_string(index); }
+  } dataset;
+  const auto model = tiny_model();
+  for (const bool resized : {false, true}) {
+    EvalRequest request;
+    if (resized) request.pipeline.test_scale = {64, 64};
+    const EvalResult one = evaluate(*model, dataset, request);
+    request.options.batch_size = 4;
+    request.on_picture = [](const EvaluatedPicture& picture) { CHECK(picture.labels.size(0) == (picture.index % 2 == 0 ? 64 : 96)); };
+    const EvalResult four = evaluate(*model, dataset, request);
+    CHECK(four.metrics.miou == one.metrics.miou);
+    CHECK(four.metrics.pixels == 2 * (64 * 64 + 96 * 96));
+  }
+  // As many as there are, whatever the limit; each group is told of.
+  std::vector<int64_t> told;
+  EvalRequest request{.limit = 100};
+  request.on_progress = [&](int64_t done, int64_t all) { told.insert(told.end(), {done, all}); };
+  CHECK(evaluate(*model, dataset, request).pictures == 4);
+  CHECK(told == std::vector<int64_t>{1, 4, 2, 4, 3, 4, 4, 4});
 }

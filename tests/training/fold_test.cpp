@@ -57,3 +57,30 @@ TEST_CASE("differences of predictions are counted", "[fold]") {
   CHECK(difference.largest == Approx(1000).epsilon(1e-4));
   CHECK_THROWS_AS(compare_predictions(a, b, *make_dataset(a.config.data, "train"), 0), UsageError);
 }
+
+TEST_CASE("sites without equalizers stay as they are, and nothing is measured anew of what was folded", "[fold]") {
+  const TemporaryFolder folder;
+  TrainRequest request{.out = folder.path() / "run"};
+  request.log = nullptr;
+  train(tiny_config({"equalizer.sites=[\"fpn_fusion\"]", "equalizer.refresh=4"}), request);
+  TrainedModel trained = load_trained_model(request.out), before = load_trained_model(request.out);
+  CHECK(fold_equalizers(trained) == 1);
+  CHECK(trained.config.model.equalizer.refresh == 0);
+  const auto dataset = make_dataset(before.config.data, "val");
+  const PredictionDifference all = compare_predictions(before, trained, *dataset, 100);
+  CHECK(all.pictures == 5);
+  CHECK(all.largest < 1e-5);
+  for (auto& parameter : trained.model->named_parameters()) {
+    if (parameter.name == "decode_head.conv_seg.weight") parameter.tensor.data<float>()[0] += 1;
+  }
+  double largest = 0;
+  for (int64_t limit = 1; limit <= 5; ++limit) {  // more pictures can only differ more
+    const PredictionDifference some = compare_predictions(before, trained, *dataset, limit);
+    CHECK(some.pictures == limit);
+    CHECK(some.largest >= largest);
+    largest = some.largest;
+  }
+  CHECK(compare_predictions(before, trained, *dataset, 0).largest == largest);
+  before.config.model.equalizer.mode = "off";
+  CHECK_THROWS_WITH(fold_equalizers(before), Catch::Contains("nothing to fold"));
+}

@@ -120,5 +120,28 @@ TEST_CASE("argmax takes the first of equal scores and shows NaN", "[metrics]") {
     CHECK(argmax_classes(scores.to(dtype)).shape() == Shape{1, 2, 2});
   }
   CHECK(argmax_classes(Tensor::zeros({2, 1})).to_vector<uint8_t>() == std::vector<uint8_t>{0, 0});
-  CHECK_THROWS_AS(argmax_classes(Tensor::zeros({2, 300})), ShapeError);
+  CHECK(argmax_classes(Tensor::zeros({2, 256})).numel() == 2);
+  CHECK_THROWS_AS(argmax_classes(Tensor::zeros({2, 257})), ShapeError);
+}
+
+TEST_CASE("confusions of up to 256 classes add up, ignored pixels too, and name the classes that occur", "[metrics]") {
+  CHECK_NOTHROW(ConfusionMatrix(256, 255));
+  CHECK_THROWS_WITH(ConfusionMatrix(257, 255), Catch::Contains("257 classes"));
+  ConfusionMatrix one(4, 255), other(4, 255);
+  CHECK_THROWS_WITH(one.count(4, 0), Catch::Contains("no class 4"));
+  CHECK_THROWS_WITH(one.count(0, 4), Catch::Contains("no class 4"));
+  one.add(bytes({0, 0, 255, 1}, {4}), bytes({0, 2, 0, 0}, {4}));
+  other.add(bytes({255, 255, 0}, {3}), bytes({0, 0, 0}, {3}));
+  other.add(bytes({}, {0}), bytes({}, {0}));
+  one.add(other);
+  const SegmentationMetrics sum = one.metrics({"a", "b", "c", "d"});
+  CHECK(sum.pixels == 4);
+  CHECK(sum.ignored_pixels == 3);
+  CHECK(one.count(0, 0) == 2);
+  CHECK_THROWS_WITH(one.add(ConfusionMatrix(3, 255)), Catch::Contains("confusions of 3 classes"));
+  // Class 1 is labelled alone, class 2 predicted alone, class 3 neither.
+  const std::vector<ClassCounts> counts = one.class_counts();
+  REQUIRE(counts.size() == 3);
+  CHECK((counts[1].index == 1 && counts[1].labelled == 1 && counts[1].predicted == 0));
+  CHECK((counts[2].index == 2 && counts[2].labelled == 0 && counts[2].predicted == 1));
 }

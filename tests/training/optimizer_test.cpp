@@ -172,10 +172,13 @@ TEST_CASE("an optimizer refuses a state that is not its own", "[optimizer]") {
   CHECK_THROWS_WITH(optimizer->load_state(more, ""), Catch::Contains("exp_avg.x"));
   auto other = state;
   other["momentum.backbone.conv.weight"] = Tensor::zeros({5, 3});
+  CHECK_THROWS_AS(optimizer->load_state(other, ""), DataError);
   CHECK_THROWS_WITH(optimizer->load_state(other, ""), Catch::Contains("[5, 3]") && Catch::Contains("[3, 5]"));
   auto counted = state;
   counted["steps"] = Tensor::zeros({}, DType::kFloat32);
   CHECK_THROWS_AS(optimizer->load_state(counted, ""), DataError);
+  counted["steps"] = Tensor::from<int64_t>({-1}, {});
+  CHECK_THROWS_WITH(optimizer->load_state(counted, ""), Catch::Contains("counts -1 steps"));
 }
 
 TEST_CASE("parameters without a gradient stay as they are", "[optimizer]") {

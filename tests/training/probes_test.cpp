@@ -21,8 +21,8 @@ namespace {
 // A site with a free choice of features.
 class Site : public Module {
  public:
-  explicit Site(const EqualizerOptions& options = {}, int64_t channels = 4, const Upsampling& upsampling = {})
-      : conv_(register_module<Conv2d>("conv", 2 * channels, 2, Conv2dLayerOptions{})),
+  explicit Site(const EqualizerOptions& options = {}, int64_t channels = 4, const Upsampling& upsampling = {}, int64_t groups = 1)
+      : conv_(register_module<Conv2d>("conv", 2 * channels, 2, Conv2dLayerOptions{.groups = groups})),
         site_(register_module<FusionSite>("site",
                                           std::vector<LevelSite::Branch>{{.name = "fine", .channels = channels},
                                                                          {.name = "coarse", .channels = channels, .upsampled = true}},
@@ -286,4 +286,87 @@ TEST_CASE("with equalizers every branch reaches the fusion layer with mean 0 and
       CHECK(moments.standard_deviation() == Approx(1).epsilon(0.1));
     }
   }
+}
+
+TEST_CASE("correlations and the factor they predict are those of each direction", "[probes]") {
+  const InitRandom random(0, DType::kFloat64);
+  Tensor x = mixed(2, 3, 4, 4, 1);
+  double* data = x.data<double>();
+  for (int64_t i = 0; i < x.numel(); ++i) {  // smooth along rows, not along columns
+    if (i / 4 % 4 > 0) data[i] = 0.9 * data[i - 4] + 0.2 * data[i];
+  }
+  const Tensor d = x - mean(x, {1, 2}, true);
+  const double within = mean_of(square(d)), rows = mean_of(mul(slice(d, 1, 0, 2), slice(d, 1, 1, 3))) / within,
+               columns = mean_of(mul(slice(d, 2, 0, 3), slice(d, 2, 1, 4))) / within;
+  REQUIRE(std::abs(rows - columns) > 0.1);
+  const BranchRecord branch = Site().measure(random_tensor({2, 6, 12, 4}, 1), x).branches[1];
+  CHECK(branch.lag_one == Approx((rows + columns) / 2).epsilon(1e-12));
+  const double kept = bilinear_variance_factor(3, 6, false, rows) * bilinear_variance_factor(4, 12, false, columns);
+  CHECK(branch.predicted_factor == Approx((variance_of(x) - within + within * kept) / variance_of(x)).epsilon(1e-12));
+}
+
+TEST_CASE("the fused scale is the one behind the equalizers", "[probes]") {
+  const InitRandom random(0, DType::kFloat64);
+  Site net({.mode = "explicit"});
+  net.site_.set_constants({{{1}, {2}}, {{-3}, {0.5}}});
+  const SiteRecord record = net.measure(mixed(3, 8, 6, 4, 1), mixed(3, 4, 3, 4, 5));
+  const double means[] = {1, -3}, stds[] = {2, 0.5};
+  for (size_t b = 0; b < 2; ++b) {
+    const BranchRecord& branch = record.branches[b];
+    CHECK(branch.fused.std == Approx(branch.resized.std / stds[b]));
+    CHECK(branch.fused.mean == Approx((branch.resized.mean - means[b]) / stds[b]));
+  }
+}
+
+TEST_CASE("of a depthwise fusion each branch has the filters that read it", "[probes]") {
+  StepSetup setup({"model.decode_head.type=sep_aspp", "model.decode_head.in_index=[3]"});
+  struct Spy : Probe {
+    using Probe::Probe;
+    void after_backward() override {
+      Probe::after_backward();
+      for (FusionSite* site : sites) grads.push_back(site->fusion().conv->weight().grad().clone());
+    }
+    std::vector<FusionSite*> sites;
+    std::vector<Tensor> grads;
+  } probe(*setup.model, 0, false);
+  probe.sites = modules_of<FusionSite>(*setup.model);
+  setup.step->run(0, [&] { return setup.loader->next(); }, &probe);
+  CHECK(probe.record().layers.empty());
+  size_t depthwise = 0;
+  for (size_t s = 0; s < probe.sites.size(); ++s) {
+    const Conv2d& conv = *probe.sites[s]->fusion().conv;
+    const SiteRecord& record = probe.record().sites.at(s);
+    REQUIRE(record.site == probe.sites[s]->path());
+    CHECK(record.depthwise == (conv.options().groups > 1));
+    if (!record.depthwise) continue;
+    ++depthwise;
+    for (size_t b = 0; b < record.branches.size(); ++b) {
+      const auto& branch = probe.sites[s]->branches()[b];
+      const Tensor own = slice(probe.grads[s], 0, branch.first_channel, branch.first_channel + branch.channels);
+      CHECK(record.branches[b].weight_grad == Approx(norm_of(own)).epsilon(1e-5));
+    }
+  }
+  CHECK(depthwise > 0);
+  // Groups of several channels tell scales.
+  const InitRandom random(0, DType::kFloat64);
+  CHECK_FALSE(Site({}, 4, {}, 2).measure(random_tensor({1, 4, 4, 4}, 1), random_tensor({1, 2, 2, 4}, 2)).depthwise);
+  CHECK(Site({}, 1, {}, 2).measure(random_tensor({1, 4, 4, 1}, 1), random_tensor({1, 2, 2, 1}, 2)).depthwise);
+}
+
+TEST_CASE("a probe looks at an update's first pass, may begin again, and passes over what needs no gradient", "[probes]") {
+  StepSetup setup({"train.freeze=[\"backbone\"]", "train.accumulate=2"});
+  std::vector<Batch> batches{setup.loader->next(), setup.loader->next()};
+  size_t next = 0;
+  Probe probe(*setup.model, 0, false);
+  probe.before_forward(batches[1]);  // of a step that failed before its forward pass
+  setup.step->run(0, [&] { return batches[next++]; }, &probe);
+  REQUIRE(next == 2);
+  const SiteRecord pyramid = probe.record().sites.at(0);
+  CHECK(std::isnan(pyramid.branches[0].input_grad));  // the backbone's level itself
+  CHECK(pyramid.branches[1].input_grad > 0);
+  // The same weights, since a step of rate 0 follows: what the first batch alone gives.
+  StepSetup again({"train.freeze=[\"backbone\"]"});
+  Probe first(*again.model, 0, false);
+  again.step->run(0, [&] { return batches[0]; }, &first);
+  CHECK(first.record().sites.at(0).branches[1].before.std == pyramid.branches[1].before.std);
 }

@@ -122,3 +122,17 @@ TEST_CASE("a trained network is recalibrated from its data set, and can be kept"
   save_weights(file, *trained.model, trained.card);
   CHECK(statistics(*load_trained_model(file).model) == after);
 }
+
+TEST_CASE("what a recalibration says covers every channel, those without any spread, too", "[recalibrate]") {
+  InitRandom random(1);
+  TwoNorms net;
+  // Unbiased variances 200 and 0 from 1: the largest ratio comes first; the mean of the constant channel moves by 3 in units of eps alone.
+  const auto shifts = recalibrate_batch_norm(net, 1, [&](int64_t) { net(Tensor::from<float>({20, 3, 0, 3}, {1, 1, 2, 2})); });
+  CHECK(shifts[0].highest_ratio == Approx(200).epsilon(1e-4));
+  CHECK(shifts[0].lowest_ratio == Approx(1e-5).epsilon(1e-2));
+  CHECK(shifts[0].mean == Approx(3 / std::sqrt(1e-5)).epsilon(1e-4));
+  // A variance can overflow where the mean does not.
+  const auto huge = [&](int64_t) { net(Tensor::from<float>({1e30f, 1, 3e30f, 2}, {1, 1, 2, 2})); };
+  CHECK_THROWS_WITH(recalibrate_batch_norm(net, 1, huge), Catch::Contains("channel 0 are not finite"));
+  CHECK_THROWS_WITH(recalibrate_batch_norm(net, 0, huge), Catch::Contains("no batches"));
+}

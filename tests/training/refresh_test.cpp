@@ -358,3 +358,36 @@ TEST_CASE("a spoilt calibration.json does not end a run that refreshes", "[refre
     CHECK(nlohmann::json::parse(read_file(out / "calibration.json"))["refreshes"].size() == 2);
   }
 }
+
+TEST_CASE("the branch that changed most is the equalized one farthest from 1, in either direction", "[refresh]") {
+  CalibrationReport report;
+  CHECK(farthest(report) == nullptr);
+  for (const auto& [growth, equalized] : {std::pair(2.0, true), {0.25, true}, {3.0, true}, {100.0, false}}) {
+    CalibrationReport::Branch branch;
+    branch.growth = growth;
+    branch.equalized = equalized;
+    report.branches.push_back(branch);
+  }
+  CHECK(farthest(report)->growth == 0.25);
+}
+
+TEST_CASE("of a branch's channels the report has the one that changed most", "[refresh]") {
+  RefreshedRun run(Fusion::kDense, refreshed("explicit", "channel"), kSgd);
+  const FusionSite& site = *modules_of<FusionSite>(*run.net).at(0);
+  const auto before = site.constants();
+  const CalibrationReport report = refresh(*run.net, *run.optimizer);
+  const auto after = site.constants();
+  REQUIRE(report.branches.size() == before.size());
+  bool elsewhere = false;
+  for (size_t b = 0; b < before.size(); ++b) {
+    REQUIRE(before[b].std.size() > 1);
+    double most = 1, last = 1;
+    for (size_t c = 0; c < before[b].std.size(); ++c) {
+      last = after[b].std[c] / before[b].std[c];
+      if (farther_from_one(last, most)) most = last;
+    }
+    CHECK(report.branches[b].growth == Approx(most));
+    elsewhere = elsewhere || most != last;
+  }
+  CHECK(elsewhere);
+}

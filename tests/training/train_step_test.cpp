@@ -301,3 +301,37 @@ TEST_CASE("parameters of normalisation layers are found whatever they are called
   CHECK(norms > 40);
   CHECK(convolutions > 20);
 }
+
+TEST_CASE("a loss of one's own refuses each setting of the stock loss, and class weights must be as many as classes", "[train_step]") {
+  const HeadLoss own = [](const Tensor& scores, const Tensor&) { return mean(scores); };
+  const std::pair<const char*, const char*> settings[] = {{"train.reduction=mean_valid", "train.reduction"},
+                                                          {"train.ohem.threshold=0.7", "train.ohem"},
+                                                          {"train.class_weights=[1,1,1,1,1,1,1,1]", "train.class_weights"},
+                                                          {"train.dice_weight=0.5", "train.dice_weight"}};
+  StepSetup setup;
+  for (const auto& [setting, key] : settings) {
+    CAPTURE(setting);
+    CHECK_THROWS_WITH(TrainStep(*setup.model, tiny_config({setting}), own), Catch::Contains(key) && Catch::Contains("one's own"));
+  }
+  for (const char* weights : {"[1,1,1,1,1,1,1]", "[1,1,1,1,1,1,1,1,1]"}) {
+    CHECK_THROWS_WITH(TrainStep(*setup.model, tiny_config({std::string("train.class_weights=") + weights})),
+                      Catch::Contains("class weights for 8 classes"));
+  }
+}
+
+TEST_CASE("each pass of each update has a number of its own, and an observer is told of an update once", "[train_step]") {
+  struct Count : StepObserver {
+    int forwards = 0, backwards = 0, updates = 0;
+    void before_forward(const Batch&) override { ++forwards; }
+    void after_backward() override { ++backwards; }
+    void after_update() override { ++updates; }
+  } count;
+  StepSetup setup({"train.accumulate=2", "optimizer.lr=0", "schedule.min_lr=0"}), separate({"optimizer.lr=0", "schedule.min_lr=0"});
+  std::vector<double> losses;
+  for (int64_t pass = 0; pass < 4; ++pass) losses.push_back(separate.run(pass).loss);
+  setup.step->run(0, [&] { return setup.loader->next(); }, &count);
+  CHECK(count.forwards == 1);
+  CHECK(count.backwards == 1);
+  CHECK(count.updates == 1);
+  CHECK(setup.run(1).loss == Approx((losses[2] + losses[3]) / 2).epsilon(1e-12));  // passes 2 and 3, as their dropout shows
+}

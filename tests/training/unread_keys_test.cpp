@@ -76,3 +76,26 @@ TEST_CASE("the recipes have no key without effect", "[config]") {
     CHECK(doubtful_values(load_config(entry.path())).empty());
   }
 }
+
+TEST_CASE("keys that somebody reads are not named", "[config]") {
+  const std::vector<std::vector<std::string>> cases = {
+      {"equalizer.mode=explicit", "model.decode_head.type=fcn", "model.auxiliary_head.type=psp"},
+      {"model.upsampling=nearest", "model.decode_head.type=fcn", "model.auxiliary_head.type=psp"},
+      {"model.backbone.multiplier=0.5", "model.backbone.type=mobilenet_v1"},
+      {"model.backbone.multiplier=0.5", "model.backbone.variant=tiny", "model.backbone.type=swin"},
+      {"model.backbone.output_stride=8", "model.backbone.type=mobilenet_v1"},
+      {"model.backbone.output_stride=8", "model.backbone.type=resnet"},
+      {"model.decode_head.pool_scales=[1]", "model.decode_head.type=psp"},
+      {"model.decode_head.pool_scales=[1]", "model.decode_head.type=uper"},
+      {"model.decode_head.dilations=[1]", "model.decode_head.type=aspp"},
+      {"model.decode_head.dilations=[1]", "model.decode_head.type=sep_aspp"},
+  };
+  for (const std::vector<std::string>& settings : cases) {
+    CAPTURE(settings);
+    CHECK(unread(settings).empty());
+  }
+  // MobileNet's numbers matter to its published weights only.
+  const auto doubtful = [](const std::vector<std::string>& settings) { return doubtful_values(parse_config("{}", "test", settings)); };
+  CHECK(doubtful({"model.backbone.type=mobilenet_v1"}).empty());
+  CHECK(doubtful({"model.backbone.type=mobilenet_v1", "model.backbone.pretrained=m.pth", "pipeline.mean=[1,2,3]"}).empty());
+}
