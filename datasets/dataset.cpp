@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/errors.h"
+#include "core/json.h"
 #include "core/nearest.h"
 #include "core/words.h"
 #include "datasets/ade20k.h"
@@ -111,6 +112,15 @@ void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample
   const LabelMapper::BadPixel pixel{first % map.width, first / map.width, map.labels[size_t(first)]};
   throw DataError("the " + pixel.words() + " is none of the " + std::to_string(classes) + " classes", name,
                   "labels are 0 to " + std::to_string(classes - 1) + ", or " + std::to_string(kIgnoreIndex) + " for what does not count");
+}
+
+Dataset::Dataset(std::vector<std::string> class_names, Palette palette)
+    : class_names_(std::move(class_names)), palette_(std::move(palette)) {
+  for (const std::string& name : class_names_) {
+    if (is_plain_text(name)) continue;
+    throw UsageError("a class name is not UTF-8 or has control characters: " + quoted_for_message(name), "Dataset",
+                     "name the classes in plain text");
+  }
 }
 
 void Dataset::check_index(int64_t index) const {

@@ -54,8 +54,8 @@ class Dataset {
   virtual LabelMap load_file_labels(int64_t index) const;
 
  protected:
-  Dataset(std::vector<std::string> class_names, Palette palette)
-      : class_names_(std::move(class_names)), palette_(std::move(palette)) {}
+  // Throws UsageError for a class name that is not UTF-8 or has control characters: tables, files and terminals are given them.
+  Dataset(std::vector<std::string> class_names, Palette palette);
   void check_index(int64_t index) const;  // throws UsageError
 
  private:

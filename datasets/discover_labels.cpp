@@ -11,6 +11,7 @@
 #include "core/csv.h"
 #include "core/errors.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/limits.h"
 #include "core/parallel.h"
 #include "core/words.h"
@@ -126,6 +127,16 @@ std::optional<Named> read_names(const fs::path& root) {
     if (!named.names.empty()) return named;
   }
   return std::nullopt;
+}
+
+// What no configuration would take.
+std::string fault_of(const Named& named) {
+  std::set<std::string> names;
+  for (const std::string& name : named.names) {
+    if (!is_plain_text(name)) return "a name is not UTF-8 or has control characters: " + quoted_for_message(name);
+    if (!names.insert(name).second) return "a name occurs twice: " + name;
+  }
+  return "";
 }
 
 // A class for each colour, in the order of the file that names them or else of the colours themselves.
@@ -256,7 +267,11 @@ void discover_labels(const fs::path& root, const std::vector<fs::path>& files, F
       shown.insert({value, *file.shown[size_t(value)]});
     }
   }
-  const auto named = read_names(root);
+  auto named = read_names(root);
+  if (const std::string fault = named ? fault_of(*named) : ""; !fault.empty()) {
+    found.remarks.push_back(named->file + " was not used: " + fault);
+    named.reset();
+  }
   // Files with a palette whose colours are all those of a named list are painted in them, whatever their values.
   const bool painted =
       named && std::all_of(colors.begin(), colors.end(), [&](const auto& seen) {

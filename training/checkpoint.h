@@ -50,7 +50,8 @@ struct StepTimes {
 // Which pictures a split had; no names: they were generated.
 struct SplitPrint {
   int64_t pictures = 0;
-  std::string names;  // a hash of the files' names, in the set's order
+  std::string names;  // a hash of the files' names, in the set's order; empty where there are no files
+  bool operator==(const SplitPrint&) const = default;
 };
 
 struct Checkpoint {

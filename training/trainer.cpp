@@ -204,7 +204,7 @@ void Run::start_or_restore() {
   log_->say(fmt::format("resuming after iteration {}", iteration_));
   find_best();
   const auto evaluated = checkpoint_->data.find("val");
-  if (evaluated != checkpoint_->data.end() && evaluated->second.names != data_.at("val").names) {
+  if (evaluated != checkpoint_->data.end() && evaluated->second != data_.at("val")) {
     log_->say(
         fmt::format("WARNING: the pictures to evaluate on are others than before ({} then, {} now): earlier evaluations are not comparable",
                     evaluated->second.pictures, val_set_->size()));

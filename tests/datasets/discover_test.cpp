@@ -203,6 +203,8 @@ TEST_CASE("names tell of classes that no file shows; names that do not fit are s
   CHECK(colored.options.palette == Palette{{1, 2, 3}, {4, 5, 6}, {7, 8, 9}});
   CHECK_FALSE(colored.options.label_colors);
   CHECK_THAT(colored.remarks.at(0), Contains("\"Void\" counts as a class"));
+  CHECK_THAT(names("soil\nbl\xe4tter\nstem\n").remarks.at(0), Contains("classes.txt was not used") && Contains("not UTF-8"));
+  CHECK_THAT(names("soil\nleaf\nleaf\n").remarks.at(0), Contains("a name occurs twice: leaf"));
   const FoundData few = names("2 trees\nleaf\n");
   CHECK(few.options.classes == Names{"class 0", "class 1", "class 2"});
   CHECK_THAT(few.remarks.at(0), Contains("classes.txt has 2 names, the label files have 3 values"));

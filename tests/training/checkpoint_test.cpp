@@ -301,7 +301,7 @@ TEST_CASE("a card is written and read back whole, and refused where it is no car
     CAPTURE(key, value.dump().substr(0, 80));
     auto json = nlohmann::json::parse(write_card(card));
     json[key] = value;
-    if (std::string(key) == "class_names") json["palette"] = std::vector<Color>(300);
+    if (std::string(key) == "class_names") json["palette"] = std::vector<Color>(256);
     CHECK_THROWS_AS(read_card(json.dump(), "card.json"), DataError);
     CHECK_THROWS_WITH(read_card(json.dump(), "card.json"), Contains(key) && Contains("card.json"));
   };

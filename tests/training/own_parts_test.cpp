@@ -43,6 +43,18 @@ class Halves : public Dataset {
 
 }  // namespace
 
+TEST_CASE("classes of the program's own have names in plain text", "[trainer]") {
+  struct Set : Dataset {
+    explicit Set(const std::string& name) : Dataset({name, "right"}, {}) {}
+    int64_t size() const override { return 1; }
+    std::string describe(int64_t) const override { return ""; }
+    RawSample load(int64_t) const override { return {}; }
+  };
+  CHECK_NOTHROW(Set("Bl\xc3\xa4tter"));
+  CHECK_THROWS_WITH(Set("Bl\xe4tter"), Contains("class name is not UTF-8"));
+  CHECK_THROWS_AS(Set("a\nb"), UsageError);
+}
+
 TEST_CASE("a run with parts of the program's own says so, and goes on with such only", "[trainer]") {
   const TemporaryFolder folder;
   const auto with_parts = [&](TrainRequest request) {

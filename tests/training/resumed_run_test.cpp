@@ -128,6 +128,20 @@ TEST_CASE("a best over other pictures counts no more", "[trainer]") {
   CHECK(train(config("3"), quiet(out, true)).best->miou < 1);
 }
 
+TEST_CASE("a best over fewer built-in pictures counts no more", "[trainer]") {
+  TemporaryFolder folder;
+  const auto config = [](const char* iterations, const char* pictures) {
+    return tiny_config({"train.keep_best=true", std::string("train.iterations=") + iterations, std::string("data.val_images=") + pictures});
+  };
+  const fs::path out = folder.path() / "run";
+  REQUIRE(train(config("1", "3"), quiet(out)).best);
+  pretend_best(out, 1);
+  CHECK(train(config("2", "3"), quiet(out, true)).best->miou == 1);
+  CHECK(times_said(out, "the pictures to evaluate on are others than before") == 0);
+  CHECK(train(config("3", "4"), quiet(out, true)).best->miou < 1);
+  CHECK(times_said(out, "the pictures to evaluate on are others than before (3 then, 4 now)") == 1);
+}
+
 TEST_CASE("a resumed run goes on with its time, keeps each record once, and takes an earlier report away", "[trainer]") {
   TemporaryFolder folder;
   const fs::path out = folder.path() / "run", manifest = out / "checkpoint" / "manifest.json";
