@@ -237,6 +237,44 @@ fs::path base_of(const File& file, int depth) {
   return base.empty() ? fs::path(".") : base;
 }
 
+// The first label of each picture, by split; a picture's label is no picture. And the folders and endings that a configuration would name,
+// and the pictures beside them that have no label.
+void take_pairs(const std::vector<File>& files, const std::vector<Pair>& pairs, FoundData& found) {
+  std::set<size_t> labels, taken;
+  std::set<std::string> splits, endings;
+  std::vector<std::string> in_no_split;
+  std::set<fs::path> folders;
+  const auto split_of = [](const File& file, int place) { return place < 0 ? "train" : split_name(file.folders[size_t(place)]).split; };
+  for (const Pair& pair : pairs) {
+    labels.insert(pair.label);
+    if (const int place = split_place(files[pair.picture]); place >= 0) splits.insert(split_of(files[pair.picture], place));
+  }
+  const bool by_split = splits.contains("train");
+  if (!by_split && !splits.empty()) {
+    found.remarks.push_back("there are folders for " + joined(splits, " and ") + ", none for train: all their pictures are taken together");
+  }
+  for (const Pair& pair : pairs) {
+    const File &picture = files[pair.picture], &label = files[pair.label];
+    if (labels.contains(pair.picture) || !taken.insert(pair.picture).second) continue;
+    const int place = by_split ? split_place(picture) : -1, depth = std::max(pair.place, place) + 1;
+    if (by_split && place < 0) {
+      in_no_split.push_back(picture.path.generic_string());
+      continue;
+    }
+    const std::string split = split_of(picture, place);
+    found.pairs[split].push_back({picture.path, label.path});
+    found.options.folders.insert({split, {base_of(picture, depth).generic_string(), base_of(label, depth).generic_string()}});
+    endings.insert(picture.ending);
+    folders.insert(picture.path.parent_path());
+  }
+  found.options.image_suffix.assign(endings.begin(), endings.end());
+  for (size_t i = 0; i < files.size(); ++i) {
+    if (labels.contains(i) || taken.contains(i) || !folders.contains(files[i].path.parent_path())) continue;
+    found.unlabelled.push_back(files[i].path.generic_string());
+  }
+  if (!in_no_split.empty()) found.remarks.push_back("left out, in no split's folder: " + some_of(in_no_split));
+}
+
 // Whether the folders of a configuration give just these pairs. If not, they must be listed.
 bool folders_give(const fs::path& root, const FoundData& found) {
   for (const auto& [split, pairs] : found.pairs) {
@@ -341,53 +379,19 @@ FoundData discover_data(const fs::path& root, const DiscoverOptions& options) {
   const Relation relation = chosen_relation(root, files, relations, found.remarks)->first;
   const std::vector<Pair> pairs = pairs_of(files, candidates, relation);
 
-  // The first label of each picture; a picture's label is no picture.
-  std::set<size_t> labels, pictures;
-  for (const Pair& pair : pairs) labels.insert(pair.label);
-  std::vector<fs::path> to_look;
-  std::set<std::string> endings;
-  std::set<std::string> splits;
-  for (const Pair& pair : pairs) {
-    if (const int place = split_place(files[pair.picture]); place >= 0)
-      splits.insert(split_name(files[pair.picture].folders[size_t(place)]).split);
-  }
-  const bool split_at_all = splits.contains("train");
-  if (!split_at_all && !splits.empty()) {
-    found.remarks.push_back("there are folders for " + joined(splits, " and ") + ", none for train: all their pictures are taken together");
-  }
-  for (const Pair& pair : pairs) {
-    const File &picture = files[pair.picture], &label = files[pair.label];
-    if (labels.contains(pair.picture) || !pictures.insert(pair.picture).second) continue;
-    const int place = split_at_all ? split_place(picture) : -1, depth = std::max(pair.place, place) + 1;
-    if (split_at_all && place < 0) {
-      found.remarks.push_back(picture.path.generic_string() + " is in no split's folder and left out");
-      continue;
-    }
-    const std::string split = place < 0 ? "train" : split_name(picture.folders[size_t(place)]).split;
-    found.pairs[split].push_back({picture.path, label.path});
-    found.options.folders.insert({split, {base_of(picture, depth).generic_string(), base_of(label, depth).generic_string()}});
-    endings.insert(picture.ending);
-    to_look.push_back(label.path);
-  }
-  for (size_t i = 0; i < files.size(); ++i) {
-    const auto place = split_place(files[i]);
-    const bool beside = std::any_of(found.pairs.begin(), found.pairs.end(), [&](const auto& split) {
-      return files[i].path.parent_path() == split.second.front().image.parent_path();
-    });
-    if (!labels.contains(i) && !pictures.contains(i) && beside && (place >= 0 || !split_at_all)) {
-      found.unlabelled.push_back(files[i].path.generic_string());
-    }
-  }
+  take_pairs(files, pairs, found);
   found.options.type = "folders";
   found.options.root = root.string();
-  found.options.image_suffix.assign(endings.begin(), endings.end());
   found.options.label_suffix = relation.label_suffix;
   if (!found.pairs.contains("val")) found.options.val_fraction = 0.2;
   if (!folders_give(root, found)) found.options.folders.clear();
 
-  const size_t count = options.samples > 0 ? std::min(to_look.size(), size_t(options.samples)) : to_look.size();
-  std::vector<fs::path> sample;
-  for (size_t i = 0; i < count; ++i) sample.push_back(root / to_look[i * to_look.size() / count]);
+  std::vector<fs::path> all, sample;
+  for (const auto& [split, of_split] : found.pairs) {
+    for (const SampleFiles& pair : of_split) all.push_back(root / pair.labels);
+  }
+  const size_t count = options.samples > 0 ? std::min(all.size(), size_t(options.samples)) : all.size();
+  for (size_t i = 0; i < count; ++i) sample.push_back(all[i * all.size() / count]);
   found.looked_into = int64_t(count);
   for (const fs::path& file : sample) {
     const PictureInfo info = probe_picture(file);

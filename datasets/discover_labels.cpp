@@ -131,6 +131,7 @@ std::optional<Named> read_names(const fs::path& root) {
 
 // What no configuration would take.
 std::string fault_of(const Named& named) {
+  if (named.names.size() > size_t(kMaxClasses)) return fmt::format("it has more than {} names", kMaxClasses);
   std::set<std::string> names;
   for (const std::string& name : named.names) {
     if (!is_plain_text(name)) return "a name is not UTF-8 or has control characters: " + quoted_for_message(name);
@@ -249,22 +250,25 @@ size_t count_colors(const Image& image, size_t most) {
 }
 
 void discover_labels(const fs::path& root, const std::vector<fs::path>& files, FoundData& found) {
-  std::vector<LabelFile> looked(files.size());
-  parallel_for(int64_t(files.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) looked[size_t(i)] = look_into(files[size_t(i)]);
-  });
   std::map<Color, Counts> colors;
   std::map<int, Counts> values;
   std::map<int, Color> shown;
   bool gray = true;
-  for (const LabelFile& file : looked) {
-    gray &= file.is_gray;
-    for (const auto& [color, pixels] : file.colors) colors[color].pixels += pixels, ++colors[color].files;
-    for (int value = 0; value < 256; ++value) {
-      if (file.values[size_t(value)] == 0) continue;
-      values[value].pixels += file.values[size_t(value)];
-      ++values[value].files;
-      shown.insert({value, *file.shown[size_t(value)]});
+  constexpr size_t kAtOnce = 64;
+  for (size_t first = 0; first < files.size(); first += kAtOnce) {
+    std::vector<LabelFile> looked(std::min(kAtOnce, files.size() - first));
+    parallel_for(int64_t(looked.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) looked[size_t(i)] = look_into(files[first + size_t(i)]);
+    });
+    for (const LabelFile& file : looked) {
+      gray &= file.is_gray;
+      for (const auto& [color, pixels] : file.colors) colors[color].pixels += pixels, ++colors[color].files;
+      for (int value = 0; value < 256; ++value) {
+        if (file.values[size_t(value)] == 0) continue;
+        values[value].pixels += file.values[size_t(value)];
+        ++values[value].files;
+        shown.insert({value, *file.shown[size_t(value)]});
+      }
     }
   }
   auto named = read_names(root);

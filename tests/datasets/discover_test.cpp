@@ -224,6 +224,9 @@ TEST_CASE("pictures without labels, and pictures of several folders, are to be l
   folder.picture("north/images/9.jpg");
   const FoundData found = discover_data(folder.root);
   CHECK(found.pairs.at("train").size() == 4);
+  folder.picture("south/images/deep/8.jpg");  // in a folder in which nothing has labels: something else
+  folder.picture("south/images/7.jpg");
+  CHECK(discover_data(folder.root).unlabelled == Names{"north/images/9.jpg", "south/images/7.jpg"});
   CHECK(found.unlabelled == Names{"north/images/9.jpg"});
 }
 
@@ -282,6 +285,18 @@ TEST_CASE("folders that cannot be understood say why", "[discover]") {
   fs::remove(folder.root / "one_mask.png");
   fs::rename(folder.root / "one.png", folder.root / "one.jpg");
   CHECK_THROWS_WITH(discover_data(folder.root), Contains("all are JPEG"));
+}
+
+TEST_CASE("pictures beside the splits are left out, and said", "[discover]") {
+  const Folder folder;
+  for (const std::string place : {"train/", "val/", ""}) {
+    folder.picture(place + "images/1.jpg");
+    folder.gray(place + "masks/1.png", {0, 1});
+  }
+  const FoundData found = discover_data(folder.root);
+  CHECK(found.pairs.at("train").size() == 1);
+  CHECK_THAT(found.remarks.at(0), Contains("left out, in no split's folder: images/1.jpg"));
+  check_loads(found);
 }
 
 TEST_CASE("pictures of val or test alone are taken together", "[discover]") {
