@@ -11,6 +11,7 @@
 #include "core/cuda_device.h"
 #include "core/device.h"
 #include "core/errors.h"
+#include "core/json.h"
 #include "core/kernels/conv2d.h"
 #include "core/parallel.h"
 #include "training/trainer.h"
@@ -22,6 +23,11 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   CLI::App* command = app.add_subcommand(name, what_it_does);
   command->footer("Example:\n  " + example);
   return command;
+}
+
+std::string printable(const std::string& text) {
+  const bool plain = std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  return plain ? text : quoted_for_message(text);
 }
 
 void add_settings(CLI::App* command, std::vector<std::string>& settings, const std::string& what_it_does) {

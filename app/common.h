@@ -36,6 +36,9 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 // Bytes that the machine, or the container, can give now; 0 if it does not say.
 size_t available_memory();
 
+// Text of a file, for the terminal: quoted and escaped where it could steer it.
+std::string printable(const std::string& text);
+
 // A new file of weights is a .safetensors. Throws UsageError.
 void check_weights_name(const std::filesystem::path& out);
 

@@ -26,7 +26,4 @@ DataReport inspect_shown(const Dataset& dataset, int64_t samples);
 // Pixels, share and pictures of each class, with its weight if there are such, and the ignored share.
 void print_classes(const DataReport& report, const std::vector<double>& weights = {});
 
-// Text of a file, for the terminal: quoted and escaped where it could steer it.
-std::string printable(const std::string& text);
-
 }  // namespace eq::app

@@ -150,11 +150,6 @@ void print(const WeightsComparison& comparison, bool all) {
 
 }  // namespace
 
-std::string printable(const std::string& text) {
-  const bool plain = std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
-  return plain ? text : quoted_for_message(text);
-}
-
 void add_inspect_ckpt(CLI::App& inspect) {
   CLI::App* command =
       add_command(inspect, "ckpt",

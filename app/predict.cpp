@@ -45,7 +45,7 @@ void add_predict(CLI::App& app) {
     if (!list.left_out.empty()) {
       std::vector<std::string> names;
       for (const std::filesystem::path& path : list.left_out) names.push_back(path.string());
-      fmt::print(stderr, "left out, by their names no pictures: {}\n", some_of(names));
+      fmt::print(stderr, "left out, by their names no pictures: {}\n", printable(some_of(names)));
     }
     nlohmann::json written = nlohmann::json::array();
     int64_t unreadable = 0;
@@ -54,12 +54,12 @@ void add_predict(CLI::App& app) {
           if (error) {
             ++unreadable;
             written.push_back({{"picture", files.picture.string()}, {"error", error->what_happened()}});
-            if (!options->json) fmt::print("{}: {}\n", files.picture.string(), error->what_happened());
+            if (!options->json) fmt::print("{}: {}\n", printable(files.picture.string()), error->what_happened());
             return;
           }
           written.push_back({{"picture", files.picture.string()}, {"labels", files.labels.string()}, {"overlay", files.overlay.string()}});
           if (!files.probabilities.empty()) written.back()["probabilities"] = files.probabilities.string();
-          if (!options->json) fmt::print("{} -> {}\n", files.picture.string(), files.overlay.string());
+          if (!options->json) fmt::print("{} -> {}\n", printable(files.picture.string()), printable(files.overlay.string()));
         });
     if (options->json) print_json(written);
     if (unreadable > 0) {

@@ -1,6 +1,9 @@
 #include "study/paired/arms.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -96,6 +99,11 @@ std::vector<ArmSpec> parse_arms(const std::string& text) {
   return arms;
 }
 
+int64_t seed_after(const Config& config, int64_t i) {
+  if (config.seed <= std::numeric_limits<int64_t>::max() - i) return config.seed + i;
+  throw UsageError(fmt::format("there is no seed {} after {}", i, config.seed), "seed", "begin with a smaller one");
+}
+
 Arms resolve_arms(const std::filesystem::path& config, const std::vector<std::string>& settings, const std::vector<ArmSpec>& specs,
                   int64_t seeds) {
   if (seeds < 1 || seeds > 1000) throw UsageError(std::to_string(seeds) + " seeds are out of range", "--seeds", "use 1 to 1000");
@@ -105,7 +113,7 @@ Arms resolve_arms(const std::filesystem::path& config, const std::vector<std::st
     const Config first = resolve(config, settings, spec);
     for (int64_t i = 0; i < seeds; ++i) {
       arm.configs.push_back(first);
-      arm.configs.back().seed = first.seed + i;
+      arm.configs.back().seed = seed_after(first, i);
     }
     if (!result.arms.empty() && first.seed != result.arms.front().configs.front().seed) {
       throw UsageError("an arm may not choose its seed", "arm " + spec.name, "pairs share their seed: give it with --seed");

@@ -40,6 +40,9 @@ struct Arms {
   std::vector<Arm> arms;
 };
 
+// The i-th seed from the configuration's on. Throws UsageError where there is none.
+int64_t seed_after(const Config& config, int64_t i);
+
 // Resolves every arm for `seeds` seeds. Throws what load_config throws, naming the arm.
 Arms resolve_arms(const std::filesystem::path& config, const std::vector<std::string>& settings, const std::vector<ArmSpec>& specs,
                   int64_t seeds);

@@ -43,7 +43,7 @@ std::vector<ArmSpec> heads_of(const SnapshotRequest& request) {
 
 ProbeRecord take(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm, int64_t seed) {
   Config config = load_config(request.config, settings_of(request, head, arm));
-  config.seed += seed;
+  config.seed = seed_after(config, seed);
   config.optimizer.lr = 0;  // looking, not learning
   config.schedule = {.type = "constant"};
   const auto dataset = make_dataset(config.data, "train");

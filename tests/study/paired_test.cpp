@@ -169,6 +169,8 @@ TEST_CASE("arms whose networks differ are told from pairs", "[paired]") {
   CHECK_THROWS_WITH(run_paired_study(study.request("off,odd:equalizer.mode=explicti", 1)), Contains("explicti"));
   CHECK_THROWS_WITH(run_paired_study(study.request("off,odd:seed=9", 1)), Contains("seed"));
   CHECK_THROWS_AS(run_paired_study(study.request("off,explicit", 0)), UsageError);
+  CHECK_NOTHROW(resolve_arms(study.config, {"seed=9223372036854775806"}, parse_arms("off,explicit"), 2));
+  CHECK_THROWS_WITH(resolve_arms(study.config, {"seed=9223372036854775806"}, parse_arms("off,explicit"), 3), Contains("no seed 2 after"));
 }
 
 TEST_CASE("a damaged run is named", "[paired]") {
