@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kHeight = 6, kWidth = 9;
 
-struct Folder {
+struct OddFolder {
   TemporaryFolder temporary;
   fs::path root = temporary.path() / "set";
 
@@ -68,7 +68,7 @@ TEST_CASE("splits above or below the folders of pictures and masks", "[discover]
   for (const char* form : {"images/{}/{}.png masks/{}/{}.png", "{}/image/{}.jpg {}/mask/{}.png", "{}/{}.jpg {}_labels/{}_L.png",
                            "images-{}/{}.jpg masks-{}/{}.png", "{}/{}.jpg {}/{}_mask.png", "a/{}/b/{}.jpg a/{}/c/{}.png"}) {
     CAPTURE(form);
-    const Folder folder;
+    const OddFolder folder;
     for (const std::string split : {"train", "val"}) {
       for (int i = 0; i < 3; ++i) {
         std::string names = form;
@@ -108,7 +108,7 @@ TEST_CASE("what values of label files become", "[discover]") {
                         {{0, 7, 19}, {"value 0", "value 7", "value 19"}, {{0, 0}, {7, 1}, {19, 2}}, false}};
   for (const Case& c : cases) {
     CAPTURE(c.values);
-    const Folder folder;
+    const OddFolder folder;
     for (int i = 0; i < 5; ++i) {
       folder.picture("images/" + std::to_string(i) + ".jpg");
       folder.gray("masks/" + std::to_string(i) + ".png", c.values);
@@ -129,7 +129,7 @@ TEST_CASE("what values of label files become", "[discover]") {
 TEST_CASE("masks of colours, their names, and borders that are ignored", "[discover]") {
   const Palette painted = {{0, 0, 0}, {200, 10, 10}, {10, 200, 10}};
   const auto with = [&](const char* file, const std::string& text, const Palette& palette) {
-    const Folder folder;
+    const OddFolder folder;
     for (int i = 0; i < 3; ++i) {
       folder.picture(std::to_string(i) + ".png");
       folder.colors(std::to_string(i) + "_mask.png", palette);
@@ -168,7 +168,7 @@ TEST_CASE("masks of colours, their names, and borders that are ignored", "[disco
 }
 
 TEST_CASE("palette files painted in a named list's colours count by colours", "[discover]") {
-  const Folder folder;
+  const OddFolder folder;
   for (int i = 0; i < 3; ++i) {
     folder.picture("images/" + std::to_string(i) + ".jpg");
     folder.labels("masks/" + std::to_string(i) + ".png", {0, 5}, {{9, 9, 90}, {}, {}, {}, {}, {9, 90, 9}});
@@ -182,7 +182,7 @@ TEST_CASE("palette files painted in a named list's colours count by colours", "[
 }
 
 TEST_CASE("names tell of classes that no file shows; names that do not fit are said and left", "[discover]") {
-  const Folder folder;
+  const OddFolder folder;
   for (int i = 0; i < 3; ++i) {
     folder.picture("images/" + std::to_string(i) + ".jpg");
     folder.labels("masks/" + std::to_string(i) + ".png", {0, 2, 1});
@@ -211,7 +211,7 @@ TEST_CASE("names tell of classes that no file shows; names that do not fit are s
 }
 
 TEST_CASE("pictures without labels, and pictures of several folders, are to be listed", "[discover]") {
-  const Folder folder;
+  const OddFolder folder;
   for (const std::string site : {"north", "south"}) {
     for (int i = 0; i < 2; ++i) {
       folder.picture(site + "/images/" + std::to_string(i) + ".jpg");
@@ -231,7 +231,7 @@ TEST_CASE("pictures without labels, and pictures of several folders, are to be l
 }
 
 TEST_CASE("thousands of files of the same names in many folders", "[discover]") {
-  const Folder folder;
+  const OddFolder folder;
   folder.picture("picture.png");
   folder.gray("label.png", {0, 1, 2});
   const fs::path set = folder.root / "set";
@@ -256,7 +256,7 @@ TEST_CASE("thousands of files of the same names in many folders", "[discover]") 
 }
 
 TEST_CASE("masks of objects stand back behind those of classes, unless they are asked for", "[discover]") {
-  const Folder folder;
+  const OddFolder folder;
   for (int i = 0; i < 3; ++i) {
     folder.picture("JPEGImages/" + std::to_string(i) + ".jpg");
     folder.labels("SegmentationClass/" + std::to_string(i) + ".png", {0, 1, 2});
@@ -272,7 +272,7 @@ TEST_CASE("masks of objects stand back behind those of classes, unless they are 
 }
 
 TEST_CASE("folders that cannot be understood say why", "[discover]") {
-  const Folder folder;
+  const OddFolder folder;
   fs::create_directories(folder.root);
   CHECK_THROWS_AS(discover_data(folder.root / "gone"), IoError);
   CHECK_THROWS_WITH(discover_data(folder.root), Contains("no picture"));
@@ -288,7 +288,7 @@ TEST_CASE("folders that cannot be understood say why", "[discover]") {
 }
 
 TEST_CASE("pictures beside the splits are left out, and said", "[discover]") {
-  const Folder folder;
+  const OddFolder folder;
   for (const std::string place : {"train/", "val/", ""}) {
     folder.picture(place + "images/1.jpg");
     folder.gray(place + "masks/1.png", {0, 1});
@@ -300,7 +300,7 @@ TEST_CASE("pictures beside the splits are left out, and said", "[discover]") {
 }
 
 TEST_CASE("pictures of val or test alone are taken together", "[discover]") {
-  const Folder folder;
+  const OddFolder folder;
   for (const std::string split : {"test", "val"}) {
     for (int i = 0; i < 3; ++i) {
       folder.picture(split + "/images/" + std::to_string(i) + ".jpg");
@@ -315,7 +315,7 @@ TEST_CASE("pictures of val or test alone are taken together", "[discover]") {
 }
 
 TEST_CASE("label files with more colours than classes can be are refused before they are counted", "[discover]") {
-  const Folder folder;
+  const OddFolder folder;
   folder.picture("images/1.jpg");
   Image smooth{40, 40, {}};
   for (int i = 0; i < 1600; ++i) {
