@@ -6,6 +6,7 @@
 
 #include "app/inspect.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/words.h"
 #include "datasets/discover.h"
 
@@ -53,15 +54,17 @@ ordered_json data_section(const FoundData& found, const std::map<std::string, st
   for (const auto& [value, to] : options.label_map.entries) {
     data["label_map"][std::to_string(value)] = to == LabelMapOptions::kIgnore ? ordered_json("ignore") : ordered_json(to);
   }
+  if (options.checks == DataChecks::kFiles) data["checks"] = "files";
   if (!options.label_map.entries.empty() && options.label_map.other != "error") data["label_map"]["other"] = options.label_map.other;
   return data;
 }
 
-// The usual size of a picture, made smaller where it is large; and a crop that fits.
+// The size in the middle, by area, made smaller where it is large; and a crop that fits.
 ordered_json pipeline_section(const FoundData& found) {
-  const auto usual =
-      std::max_element(found.sizes.begin(), found.sizes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  const auto [width, height] = usual->first;
+  std::vector<std::array<int64_t, 2>> sizes;
+  for (const auto& [size, count] : found.sizes) sizes.insert(sizes.end(), size_t(count), size);
+  std::stable_sort(sizes.begin(), sizes.end(), [](const auto& a, const auto& b) { return a[0] * a[1] < b[0] * b[1]; });
+  const auto [width, height] = sizes[sizes.size() / 2];
   const double shrink = std::min(1.0, double(kLongestSide) / double(std::max(width, height)));
   const auto shrunk = [&](int64_t side) { return std::max<int64_t>(1, int64_t(double(side) * shrink + 0.5)); };
   const auto crop = [&](int64_t side) { return std::clamp<int64_t>(shrunk(side) / 32 * 32, 32, kLargestCrop); };
@@ -81,6 +84,7 @@ std::string config_text(const FoundData& found, const std::map<std::string, std:
   return fmt::format(R"(// UPerNet-ResNet-18 from random weights. Every key: docs/config.md.
 //   equiscale inspect data {0}
 //   equiscale train {0} --out runs/{1}
+// data.root is as the command was told it: run the commands from the same folder, or change it.
 // Classes that are rare: equiscale data stats {0} proposes train.class_weights.
 {{
   "data": {{
@@ -102,26 +106,25 @@ std::string config_text(const FoundData& found, const std::map<std::string, std:
                      std::clamp<int64_t>(pictures, 2, 8));
 }
 
-// Beside the configuration, for pictures that folders alone do not tell; by split, as the configuration names them.
-std::map<std::string, std::string> write_lists(const FoundData& found, const fs::path& config) {
-  std::map<std::string, std::string> lists;
-  if (found.options.type != "folders" || !found.options.folders.empty()) return lists;
+// Files beside the configuration, for pictures that folders alone do not tell, with their text.
+std::map<fs::path, std::string> list_files(const FoundData& found, const fs::path& config, std::map<std::string, std::string>& lists) {
+  std::map<fs::path, std::string> files;
+  if (found.options.type != "folders" || !found.options.folders.empty()) return files;
   for (const auto& [split, pairs] : found.pairs) {
     const fs::path list = config.parent_path() / (config.stem().string() + "_" + split + ".txt");
     check_new(list);
-    std::string text;
     for (const SampleFiles& pair : pairs) {
-      const std::string line = pair.image.generic_string() + "\t" + pair.labels.generic_string();
-      if (line.find('\n') != std::string::npos || std::count(line.begin(), line.end(), '\t') > 1) {
-        throw DataError("a name holds a tab or a line's end, and the pictures must be listed", (found.options.root / pair.image).string(),
-                        "rename the file");
+      const std::string picture = pair.image.generic_string(), labels = pair.labels.generic_string();
+      for (const std::string& name : {picture, labels}) {
+        if (name.find_first_of("\t\n\r") == std::string::npos && name.front() != ' ' && name.back() != ' ') continue;
+        throw DataError("a name begins or ends with a blank, or holds a tab or a line's end, and the pictures must be listed",
+                        (found.options.root / fs::path(name)).string(), "rename the file");
       }
-      text += line + "\n";
+      files[list] += picture + "\t" + labels + "\n";
     }
-    write_text_atomically(list, text);
     lists[split] = fs::proximate(fs::absolute(list), fs::absolute(found.options.root)).generic_string();
   }
-  return lists;
+  return files;
 }
 
 void print_found(const FoundData& found) {
@@ -132,7 +135,7 @@ void print_found(const FoundData& found) {
     fmt::print("{:<6}{}{}\n", split, counted(int64_t(pairs->second.size()), "picture"),
                folders == found.options.folders.end() ? "" : " in " + folders->second.images + ", labels in " + folders->second.labels);
   }
-  if (found.options.val_fraction > 0) fmt::print("val   a fifth of these, drawn\n");
+  if (found.options.val_fraction > 0) fmt::print("val   a fifth of these, drawn (data.val_fraction)\n");
   std::vector<std::string> sizes;
   for (const auto& [size, count] : found.sizes) sizes.push_back(size_text(size[0], size[1]));
   fmt::print("sizes {}\n", some_of(sizes));
@@ -176,10 +179,12 @@ void add_data_init(CLI::App& parent) {
   command->callback([options] {
     const fs::path out = options->out;
     if (out.extension() != ".json") throw UsageError("a configuration's name ends in .json", options->out, "for example --out own.json");
+    if (!is_plain_text(options->out)) throw UsageError("the name holds control characters or is not UTF-8", "--out", "choose another name");
     check_new(out);
     const FoundData found = discover_data(options->root, options->discover);
     if (!out.parent_path().empty()) make_folder(out.parent_path());
-    const auto lists = write_lists(found, out);
+    std::map<std::string, std::string> lists;  // by split, as the configuration names them
+    for (const auto& [file, text] : list_files(found, out, lists)) write_text_atomically(file, text);
     write_text_atomically(out, config_text(found, lists, out));
     if (options->json) {
       nlohmann::json pictures;

@@ -79,7 +79,7 @@ void print(const DataReport& report, const std::vector<std::string>& left_out, c
     return;
   }
   const bool all = report.problem_count == int64_t(report.problems.size());
-  fmt::print("{} problems{}\n", report.problem_count, all ? "" : fmt::format(", the first {}", report.problems.size()));
+  fmt::print("{}{}\n", counted(report.problem_count, "problem"), all ? "" : fmt::format(", the first {}", report.problems.size()));
   for (const DataProblem& problem : report.problems) fmt::print("  {}: {}\n", problem.file, problem.message);
 }
 
@@ -102,9 +102,9 @@ void add_inspect_data(CLI::App& parent) {
       print(report, dataset->left_out(), remark.line);
     }
     if (report.problem_count > 0) {
-      throw DataError(
-          fmt::format("{} problems in {} pictures, the first: {}", report.problem_count, report.inspected, report.problems[0].message),
-          report.problems[0].file, report.problems[0].hint);
+      throw DataError(fmt::format("{} in {}, the first: {}", counted(report.problem_count, "problem"), counted(report.inspected, "picture"),
+                                  report.problems[0].message),
+                      report.problems[0].file, report.problems[0].hint);
     }
     if (remark.refusal) throw *remark.refusal;
   });

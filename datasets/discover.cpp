@@ -6,9 +6,12 @@
 #include <algorithm>
 #include <optional>
 #include <set>
+#include <span>
+#include <tuple>
 #include <unordered_map>
 
 #include "core/errors.h"
+#include "core/json.h"
 #include "core/random.h"
 #include "core/words.h"
 #include "datasets/inspect.h"
@@ -20,10 +23,14 @@ namespace fs = std::filesystem;
 
 constexpr const char* kEndings[] = {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tga"};
 constexpr const char* kUnreadEndings[] = {".tif", ".tiff", ".webp", ".gif", ".heic", ".jp2"};
-constexpr const char* kOtherMasks[] = {"object", "instance", "depth", "edge", "color"};  // folders and endings of what is no class map
+constexpr const char* kTryFormats =
+    "JPEG, PNG, PPM, PGM, BMP and TGA can be read; convert others to PNG, for example with ImageMagick's mogrify";
+// In the names of folders and endings: what is no class map, and what is one, or a split's.
+constexpr const char* kOtherMasks[] = {"object", "instance", "depth", "edge", "color", "human"};
+constexpr const char* kLabelWords[] = {"mask", "label", "annot", "segm", "truth", "gt"};
 constexpr const char* kTryNames =
     "give a picture and its label file the same name (1.jpg, 1.png or 1_mask.png), in one folder or in two that differ in one name "
-    "(images, masks); or list them: docs/config.md, data.list";
+    "(images, masks); or write the configuration by hand: data.folders with its suffixes, or data.list (docs/config.md)";
 
 struct File {
   fs::path path;                     // below the root
@@ -36,7 +43,11 @@ bool is_among(const std::string& word, const Words& words) {
   return std::find(std::begin(words), std::end(words), word) != std::end(words);
 }
 
-// What a folder's name says of a split: train, train_images, masks-val.
+bool has_any(const std::string& text, std::span<const char* const> words) {
+  return std::any_of(words.begin(), words.end(), [&](const char* word) { return text.find(word) != std::string::npos; });
+}
+
+// What a folder's name says of a split: train, train_images, masks-val, trainannot, val2017.
 struct SplitName {
   std::string split;    // "train", "val" or "test"; empty: none
   std::string pattern;  // the name, with "*" for the split
@@ -44,16 +55,22 @@ struct SplitName {
 
 SplitName split_name(const std::string& folder) {
   constexpr std::pair<const char*, const char*> kWords[] = {{"training", "train"}, {"train", "train"}, {"validation", "val"},
-                                                            {"valid", "val"},      {"val", "val"},     {"testing", "test"},
-                                                            {"test", "test"}};
+                                                            {"valid", "val"},      {"val", "val"},     {"dev", "val"},
+                                                            {"testing", "test"},   {"test", "test"}};
   const std::string name = lower(folder), between = "_- ";
+  // What may follow or go before the word: nothing, a separator, a year, or what says that these are labels.
+  const auto apart = [&](const std::string& rest, bool behind) {
+    if (rest.empty() || between.find(behind ? rest.front() : rest.back()) != std::string::npos) return true;
+    if (behind && rest.find_first_not_of("0123456789") == std::string::npos) return true;
+    return std::any_of(std::begin(kLabelWords), std::end(kLabelWords), [&](const char* word) {
+      return behind ? rest.starts_with(word) : rest.ends_with(word) || rest.ends_with(word + std::string("s"));
+    });
+  };
   for (const auto& [word, split] : kWords) {
     const std::string text = word;
-    if (name == text) return {split, "*"};
-    if (name.size() < text.size() + 2) continue;
-    const size_t rest = name.size() - text.size();
-    if (name.starts_with(text) && between.find(name[text.size()]) != std::string::npos) return {split, "*" + folder.substr(text.size())};
-    if (name.ends_with(text) && between.find(name[rest - 1]) != std::string::npos) return {split, folder.substr(0, rest) + "*"};
+    if (name.starts_with(text) && apart(name.substr(text.size()), true)) return {split, "*" + folder.substr(text.size())};
+    const size_t rest = name.size() - std::min(name.size(), text.size());
+    if (name.ends_with(text) && rest > 0 && apart(name.substr(0, rest), false)) return {split, folder.substr(0, rest) + "*"};
   }
   return {"", folder};
 }
@@ -68,7 +85,7 @@ int split_place(const File& file) {
 // How a label file's path follows from its picture's: one folder's name changes (in neither: they share the folder), and the ending. The
 // name of a split in both is "*", so that train, train_labels and val, val_labels are one relation.
 struct Relation {
-  std::string picture_folder, label_folder, label_suffix;
+  std::string picture_folder, label_folder, label_suffix;  // the last in lower case
   auto operator<=>(const Relation&) const = default;
 };
 
@@ -92,7 +109,7 @@ std::optional<int> differing_place(const File& a, const File& b) {
 }
 
 Relation relation_of(const File& picture, const File& label, int place) {
-  Relation relation{"", "", label.name.substr(picture.stem.size())};
+  Relation relation{"", "", lower(label.name.substr(picture.stem.size()))};
   if (place < 0) return relation;
   const SplitName of_picture = split_name(picture.folders[size_t(place)]), of_label = split_name(label.folders[size_t(place)]);
   relation.picture_folder = of_picture.pattern;
@@ -109,14 +126,14 @@ struct Candidates {
 };
 
 Candidates candidates_of(const std::vector<File>& files, const DiscoverOptions& options) {
-  const auto below = [](const File& file, const std::string& folder) {
+  const auto is_in = [](const File& file, const std::string& folder) {
     return folder.empty() || (file.path.generic_string() + "/").starts_with(fs::path(folder + "/").lexically_normal().generic_string());
   };
   Candidates candidates;
   for (size_t i = 0; i < files.size(); ++i) {
     const bool jpeg = files[i].ending == ".jpg" || files[i].ending == ".jpeg";  // which keeps no values
-    if (below(files[i], options.images)) candidates.pictures[files[i].stem].push_back(i);
-    if (!jpeg && below(files[i], options.labels)) candidates.labels.push_back(i);
+    if (is_in(files[i], options.images)) candidates.pictures[files[i].stem].push_back(i);
+    if (!jpeg && is_in(files[i], options.labels)) candidates.labels.push_back(i);
   }
   return candidates;
 }
@@ -134,15 +151,13 @@ Relations relations_of(const std::vector<File>& files, const Candidates& candida
   }
   Relations relations;
   for (const size_t label : labels) {
-    bool found = false;
-    for (size_t length = files[label].stem.size(); length > 0 && !found; --length) {
+    for (size_t length = files[label].stem.size(); length > 0; --length) {
       const auto pictures = candidates.pictures.find(files[label].name.substr(0, length));
       if (pictures == candidates.pictures.end()) continue;
       for (const size_t picture : pictures->second) {
         const auto place = differing_place(files[picture], files[label]);
         if (picture == label || !place) continue;
         relations[relation_of(files[picture], files[label], *place)].push_back({picture, label, *place});
-        found = true;
       }
     }
   }
@@ -169,7 +184,7 @@ std::vector<Pair> pairs_of(const std::vector<File>& files, const Candidates& can
   std::vector<Pair> pairs;
   for (const size_t label : candidates.labels) {
     const std::string& name = files[label].name;
-    if (!name.ends_with(relation.label_suffix)) continue;
+    if (!lower(name).ends_with(relation.label_suffix)) continue;
     const std::string stem = name.substr(0, name.size() - relation.label_suffix.size());
     visit_keys(files[label], relation.label_folder, stem, [&](int place, const std::string& key) {
       const auto found = pictures.find(key);
@@ -182,51 +197,101 @@ std::vector<Pair> pairs_of(const std::vector<File>& files, const Candidates& can
   return pairs;
 }
 
-// The largest of a few label files' numbers of colours; more than any for a file that cannot be read.
-size_t most_colors(const fs::path& root, const std::vector<File>& files, const std::vector<Pair>& pairs) {
-  constexpr size_t kLooked = 6, kMost = 1 << 16;
-  size_t most = 0;
-  for (size_t i = 0; i < std::min(kLooked, pairs.size()); ++i) {
-    const File& file = files[pairs[i * pairs.size() / std::min(kLooked, pairs.size())].label];
-    try {
-      most = std::max(most, count_colors(read_image(root / file.path), kMost));
-    } catch (const Error&) {
-      return kMost + 1;
-    }
-  }
-  return most;
-}
+// What a few pairs of a relation look like.
+struct Look {
+  size_t picture_colors = 0, label_colors = 0;  // the most of those that can be read; 0: none can
+};
 
-// Of the relations that hold for most files the one whose labels have the fewest colours: images/1.png and masks/1.png are each other's
-// label by name. Masks of instances, depth and the like have names that say so, and stand back.
+class Looker {
+ public:
+  Looker(const fs::path& root, const std::vector<File>& files) : root_(root), files_(files) {}
+
+  Look look(const std::vector<Pair>& pairs) {
+    constexpr size_t kLooked = 6;
+    Look look;
+    const size_t count = std::min(kLooked, pairs.size());
+    for (size_t i = 0; i < count; ++i) {
+      const Pair& pair = pairs[i * pairs.size() / count];
+      look.picture_colors = std::max(look.picture_colors, colors(pair.picture));
+      look.label_colors = std::max(look.label_colors, colors(pair.label));
+    }
+    return look;
+  }
+
+ private:
+  size_t colors(size_t file) {
+    constexpr size_t kMost = 1 << 12;
+    if (const auto known = known_.find(file); known != known_.end()) return known->second;
+    size_t count = 0;
+    try {
+      count = count_colors(read_image(root_ / files_[file].path), kMost);
+    } catch (const Error&) {  // it is named when the label files are looked into
+    }
+    return known_[file] = count;
+  }
+
+  const fs::path& root_;
+  const std::vector<File>& files_;
+  std::map<size_t, size_t> known_;
+};
+
+// Of the relations that hold for most files the one that looks most like pictures and their labels: by the folders' names, then by the
+// colours, of which labels have fewer (images/1.png and masks/1.png are each other's label by name). Masks of instances, depth and the
+// like have names that say so, and stand back.
 Relations::const_iterator chosen_relation(const fs::path& root, const std::vector<File>& files, const Relations& relations,
                                           std::vector<std::string>& remarks) {
-  size_t most = 0;
-  for (const auto& [relation, pairs] : relations) most = std::max(most, pairs.size());
+  constexpr size_t kMostLooked = 40;
+  std::vector<Relations::const_iterator> by_size;
+  for (auto relation = relations.begin(); relation != relations.end(); ++relation) by_size.push_back(relation);
+  std::stable_sort(by_size.begin(), by_size.end(), [](const auto& a, const auto& b) { return a->second.size() > b->second.size(); });
+  const size_t most = by_size.front()->second.size();
   struct Candidate {
-    bool by_name;
-    size_t colors, missing;
     Relations::const_iterator relation;
-    auto rank() const { return std::tuple(by_name, colors, missing); }
+    int named_labels;  // 0: the label files alone have a name for such, 1, 2: the pictures do
+    bool other_masks, swapped, painted;
+    size_t label_colors, missing, picture_colors;
+    auto rank() const { return std::tuple(named_labels, other_masks, swapped, painted, label_colors, missing, -int64_t(picture_colors)); }
   };
+  Looker looker(root, files);
   std::vector<Candidate> candidates;
-  for (auto relation = relations.begin(); relation != relations.end(); ++relation) {
-    if (2 * relation->second.size() < most) continue;
-    const std::string name = lower(relation->first.label_folder + relation->first.label_suffix);
-    const bool others =
-        std::any_of(std::begin(kOtherMasks), std::end(kOtherMasks), [&](const char* word) { return name.find(word) != std::string::npos; });
-    candidates.push_back({others, most_colors(root, files, relation->second), most - relation->second.size(), relation});
+  for (const auto& relation : by_size) {
+    if (2 * relation->second.size() < most || candidates.size() == kMostLooked) break;
+    const std::string label = lower(relation->first.label_folder + relation->first.label_suffix),
+                      picture = lower(relation->first.picture_folder);
+    const bool label_named = has_any(label, kLabelWords), picture_named = has_any(picture, kLabelWords);
+    const Look look = looker.look(relation->second);
+    candidates.push_back({.relation = relation,
+                          .named_labels = label_named == picture_named ? 1
+                                          : label_named                ? 0
+                                                                       : 2,
+                          .other_masks = has_any(label, kOtherMasks),
+                          .swapped = look.label_colors == 0 || (look.picture_colors > 0 && look.label_colors >= look.picture_colors),
+                          .painted = look.picture_colors > 0 && look.picture_colors <= 256,
+                          .label_colors = look.label_colors,
+                          .missing = most - relation->second.size(),
+                          .picture_colors = look.picture_colors});
   }
   std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) { return a.rank() < b.rank(); });
-  const auto example = [&](const Candidate& c) { return files[c.relation->second.front().label].path.generic_string(); };
-  std::set<size_t> pictures;
-  for (const Pair& pair : candidates.front().relation->second) pictures.insert(pair.picture);
+  const auto pair_of = [](const Candidate& c) { return c.relation->second.front(); };
+  const auto path = [&](size_t file) { return files[file].path.generic_string(); };
+  std::set<size_t> pictures, labels;
+  for (const Pair& pair : candidates.front().relation->second) pictures.insert(pair.picture), labels.insert(pair.label);
+  std::set<std::string> other_labels, other_pictures;
   for (size_t i = 1; i < candidates.size(); ++i) {
-    const Pair& other = candidates[i].relation->second.front();
-    if (!pictures.contains(other.picture) || pictures.contains(other.label)) continue;
-    remarks.push_back(fmt::format("label files could also be those like {}; those like {} were taken (--labels chooses)",
-                                  example(candidates[i]), example(candidates.front())));
+    const Pair other = pair_of(candidates[i]);
+    if (pictures.contains(other.label) || labels.contains(other.picture)) continue;  // the other way round
+    if (pictures.contains(other.picture))
+      other_labels.insert(path(other.label));
+    else if (2 * candidates[i].picture_colors >= candidates.front().picture_colors)
+      other_pictures.insert(path(other.picture));
   }
+  const auto say = [&](const char* what, const std::set<std::string>& others, size_t taken, const char* option) {
+    if (others.empty()) return;
+    remarks.push_back(fmt::format("{} could also be those like {}; those like {} were taken ({} names another folder)", what,
+                                  some_of({others.begin(), others.end()}), path(taken), option));
+  };
+  say("label files", other_labels, pair_of(candidates.front()).label, "--labels");
+  say("pictures", other_pictures, pair_of(candidates.front()).picture, "--images");
   return candidates.front().relation;
 }
 
@@ -279,7 +344,7 @@ void take_pairs(const std::vector<File>& files, const std::vector<Pair>& pairs, 
 bool folders_give(const fs::path& root, const FoundData& found) {
   for (const auto& [split, pairs] : found.pairs) {
     const auto folders = found.options.folders.find(split);
-    if (folders == found.options.folders.end()) return false;
+    if (folders == found.options.folders.end() || !is_utf8(folders->second.images) || !is_utf8(folders->second.labels)) return false;
     FilePairs given;
     try {
       given = pairs_from_folders(root / folders->second.images, root / folders->second.labels, found.options.image_suffix,
@@ -296,7 +361,8 @@ bool folders_give(const fs::path& root, const FoundData& found) {
   return true;
 }
 
-std::vector<File> pictures_below(const fs::path& root) {
+// `unread`: how many files there are of formats that are not read, in words.
+std::vector<File> pictures_below(const fs::path& root, std::string& unread_words) {
   std::vector<File> files;
   std::map<std::string, int64_t> unread;
   for (const fs::path& path : files_below(root)) {
@@ -306,11 +372,11 @@ std::vector<File> pictures_below(const fs::path& root) {
     for (const fs::path& folder : path.parent_path()) file.folders.push_back(folder.string());
     files.push_back(std::move(file));
   }
-  if (!files.empty()) return files;
   std::vector<std::string> others;
   for (const auto& [ending, count] : unread) others.push_back(fmt::format("{} {}", count, ending));
-  throw DataError("there is no picture in the folder" + titled(": ", others, " files cannot be read"), root.string(),
-                  "JPEG, PNG, PPM, PGM, BMP and TGA can be read; convert others to PNG, for example with ImageMagick's mogrify");
+  unread_words = titled(": ", others, " files cannot be read");
+  if (!files.empty()) return files;
+  throw DataError("there is no picture in the folder" + unread_words, root.string(), kTryFormats);
 }
 
 // What the layout is known as; empty for none.
@@ -351,31 +417,58 @@ bool discover_known(const fs::path& root, FoundData& found) {
     }
   } catch (const Error& error) {
     found = {};
-    found.remarks.push_back(fmt::format("the folders are those of {}, but not its files: {}", type, error.what_happened()));
+    found.remarks.push_back(
+        fmt::format("the folders are those of {}, but not its files: {}", type, error.what_happened() + " (" + error.where() + ")"));
     return false;
   }
   found.options = options;
   return true;
 }
 
+// A folder that is named from the root, or from where the program runs: from the root. "": all of it.
+std::string below(const fs::path& root, const std::string& folder, const char* option) {
+  if (folder.empty()) return folder;
+  std::error_code ignored;
+  fs::path found = fs::path(folder).lexically_normal();
+  if (found.is_absolute() || !fs::is_directory(root / found, ignored))
+    found = fs::proximate(fs::absolute(found), fs::absolute(root), ignored);
+  if (found.empty() || *found.begin() == ".." || !fs::is_directory(root / found, ignored)) {
+    throw UsageError("there is no such folder below " + root.string() + ": " + folder, option, "name a folder in it");
+  }
+  return found == "." ? "" : found.string();
+}
+
+// Lists of splits that lie where sets have them: a configuration could name them.
+void remark_lists(const fs::path& root, FoundData& found) {
+  std::error_code ignored;
+  for (const fs::path folder : {"", "ImageSets/Segmentation", "splits"}) {
+    if (!fs::is_regular_file(root / folder / "train.txt", ignored)) continue;
+    found.remarks.push_back(fmt::format("{} was not used: data.list takes such lists", (folder / "train.txt").generic_string()));
+  }
+}
+
 }  // namespace
 
 FoundData discover_data(const fs::path& root, const DiscoverOptions& options) {
   require_folder(root, "give the folder that holds the pictures and the label files");
-  for (const std::string& folder : {options.images, options.labels}) {
-    if (!folder.empty()) require_folder(root / folder, "give a folder below " + root.string());
-  }
+  if (!is_utf8(root.string()))
+    throw UsageError("a configuration cannot hold this folder's name: it is not UTF-8", root.string(), "rename it");
   FoundData found;
   if (options.images.empty() && options.labels.empty() && discover_known(root, found)) return found;
-  const std::vector<File> files = pictures_below(root);
-  const Candidates candidates = candidates_of(files, options);
+  std::string unread;
+  const std::vector<File> files = pictures_below(root, unread);
+  const Candidates candidates = candidates_of(files, {below(root, options.images, "--images"), below(root, options.labels, "--labels")});
   const Relations relations = relations_of(files, candidates);
   if (relations.empty()) {
     const bool jpeg = std::all_of(files.begin(), files.end(), [](const File& f) { return f.ending == ".jpg" || f.ending == ".jpeg"; });
-    throw DataError(fmt::format("of {} none has a label file, for example {}", counted(int64_t(files.size()), "picture"),
-                                files[0].path.generic_string()),
-                    root.string(), jpeg ? "all are JPEG, which does not keep labels' values: write the labels as PNG" : kTryNames);
+    throw DataError(fmt::format("of {} none is another's label file, for example {}{}", counted(int64_t(files.size()), "picture"),
+                                files[0].path.generic_string(), unread),
+                    root.string(),
+                    !unread.empty() ? kTryFormats
+                    : jpeg          ? "all are JPEG, which does not keep labels' values: write the labels as PNG"
+                                    : kTryNames);
   }
+  if (!unread.empty()) found.remarks.push_back("not looked at" + unread);
   const Relation relation = chosen_relation(root, files, relations, found.remarks)->first;
   const std::vector<Pair> pairs = pairs_of(files, candidates, relation);
 
@@ -385,19 +478,37 @@ FoundData discover_data(const fs::path& root, const DiscoverOptions& options) {
   found.options.label_suffix = relation.label_suffix;
   if (!found.pairs.contains("val")) found.options.val_fraction = 0.2;
   if (!folders_give(root, found)) found.options.folders.clear();
+  if (found.options.val_fraction > 0) remark_lists(root, found);
 
-  std::vector<fs::path> all, sample;
-  for (const auto& [split, of_split] : found.pairs) {
-    for (const SampleFiles& pair : of_split) all.push_back(root / pair.labels);
-  }
+  std::vector<SampleFiles> all;
+  std::vector<fs::path> sample;
+  for (const auto& [split, of_split] : found.pairs) all.insert(all.end(), of_split.begin(), of_split.end());
   const size_t count = options.samples > 0 ? std::min(all.size(), size_t(options.samples)) : all.size();
-  for (size_t i = 0; i < count; ++i) sample.push_back(all[i * all.size() / count]);
+  std::vector<std::string> unequal, unreadable;
+  for (size_t i = 0; i < count; ++i) {
+    const SampleFiles& pair = all[i * all.size() / count];
+    sample.push_back(root / pair.labels);
+    const PictureInfo labels = probe_picture(sample.back());
+    try {
+      const PictureInfo picture = probe_picture(root / pair.image);
+      ++found.sizes[{picture.width, picture.height}];
+      if (picture.width != labels.width || picture.height != labels.height) unequal.push_back(pair.image.generic_string());
+    } catch (const Error&) {
+      unreadable.push_back(pair.image.generic_string());
+      ++found.sizes[{labels.width, labels.height}];
+    }
+  }
   found.looked_into = int64_t(count);
-  for (const fs::path& file : sample) {
-    const PictureInfo info = probe_picture(file);
-    ++found.sizes[{info.width, info.height}];
+  if (!unequal.empty()) found.remarks.push_back("pictures and label files of different sizes: " + some_of(unequal));
+  if (!unreadable.empty()) found.remarks.push_back("pictures that cannot be read: " + some_of(unreadable));
+  if (count < all.size()) {
+    found.remarks.push_back(fmt::format("{} of {} label files were looked into (--samples 0: all)", count, all.size()));
   }
   discover_labels(root, sample, found);
+  if (found.options.val_fraction > 0 && all.size() < 2) {
+    throw DataError("there is one picture with labels, which leaves none to evaluate on", (root / all[0].image).string(),
+                    "add pictures, or folders train and val");
+  }
   return found;
 }
 

@@ -90,8 +90,21 @@ void Named::add(const std::string& line) {
   if (color) colors.push_back(*color);
 }
 
-// "name,r,g,b" below a header; "name:r,g,b:parts:actions" beside comments; or a name each, after its index where it has one, before its
-// colour where it has one.
+// "name", "3 name", "3: name" and "name,3" have an index; it counts where all lines have one and these count from 0 or 1.
+void number_names(std::vector<std::string>& lines) {
+  std::map<int, std::string> by_index;
+  for (const std::string& line : lines) {
+    const size_t digits = line.find_first_not_of("0123456789"), text = line.find_first_not_of(" \t:,", digits);
+    if (digits == 0 || digits > 4 || digits == std::string::npos || text == std::string::npos || text == digits) return;
+    if (!by_index.insert({std::stoi(line.substr(0, digits)), line.substr(text)}).second) return;
+  }
+  if (by_index.empty() || by_index.begin()->first > 1 || by_index.rbegin()->first - by_index.begin()->first + 1 != int(lines.size()))
+    return;
+  lines.clear();
+  for (const auto& [index, name] : by_index) lines.push_back(name);
+}
+
+// "name,r,g,b" below a header; "name:r,g,b:parts:actions" beside comments; or a name each, with an index before it or a colour behind it.
 std::optional<Named> read_names(const fs::path& root) {
   for (const char* name : {"class_dict.csv", "labelmap.txt", "classes.txt", "class_names.txt"}) {
     const fs::path path = root / name;
@@ -99,29 +112,30 @@ std::optional<Named> read_names(const fs::path& root) {
     if (!fs::is_regular_file(path, ignored)) continue;
     Named named{name, {}, {}};
     const bool table = name == std::string("class_dict.csv"), map = name == std::string("labelmap.txt");
-    std::istringstream lines(read_text(path, limits::kListFileBytes));
-    for (std::string line; std::getline(lines, line);) {
-      if (!line.empty() && line.back() == '\r') line.pop_back();
-      if (line.find_first_not_of(" \t") == std::string::npos || line[0] == '#') continue;
-      if (table || map) {
-        std::vector<std::string> fields;
-        if (table) {
-          fields = csv_fields(line, path.string());
-        } else {
-          const size_t colon = line.find(':');
-          fields =
-              csv_fields(colon == std::string::npos ? "" : line.substr(colon + 1, line.find(':', colon + 1) - colon - 1), path.string());
-          fields.insert(fields.begin(), line.substr(0, colon));
-        }
-        const auto color = fields.size() < 4 ? std::nullopt : color_of({fields[1], fields[2], fields[3]});
-        if (!color) continue;  // the header
-        named.names.push_back(fields[0]);
-        named.colors.push_back(*color);
-      } else {
-        const size_t digits = line.find_first_not_of("0123456789"), text = line.find_first_not_of(" \t:,", digits);
-        const bool numbered = digits > 0 && digits != std::string::npos && std::string(" \t:,").find(line[digits]) != std::string::npos;
-        named.add(numbered && text != std::string::npos ? line.substr(text) : line);
-      }
+    std::vector<std::string> lines;
+    std::istringstream text(read_text(path, limits::kListFileBytes));
+    for (std::string line; std::getline(text, line);) {
+      if (line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte order mark
+      line.erase(line.find_last_not_of(" \t\r") + 1);
+      line.erase(0, line.find_first_not_of(" \t"));
+      if (!line.empty() && line[0] != '#') lines.push_back(line);
+    }
+    if (!table && !map) {
+      number_names(lines);
+      for (const std::string& line : lines) named.add(line);
+    }
+    for (const std::string& line : table || map ? lines : std::vector<std::string>()) {
+      const size_t colon = map ? line.find(':') : std::string::npos;
+      std::vector<std::string> fields;
+      if (table)
+        fields = csv_fields(line, path.string());
+      else if (colon != std::string::npos)
+        fields = csv_fields(line.substr(colon + 1, line.find(':', colon + 1) - colon - 1), path.string());
+      if (map) fields.insert(fields.begin(), line.substr(0, colon));
+      const auto color = fields.size() < 4 ? std::nullopt : color_of({fields[1], fields[2], fields[3]});
+      if (!color) continue;  // the header
+      named.names.push_back(fields[0]);
+      named.colors.push_back(*color);
     }
     if (named.colors.size() != named.names.size()) named.colors.clear();
     if (!named.names.empty()) return named;
@@ -140,6 +154,19 @@ std::string fault_of(const Named& named) {
   return "";
 }
 
+// Of pixels that nobody has labelled.
+bool names_nothing(const std::string& name) {
+  const std::string words[] = {"void", "ignore", "ignored", "unlabeled", "unlabelled", "unlabel", "don't care"};
+  return std::find(std::begin(words), std::end(words), lower(name)) != std::end(words);
+}
+
+void remark_ignored(const std::string& name, FoundData& found) {
+  found.remarks.push_back("\"" + name +
+                          "\" is ignored, by its name: to count it, name it in data.classes and take it out of data.label_map");
+}
+
+bool is_gray(const Color& color) { return color[0] == color[1] && color[1] == color[2]; }
+
 // A class for each colour, in the order of the file that names them or else of the colours themselves.
 void describe_colors(const std::map<Color, Counts>& seen, const std::optional<Named>& named, FoundData& found) {
   Palette order;
@@ -156,86 +183,113 @@ void describe_colors(const std::map<Color, Counts>& seen, const std::optional<Na
     found.remarks.push_back(fmt::format("{} does not name {} of the colours in the label files", named->file, order.size() - known));
   }
   const bool fits = named && named->colors.empty() && named->names.size() == order.size();
+  const bool gray = std::all_of(order.begin(), order.end(), is_gray);  // values that a program has stored as colours
   for (size_t i = names.size(); i < order.size(); ++i) {
-    names.push_back(fits ? named->names[i] : fmt::format("color #{:02x}{:02x}{:02x}", order[i][0], order[i][1], order[i][2]));
+    names.push_back(fits                        ? named->names[i]
+                    : gray && order.size() == 2 ? (i == 0 ? "background" : "foreground")
+                    : gray                      ? fmt::format("value {}", order[i][0])
+                                                : fmt::format("color #{:02x}{:02x}{:02x}", order[i][0], order[i][1], order[i][2]));
   }
+  Palette ignored;
   DataOptions& options = found.options;
   options.label_colors = true;
-  options.classes = names;
-  options.palette = order;
   const auto label = [&](const Color& color, const std::string& name) {
     const auto counts = seen.find(color);
-    const Counts none;
-    const Counts& of = counts == seen.end() ? none : counts->second;
+    const Counts of = counts == seen.end() ? Counts{} : counts->second;
     found.labels.push_back({.value = -1, .color = color, .name = name, .pixels = of.pixels, .files = of.files});
   };
-  for (size_t i = 0; i < order.size(); ++i) label(order[i], names[i]);
-  if (!seen.contains(kVocVoid) || (std::find(order.begin(), order.end(), kVocVoid) != order.end())) return;
-  options.palette.push_back(kVocVoid);
-  options.label_map.entries = {{int(order.size()), LabelMapOptions::kIgnore}};
-  options.label_map.other = "keep";
-  label(kVocVoid, "");
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (names_nothing(names[i])) {
+      ignored.push_back(order[i]);
+      remark_ignored(names[i], found);
+      continue;
+    }
+    options.classes.push_back(names[i]);
+    options.palette.push_back(order[i]);
+    label(order[i], names[i]);
+  }
+  if (seen.contains(kVocVoid) && std::find(order.begin(), order.end(), kVocVoid) == order.end()) ignored.push_back(kVocVoid);
+  for (const Color& color : ignored) {
+    options.label_map.entries[int(options.palette.size())] = LabelMapOptions::kIgnore;
+    options.label_map.other = "keep";
+    options.palette.push_back(color);
+    label(color, "");
+  }
 }
 
-// A class for each value. 255 is ignored where the other values count from 0 or 1 without a gap and are two at least.
+// A class for each value. 255 is ignored where the other values count from 0 or 1 without a gap and are two at least, unless there are as
+// many names as values with it.
 void describe_values(const std::map<int, Counts>& seen, const std::map<int, Color>& shown, const std::optional<Named>& named,
                      FoundData& found) {
   std::vector<int> values;
   for (const auto& [value, counts] : seen) values.push_back(value);
   const bool has_255 = values.back() == 255;
   const std::vector<int> others(values.begin(), values.end() - (has_255 ? 1 : 0));
-  const auto counting = [](const std::vector<int>& all) {
-    return !all.empty() && all.front() <= 1 && all.back() - all.front() + 1 == int(all.size());
-  };
-  const bool ignores = has_255 && others.size() >= 2 && counting(others);
+  const bool counting = !others.empty() && others.front() <= 1 && others.back() - others.front() + 1 == int(others.size());
+  const size_t names = named ? named->names.size() : 0;
+  const bool ignores = has_255 && others.size() >= 2 && counting && names != values.size();
   std::vector<int> classes = ignores ? others : values;
   // Names tell of classes that the files looked into do not show.
-  const bool from_zero = counting(others) && others.front() == 0;
-  if (named && from_zero && named->names.size() > classes.size() && (ignores || !has_255) && named->names.size() <= size_t(kMaxClasses)) {
+  if (names > classes.size() && classes.back() < int(names)) {
     classes.clear();
-    for (size_t i = 0; i < named->names.size(); ++i) classes.push_back(int(i));
+    for (size_t i = 0; i < names; ++i) classes.push_back(int(i));
   }
-  const bool fits = named && named->names.size() == classes.size();
+  const bool fits = names == classes.size();
   if (named && !fits) {
-    found.remarks.push_back(fmt::format("{} has {}, the label files have {}: it was not used", named->file,
-                                        counted(int64_t(named->names.size()), "name"), counted(int64_t(classes.size()), "value")));
+    found.remarks.push_back(fmt::format("{} has {}, the label files have {}: it was not used", named->file, counted(int64_t(names), "name"),
+                                        counted(int64_t(classes.size()), "value")));
   }
   DataOptions& options = found.options;
   const bool identity = classes.front() == 0 && classes.back() == int(classes.size()) - 1;
+  const auto label = [&](int value, const std::string& name) {
+    const auto counts = seen.find(value);
+    const auto color = shown.find(value);
+    const Counts of = counts == seen.end() ? Counts{} : counts->second;
+    found.labels.push_back({.value = value,
+                            .color = color == shown.end() ? voc_palette()[size_t(value)] : color->second,
+                            .name = name,
+                            .pixels = of.pixels,
+                            .files = of.files});
+  };
+  std::vector<int> ignored;
+  Palette named_colors;
   for (size_t i = 0; i < classes.size(); ++i) {
     const std::string name = fits                  ? named->names[i]
                              : classes.size() == 2 ? (i == 0 ? "background" : "foreground")
                              : identity            ? fmt::format("class {}", i)
                                                    : fmt::format("value {}", classes[i]);
-    const auto counts = seen.find(classes[i]);
-    const auto color = shown.find(classes[i]);
+    if (fits && names_nothing(name)) {
+      ignored.push_back(classes[i]);
+      remark_ignored(name, found);
+      continue;
+    }
+    options.label_map.entries[classes[i]] = int(options.classes.size());
     options.classes.push_back(name);
-    found.labels.push_back({.value = classes[i],
-                            .color = color == shown.end() ? voc_palette()[size_t(classes[i])] : color->second,
-                            .name = name,
-                            .pixels = counts == seen.end() ? 0 : counts->second.pixels,
-                            .files = counts == seen.end() ? 0 : counts->second.files});
-    if (!identity) options.label_map.entries[classes[i]] = int(i);
+    if (fits && !named->colors.empty()) named_colors.push_back(named->colors[i]);
+    label(classes[i], name);
   }
-  if (ignores) {
-    const Counts& counts = seen.at(255);
-    found.labels.push_back({.value = 255, .color = {}, .name = "", .pixels = counts.pixels, .files = counts.files});
+  for (const int value : ignored) label(value, "");
+  if (ignores) label(255, "");
+  // A class for each value from 0 on needs no map.
+  if (identity && (ignored.empty() || ignored.front() == int(options.classes.size()))) {
+    options.label_map.entries.clear();
+    for (const int value : ignored) options.label_map.entries[value] = LabelMapOptions::kIgnore;
+    if (!ignored.empty()) options.label_map.other = "keep";
+  } else {
+    for (const int value : ignored) options.label_map.entries[value] = LabelMapOptions::kIgnore;
   }
-  if (fits && !named->colors.empty()) {
-    options.palette = named->colors;
-    return;
-  }
+  options.palette = named_colors;
+  if (!options.palette.empty()) return;
   // The files' own colours, where each class has its own and they are not those of gray.
   std::set<Color> different;
   bool colored = false;
-  for (const FoundLabel& label : found.labels) {
-    if (label.name.empty()) continue;
-    different.insert(label.color);
-    colored |= label.color[0] != label.color[1] || label.color[1] != label.color[2];
+  for (const auto& [value, color] : shown) colored |= !is_gray(color);
+  for (const FoundLabel& of : found.labels) {
+    if (!of.name.empty()) different.insert(of.color);
   }
-  if (!colored || different.size() != classes.size()) return;
-  for (const FoundLabel& label : found.labels) {
-    if (!label.name.empty()) options.palette.push_back(label.color);
+  if (!colored || different.size() != options.classes.size()) return;
+  for (const FoundLabel& of : found.labels) {
+    if (!of.name.empty()) options.palette.push_back(of.color);
   }
 }
 
@@ -271,7 +325,12 @@ void discover_labels(const fs::path& root, const std::vector<fs::path>& files, F
       }
     }
   }
-  auto named = read_names(root);
+  std::optional<Named> named;
+  try {
+    named = read_names(root);
+  } catch (const DataError& error) {
+    found.remarks.push_back(fmt::format("class names were not used: {} ({})", error.what_happened(), error.where()));
+  }
   if (const std::string fault = named ? fault_of(*named) : ""; !fault.empty()) {
     found.remarks.push_back(named->file + " was not used: " + fault);
     named.reset();
@@ -283,8 +342,9 @@ void discover_labels(const fs::path& root, const std::vector<fs::path>& files, F
       });
   const size_t kinds = gray && !painted ? values.size() : colors.size();
   if (kinds < 2) {
-    throw DataError("all pixels of the label files are the same", files.front().string(),
-                    "name the folder of the label files (--labels) if these are not they");
+    throw DataError(gray ? fmt::format("all pixels of the label files are {}", values.begin()->first)
+                         : "all pixels of the label files have one colour (transparency does not count)",
+                    files.front().string(), "name the folder of the label files (--labels) if these are not they");
   }
   if (kinds > size_t(kMaxClasses)) {
     throw DataError(
@@ -297,13 +357,18 @@ void discover_labels(const fs::path& root, const std::vector<fs::path>& files, F
     describe_values(values, shown, named, found);
   else
     describe_colors(colors, named, found);
-  for (size_t i = 0; i < found.options.classes.size(); ++i) {
-    const std::string name = lower(found.options.classes[i]);
-    for (const char* word : {"unlabel", "void", "ignore", "don't care"}) {
-      if (name.find(word) == std::string::npos) continue;
-      found.remarks.push_back(
-          fmt::format("\"{}\" counts as a class; \"ignore\" in data.label_map would leave its pixels out", found.options.classes[i]));
-    }
+  constexpr size_t kManyUnnamed = 32;
+  if (!named && kinds > kManyUnnamed) {
+    found.remarks.push_back(fmt::format(
+        "{} values or colours without names are many: label files that were smoothed, or saved as JPEG once, have such", kinds));
+  }
+  std::vector<std::string> absent;
+  for (const FoundLabel& label : found.labels) {
+    if (!label.name.empty() && label.files == 0) absent.push_back(label.name);
+  }
+  if (!absent.empty()) {
+    found.options.checks = DataChecks::kFiles;
+    found.remarks.push_back("classes that the label files do not show: " + some_of(absent) + "; data.checks \"files\" lets training begin");
   }
 }
 

@@ -157,6 +157,9 @@ TEST_CASE("masks of colours, their names, and borders that are ignored", "[disco
   REQUIRE(map.remarks.size() == 1);
   CHECK_THAT(map.remarks[0], Contains("labelmap.txt does not name 1 of the colours"));
 
+  CHECK(with("labelmap.txt", "soil:0,0,0\nvoid:200,10,10\nleaf:10,200,10", painted).options.classes == Names{"soil", "leaf"});
+  CHECK(with("class_dict.csv", "name,r,g,b\n\"soil,0,0,0\n", painted).remarks.size() == 1);
+  CHECK(with(nullptr, "", {{0, 0, 0}, {255, 255, 255}}).options.classes == Names{"background", "foreground"});
   CHECK(with("classes.txt", "soil\nleaf\nfruit\n", painted).options.classes == Names{"soil", "leaf", "fruit"});
 
   Palette bordered = painted;
@@ -196,13 +199,24 @@ TEST_CASE("names tell of classes that no file shows; names that do not fit are s
   const FoundData numbered = names("0 soil\n1: leaf\n2\tlong stem\n3,fruit\n");
   CHECK(numbered.options.classes == Names{"soil", "leaf", "long stem", "fruit"});
   CHECK(numbered.labels[3].pixels == 0);
+  CHECK(numbered.options.checks == DataChecks::kFiles);  // or training would refuse it
+  CHECK_THAT(numbered.remarks.at(0), Contains("do not show: fruit"));
   const Palette voc = voc_palette();
   CHECK(numbered.options.palette == Palette(voc.begin(), voc.begin() + 4));  // the files' own
   const FoundData colored = names("0 soil 1 2 3\n1 green leaf 4 5 6\n2 Void 7 8 9\n");
-  CHECK(colored.options.classes == Names{"soil", "green leaf", "Void"});
-  CHECK(colored.options.palette == Palette{{1, 2, 3}, {4, 5, 6}, {7, 8, 9}});
+  CHECK(colored.options.classes == Names{"soil", "green leaf"});
+  CHECK(colored.options.palette == Palette{{1, 2, 3}, {4, 5, 6}});
   CHECK_FALSE(colored.options.label_colors);
-  CHECK_THAT(colored.remarks.at(0), Contains("\"Void\" counts as a class"));
+  CHECK_THAT(colored.remarks.at(0), Contains("\"Void\" is ignored, by its name"));
+  CHECK(colored.options.label_map.entries == Entries{{2, LabelMapOptions::kIgnore}});
+  CHECK(colored.labels.back().name.empty());
+  const FoundData first = names("unlabelled\nsoil\nleaf\n");
+  CHECK(first.options.classes == Names{"soil", "leaf"});
+  CHECK(first.options.label_map.entries == Entries{{0, LabelMapOptions::kIgnore}, {1, 0}, {2, 1}});
+  CHECK(names("2 stem\n0 soil\n1 leaf\n").options.classes == Names{"soil", "leaf", "stem"});  // by their indices
+  CHECK(names("2 wheeler\n4 wheeler\nbus\n").options.classes == Names{"2 wheeler", "4 wheeler", "bus"});
+  CHECK(names("\xEF\xBB\xBFsoil \n leaf\nstem").options.classes == Names{"soil", "leaf", "stem"});
+  CHECK(names("obstacles to avoid\nleaf\nstem").options.classes[0] == "obstacles to avoid");
   CHECK_THAT(names("soil\nbl\xe4tter\nstem\n").remarks.at(0), Contains("classes.txt was not used") && Contains("not UTF-8"));
   CHECK_THAT(names("soil\nleaf\nleaf\n").remarks.at(0), Contains("a name occurs twice: leaf"));
   const FoundData few = names("2 trees\nleaf\n");
@@ -268,7 +282,10 @@ TEST_CASE("masks of objects stand back behind those of classes, unless they are 
   CHECK_THAT(found.remarks[0], Contains("SegmentationObject/0.png") && Contains("--labels"));
   CHECK(discover_data(folder.root, {.labels = "SegmentationObject"}).options.folders.at("train").labels == "SegmentationObject");
   CHECK(discover_data(folder.root, {.images = "JPEGImages/"}).options.folders.at("train").images == "JPEGImages");
-  CHECK_THROWS_AS(discover_data(folder.root, {.labels = "Masks"}), IoError);
+  CHECK(discover_data(folder.root, {.labels = (folder.root / "SegmentationObject").string()}).options.folders.at("train").labels ==
+        "SegmentationObject");
+  CHECK_THROWS_WITH(discover_data(folder.root, {.labels = "Masks"}), Contains("no such folder below") && Contains("--labels"));
+  CHECK_THROWS_WITH(discover_data(folder.root, {.images = ".."}), Contains("--images"));
 }
 
 TEST_CASE("folders that cannot be understood say why", "[discover]") {
@@ -279,9 +296,11 @@ TEST_CASE("folders that cannot be understood say why", "[discover]") {
   write_file(folder.root / "a.tif", "II*");
   CHECK_THROWS_WITH(discover_data(folder.root), Contains("1 .tif files cannot be read"));
   folder.picture("one.png");
-  CHECK_THROWS_WITH(discover_data(folder.root), Contains("none has a label file") && Contains("one.png"));
+  CHECK_THROWS_WITH(discover_data(folder.root),
+                    Contains("none is another's label file") && Contains("one.png") && Contains("1 .tif files"));
+  fs::remove(folder.root / "a.tif");
   folder.gray("one_mask.png", {4});
-  CHECK_THROWS_WITH(discover_data(folder.root), Contains("all pixels of the label files are the same"));
+  CHECK_THROWS_WITH(discover_data(folder.root), Contains("all pixels of the label files are 4"));
   fs::remove(folder.root / "one_mask.png");
   fs::rename(folder.root / "one.png", folder.root / "one.jpg");
   CHECK_THROWS_WITH(discover_data(folder.root), Contains("all are JPEG"));
@@ -322,5 +341,87 @@ TEST_CASE("label files with more colours than classes can be are refused before 
     for (int c = 0; c < 3; ++c) smooth.pixels.push_back(uint8_t(c == 0 ? i % 256 : i / 256));
   }
   folder.write("masks/1.png", smooth);
+  folder.picture("images/2.jpg");
+  folder.gray("masks/2.png", {0, 1});
   CHECK_THROWS_WITH(discover_data(folder.root, {.labels = "masks"}), Contains("more than 256 colours") && Contains("--labels"));
+}
+
+TEST_CASE("folders of scenes that share names: a picture's own folder has its mask", "[discover]") {
+  for (const char* ending : {".jpg", ".png"}) {
+    CAPTURE(ending);
+    const OddFolder folder;
+    for (const std::string scene : {"scene1", "scene2"}) {
+      for (int i = 0; i < 3; ++i) {
+        folder.picture(scene + "/" + std::to_string(i) + ending);
+        folder.gray(scene + "/" + std::to_string(i) + "_mask.png", {0, 1});
+      }
+    }
+    const FoundData found = discover_data(folder.root);
+    REQUIRE(found.pairs.at("train").size() == 6);
+    for (const SampleFiles& pair : found.pairs.at("train")) {
+      CHECK(pair.image.parent_path() == pair.labels.parent_path());
+      CHECK(pair.image.extension() == ending);
+    }
+    CHECK(found.options.label_suffix == "_mask.png");
+    check_loads(found);
+  }
+}
+
+TEST_CASE("which are the pictures does not depend on names' order, on a second rendering of masks or on a broken file", "[discover]") {
+  const OddFolder folder;
+  for (int i = 0; i < 6; ++i) {
+    folder.picture("photos/" + std::to_string(i) + ".png");
+    folder.gray("masks/" + std::to_string(i) + ".png", {0, 1, 2});
+    folder.colors("mask_rgb/" + std::to_string(i) + ".png", {{0, 0, 0}, {9, 0, 0}, {0, 9, 0}, {0, 0, 9}});
+  }
+  const FoundData found = discover_data(folder.root);
+  CHECK(found.options.folders.at("train").images == "photos");
+  CHECK(found.options.folders.at("train").labels == "masks");
+  write_file(folder.root / "masks/3.png", "");
+  CHECK_THROWS_WITH(discover_data(folder.root, {.labels = "masks"}), Contains("masks/3.png"));
+}
+
+TEST_CASE("endings in any case, splits with years, and labels beside splits without a separator", "[discover]") {
+  const OddFolder folder;
+  for (const std::string split : {"train", "val"}) {
+    folder.picture(split + "/IMG_1.JPG");
+    folder.picture(split + "/IMG_2.jpg");
+    folder.gray(split + "annot/IMG_1.PNG", {0, 1});
+    folder.gray(split + "annot/IMG_2.png", {0, 1});
+  }
+  const FoundData found = discover_data(folder.root);
+  CHECK(found.pairs.at("train").size() == 2);
+  CHECK(found.pairs.at("val").size() == 2);
+  CHECK(found.options.folders.at("val").labels == "valannot");
+  check_loads(found);
+  const OddFolder years;
+  for (const std::string split : {"train2017", "val2017"}) {
+    years.picture("images/" + split + "/1.jpg");
+    years.gray("masks/" + split + "/1.png", {0, 1});
+  }
+  CHECK(discover_data(years.root).options.folders.at("val").images == "images/val2017");
+}
+
+TEST_CASE("what does not fit is said: sizes, broken pictures, lists of splits, files not looked into", "[discover]") {
+  const OddFolder folder;
+  for (int i = 0; i < 4; ++i) {
+    folder.picture("images/" + std::to_string(i) + ".png");
+    folder.gray("masks/" + std::to_string(i) + ".png", {0, 1, 255});
+  }
+  folder.write("images/1.png", {4, 4, std::vector<uint8_t>(48, 7)});
+  write_file(folder.root / "images/2.png", "broken");
+  write_file(folder.root / "train.txt", "0\n");
+  write_file(folder.root / "classes.txt", "soil\nleaf\nstem\n");
+  const FoundData found = discover_data(folder.root, {.samples = 4});
+  std::string all;
+  for (const std::string& remark : found.remarks) all += remark + "\n";
+  CHECK_THAT(all,
+             Contains("different sizes: images/1.png") && Contains("cannot be read: images/2.png") && Contains("train.txt was not used"));
+  CHECK(found.options.classes == Names{"soil", "leaf", "stem"});  // as many as values: 255 is one
+  CHECK(found.options.label_map.entries == Entries{{0, 0}, {1, 1}, {255, 2}});
+  CHECK_THAT(discover_data(folder.root, {.samples = 3}).remarks.back(), Contains("3 of 4 label files were looked into"));
+  const OddFolder lonely;
+  lonely.picture("1.jpg");
+  lonely.gray("1.png", {0, 1});
+  CHECK_THROWS_WITH(discover_data(lonely.root), Contains("one picture with labels"));
 }
