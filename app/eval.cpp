@@ -127,6 +127,7 @@ void add_eval(CLI::App& app) {
       if (comparison) {
         value["compared"] = {{"run", options->compare},
                              {"miou", number_or_null(others->metrics.miou)},
+                             {"cross_entropy", number_or_null(others->metrics.cross_entropy)},
                              {"difference", number_or_null(comparison->difference)},
                              {"interval", interval_json(comparison->interval)}};
       }
@@ -134,7 +135,9 @@ void add_eval(CLI::App& app) {
     } else {
       fmt::print("{}{}{} of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), interval_line(result, interval),
                  counted(result.pictures, "picture"), options->split, result.seconds, human_bytes(double(result.peak_bytes)));
-      if (comparison) fmt::print("{}: mIoU {:.2f}\n{}\n", options->compare, 100 * others->metrics.miou, comparison->words);
+      if (comparison)
+        fmt::print("{}: mIoU {:.2f}, cross-entropy {:.4f}\n{}\n", options->compare, 100 * others->metrics.miou,
+                   others->metrics.cross_entropy, comparison->words);
     }
   });
 }

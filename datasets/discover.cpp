@@ -26,7 +26,7 @@ constexpr const char* kUnreadEndings[] = {".tif", ".tiff", ".webp", ".gif", ".he
 constexpr const char* kTryFormats =
     "JPEG, PNG, PPM, PGM, BMP and TGA can be read; convert others to PNG, for example with ImageMagick's mogrify";
 // In the names of folders and endings: what is no class map, and what is one, or a split's.
-constexpr const char* kOtherMasks[] = {"object", "instance", "depth", "edge", "color", "human"};
+constexpr const char* kOtherMasks[] = {"object", "instance", "depth", "edge", "color", "rgb", "preview", "overlay", "human"};
 constexpr const char* kLabelWords[] = {"mask", "label", "annot", "segm", "truth", "gt"};
 constexpr const char* kTryNames =
     "give a picture and its label file the same name (1.jpg, 1.png or 1_mask.png), in one folder or in two that differ in one name "

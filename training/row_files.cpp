@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "core/csv.h"
+#include "core/errors.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/limits.h"
@@ -67,9 +69,19 @@ RowFiles::RowFiles(fs::path folder, std::string stem, std::string csv_header, in
   keep_rows(folder_ / (stem_ + ".jsonl"), [&](const std::string& line) { return json_iteration(line) <= resume_from; });
   keep_rows(table, [&](const std::string& line) { return line == csv_header || csv_iteration(line) <= resume_from; });
   const std::string rows = fs::exists(table) ? read_text(table, limits::kListFileBytes) : "";
-  if (!rows.starts_with(csv_header + "\n")) {
-    write_text_atomically(table, csv_header + "\n" + rows);  // a kill, or a full disk, may have left it empty
+  if (rows.starts_with(csv_header + "\n")) return;
+  // A kill, or a full disk, may have left it empty; or the run began when there were fewer columns.
+  const size_t columns = csv_fields(csv_header, table.string()).size();
+  std::string text = csv_header + "\n", line;
+  for (std::istringstream lines(rows); std::getline(lines, line);) {
+    size_t fields = columns;
+    try {
+      fields = std::min(columns, csv_fields(line, table.string()).size());
+    } catch (const DataError&) {  // a damaged row stays as it is
+    }
+    text += line + std::string(columns - fields, ',') + "\n";
   }
+  write_text_atomically(table, text);
 }
 
 void RowFiles::append(const std::string& json_row, const std::vector<std::string>& csv_rows) const {

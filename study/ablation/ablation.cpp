@@ -142,11 +142,11 @@ std::string ablation_table(const AblatedRun& run) {
   std::string text = fmt::format("{}: {}, equalizer {}, mIoU {:.2f} on {}\n", run.run, run.head, run.equalizer, 100 * run.metrics.miou,
                                  counted(run.pictures, "picture"));
   for (const AblatedSite& site : run.sites) {
-    text += fmt::format("  {} ({})\n    {:<12} {:>8} {:>8} {:>8}  {:<18}{:>13}  classes that lose most\n", site.site, site.kind, "without",
-                        "channels", "mIoU", "lost", "over pictures", "cross-entropy");
+    text += fmt::format("  {} ({})\n    {:<12} {:>8} {:>8} {:>8}  {:<18}{:>9}  classes that lose most\n", site.site, site.kind, "without",
+                        "channels", "mIoU", "lost", "over pictures", "+ nats");
     for (const AblatedBranch& branch : site.branches) {
       const std::string sure = branch.lost ? fmt::format("{:.2f} to {:.2f}", 100 * (*branch.lost)[0], 100 * (*branch.lost)[1]) : "";
-      text += fmt::format("    {:<12} {:>8} {:>8.2f} {:>8.2f}  {:<18}{:>+13.4f} ", branch.name, branch.channels, 100 * branch.metrics.miou,
+      text += fmt::format("    {:<12} {:>8} {:>8.2f} {:>8.2f}  {:<18}{:>+9.4f} ", branch.name, branch.channels, 100 * branch.metrics.miou,
                           100 * (run.metrics.miou - branch.metrics.miou), sure, branch.metrics.cross_entropy - run.metrics.cross_entropy);
       for (const ClassLoss& lost : largest_losses(run.metrics, branch.metrics, 3)) {
         text += fmt::format(" {} {:.1f}", lost.name, 100 * lost.loss);

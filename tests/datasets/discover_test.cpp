@@ -375,7 +375,7 @@ TEST_CASE("which are the pictures does not depend on names' order, on a second r
     folder.colors("mask_rgb/" + std::to_string(i) + ".png", {{0, 0, 0}, {9, 0, 0}, {0, 9, 0}, {0, 0, 9}});
   }
   const FoundData found = discover_data(folder.root);
-  CHECK(found.options.folders.at("train").images == "photos");
+  CHECK(found.options.folders.at("train").images == "photos");  // though mask_rgb comes before
   CHECK(found.options.folders.at("train").labels == "masks");
   write_file(folder.root / "masks/3.png", "");
   CHECK_THROWS_WITH(discover_data(folder.root, {.labels = "masks"}), Contains("masks/3.png"));

@@ -71,3 +71,11 @@ TEST_CASE("rows are found and removed by how they begin, and the last one is tha
   CHECK(csv_number(0.1234567) == "0.123457");
   CHECK(csv_number(1 / 0.0).empty());
 }
+
+TEST_CASE("rows from when a table had fewer columns are as long as the others", "[rows]") {
+  const Rows rows;
+  write_file(rows.path() / "metrics.csv", "iteration,loss\n2,\"a,b\"\n4,\"1\n6,3\n");
+  const RowFiles resumed(rows.path(), "metrics", "iteration,loss,miou,macc", 4);
+  resumed.append("{\"iteration\":6}", {"6,1,2,3"});
+  CHECK(rows.table() == "iteration,loss,miou,macc\n2,\"a,b\",,\n4,\"1\n6,1,2,3\n");
+}
