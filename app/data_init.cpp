@@ -40,6 +40,7 @@ ordered_json data_section(const FoundData& found, const std::map<std::string, st
   if (!lists.empty()) {
     data["list"] = lists;
   } else {
+    if (!options.list.empty()) data["list"] = options.list;
     for (const char* split : {"train", "val", "test"}) {
       const auto pair = options.folders.find(split);
       if (pair != options.folders.end()) data["folders"][split] = {{"images", pair->second.images}, {"labels", pair->second.labels}};

@@ -438,12 +438,41 @@ std::string below(const fs::path& root, const std::string& folder, const char* o
   return found == "." ? "" : found.string();
 }
 
-// Lists of splits that lie where sets have them: a configuration could name them.
-void remark_lists(const fs::path& root, FoundData& found) {
+// Lists of the names of a split's pictures that lie where sets have them: where train.txt and val.txt fit, they choose.
+void take_lists(const fs::path& root, FoundData& found) {
   std::error_code ignored;
   for (const fs::path folder : {"", "ImageSets/Segmentation", "splits"}) {
-    if (!fs::is_regular_file(root / folder / "train.txt", ignored)) continue;
-    found.remarks.push_back(fmt::format("{} was not used: data.list takes such lists", (folder / "train.txt").generic_string()));
+    const auto list_of = [&](const std::string& split) { return (folder / (split + ".txt")).generic_string(); };
+    if (!fs::is_regular_file(root / list_of("train"), ignored)) continue;
+    DataOptions options = found.options;
+    options.val_fraction = 0;
+    options.checks = DataChecks::kNone;
+    options.classes = {"any", "other"};  // pictures are paired, not read
+    options.label_map = {.preset = "identity"};
+    options.palette.clear();
+    options.label_colors = false;
+    std::map<std::string, std::vector<SampleFiles>> pairs;
+    try {
+      if (options.folders.empty()) throw UsageError("the pictures must be listed", "", "");
+      for (const std::string split : {"train", "val"}) {
+        options.folders[split] = found.options.folders.at("train");
+        options.list[split] = list_of(split);
+        const auto set = make_dataset(options, split);
+        for (int64_t i = 0; i < set->size(); ++i) {
+          const SampleFiles& pair = *set->files(i);
+          pairs[split].push_back({pair.image.lexically_relative(root), pair.labels.lexically_relative(root)});
+        }
+      }
+    } catch (const Error& error) {
+      found.remarks.push_back(fmt::format("{} was not used: {}", list_of("train"), error.what_happened()));
+      continue;
+    }
+    found.options.val_fraction = 0;
+    found.options.folders = options.folders;
+    found.options.list = options.list;
+    found.pairs = pairs;
+    found.remarks.push_back(fmt::format("{} and val.txt choose the pictures of each split", list_of("train")));
+    return;
   }
 }
 
@@ -478,7 +507,7 @@ FoundData discover_data(const fs::path& root, const DiscoverOptions& options) {
   found.options.label_suffix = relation.label_suffix;
   if (!found.pairs.contains("val")) found.options.val_fraction = 0.2;
   if (!folders_give(root, found)) found.options.folders.clear();
-  if (found.options.val_fraction > 0) remark_lists(root, found);
+  if (found.options.val_fraction > 0) take_lists(root, found);
 
   std::vector<SampleFiles> all;
   std::vector<fs::path> sample;

@@ -402,6 +402,28 @@ TEST_CASE("endings in any case, splits with years, and labels beside splits with
   CHECK(discover_data(years.root).options.folders.at("val").images == "images/val2017");
 }
 
+TEST_CASE("lists of the splits' pictures choose them, where they fit", "[discover]") {
+  const OddFolder folder;
+  for (int i = 0; i < 5; ++i) {
+    folder.picture("JPEGImages/" + std::to_string(i) + ".jpg");
+    folder.labels("SegmentationClass/" + std::to_string(i) + ".png", {0, 1, 2});
+  }
+  fs::create_directories(folder.root / "ImageSets/Segmentation");
+  write_file(folder.root / "labelmap.txt", "background:0,0,0::\n");
+  write_file(folder.root / "ImageSets/Segmentation/train.txt", "3\n0\n4\n");
+  CHECK_THAT(discover_data(folder.root).remarks.at(0), Contains("train.txt was not used"));  // without the other
+  write_file(folder.root / "ImageSets/Segmentation/val.txt", "2\n");
+  const FoundData found = discover_data(folder.root);
+  REQUIRE(found.pairs.at("train").size() == 3);
+  CHECK(found.pairs.at("val").size() == 1);
+  CHECK(found.pairs.at("train")[0].image == "JPEGImages/3.jpg");
+  CHECK(found.options.val_fraction == 0);
+  CHECK(found.options.list.at("val") == "ImageSets/Segmentation/val.txt");
+  check_loads(found);
+  write_file(folder.root / "ImageSets/Segmentation/val.txt", "2\n77\n");
+  CHECK(discover_data(folder.root).options.list.empty());
+}
+
 TEST_CASE("what does not fit is said: sizes, broken pictures, lists of splits, files not looked into", "[discover]") {
   const OddFolder folder;
   for (int i = 0; i < 4; ++i) {
@@ -418,6 +440,7 @@ TEST_CASE("what does not fit is said: sizes, broken pictures, lists of splits, f
   CHECK_THAT(all,
              Contains("different sizes: images/1.png") && Contains("cannot be read: images/2.png") && Contains("train.txt was not used"));
   CHECK(found.options.classes == Names{"soil", "leaf", "stem"});  // as many as values: 255 is one
+  CHECK(found.options.list.empty());
   CHECK(found.options.label_map.entries == Entries{{0, 0}, {1, 1}, {255, 2}});
   CHECK_THAT(discover_data(folder.root, {.samples = 3}).remarks.back(), Contains("3 of 4 label files were looked into"));
   const OddFolder lonely;
