@@ -132,8 +132,6 @@ void add_stats(CLI::App& parent) {
   });
 }
 
-std::string hex(const Color& color) { return fmt::format("#{:02x}{:02x}{:02x}", color[0], color[1], color[2]); }
-
 void add_view(CLI::App& parent) {
   CLI::App* command = add_command(
       parent, "view", "Draw pictures beside their coloured labels on one sheet, as they are in the files or as training sees them",
@@ -172,12 +170,13 @@ void add_view(CLI::App& parent) {
     nlohmann::json names = nlohmann::json::array(), classes = nlohmann::json::array();
     for (const RawSample& sample : samples) names.push_back(sample.name);
     for (size_t c = 0; c < dataset->class_names().size(); ++c) {
-      classes.push_back({{"index", c}, {"name", dataset->class_names()[c]}, {"color", hex(dataset->palette()[c])}});
+      classes.push_back({{"index", c}, {"name", dataset->class_names()[c]}, {"color", hex_text(dataset->palette()[c])}});
     }
     if (options->json) return print_json({{"file", options->out}, {"pictures", names}, {"classes", classes}});
     const Image ignored = colorize({1, 1, {kIgnoreIndex}}, dataset->palette(), dataset->ignore_index());
-    classes.push_back(
-        {{"index", size_t(kIgnoreIndex)}, {"name", "ignored"}, {"color", hex({ignored.pixels[0], ignored.pixels[1], ignored.pixels[2]})}});
+    classes.push_back({{"index", size_t(kIgnoreIndex)},
+                       {"name", "ignored"},
+                       {"color", hex_text({ignored.pixels[0], ignored.pixels[1], ignored.pixels[2]})}});
     for (const auto& row : classes) {
       fmt::print("{:>5}  {}  {}\n", row["index"].get<size_t>(), row["color"].get<std::string>(), printable(row["name"].get<std::string>()));
     }

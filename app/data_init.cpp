@@ -148,8 +148,7 @@ void print_found(const FoundData& found) {
   for (const FoundLabel& label : found.labels) pixels += label.pixels;
   fmt::print("\n{:>8}  {:<24} {:>8} {:>9}   (of {} label files)\n", "label", "class", "pixels", "pictures", found.looked_into);
   for (const FoundLabel& label : found.labels) {
-    const std::string file =
-        label.value >= 0 ? std::to_string(label.value) : fmt::format("#{:02x}{:02x}{:02x}", label.color[0], label.color[1], label.color[2]);
+    const std::string file = label.value >= 0 ? std::to_string(label.value) : hex_text(label.color);
     fmt::print("{:>8}  {:<24} {:>6.2f} % {:>9}\n", file, label.name.empty() ? "(ignored)" : printable(label.name),
                100 * double(label.pixels) / double(std::max<int64_t>(1, pixels)), label.files);
   }

@@ -127,7 +127,7 @@ struct Candidates {
 
 Candidates candidates_of(const std::vector<File>& files, const DiscoverOptions& options) {
   const auto is_in = [](const File& file, const std::string& folder) {
-    return folder.empty() || (file.path.generic_string() + "/").starts_with(fs::path(folder + "/").lexically_normal().generic_string());
+    return folder.empty() || file.path.generic_string().starts_with(folder + "/");
   };
   Candidates candidates;
   for (size_t i = 0; i < files.size(); ++i) {
@@ -394,6 +394,15 @@ std::string known_layout(const fs::path& root) {
   return "";
 }
 
+std::vector<SampleFiles> files_of(const Dataset& set, const fs::path& root) {
+  std::vector<SampleFiles> pairs;
+  for (int64_t i = 0; i < set.size(); ++i) {
+    const SampleFiles& pair = *set.files(i);
+    pairs.push_back({pair.image.lexically_relative(root), pair.labels.lexically_relative(root)});
+  }
+  return pairs;
+}
+
 // Of a known data set that its files fit; false otherwise.
 bool discover_known(const fs::path& root, FoundData& found) {
   const std::string type = known_layout(root);
@@ -408,10 +417,7 @@ bool discover_known(const fs::path& root, FoundData& found) {
       if (report.problem_count > 0) {
         throw DataError(report.problems[0].message, report.problems[0].file, report.problems[0].hint);
       }
-      for (int64_t i = 0; i < set->size(); ++i) {
-        const SampleFiles& pair = *set->files(i);
-        found.pairs[split].push_back({pair.image.lexically_relative(root), pair.labels.lexically_relative(root)});
-      }
+      found.pairs[split] = files_of(*set, root);
       found.looked_into += report.inspected;
       for (const auto& [size, count] : report.sizes) found.sizes[size] += count;
     }
@@ -429,7 +435,7 @@ bool discover_known(const fs::path& root, FoundData& found) {
 std::string below(const fs::path& root, const std::string& folder, const char* option) {
   if (folder.empty()) return folder;
   std::error_code ignored;
-  fs::path found = fs::path(folder).lexically_normal();
+  fs::path found = fs::path(folder + "/").lexically_normal().parent_path();  // however it ends
   if (found.is_absolute() || !fs::is_directory(root / found, ignored))
     found = fs::proximate(fs::absolute(found), fs::absolute(root), ignored);
   if (found.empty() || *found.begin() == ".." || !fs::is_directory(root / found, ignored)) {
@@ -444,27 +450,23 @@ void take_lists(const fs::path& root, FoundData& found) {
   for (const fs::path folder : {"", "ImageSets/Segmentation", "splits"}) {
     const auto list_of = [&](const std::string& split) { return (folder / (split + ".txt")).generic_string(); };
     if (!fs::is_regular_file(root / list_of("train"), ignored)) continue;
+    const auto not_used = [&](const std::string& why) { found.remarks.push_back(list_of("train") + " was not used: " + why); };
+    if (found.options.folders.empty()) {
+      not_used("the pictures must be listed");
+      continue;
+    }
     DataOptions options = found.options;
     options.val_fraction = 0;
-    options.checks = DataChecks::kNone;
     options.classes = {"any", "other"};  // pictures are paired, not read
-    options.label_map = {.preset = "identity"};
-    options.palette.clear();
-    options.label_colors = false;
     std::map<std::string, std::vector<SampleFiles>> pairs;
     try {
-      if (options.folders.empty()) throw UsageError("the pictures must be listed", "", "");
       for (const std::string split : {"train", "val"}) {
         options.folders[split] = found.options.folders.at("train");
         options.list[split] = list_of(split);
-        const auto set = make_dataset(options, split);
-        for (int64_t i = 0; i < set->size(); ++i) {
-          const SampleFiles& pair = *set->files(i);
-          pairs[split].push_back({pair.image.lexically_relative(root), pair.labels.lexically_relative(root)});
-        }
+        pairs[split] = files_of(*make_dataset(options, split), root);
       }
     } catch (const Error& error) {
-      found.remarks.push_back(fmt::format("{} was not used: {}", list_of("train"), error.what_happened()));
+      not_used(error.what_happened());
       continue;
     }
     found.options.val_fraction = 0;
@@ -474,6 +476,35 @@ void take_lists(const fs::path& root, FoundData& found) {
     found.remarks.push_back(fmt::format("{} and val.txt choose the pictures of each split", list_of("train")));
     return;
   }
+}
+
+// The label files to look into, evenly spread. Their pictures' sizes are taken down, and what does not fit is said.
+std::vector<fs::path> look_at_pairs(const fs::path& root, int64_t samples, FoundData& found) {
+  std::vector<SampleFiles> all;
+  std::vector<fs::path> sample;
+  for (const auto& [split, of_split] : found.pairs) all.insert(all.end(), of_split.begin(), of_split.end());
+  const size_t count = samples > 0 ? std::min(all.size(), size_t(samples)) : all.size();
+  std::vector<std::string> unequal, unreadable;
+  for (size_t i = 0; i < count; ++i) {
+    const SampleFiles& pair = all[i * all.size() / count];
+    sample.push_back(root / pair.labels);
+    const PictureInfo labels = probe_picture(sample.back());
+    try {
+      const PictureInfo picture = probe_picture(root / pair.image);
+      ++found.sizes[{picture.width, picture.height}];
+      if (picture.width != labels.width || picture.height != labels.height) unequal.push_back(pair.image.generic_string());
+    } catch (const Error&) {
+      unreadable.push_back(pair.image.generic_string());
+      ++found.sizes[{labels.width, labels.height}];
+    }
+  }
+  found.looked_into = int64_t(count);
+  if (!unequal.empty()) found.remarks.push_back("pictures and label files of different sizes: " + some_of(unequal));
+  if (!unreadable.empty()) found.remarks.push_back("pictures that cannot be read: " + some_of(unreadable));
+  if (count < all.size()) {
+    found.remarks.push_back(fmt::format("{} of {} label files were looked into (--samples 0: all)", count, all.size()));
+  }
+  return sample;
 }
 
 }  // namespace
@@ -509,33 +540,10 @@ FoundData discover_data(const fs::path& root, const DiscoverOptions& options) {
   if (!folders_give(root, found)) found.options.folders.clear();
   if (found.options.val_fraction > 0) take_lists(root, found);
 
-  std::vector<SampleFiles> all;
-  std::vector<fs::path> sample;
-  for (const auto& [split, of_split] : found.pairs) all.insert(all.end(), of_split.begin(), of_split.end());
-  const size_t count = options.samples > 0 ? std::min(all.size(), size_t(options.samples)) : all.size();
-  std::vector<std::string> unequal, unreadable;
-  for (size_t i = 0; i < count; ++i) {
-    const SampleFiles& pair = all[i * all.size() / count];
-    sample.push_back(root / pair.labels);
-    const PictureInfo labels = probe_picture(sample.back());
-    try {
-      const PictureInfo picture = probe_picture(root / pair.image);
-      ++found.sizes[{picture.width, picture.height}];
-      if (picture.width != labels.width || picture.height != labels.height) unequal.push_back(pair.image.generic_string());
-    } catch (const Error&) {
-      unreadable.push_back(pair.image.generic_string());
-      ++found.sizes[{labels.width, labels.height}];
-    }
-  }
-  found.looked_into = int64_t(count);
-  if (!unequal.empty()) found.remarks.push_back("pictures and label files of different sizes: " + some_of(unequal));
-  if (!unreadable.empty()) found.remarks.push_back("pictures that cannot be read: " + some_of(unreadable));
-  if (count < all.size()) {
-    found.remarks.push_back(fmt::format("{} of {} label files were looked into (--samples 0: all)", count, all.size()));
-  }
-  discover_labels(root, sample, found);
-  if (found.options.val_fraction > 0 && all.size() < 2) {
-    throw DataError("there is one picture with labels, which leaves none to evaluate on", (root / all[0].image).string(),
+  discover_labels(root, look_at_pairs(root, options.samples, found), found);
+  const std::vector<SampleFiles>& train = found.pairs.at("train");
+  if (found.options.val_fraction > 0 && train.size() < 2) {
+    throw DataError("there is one picture with labels, which leaves none to evaluate on", (root / train[0].image).string(),
                     "add pictures, or folders train and val");
   }
   return found;

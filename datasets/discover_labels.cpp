@@ -165,6 +165,13 @@ void remark_ignored(const std::string& name, FoundData& found) {
                           "\" is ignored, by its name: to count it, name it in data.classes and take it out of data.label_map");
 }
 
+// What is known of a key; a default of what is not.
+template <class Map>
+typename Map::mapped_type value_or(const Map& map, const typename Map::key_type& key, const typename Map::mapped_type& other) {
+  const auto found = map.find(key);
+  return found == map.end() ? other : found->second;
+}
+
 bool is_gray(const Color& color) { return color[0] == color[1] && color[1] == color[2]; }
 
 // A class for each colour, in the order of the file that names them or else of the colours themselves.
@@ -188,14 +195,13 @@ void describe_colors(const std::map<Color, Counts>& seen, const std::optional<Na
     names.push_back(fits                        ? named->names[i]
                     : gray && order.size() == 2 ? (i == 0 ? "background" : "foreground")
                     : gray                      ? fmt::format("value {}", order[i][0])
-                                                : fmt::format("color #{:02x}{:02x}{:02x}", order[i][0], order[i][1], order[i][2]));
+                                                : "color " + hex_text(order[i]));
   }
   Palette ignored;
   DataOptions& options = found.options;
   options.label_colors = true;
   const auto label = [&](const Color& color, const std::string& name) {
-    const auto counts = seen.find(color);
-    const Counts of = counts == seen.end() ? Counts{} : counts->second;
+    const Counts of = value_or(seen, color, {});
     found.labels.push_back({.value = -1, .color = color, .name = name, .pixels = of.pixels, .files = of.files});
   };
   for (size_t i = 0; i < order.size(); ++i) {
@@ -242,11 +248,9 @@ void describe_values(const std::map<int, Counts>& seen, const std::map<int, Colo
   DataOptions& options = found.options;
   const bool identity = classes.front() == 0 && classes.back() == int(classes.size()) - 1;
   const auto label = [&](int value, const std::string& name) {
-    const auto counts = seen.find(value);
-    const auto color = shown.find(value);
-    const Counts of = counts == seen.end() ? Counts{} : counts->second;
+    const Counts of = value_or(seen, value, {});
     found.labels.push_back({.value = value,
-                            .color = color == shown.end() ? voc_palette()[size_t(value)] : color->second,
+                            .color = value_or(shown, value, voc_palette()[size_t(value)]),
                             .name = name,
                             .pixels = of.pixels,
                             .files = of.files});
@@ -271,13 +275,10 @@ void describe_values(const std::map<int, Counts>& seen, const std::map<int, Colo
   for (const int value : ignored) label(value, "");
   if (ignores) label(255, "");
   // A class for each value from 0 on needs no map.
-  if (identity && (ignored.empty() || ignored.front() == int(options.classes.size()))) {
-    options.label_map.entries.clear();
-    for (const int value : ignored) options.label_map.entries[value] = LabelMapOptions::kIgnore;
-    if (!ignored.empty()) options.label_map.other = "keep";
-  } else {
-    for (const int value : ignored) options.label_map.entries[value] = LabelMapOptions::kIgnore;
-  }
+  const bool kept = identity && (ignored.empty() || ignored.front() == int(options.classes.size()));
+  if (kept) options.label_map.entries.clear();
+  if (kept && !ignored.empty()) options.label_map.other = "keep";
+  for (const int value : ignored) options.label_map.entries[value] = LabelMapOptions::kIgnore;
   options.palette = named_colors;
   if (!options.palette.empty()) return;
   // The files' own colours, where each class has its own and they are not those of gray.

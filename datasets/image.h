@@ -27,6 +27,8 @@ struct LabelMap {  // class indices as stored in the file, row-major [height, wi
 using Color = std::array<uint8_t, 3>;
 using Palette = std::vector<Color>;
 
+std::string hex_text(const Color& color);  // "#00ff7f"
+
 // Throw UsageError where the values are not as many as the sides say, or the sides are none of a picture's. What takes pictures from
 // programs asks; what says "unchecked" does not.
 void check_size(const std::string& where, const Image& image);

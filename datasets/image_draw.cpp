@@ -1,5 +1,7 @@
 // Writing pictures, and drawing labels over them.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -57,6 +59,8 @@ void write_indexed_png(const std::filesystem::path& path, const LabelMap& labels
   }
   write_file_atomically(path, detail::encode_png(labels.height, labels.width, labels.labels.data(), &palette));
 }
+
+std::string hex_text(const Color& color) { return fmt::format("#{:02x}{:02x}{:02x}", color[0], color[1], color[2]); }
 
 Palette voc_palette() {
   Palette palette(256);

@@ -1,7 +1,5 @@
 #include "study/report/pictures.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 namespace eq::report {
@@ -81,7 +79,7 @@ Markup panels(const std::filesystem::path& file, const std::vector<std::string>&
 Markup class_legend(const std::vector<std::string>& names, const Palette& palette) {
   Markup entries;
   for (size_t i = 0; i < std::min(names.size(), palette.size()); ++i) {
-    const std::string color = fmt::format("background:#{:02x}{:02x}{:02x}", palette[i][0], palette[i][1], palette[i][2]);
+    const std::string color = "background:" + hex_text(palette[i]);
     entries += element("li", element("i", {{"style", color}}) + text(names[i]));
   }
   return element("ul", {{"class", "legend"}}, entries);
