@@ -44,7 +44,11 @@ struct FoundData {
 // in it; DataError where no picture or no pair is found, or the labels cannot be labels.
 FoundData discover_data(const std::filesystem::path& root, const DiscoverOptions& options = {});
 
-// The part of it that looks into label files: fills in `labels`, and of `options` what is said of labels and classes; `files` are the
+// Its parts. Of a known data set that its files fit; false otherwise.
+bool discover_known(const std::filesystem::path& root, FoundData& found);
+// Lists of the names of a split's pictures that lie where sets have them: where train.txt and val.txt fit, they choose.
+void take_lists(const std::filesystem::path& root, FoundData& found);
+// What looks into label files: fills in `labels`, and of `options` what is said of labels and classes; `files` are the
 // label files to look into.
 void discover_labels(const std::filesystem::path& root, const std::vector<std::filesystem::path>& files, FoundData& found);
 // How many colours a picture has, counted up to `most`.
