@@ -128,6 +128,22 @@ std::map<fs::path, std::string> list_files(const FoundData& found, const fs::pat
   return files;
 }
 
+nlohmann::json json_of(const FoundData& found, const std::map<std::string, std::string>& lists, const std::string& config) {
+  nlohmann::json pictures = nlohmann::json::object(), sizes = nlohmann::json::array(), labels = nlohmann::json::array();
+  for (const auto& [split, pairs] : found.pairs) pictures[split] = pairs.size();
+  for (const auto& [size, count] : found.sizes) sizes.push_back({{"width", size[0]}, {"height", size[1]}, {"pictures", count}});
+  for (const FoundLabel& label : found.labels) {
+    labels.push_back({{"value", label.value >= 0 ? nlohmann::json(label.value) : nlohmann::json()},
+                      {"color", label.color},
+                      {"class", label.name.empty() ? nlohmann::json() : nlohmann::json(label.name)},
+                      {"pixels", label.pixels},
+                      {"files", label.files}});
+  }
+  return {{"config", config}, {"type", found.options.type},       {"pictures", pictures},    {"val_fraction", found.options.val_fraction},
+          {"lists", lists},   {"classes", found.options.classes}, {"labels", labels},        {"looked_into", found.looked_into},
+          {"sizes", sizes},   {"unlabelled", found.unlabelled},   {"remarks", found.remarks}};
+}
+
 void print_found(const FoundData& found) {
   for (const char* split : {"train", "val", "test"}) {
     const auto pairs = found.pairs.find(split);
@@ -187,14 +203,7 @@ void add_data_init(CLI::App& parent) {
     for (const auto& [file, text] : list_files(found, out, lists)) write_text_atomically(file, text);
     write_text_atomically(out, config_text(found, lists, out));
     if (options->json) {
-      nlohmann::json pictures;
-      for (const auto& [split, pairs] : found.pairs) pictures[split] = pairs.size();
-      return print_json({{"config", options->out},
-                         {"type", found.options.type},
-                         {"pictures", pictures},
-                         {"classes", found.options.classes},
-                         {"unlabelled", found.unlabelled},
-                         {"remarks", found.remarks}});
+      return print_json(json_of(found, lists, options->out));
     }
     print_found(found);
     fmt::print("\n");

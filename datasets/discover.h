@@ -35,13 +35,13 @@ struct FoundData {
   std::vector<std::string> remarks;                       // what was chosen where there was a choice: a sentence each
 };
 
-// A picture and its labels are in one folder, or in folders that differ in one name (images/a/1.jpg, masks/a/1.png); the label file's name
-// begins with the picture's, less its ending (1_mask.png). Folders named train, val or test are splits, or the lists train.txt and
-// val.txt are; without them a fifth of the pictures is to be drawn for val. Which of two is the picture and which are the labels, their
-// folders' names and their pixels tell: labels have fewer colours. Class names come from the file `classes.txt` (a name each line),
-// `class_dict.csv` (name,r,g,b) or `labelmap.txt` (name:r,g,b:...), if the folder has one that fits; classes that are named void and the
-// like are ignored. A folder in the layout of a known data set is told as that. Throws IoError; UsageError for options that name no folder
-// in it; DataError where no picture or no pair is found, or the labels cannot be labels.
+// Pictures and label files are paired by their names (datasets/discover_pairs.h): images/a/1.jpg, masks/a/1.png; 1.jpg, 1_mask.png. Folders
+// named train, val or test are splits, or the lists train.txt and val.txt are; without them a fifth of the pictures is to be drawn for val.
+// Which of two is the picture and which are the labels, their names and their pixels tell: labels have fewer colours. Class names come from
+// the file `classes.txt` (a name each line), `class_dict.csv` (name,r,g,b), `labelmap.txt` (name:r,g,b:...) or `_classes.csv` (value,name),
+// if the folder, or one of pictures or labels, has one that fits; classes that are named void and the like are ignored. A folder in the
+// layout of a known data set is told as that. Throws IoError; UsageError for options that name no folder in it; DataError where no picture
+// or no pair is found, or the labels cannot be labels.
 FoundData discover_data(const std::filesystem::path& root, const DiscoverOptions& options = {});
 
 // Its parts. Of a known data set that its files fit; false otherwise.

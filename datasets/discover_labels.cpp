@@ -104,41 +104,58 @@ void number_names(std::vector<std::string>& lines) {
   for (const auto& [index, name] : by_index) lines.push_back(name);
 }
 
-// "name,r,g,b" below a header; "name:r,g,b:parts:actions" beside comments; or a name each, with an index before it or a colour behind it.
-std::optional<Named> read_names(const fs::path& root) {
-  for (const char* name : {"class_dict.csv", "labelmap.txt", "classes.txt", "class_names.txt"}) {
-    const fs::path path = root / name;
-    std::error_code ignored;
-    if (!fs::is_regular_file(path, ignored)) continue;
-    Named named{name, {}, {}};
-    const bool table = name == std::string("class_dict.csv"), map = name == std::string("labelmap.txt");
-    std::vector<std::string> lines;
-    std::istringstream text(read_text(path, limits::kListFileBytes));
-    for (std::string line; std::getline(text, line);) {
-      if (line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte order mark
-      line.erase(line.find_last_not_of(" \t\r") + 1);
-      line.erase(0, line.find_first_not_of(" \t"));
-      if (!line.empty() && line[0] != '#') lines.push_back(line);
+// "name,r,g,b" or "value,name" below a header; "name:r,g,b:parts:actions" beside comments; or a name each, with an index before it or a
+// colour behind it.
+Named parse_names(const fs::path& path) {
+  Named named{path.filename().string(), {}, {}};
+  const bool table = path.extension() == ".csv", map = named.file == "labelmap.txt";
+  std::vector<std::string> lines;
+  std::istringstream text(read_text(path, limits::kListFileBytes));
+  for (std::string line; std::getline(text, line);) {
+    if (line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);  // a byte order mark
+    line.erase(line.find_last_not_of(" \t\r") + 1);
+    line.erase(0, line.find_first_not_of(" \t"));
+    if (!line.empty() && line[0] != '#') lines.push_back(line);
+  }
+  for (const std::string& line : table || map ? lines : std::vector<std::string>()) {
+    const size_t colon = map ? line.find(':') : std::string::npos;
+    std::vector<std::string> fields;
+    if (table)
+      fields = csv_fields(line, path.string());
+    else if (colon != std::string::npos)
+      fields = csv_fields(line.substr(colon + 1, line.find(':', colon + 1) - colon - 1), path.string());
+    if (map) fields.insert(fields.begin(), line.substr(0, colon));
+    const auto color = fields.size() < 4 ? std::nullopt : color_of({fields[1], fields[2], fields[3]});
+    if (!color) continue;  // the header
+    named.names.push_back(fields[0]);
+    named.colors.push_back(*color);
+  }
+  if (table && named.names.empty() && !lines.empty()) lines.erase(lines.begin());  // the header of values
+  if (!map && named.names.empty()) {
+    number_names(lines);
+    for (const std::string& line : lines) named.add(line);
+  }
+  if (named.colors.size() != named.names.size()) named.colors.clear();
+  return named;
+}
+
+// The first file of names in the root, or in a folder of pictures or of label files, or in one that holds such a folder.
+std::optional<Named> read_names(const fs::path& root, const FoundData& found) {
+  std::vector<fs::path> folders = {""};
+  for (const auto& [split, pairs] : found.pairs) {
+    for (const fs::path& file : {pairs.front().labels, pairs.front().image}) {
+      for (fs::path folder = file.parent_path(); !folder.empty(); folder = folder.parent_path()) folders.push_back(folder);
     }
-    if (!table && !map) {
-      number_names(lines);
-      for (const std::string& line : lines) named.add(line);
+  }
+  for (const fs::path& folder : folders) {
+    for (const char* name : {"class_dict.csv", "class_dict_seg.csv", "labelmap.txt", "classes.txt", "class_names.txt", "_classes.csv"}) {
+      std::error_code ignored;
+      if (!fs::is_regular_file(root / folder / name, ignored)) continue;
+      Named named = parse_names(root / folder / name);
+      if (named.names.empty()) continue;
+      named.file = (folder / name).generic_string();
+      return named;
     }
-    for (const std::string& line : table || map ? lines : std::vector<std::string>()) {
-      const size_t colon = map ? line.find(':') : std::string::npos;
-      std::vector<std::string> fields;
-      if (table)
-        fields = csv_fields(line, path.string());
-      else if (colon != std::string::npos)
-        fields = csv_fields(line.substr(colon + 1, line.find(':', colon + 1) - colon - 1), path.string());
-      if (map) fields.insert(fields.begin(), line.substr(0, colon));
-      const auto color = fields.size() < 4 ? std::nullopt : color_of({fields[1], fields[2], fields[3]});
-      if (!color) continue;  // the header
-      named.names.push_back(fields[0]);
-      named.colors.push_back(*color);
-    }
-    if (named.colors.size() != named.names.size()) named.colors.clear();
-    if (!named.names.empty()) return named;
   }
   return std::nullopt;
 }
@@ -328,7 +345,7 @@ void discover_labels(const fs::path& root, const std::vector<fs::path>& files, F
   }
   std::optional<Named> named;
   try {
-    named = read_names(root);
+    named = read_names(root, found);
   } catch (const DataError& error) {
     found.remarks.push_back(fmt::format("class names were not used: {} ({})", error.what_happened(), error.where()));
   }

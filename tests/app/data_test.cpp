@@ -162,4 +162,12 @@ TEST_CASE("data init writes a configuration that trains, of folders and of lists
   CHECK(said["pictures"]["train"] == 10);
   CHECK(said["unlabelled"] == nlohmann::json({"images/unlabelled.jpg"}));
   CHECK(said["classes"][2] == "stem");
+  CHECK(said["labels"][2]["class"] == "stem");
+  CHECK(said["labels"][2]["value"] == 2);
+  CHECK(said["labels"][2]["pixels"] == 10 * 70 * 90 / 3);
+  CHECK(said["labels"][2]["files"] == 10);
+  CHECK(said["sizes"] == nlohmann::json({{{"width", 90}, {"height", 70}, {"pictures", 10}}}));
+  CHECK(said["lists"]["train"].get<std::string>().ends_with("third_train.txt"));
+  CHECK(said["val_fraction"] == 0.2);
+  CHECK(said["looked_into"] == 10);
 }

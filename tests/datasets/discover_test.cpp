@@ -2,9 +2,7 @@
 #include "datasets/discover.h"
 
 #include "core/errors.h"
-#include "core/random.h"
-#include "datasets/folders.h"
-#include "support.h"
+#include "pictures.h"
 
 using namespace eq;
 using namespace eq::test;
@@ -13,83 +11,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int64_t kHeight = 6, kWidth = 9;
-
-struct OddFolder {
-  TemporaryFolder temporary;
-  fs::path root = temporary.path() / "set";
-
-  void write(const std::string& name, const Image& image) const {
-    fs::create_directories((root / name).parent_path());
-    write_png(root / name, image);
-  }
-  // As a photograph is: all pixels differ.
-  void picture(const std::string& name) const {
-    Image image{kHeight, kWidth, std::vector<uint8_t>(3 * kHeight * kWidth)};
-    for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = uint8_t(255 * uniform_at(7, 0, i + 1000 * name.size()));
-    write(name, image);
-  }
-  void colors(const std::string& name, const Palette& palette) const {
-    Image image{kHeight, kWidth, {}};
-    for (int64_t i = 0; i < kHeight * kWidth; ++i) {
-      const Color& color = palette[size_t(i) % palette.size()];
-      image.pixels.insert(image.pixels.end(), color.begin(), color.end());
-    }
-    write(name, image);
-  }
-  void labels(const std::string& name, const std::vector<int>& values, const Palette& palette = voc_palette()) const {
-    fs::create_directories((root / name).parent_path());
-    LabelMap map{kHeight, kWidth, {}};
-    for (int64_t i = 0; i < kHeight * kWidth; ++i) map.labels.push_back(uint8_t(values[size_t(i) % values.size()]));
-    write_indexed_png(root / name, map, palette);
-  }
-  void gray(const std::string& name, const std::vector<int>& values) const {
-    Palette palette;
-    for (int v = 0; v < 256; ++v) palette.push_back({uint8_t(v), uint8_t(v), uint8_t(v)});
-    labels(name, values, palette);
-  }
-};
-
-// Loads all that the configuration describes.
-void check_loads(const FoundData& found) {
-  for (const auto& [split, pairs] : found.pairs) {
-    const auto set = make_dataset(found.options, split);
-    if (found.options.val_fraction == 0) CHECK(set->size() == int64_t(pairs.size()));
-    for (int64_t i = 0; i < set->size(); ++i) CHECK_NOTHROW(set->load(i));
-  }
-}
-
 using Entries = std::map<int, int>;
-using Names = std::vector<std::string>;
 
 }  // namespace
-
-TEST_CASE("splits above or below the folders of pictures and masks", "[discover]") {
-  for (const char* form : {"images/{}/{}.png masks/{}/{}.png", "{}/image/{}.jpg {}/mask/{}.png", "{}/{}.jpg {}_labels/{}_L.png",
-                           "images-{}/{}.jpg masks-{}/{}.png", "{}/{}.jpg {}/{}_mask.png", "a/{}/b/{}.jpg a/{}/c/{}.png"}) {
-    CAPTURE(form);
-    const OddFolder folder;
-    for (const std::string split : {"train", "val"}) {
-      for (int i = 0; i < 3; ++i) {
-        std::string names = form;
-        for (const std::string& part : {split, std::to_string(i), split, std::to_string(i)}) names.replace(names.find("{}"), 2, part);
-        folder.picture(names.substr(0, names.find(' ')));
-        folder.gray(names.substr(names.find(' ') + 1), {0, 1, 2});
-      }
-    }
-    const FoundData found = discover_data(folder.root);
-    CHECK(found.pairs.at("train").size() == 3);
-    CHECK(found.pairs.at("val").size() == 3);
-    REQUIRE(found.options.folders.size() == 2);
-    CHECK(found.options.val_fraction == 0);
-    CHECK(found.options.classes == Names{"class 0", "class 1", "class 2"});
-    CHECK_FALSE(found.options.label_map.is_given());
-    CHECK(found.remarks.empty());
-    CHECK(found.unlabelled.empty());
-    CHECK(found.sizes == std::map<std::array<int64_t, 2>, int64_t>{{{kWidth, kHeight}, 6}});
-    check_loads(found);
-  }
-}
 
 TEST_CASE("what values of label files become", "[discover]") {
   struct Case {
@@ -224,6 +148,32 @@ TEST_CASE("names tell of classes that no file shows; names that do not fit are s
   CHECK_THAT(few.remarks.at(0), Contains("classes.txt has 2 names, the label files have 3 values"));
 }
 
+TEST_CASE("files of names below the root: Roboflow's _classes.csv in each split, lists beside the masks", "[discover]") {
+  const OddFolder folder;
+  for (const std::string split : {"train", "valid"}) {
+    for (int i = 0; i < 2; ++i) {
+      folder.picture(split + "/" + std::to_string(i) + ".jpg");
+      folder.gray(split + "/" + std::to_string(i) + "_mask.png", {0, 1, 2});
+    }
+    write_file(folder.root / split / "_classes.csv", "Pixel Value, Class\n0, background\n1, leaf\n2, long stem\n");
+  }
+  const FoundData found = discover_data(folder.root);
+  CHECK(found.options.classes == Names{"background", "leaf", "long stem"});
+  CHECK(found.pairs.at("val").size() == 2);
+  check_loads(found);
+  write_file(folder.root / "classes.txt", "soil\nleaf\nstem\n");  // the root's is preferred
+  CHECK(discover_data(folder.root).options.classes == Names{"soil", "leaf", "stem"});
+  const OddFolder deep;
+  for (int i = 0; i < 2; ++i) {
+    deep.picture("a/images/" + std::to_string(i) + ".jpg");
+    deep.gray("a/masks/" + std::to_string(i) + ".png", {0, 1, 2});
+  }
+  write_file(deep.root / "a/class_dict_seg.csv", "name, r, g, b\nsoil, 0, 0, 0\nleaf, 1, 1, 1\nstem, 2, 2, 2\n");
+  CHECK(discover_data(deep.root).options.classes == Names{"soil", "leaf", "stem"});
+  write_file(deep.root / "a/class_dict_seg.csv", "name, r, g, b\nsoil, 0, 0, 0\n");
+  CHECK_THAT(discover_data(deep.root).remarks.at(0), Contains("a/class_dict_seg.csv"));
+}
+
 TEST_CASE("pictures without labels, and pictures of several folders, are to be listed", "[discover]") {
   const OddFolder folder;
   for (const std::string site : {"north", "south"}) {
@@ -242,31 +192,6 @@ TEST_CASE("pictures without labels, and pictures of several folders, are to be l
   folder.picture("south/images/7.jpg");
   CHECK(discover_data(folder.root).unlabelled == Names{"north/images/9.jpg", "south/images/7.jpg"});
   CHECK(found.unlabelled == Names{"north/images/9.jpg"});
-}
-
-TEST_CASE("thousands of files of the same names in many folders", "[discover]") {
-  const OddFolder folder;
-  folder.picture("picture.png");
-  folder.gray("label.png", {0, 1, 2});
-  const fs::path set = folder.root / "set";
-  for (int video = 0; video < 60; ++video) {
-    for (const std::string kind : {"frames", "masks"}) {
-      const fs::path below = set / std::to_string(video) / kind;
-      fs::create_directories(below);
-      for (int i = 0; i < 20; ++i) {
-        fs::create_hard_link(folder.root / (kind == "frames" ? "picture.png" : "label.png"), below / (std::to_string(i) + ".png"));
-      }
-    }
-  }
-  const FoundData found = discover_data(set, {.samples = 7});
-  REQUIRE(found.pairs.at("train").size() == 1200);
-  for (const SampleFiles& pair : found.pairs.at("train")) {
-    REQUIRE(pair.image.parent_path().parent_path() == pair.labels.parent_path().parent_path());
-    REQUIRE(pair.image.parent_path().filename() == "frames");
-    REQUIRE(pair.image.filename() == pair.labels.filename());
-  }
-  CHECK(found.options.folders.empty());
-  CHECK(found.looked_into == 7);
 }
 
 TEST_CASE("masks of objects stand back behind those of classes, unless they are asked for", "[discover]") {

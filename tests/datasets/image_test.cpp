@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/random.h"
 #include "fuzz/pictures.h"
+#include "pictures.h"
 #include "support.h"
 
 using namespace eq;
@@ -35,13 +36,6 @@ void check_info(const std::string& bytes, const std::string& format, const std::
   CHECK(info.height == height);
   CHECK(info.width == width);
   CHECK(info.bits == bits);
-}
-
-Image random_image(int64_t height, int64_t width, uint64_t seed) {
-  Image image{height, width, Bytes(size_t(height * width * 3))};
-  Random random(seed);
-  for (uint8_t& value : image.pixels) value = uint8_t(random.next_u32());
-  return image;
 }
 
 // Smooth, so that JPEG keeps it within a few steps.

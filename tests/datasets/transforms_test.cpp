@@ -4,19 +4,14 @@
 #include <set>
 
 #include "core/errors.h"
+#include "pictures.h"
 #include "support.h"
 
 using namespace eq;
+using namespace eq::test;
 using Catch::Contains;
 
 namespace {
-
-Image random_image(int64_t height, int64_t width, uint64_t seed) {
-  Image image{height, width, std::vector<uint8_t>(size_t(3 * height * width))};
-  Random random(seed);
-  for (uint8_t& value : image.pixels) value = uint8_t(random.next_u32());
-  return image;
-}
 
 LabelMap random_labels(int64_t height, int64_t width, int classes, uint64_t seed) {
   LabelMap labels{height, width, std::vector<uint8_t>(size_t(height * width))};
