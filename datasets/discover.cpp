@@ -304,16 +304,21 @@ std::string below(const fs::path& root, const std::string& folder, const char* o
   return found == "." ? "" : found.string();
 }
 
-// The label files to look into, evenly spread. Their pictures' sizes are taken down, and what does not fit is said.
-std::vector<fs::path> look_at_pairs(const fs::path& root, int64_t samples, FoundData& found) {
-  std::vector<SampleFiles> all;
+// The label files to look into, evenly spread, train's first. Their pictures' sizes are taken down, and what does not fit is said.
+std::vector<fs::path> look_at_pairs(const fs::path& root, int64_t samples, size_t& train_files, FoundData& found) {
+  const std::vector<SampleFiles>& train = found.pairs.at("train");
+  std::vector<SampleFiles> all = train;
   std::vector<fs::path> sample;
-  for (const auto& [split, of_split] : found.pairs) all.insert(all.end(), of_split.begin(), of_split.end());
+  for (const auto& [split, of_split] : found.pairs) {
+    if (&of_split != &train) all.insert(all.end(), of_split.begin(), of_split.end());
+  }
   const size_t count = samples > 0 ? std::min(all.size(), size_t(samples)) : all.size();
   std::vector<std::string> unequal, unreadable;
   for (size_t i = 0; i < count; ++i) {
-    const SampleFiles& pair = all[i * all.size() / count];
+    const size_t index = i * all.size() / count;
+    const SampleFiles& pair = all[index];
     sample.push_back(root / pair.labels);
+    if (index < train.size()) train_files = sample.size();
     const PictureInfo labels = probe_picture(sample.back());
     try {
       const PictureInfo picture = probe_picture(root / pair.image);
@@ -367,7 +372,9 @@ FoundData discover_data(const fs::path& root, const DiscoverOptions& options) {
   if (!folders_give(root, found)) found.options.folders.clear();
   if (found.options.val_fraction > 0) take_lists(root, found);
 
-  discover_labels(root, look_at_pairs(root, options.samples, found), found);
+  size_t train_files = 0;
+  const std::vector<fs::path> looked = look_at_pairs(root, options.samples, train_files, found);
+  discover_labels(root, looked, train_files, found);
   const std::vector<SampleFiles>& train = found.pairs.at("train");
   if (found.options.val_fraction > 0 && train.size() < 2) {
     throw DataError("there is one picture with labels, which leaves none to evaluate on", (root / train[0].image).string(),

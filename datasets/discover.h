@@ -22,7 +22,7 @@ struct FoundLabel {
   int value = -1;    // -1: labels are colours
   Color color{};     // what the file shows
   std::string name;  // of its class; empty: ignored
-  int64_t pixels = 0, files = 0;
+  int64_t pixels = 0, files = 0, train_files = 0;  // of those looked into; the last: of the training split
 };
 
 struct FoundData {
@@ -48,9 +48,10 @@ FoundData discover_data(const std::filesystem::path& root, const DiscoverOptions
 bool discover_known(const std::filesystem::path& root, FoundData& found);
 // Lists of the names of a split's pictures that lie where sets have them: where train.txt and val.txt fit, they choose.
 void take_lists(const std::filesystem::path& root, FoundData& found);
-// What looks into label files: fills in `labels`, and of `options` what is said of labels and classes; `files` are the
-// label files to look into.
-void discover_labels(const std::filesystem::path& root, const std::vector<std::filesystem::path>& files, FoundData& found);
+// What looks into label files: fills in `labels`, and of `options` what is said of labels and classes. The first `train_files` of the files
+// are the training split's.
+void discover_labels(const std::filesystem::path& root, const std::vector<std::filesystem::path>& files, size_t train_files,
+                     FoundData& found);
 // How many colours a picture has, counted up to `most`.
 size_t count_colors(const Image& image, size_t most);
 

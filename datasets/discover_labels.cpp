@@ -25,7 +25,13 @@ namespace fs = std::filesystem;
 constexpr Color kVocVoid = {224, 224, 192};  // what PASCAL VOC paints its borders with
 
 struct Counts {
-  int64_t pixels = 0, files = 0;
+  int64_t pixels = 0, files = 0, train_files = 0;
+
+  void add(int64_t more, bool of_train) {
+    pixels += more;
+    ++files;
+    train_files += of_train;
+  }
 };
 struct LabelFile {
   bool is_gray = false;  // its values are told, not only its colours
@@ -219,7 +225,8 @@ void describe_colors(const std::map<Color, Counts>& seen, const std::optional<Na
   options.label_colors = true;
   const auto label = [&](const Color& color, const std::string& name) {
     const Counts of = value_or(seen, color, {});
-    found.labels.push_back({.value = -1, .color = color, .name = name, .pixels = of.pixels, .files = of.files});
+    found.labels.push_back(
+        {.value = -1, .color = color, .name = name, .pixels = of.pixels, .files = of.files, .train_files = of.train_files});
   };
   for (size_t i = 0; i < order.size(); ++i) {
     if (names_nothing(names[i])) {
@@ -270,7 +277,8 @@ void describe_values(const std::map<int, Counts>& seen, const std::map<int, Colo
                             .color = value_or(shown, value, voc_palette()[size_t(value)]),
                             .name = name,
                             .pixels = of.pixels,
-                            .files = of.files});
+                            .files = of.files,
+                            .train_files = of.train_files});
   };
   std::vector<int> ignored;
   Palette named_colors;
@@ -321,7 +329,7 @@ size_t count_colors(const Image& image, size_t most) {
   return colors.size();
 }
 
-void discover_labels(const fs::path& root, const std::vector<fs::path>& files, FoundData& found) {
+void discover_labels(const fs::path& root, const std::vector<fs::path>& files, size_t train_files, FoundData& found) {
   std::map<Color, Counts> colors;
   std::map<int, Counts> values;
   std::map<int, Color> shown;
@@ -332,13 +340,14 @@ void discover_labels(const fs::path& root, const std::vector<fs::path>& files, F
     parallel_for(int64_t(looked.size()), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) looked[size_t(i)] = look_into(files[first + size_t(i)]);
     });
-    for (const LabelFile& file : looked) {
+    for (size_t i = 0; i < looked.size(); ++i) {
+      const LabelFile& file = looked[i];
+      const bool of_train = first + i < train_files;
       gray &= file.is_gray;
-      for (const auto& [color, pixels] : file.colors) colors[color].pixels += pixels, ++colors[color].files;
+      for (const auto& [color, pixels] : file.colors) colors[color].add(pixels, of_train);
       for (int value = 0; value < 256; ++value) {
         if (file.values[size_t(value)] == 0) continue;
-        values[value].pixels += file.values[size_t(value)];
-        ++values[value].files;
+        values[value].add(file.values[size_t(value)], of_train);
         shown.insert({value, *file.shown[size_t(value)]});
       }
     }
@@ -382,11 +391,12 @@ void discover_labels(const fs::path& root, const std::vector<fs::path>& files, F
   }
   std::vector<std::string> absent;
   for (const FoundLabel& label : found.labels) {
-    if (!label.name.empty() && label.files == 0) absent.push_back(label.name);
+    if (!label.name.empty() && label.train_files == 0) absent.push_back(label.name);
   }
   if (!absent.empty()) {
     found.options.checks = DataChecks::kFiles;
-    found.remarks.push_back("classes that the label files do not show: " + some_of(absent) + "; data.checks \"files\" lets training begin");
+    found.remarks.push_back("classes that train's label files do not show: " + some_of(absent) +
+                            "; data.checks \"files\" lets training begin");
   }
 }
 

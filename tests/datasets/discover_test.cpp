@@ -373,3 +373,17 @@ TEST_CASE("what does not fit is said: sizes, broken pictures, lists of splits, f
   lonely.gray("1.png", {0, 1});
   CHECK_THROWS_WITH(discover_data(lonely.root), Contains("one picture with labels"));
 }
+
+TEST_CASE("a class that val alone shows is said, and does not keep training from beginning", "[discover]") {
+  const OddFolder folder;
+  for (const std::string split : {"test", "train", "val"}) {
+    folder.picture("images/" + split + "/1.jpg");
+    folder.gray("masks/" + split + "/1.png", split == "train" ? std::vector{0, 1} : std::vector{0, 1, 2});
+  }
+  const FoundData found = discover_data(folder.root);
+  CHECK(found.labels[2].files == 2);
+  CHECK(found.labels[2].train_files == 0);
+  CHECK(found.labels[1].train_files == 1);
+  CHECK(found.options.checks == DataChecks::kFiles);
+  CHECK_THAT(found.remarks.back(), Contains("train's label files do not show: class 2"));
+}
