@@ -170,9 +170,7 @@ void note_unread_keys(const Config& config) {
   }
 }
 
-void print_json(const nlohmann::json& value) {
-  std::printf("%s\n", value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
-}
+void print_json(const nlohmann::json& value) { std::printf("%s\n", json_text(value, 2).c_str()); }
 
 std::string human_bytes(double bytes) {
   const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

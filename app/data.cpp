@@ -6,6 +6,7 @@
 
 #include "app/inspect.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/words.h"
 #include "datasets/contact_sheet.h"
 #include "datasets/shapes.h"
@@ -27,8 +28,7 @@ std::string recipe_for(const DataOptions& files, int64_t side) {
   recipe["pipeline"]["crop"] = {side, side};
   std::string text;  // a line for each section
   for (const auto& [section, value] : recipe.items()) {
-    text += (text.empty() ? "{\n" : ",\n") +
-            fmt::format("  \"{}\": {}", section, value.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
+    text += (text.empty() ? "{\n" : ",\n") + fmt::format("  \"{}\": {}", section, json_text(value));
   }
   return text + "\n}\n";
 }

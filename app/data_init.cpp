@@ -24,11 +24,10 @@ void check_new(const fs::path& file) {
 
 // "[480, 360]": on one line, with a blank after each comma.
 std::string short_text(const ordered_json& value) {
-  if (!value.is_structured()) return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  if (!value.is_structured()) return json_text(value);
   std::vector<std::string> parts;
   for (const auto& [key, part] : value.items()) {
-    parts.push_back((value.is_object() ? ordered_json(key).dump(-1, ' ', false, ordered_json::error_handler_t::replace) + ": " : "") +
-                    short_text(part));
+    parts.push_back((value.is_object() ? json_text(ordered_json(key)) + ": " : "") + short_text(part));
   }
   return (value.is_object() ? "{" : "[") + joined(parts) + (value.is_object() ? "}" : "]");
 }

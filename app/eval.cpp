@@ -131,7 +131,7 @@ void add_eval(CLI::App& app) {
                              {"difference", number_or_null(comparison->difference)},
                              {"interval", interval_json(comparison->interval)}};
       }
-      fmt::print("{}\n", value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+      fmt::print("{}\n", json_text(value));
     } else {
       fmt::print("{}{}{} of {} in {:.1f} s, peak {} of tensors\n", to_table(result.metrics), interval_line(result, interval),
                  counted(result.pictures, "picture"), options->split, result.seconds, human_bytes(double(result.peak_bytes)));

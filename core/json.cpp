@@ -54,7 +54,7 @@ void flatten(const nlohmann::ordered_json& value, const std::string& path, std::
   if (value.is_object() && !value.empty()) {
     for (const auto& [key, inner] : value.items()) flatten(inner, dotted(path, key), flat);
   } else {
-    flat.emplace_back(path, value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    flat.emplace_back(path, json_text(value));
   }
 }
 
@@ -83,7 +83,7 @@ bool is_plain_text(const std::string& text) {
 
 std::string as_utf8(const std::string& text) {
   using nlohmann::json;
-  return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+  return json::parse(json_text(json(text))).get<std::string>();
 }
 
 std::optional<int64_t> whole_number(const nlohmann::json& value) {
@@ -93,9 +93,15 @@ std::optional<int64_t> whole_number(const nlohmann::json& value) {
 
 nlohmann::json number_or_null(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr); }
 
-std::string file_text(const nlohmann::ordered_json& value) {
-  return value.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+std::string json_text(const nlohmann::json& value, int indent) {
+  return value.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
 }
+
+std::string json_text(const nlohmann::ordered_json& value, int indent) {
+  return value.dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+std::string file_text(const nlohmann::ordered_json& value) { return json_text(value, 1) + "\n"; }
 
 std::vector<std::pair<std::string, std::string>> flattened(const nlohmann::ordered_json& value) {
   std::vector<std::pair<std::string, std::string>> flat;

@@ -32,6 +32,10 @@ std::optional<int64_t> whole_number(const nlohmann::json& value);
 // The number, or null for infinities and NaN, which JSON does not have.
 nlohmann::json number_or_null(double value);
 
+// The value as JSON, on one line or indented by so many blanks; what is not UTF-8 is replaced, where the library would throw.
+std::string json_text(const nlohmann::json& value, int indent = -1);
+std::string json_text(const nlohmann::ordered_json& value, int indent = -1);
+
 // What a file of results holds: indented JSON and the end of a line. Numbers that are not finite become null, bad UTF-8 is replaced.
 std::string file_text(const nlohmann::ordered_json& value);
 

@@ -201,8 +201,8 @@ std::set<std::string> files_of_manifest(const fs::path& folder) {
 }  // namespace
 
 bool has_checkpoint(const fs::path& folder) {
-  std::error_code ignored;
-  return fs::exists(folder / kManifest, ignored);
+  std::error_code error;
+  return fs::exists(folder / kManifest, error) || error;
 }
 
 void save_checkpoint(const fs::path& folder, const Checkpoint& checkpoint) {

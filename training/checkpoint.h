@@ -64,7 +64,7 @@ struct Checkpoint {
   TensorMap ema;  // may be empty
 };
 
-// Whether `folder` holds a checkpoint (its manifest; not whether that can be read).
+// Whether `folder` holds a checkpoint (its manifest), readable or not: also where that cannot be told, and reading it says why.
 bool has_checkpoint(const std::filesystem::path& folder);
 
 // Replaces the checkpoint in `folder`, which is made if missing. Throws IoError (disk full, ...): the one that was there is then untouched.

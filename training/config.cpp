@@ -23,7 +23,7 @@ using nlohmann::ordered_json;
 
 std::string shown(const json& value) {
   if (value.is_number_float() && !std::isfinite(value.get<double>())) return fmt::format("{}", value.get<double>());  // no JSON
-  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  std::string text = json_text(value);
   if (text.size() > 60) text = text.substr(0, 57) + "...";
   return text;
 }
@@ -176,7 +176,7 @@ class Reader final : public Fields {
     const json* found = find(key);
     if (found == nullptr) return;
     try {
-      read(found->dump(-1, ' ', false, json::error_handler_t::replace));  // a setting's text need not be UTF-8
+      read(json_text(*found));  // a setting's text need not be UTF-8
     } catch (const std::invalid_argument& rule) {
       fail(dotted(path_, key), *found, rule.what());
     }
@@ -378,9 +378,7 @@ void check_config(const EvaluateOptions& section) {
   check_as_written("evaluate", [&](Fields& fields) { visit_evaluate(fields, copy); });
 }
 
-std::string to_json_text(const Config& config) {
-  return to_json(config).dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
-}
+std::string to_json_text(const Config& config) { return json_text(to_json(config), 2) + "\n"; }
 
 std::vector<std::string> config_differences(const Config& a, const Config& b) {
   const auto left = flattened(to_json(a)), right = flattened(to_json(b));

@@ -63,6 +63,7 @@ TEST_CASE("a checkpoint comes back bit for bit, and the new one replaces the old
   TemporaryFolder folder;
   const fs::path path = folder.path() / "run" / "checkpoint";
   CHECK_FALSE(has_checkpoint(path));
+  CHECK_FALSE(has_checkpoint(path / "none"));
   CHECK_THROWS_AS(load_checkpoint(path), IoError);
   CHECK_THROWS_AS(load_checkpoint(path / std::string(300, 'x')), IoError);  // no name of a folder: the system refuses to look
   save_checkpoint(path, example(5, 1));
@@ -336,4 +337,11 @@ TEST_CASE("a manifest names plain files of ours, and holds sums and times of its
       refused(bad, std::string("\"") + key + "\" has the wrong form");
     }
   }
+}
+
+TEST_CASE("a manifest that cannot be examined is no missing one: starting over would replace the run", "[checkpoint]") {
+  const TemporaryFolder folder;
+  fs::create_symlink("manifest.json", folder.path() / "manifest.json");  // to itself
+  CHECK(has_checkpoint(folder.path()));
+  CHECK_THROWS_AS(load_checkpoint(folder.path()), IoError);
 }
