@@ -79,13 +79,12 @@ std::optional<LabelMapper::BadPixel> LabelMapper::map(LabelMap& labels) const {
     mapped[value] = uint8_t(bad[value] ? kIgnoreIndex : table_[value]);
   }
   std::optional<BadPixel> first;
-  for (size_t i = 0; i < labels.labels.size(); ++i) {
-    uint8_t& value = labels.labels[i];
-    if (any_bad && bad[value] && !first) {
-      first = BadPixel{int64_t(i) % labels.width, int64_t(i) / labels.width, value};
-    }
-    value = mapped[value];
+  std::vector<uint8_t>& values = labels.labels;
+  if (any_bad) {
+    const int64_t i = std::find_if(values.begin(), values.end(), [&](uint8_t value) { return bad[value]; }) - values.begin();
+    if (i < int64_t(values.size())) first = BadPixel{i % labels.width, i / labels.width, values[size_t(i)]};
   }
+  for (uint8_t& value : values) value = mapped[value];
   return first;
 }
 

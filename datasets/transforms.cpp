@@ -57,65 +57,21 @@ void resize_row(const uint8_t* source, const std::vector<Tap>& taps, int32_t* ou
 bool is_mixed(const LabelMap& labels, Size size, const Window& window, double max_class_share) {
   const auto rows = nearest_positions(labels.height, size.height, window.top, window.height);
   const auto columns = nearest_positions(labels.width, size.width, window.left, window.width);
-  std::array<int64_t, 256> counts{};
+  // Four of each, in turn: neighbours are mostly of one class, and each count would wait for the one before.
+  std::array<std::array<int64_t, 256>, 4> counts{};
   for (int64_t y : rows) {
     const uint8_t* row = labels.labels.data() + y * labels.width;
-    for (int64_t x : columns) ++counts[row[x]];
+    for (size_t i = 0; i < columns.size(); ++i) ++counts[i % 4][row[columns[i]]];
   }
-  counts[kIgnoreIndex] = 0;
   int64_t total = 0, largest = 0, classes = 0;
-  for (int64_t count : counts) {
+  for (size_t label = 0; label < 256; ++label) {
+    if (label == size_t(kIgnoreIndex)) continue;
+    const int64_t count = counts[0][label] + counts[1][label] + counts[2][label] + counts[3][label];
     total += count;
     largest = std::max(largest, count);
     classes += count > 0;
   }
   return classes > 1 && double(largest) < max_class_share * double(total);
-}
-
-void apply_table(Image& image, const std::array<uint8_t, 256>& table) {
-  for (uint8_t& value : image.pixels) value = table[value];
-}
-
-template <class Fn>
-std::array<uint8_t, 256> table_of(Fn fn) {
-  std::array<uint8_t, 256> table;
-  for (int value = 0; value < 256; ++value) table[size_t(value)] = uint8_t(std::clamp(fn(double(value)), 0.0, 255.0));
-  return table;
-}
-
-// In the HSV cone a channel is v - (v - min) * k with k fixed by the hue: multiplying the saturation multiplies v -
-// channel, up to where it reaches v.
-void scale_saturation(Image& image, float factor) {
-  uint8_t* p = image.pixels.data();
-  for (size_t i = 0; i < image.pixels.size(); i += 3) {
-    const float r = p[i], g = p[i + 1], b = p[i + 2];
-    const float v = std::max(r, std::max(g, b)), chroma = v - std::min(r, std::min(g, b));
-    const float f = std::min(factor, v / std::max(chroma, 1.0f));
-    p[i] = uint8_t(v - (v - r) * f);
-    p[i + 1] = uint8_t(v - (v - g) * f);
-    p[i + 2] = uint8_t(v - (v - b) * f);
-  }
-}
-
-// `turn` in sixths of the circle.
-void turn_hue(Image& image, float turn) {
-  uint8_t* p = image.pixels.data();
-  for (size_t i = 0; i < image.pixels.size(); i += 3) {
-    const float r = p[i], g = p[i + 1], b = p[i + 2];
-    const float v = std::max(r, std::max(g, b)), chroma = v - std::min(r, std::min(g, b));
-    const float scale = 1.0f / std::max(chroma, 1.0f);
-    float hue = v == r ? (g - b) * scale : v == g ? 2 + (b - r) * scale : 4 + (r - g) * scale;
-    hue += turn + 6;  // within 4 .. 12
-    // channel = v - chroma * clamp(min(k, 4 - k), 0, 1), k = (n + hue) mod 6, n = 5, 3, 1 for R, G, B.
-    auto channel = [&](float n) {
-      float k = hue + n;
-      k -= k >= 12 ? 12.0f : k >= 6 ? 6.0f : 0.0f;
-      return uint8_t(v - chroma * std::clamp(std::min(k, 4 - k), 0.0f, 1.0f) + 0.5f);
-    };
-    p[i] = channel(5);
-    p[i + 1] = channel(3);
-    p[i + 2] = channel(1);
-  }
 }
 
 void check_positive_sides(const std::array<int64_t, 2>& sides, const char* key) {
@@ -328,24 +284,6 @@ void turn(LabelMap& labels, int quarters) {
   if (quarters == 0) return;
   labels.labels = turned(labels.labels, labels.height, labels.width, 1, quarters);
   if (quarters % 2 == 1) std::swap(labels.height, labels.width);
-}
-
-void distort_photometrically(Image& image, Random& random) {
-  check_size("distort_photometrically", image);
-  auto contrast = [&] {
-    if (!random.bernoulli(0.5)) return;
-    const double factor = random.uniform(0.5, 1.5);
-    apply_table(image, table_of([&](double value) { return value * factor; }));
-  };
-  if (random.bernoulli(0.5)) {
-    const double offset = random.uniform(-32, 32);
-    apply_table(image, table_of([&](double value) { return value + offset; }));
-  }
-  const bool contrast_first = random.bernoulli(0.5);
-  if (contrast_first) contrast();
-  if (random.bernoulli(0.5)) scale_saturation(image, float(random.uniform(0.5, 1.5)));
-  if (random.bernoulli(0.5)) turn_hue(image, float(random.uniform_int(-18, 18)) / 30.0f);
-  if (!contrast_first) contrast();
 }
 
 void normalize_into(const Image& image, const PipelineOptions& options, Size padded, float* out) {

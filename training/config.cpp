@@ -2,17 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>
 
+#include "core/device.h"
 #include "core/errors.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/limits.h"
 #include "core/nearest.h"
+#include "core/parallel.h"
 #include "core/words.h"
+#include "datasets/loader.h"
 #include "training/config_fields.h"
 
 namespace eq {
@@ -376,6 +380,14 @@ void check_config(const ScheduleOptions& section) {
 void check_config(const EvaluateOptions& section) {
   EvaluateOptions copy = section;
   check_as_written("evaluate", [&](Fields& fields) { visit_evaluate(fields, copy); });
+}
+
+LoaderOptions loader_options(const Config& config) {
+  constexpr int kMostOnGpu = 8;
+  const int chosen = compute_device().is_cuda() ? std::clamp(num_threads() - 1, 1, kMostOnGpu) : 1;
+  return {.batch_size = config.train.batch_size,
+          .threads = config.train.loader_threads > 0 ? int(config.train.loader_threads) : chosen,
+          .seed = uint64_t(config.seed)};
 }
 
 std::string to_json_text(const Config& config) { return json_text(to_json(config), 2) + "\n"; }

@@ -14,6 +14,8 @@
 
 namespace eq {
 
+struct LoaderOptions;
+
 struct Config {
   int64_t seed = 0;
   DataOptions data;
@@ -31,6 +33,10 @@ struct Config {
 // column) and UsageError naming the key's path, and the nearest known key for an unknown one.
 Config load_config(const std::filesystem::path& path, const std::vector<std::string>& settings = {});
 Config parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings = {});
+
+// What the run's loader is told. Where `train.loader_threads` is 0, a GPU gets its pictures from as many threads as there are
+// (num_threads()) but one, 8 at most; a network on the CPU from one, since it needs the cores itself.
+LoaderOptions loader_options(const Config& config);
 
 // Throws UsageError for a value that no file could have given, as if it stood in one: for configurations that a program made. TrainStep and
 // train() ask, and what optimizes, plans the learning rate or evaluates asks for its section.

@@ -251,7 +251,7 @@ void visit_train(Fields& f, TrainOptions& o) {
   f.flag("keep_best", o.keep_best);
   f.integer("overlays", o.overlays, 0, 10'000);
   f.flag("tensorboard", o.tensorboard);
-  f.integer("loader_threads", o.loader_threads, 1, 64);
+  f.integer("loader_threads", o.loader_threads, 0, 64);
   f.text("on_nan", o.on_nan, {"stop", "dump"});
 }
 

@@ -63,7 +63,7 @@ struct TrainOptions {
   bool keep_best = false;         // keep the weights of the best evaluation, too (model_best.safetensors)
   int64_t overlays = 8;           // pictures input | label | prediction written after the last evaluation
   bool tensorboard = false;       // also write what TensorBoard shows (training/tensorboard.h)
-  int64_t loader_threads = 1;
+  int64_t loader_threads = 0;     // that prepare pictures; 0: as loader_options() says
   std::string on_nan = "stop";    // "stop"; "dump": also write nan_report.json with statistics of every layer
 };
 

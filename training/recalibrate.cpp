@@ -93,9 +93,7 @@ std::vector<NormShift> recalibrate_batch_norm(TrainedModel& trained, int64_t bat
                                               const std::function<void(int64_t)>& on_batch) {
   const Config& config = trained.config;
   const std::unique_ptr<Dataset> dataset = make_dataset(config.data, split);
-  DataLoader loader(
-      *dataset, config.pipeline,
-      LoaderOptions{.batch_size = config.train.batch_size, .threads = int(config.train.loader_threads), .seed = uint64_t(config.seed)});
+  DataLoader loader(*dataset, config.pipeline, loader_options(config));
   return recalibrate_batch_norm(*trained.model, batches, [&](int64_t i) {
     trained.model->forward(loader.next().images);
     if (on_batch) on_batch(i);

@@ -116,11 +116,9 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
     }
     check_sizes(check_before_evaluation(*val_set_));
   }
-  loader_ = std::make_unique<DataLoader>(*train_set_, config_.pipeline,
-                                         LoaderOptions{.batch_size = config_.train.batch_size,
-                                                       .threads = int(config_.train.loader_threads),
-                                                       .seed = uint64_t(config_.seed),
-                                                       .augment = request_.augment});
+  LoaderOptions loading = loader_options(config_);
+  loading.augment = request_.augment;
+  loader_ = std::make_unique<DataLoader>(*train_set_, config_.pipeline, loading);
 }
 
 // Of what will be evaluated: a picture that is too small for the network is named now, not at the run's end.
@@ -440,6 +438,12 @@ TrainResult Run::train_and_evaluate() {
   result_.images_per_second = double(images) / std::max(1e-9, times_.seconds);
   result_.data_wait = times_.wait / std::max(1e-9, times_.seconds);
   result_.seconds = seconds();
+  constexpr double kMuchWaiting = 0.2, kLongSeconds = 60;
+  if (result_.data_wait > kMuchWaiting && times_.seconds > kLongSeconds) {
+    log_->say(fmt::format(
+        "{:.0f} % of the training time went by waiting for pictures: raise train.loader_threads (now {}) if there are idle cores",
+        100 * result_.data_wait, loader_options(config_).threads));
+  }
   if (result_.best && !stopped) {
     log_->say(fmt::format("best mIoU {:.2f} after iteration {} ({})", 100 * result_.best->miou, result_.best->iteration, kBestWeights));
   }

@@ -51,9 +51,7 @@ ProbeRecord take(const SnapshotRequest& request, const ArmSpec& head, const ArmS
   InitRandom random{uint64_t(config.seed)};
   EncoderDecoder model(config.model);
   TrainStep step(model, config);
-  DataLoader loader(
-      *dataset, config.pipeline,
-      LoaderOptions{.batch_size = config.train.batch_size, .threads = int(config.train.loader_threads), .seed = uint64_t(config.seed)});
+  DataLoader loader(*dataset, config.pipeline, loader_options(config));
   model.set_step(uint64_t(config.seed), 0);
   calibrate_equalizers(model, [&](int64_t) { model.forward(loader.next().images); });
   loader.seek(kFreshBatches);  // the same for every arm, and none that a calibration saw

@@ -2,7 +2,9 @@
 #include "autograd/node.h"
 #include "core/allocator.h"
 #include "core/kernels/optimizer_step.h"
+#include "core/parallel.h"
 #include "cuda/parity.h"
+#include "datasets/loader.h"
 #include "layers/calibration.h"
 #include "layers/moments.h"
 #include "training/checkpoint.h"
@@ -421,4 +423,18 @@ TEST_CASE("cuda: moments of channels are those of the host", "[cuda][training]")
     CHECK(actual[c].mean == Approx(expected[c].mean).epsilon(1e-6));
     CHECK(actual[c].standard_deviation() == Approx(expected[c].standard_deviation()).epsilon(1e-5));
   }
+}
+
+TEST_CASE("cuda: a GPU gets its pictures from all threads but one, eight at most", "[cuda][training]") {
+  EQ_NEED_CUDA();
+  const OnCuda on;
+  const int before = num_threads();
+  Config config;
+  for (const auto& [threads, loaders] : {std::pair{1, 1}, {2, 1}, {3, 2}, {9, 8}, {64, 8}}) {
+    set_num_threads(threads);
+    CHECK(loader_options(config).threads == loaders);
+  }
+  config.train.loader_threads = 3;
+  CHECK(loader_options(config).threads == 3);
+  set_num_threads(before);
 }

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "core/errors.h"
+#include "datasets/loader.h"
 #include "support.h"
 
 using namespace eq;
@@ -343,4 +344,16 @@ TEST_CASE("a configuration made in a program may hold lists, and numbers must be
   config.optimizer.lr = 1;
   config.data.label_map.other = "ignore";  // of no entries
   CHECK_THROWS_WITH(check_config(config), Contains("data.label_map"));
+}
+
+TEST_CASE("a network on the CPU gets its pictures from one thread, or from as many as it is told", "[config]") {
+  Config config;
+  config.seed = 7;
+  config.train.batch_size = 3;
+  const LoaderOptions chosen = loader_options(config);
+  CHECK(chosen.threads == 1);
+  CHECK(chosen.batch_size == 3);
+  CHECK(chosen.seed == 7);
+  config.train.loader_threads = 5;
+  CHECK(loader_options(config).threads == 5);
 }
