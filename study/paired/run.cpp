@@ -5,9 +5,11 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/errors.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/limits.h"
 #include "core/progress_line.h"
 #include "core/words.h"
@@ -67,6 +69,7 @@ class Session {
   bool is_done(const Job& job) const { return fs::exists(folder_of(job) / "summary.json"); }
   bool train_one(const Job& job);
   void begin_seed(size_t seed);
+  std::optional<DivergedRun> diverged(const Job& job) const;
   void collect();
   void write_results() const;
   double expected_seconds(const Job& job) const;
@@ -131,8 +134,19 @@ bool Session::train_one(const Job& job) {
   return result.finished;
 }
 
+// Nothing, unless the run ended so the last time that it was tried.
+std::optional<DivergedRun> Session::diverged(const Job& job) const {
+  const fs::path file = folder_of(job) / "nan_report.json";
+  if (is_done(job) || !fs::exists(file)) return std::nullopt;
+  const auto report = nlohmann::json::parse(read_text(file, limits::kJsonBytes), nullptr, false);
+  const auto iteration = report.is_object() ? whole_number(report.value("iteration", nlohmann::json())) : std::nullopt;
+  return DivergedRun{arm_of(job).spec.name, study_.arms.seeds[job.seed], iteration.value_or(0),
+                     fs::relative(folder_of(job), request_.out).string()};
+}
+
 void Session::collect() {
   study_.runs.clear();
+  study_.diverged.clear();
   seconds_.clear();
   for (size_t seed = 0; seed < study_.arms.seeds.size(); ++seed) {
     for (size_t i = 0; i < study_.arms.arms.size(); ++i) {
@@ -147,6 +161,9 @@ void Session::collect() {
       else seconds_[run.arm].push_back(run.seconds);
       study_.runs.push_back(std::move(run));
     }
+  }
+  for (const Job& job : jobs_) {
+    if (auto run = diverged(job)) study_.diverged.push_back(std::move(*run));
   }
   study_.comparisons = compare_arms(study_);
   study_.finished = study_.runs.size() == study_.arms.arms.size() * study_.arms.seeds.size();
@@ -193,6 +210,8 @@ PairedStudy Session::run() {
     } catch (const NonFiniteError& error) {  // the others can still be compared
       diverged.push_back(fmt::format("{} ({})", title, folder_of(job).string()));
       say(fmt::format("{}: diverged: {}", title, error.what_happened()));
+      collect();
+      write_results();
       continue;
     }
     collect();
@@ -200,8 +219,9 @@ PairedStudy Session::run() {
     const PairedRun run = read_paired_run(folder_of(job));
     say(fmt::format("{}: mIoU {:.4f}, loss {:.4f}, {}; {}", title, run.miou, run.loss_tail, human_duration(run.seconds), remaining()));
   }
-  if (!study_.runs.empty()) write_results();  // also where nothing was left to run: arms and seeds may be other ones than before
+  if (!study_.runs.empty() || !study_.diverged.empty()) write_results();  // also where nothing was left to run: arms and seeds may be other ones than before
   if (!diverged.empty()) {
+    say("\n" + paired_study_table(study_));
     throw NumericalError("runs diverged: " + joined(diverged), request_.out.string(),
                          "give these arms a lower optimizer.lr, or leave them out; the study has the other runs");
   }

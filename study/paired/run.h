@@ -33,10 +33,18 @@ struct PairedRun {
   double miou = 0, macc = 0, aacc = 0;
   double cross_entropy = 0;       // on the validation pictures; NaN of a run from before it was measured
   std::vector<double> per_class;  // IoU; NaN: absent
-  double loss_tail = 0;     // mean training loss over the last tenth of the iterations
+  double loss_tail = 0;     // mean training loss over the iterations after tail_from, where the last tenth begins or the log's row with it
+  double tail_from = 0;
   double seconds = 0, cpu_seconds = 0;
   std::string weights_sha256;
   std::string shared_from;  // the arm with the same configuration whose run this is; empty: its own
+};
+
+// A run that ended because its loss or gradient was no longer finite.
+struct DivergedRun {
+  std::string arm;
+  int64_t seed = 0, iteration = 0;
+  std::string folder;  // relative to the study's
 };
 
 struct PairedStudy {
@@ -44,6 +52,7 @@ struct PairedStudy {
   std::vector<std::string> class_names;
   std::vector<WeightsOfSeed> initial_weights;  // one per seed that was begun
   std::vector<PairedRun> runs;                  // finished ones
+  std::vector<DivergedRun> diverged;            // no seed of theirs is compared
   std::vector<PairedComparison> comparisons;
   bool finished = false;  // false: stopped by a signal, or a dry run
 };
@@ -54,7 +63,8 @@ PairedStudy run_paired_study(const PairedRequest& request);
 
 // The metrics that are compared: miou, macc, aacc, cross_entropy, loss_tail.
 std::vector<Metric> paired_metrics();
-// Every other arm against the first one, over the seeds that both have finished.
+// Every other arm against the first one, over the seeds that both have finished; training losses only where they are means over the same
+// iterations.
 std::vector<PairedComparison> compare_arms(const PairedStudy& study);
 
 std::string paired_study_json(const PairedStudy& study, const std::string& command);

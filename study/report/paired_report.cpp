@@ -36,7 +36,7 @@ struct RunRow {
 struct Comparison {
   std::string baseline, arm, metric, words;
   std::vector<double> differences, t, bootstrap;
-  double mean, std, p, wins, losses, ties, seeds;
+  double mean, std, t_p, holm_p, sign_p, wins, losses, ties, seeds;
   std::string name() const { return arm + " − " + baseline; }
 };
 
@@ -71,7 +71,7 @@ Study read_study(const Fields& fields) {
   for (const Fields& c : fields.objects("comparisons")) {
     study.comparisons.push_back({c.words("baseline"), c.words("arm"), c.words("metric"), c.words("words"), c.numbers("differences"),
                                  c.numbers("t_interval"), c.numbers("bootstrap_interval"), c.number("mean"), c.number("std"),
-                                 c.number("sign_test_p"), c.number("wins"), c.number("losses"), c.number("ties"),
+                                 c.number("t_test_p"), c.number("holm_p"), c.number("sign_test_p"), c.number("wins"), c.number("losses"), c.number("ties"),
                                  c.number("seeds_to_settle_0.2")});
   }
   return study;
@@ -130,7 +130,7 @@ Markup differences_plot(const Study& study, size_t metric) {
   std::vector<DotPlot::Group> seeds(study.seeds.size(), {"", {}, Mark::kRing, 0});
   if (!seeds.empty()) seeds[0].name = "a seed";
   for (const Comparison& c : study.comparisons) {
-    if (c.metric != text_of.key) continue;
+    if (c.metric != text_of.key || c.differences.empty()) continue;
     const size_t row = plot.rows.size();
     plot.rows.push_back(c.name());
     means.values.push_back(text_of.scale * c.mean);
@@ -156,6 +156,8 @@ Cell shown(const std::vector<double>& interval, const MetricText& metric) {
   return {shown(interval[0], metric).content + text(" … ") + shown(interval[1], metric).content};
 }
 
+Cell p_value(double p) { return {text(std::isnan(p) ? "–" : p < 0.001 ? "< 0.001" : fmt::format("{:.3f}", p))}; }
+
 Markup comparison_table(const Study& study) {
   std::vector<std::vector<Cell>> rows;
   for (const MetricText& metric : kMetrics) {
@@ -167,13 +169,15 @@ Markup comparison_table(const Study& study) {
                       shown(c.std, metric),
                       shown(c.t, metric),
                       shown(c.bootstrap, metric),
-                      cell(c.p),
+                      p_value(c.t_p),
+                      p_value(c.holm_p),
+                      p_value(c.sign_p),
                       {text(fmt::format("{:.0f} / {:.0f} / {:.0f}", c.wins, c.losses, c.ties))},
                       {text(whole_number(c.seeds))}});
     }
   }
   return table("Differences over the seeds, with 95 % intervals of the mean",
-               {"Difference", "Of", "Mean", "Std", "t interval", "Bootstrap interval", "Sign test p", "Better / worse / equal",
+               {"Difference", "Of", "Mean", "Std", "t interval", "Bootstrap interval", "t test p", "after Holm", "Sign test p", "Better / worse / equal",
                 "Seeds to settle 0.2 points"},
                rows);
 }
@@ -234,11 +238,22 @@ std::string initial_words(const Fields& fields) {
                            : "The arms start from different weights: " + joined(different) + ".";
 }
 
+Markup diverged_words(const Fields& fields) {
+  Markup words;
+  for (const Fields& run : fields.objects("diverged")) {
+    words += paragraph(fmt::format("{} diverged with seed {:.0f}, at iteration {:.0f}: no pair has it.", run.words("arm"), run.number("seed"),
+                                   run.number("iteration")));
+  }
+  return words;
+}
+
 }  // namespace
 
 std::vector<Section> paired_sections(const Fields& fields, const fs::path& folder) {
   const Study study = read_study(fields);
-  if (study.runs.empty()) return {{"runs", "Runs", missing("the study has no finished run.", "Go on with the same command: it resumes.")}};
+  if (study.runs.empty()) {
+    return {{"runs", "Runs", diverged_words(fields) + missing("the study has no finished run.", "Go on with the same command: it resumes.")}};
+  }
   Section words{"words", "What it says", {}}, results{"results", "Arms and seeds", {}}, differences{"differences", "Differences", {}};
   for (const Comparison& c : study.comparisons) {
     if (!c.words.empty() && c.metric == "miou") words.body += paragraph(c.words);
@@ -248,6 +263,7 @@ std::vector<Section> paired_sections(const Fields& fields, const fs::path& folde
     if (!c.words.empty() && c.metric != "miou") others += paragraph(c.words);
   }
   if (!others.empty()) words.body += element("details", element("summary", text("The other metrics in words")) + others);
+  words.body += diverged_words(fields);
   if (words.body.empty()) words.body = missing("no comparison: a study needs two arms and a seed that both have finished.", "");
 
   std::vector<Markup> seeds, intervals;

@@ -151,8 +151,69 @@ TEST_CASE("an arm that diverges keeps no other from its runs, and is named at th
   } catch (const NumericalError& error) {
     CHECK_THAT(error.what_happened(), Contains("hot seed 3") && Contains("hot seed 4") && !Contains("off"));
   }
-  CHECK(study.result()["runs"].size() == 4);
-  CHECK(study.result()["finished"] == false);
+  const auto json = study.result();
+  CHECK(json["runs"].size() == 4);
+  CHECK(json["finished"] == false);
+  REQUIRE(json["diverged"].size() == 2);
+  CHECK(json["diverged"][0]["arm"] == "hot");
+  CHECK(json["diverged"][1]["seed"] == 4);
+  CHECK(json["diverged"][1]["folder"] == "hot/4");
+  CHECK(json["diverged"][1]["iteration"] == 1);
+  // The baseline has no run: no difference from it is known, and none is drawn.
+  for (const auto& comparison : json["comparisons"]) {
+    CHECK(comparison["mean"].is_null());
+    CHECK(comparison["std"].is_null());
+  }
+  const std::string page = read_file(study.folder.path() / "study" / "report.html");
+  CHECK_THAT(page, Contains("hot diverged with seed 4, at iteration 1: no pair has it.") && !Contains("mIoU, differences"));
+}
+
+TEST_CASE("training losses are means over iterations, and compared where these are the same", "[paired]") {
+  TemporaryFolder folder;
+  const auto tail = [&](const std::string& rows, int iterations = 100) {
+    write_file(folder.path() / "summary.json",
+               R"({"miou": 0.5, "macc": 0.5, "aacc": 1, "seconds": 1, "weights_sha256": "", "per_class": [], "iterations": )" +
+                   std::to_string(iterations) + "}");
+    write_file(folder.path() / "metrics.jsonl", rows);
+    return read_paired_run(folder.path());
+  };
+  const auto row = [](int iteration, double loss) {
+    return R"({"type": "train", "iteration": )" + std::to_string(iteration) + R"(, "loss": )" + std::to_string(loss) + "}\n";
+  };
+  const std::string rows = row(80, 9) + row(88, 4) + row(96, 2) + row(100, 5);
+  CHECK(tail(rows).loss_tail == Approx((8 * 2 + 4 * 5) / 12.0));  // 89 to 96, and 97 to 100
+  CHECK(tail(rows).tail_from == 88);
+  CHECK(tail(row(100, 3)).tail_from == 0);
+  CHECK(std::isnan(tail("").loss_tail));
+
+  PairedStudy study;
+  study.arms.seeds = {0, 1};
+  for (const char* arm : {"off", "on"}) {
+    study.arms.arms.push_back({.spec = {arm, {}}, .configs = {}});
+    for (const int64_t seed : study.arms.seeds) {
+      study.runs.push_back({.arm = arm, .seed = seed, .miou = 0.5, .cross_entropy = 0.25 + 0.5 * double(seed), .loss_tail = 1 + 0.1 * double(seed)});
+    }
+  }
+  const auto losses = [&] {
+    for (const PairedComparison& c : compare_arms(study)) {
+      if (c.metric == "loss_tail") return c.differences.size();
+    }
+    return size_t{0};
+  };
+  CHECK(losses() == 2);
+  study.runs.back().tail_from = 5;
+  CHECK(losses() == 1);
+  study.runs[2].tail_from = 5;
+  CHECK(losses() == 0);
+
+  // The table: means of what is there, and no deviation of one.
+  study.runs.pop_back();
+  study.comparisons = compare_arms(study);
+  const std::string table = paired_study_table(study);
+  CHECK_THAT(table, Contains("cross-entropy") && Contains("0.5000") && Contains("0.2500") && Contains("of validation cross-entropy against off"));
+  CHECK_THAT(table, Contains("on                           1    50.00        - "));
+  study.runs[0].loss_tail = std::nan("");
+  CHECK_THAT(paired_study_table(study), Contains("1.1000") && !Contains("nan"));
 }
 
 TEST_CASE("arms whose networks differ are told from pairs", "[paired]") {
