@@ -212,6 +212,30 @@ TEST_CASE("claims about training", "[claims]") {
   CHECK_THAT(find(claims, "raise the mIoU").measurement, Contains("mean of 2 studies") && Contains("runs, folded against off"));
 }
 
+TEST_CASE("a copy of a study is no further evidence", "[claims]") {
+  TemporaryFolder folder;
+  json study = runs({{"off", {0.60, 0.62, 0.61, 0.59}}, {"explicit", {0.61, 0.60, 0.62, 0.58}}});
+  for (json& run : study["runs"]) run["weights_sha256"] = run["arm"].get<std::string>() + run["seed"].dump();
+  write_study(folder.path() / "a", study);
+  const std::string once = find(judge_claims(folder.path()), "raise the mIoU").measurement;
+  write_study(folder.path() / "copy", study);
+  CHECK(find(judge_claims(folder.path()), "raise the mIoU").measurement == once);
+  CHECK(find(judge_claims(folder.path()), "consistent").verdict == Verdict::kNotMeasured);
+  for (json& run : study["runs"]) run["weights_sha256"] = "other " + run["weights_sha256"].get<std::string>();
+  write_study(folder.path() / "copy", study);
+  CHECK_THAT(find(judge_claims(folder.path()), "raise the mIoU").measurement, Contains("mean of 2 studies"));
+}
+
+TEST_CASE("final losses that are means over other iterations are not compared", "[claims]") {
+  TemporaryFolder folder;
+  json study = runs({{"explicit", {0.60, 0.62, 0.61}}, {"folded", {0.64, 0.66, 0.6501}}});
+  write_study(folder.path(), study);
+  CHECK(find(judge_claims(folder.path()), "initializer").verdict == Verdict::kDoesNotHold);
+  for (json& run : study["runs"]) run["loss_tail_from"] = run["arm"] == "folded" ? 5 : 0;
+  write_study(folder.path(), study);
+  CHECK(find(judge_claims(folder.path()), "initializer").verdict == Verdict::kNotMeasured);
+}
+
 TEST_CASE("what a run costs is time of the processor, where that was measured", "[claims]") {
   TemporaryFolder folder;
   json study = runs({{"off", {0.6, 0.61, 0.62}}, {"folded", {0.61, 0.6, 0.62}}}, 20);
