@@ -180,7 +180,7 @@ Markup gradient_table(const SiteRecord& site, const std::string& caption) {
                     cell(b.fused.std)});
   }
   return table(caption,
-               {"Branch", "Gradient of its weights", "Per weight (RMS)", "Share", "Update / weight", "Gradient arriving", "Std fused"},
+               {"Branch", "Gradient of its weights", "Per weight (RMS)", "Share", "Update / weight", "Gradient sent back to the branch", "Std fused"},
                rows);
 }
 
@@ -220,7 +220,7 @@ std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& 
 }
 
 Markup gradient_figures(const SiteHistory& site) {
-  const std::vector<Markup> figures = gradient_charts(site, "Gradient that reaches each branch");
+  const std::vector<Markup> figures = gradient_charts(site, "Gradient sent back to each branch");
   if (figures.empty()) return missing("no gradient was recorded at this site.", "");
   return gallery(figures) + gradient_table(site.records.back(), fmt::format("At iteration {:.0f}.", site.iterations.back()));
 }
