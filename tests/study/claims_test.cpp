@@ -226,6 +226,19 @@ TEST_CASE("a copy of a study is no further evidence", "[claims]") {
   CHECK_THAT(find(judge_claims(folder.path()), "raise the mIoU").measurement, Contains("mean of 2 studies"));
 }
 
+TEST_CASE("a site that two studies have the same record of is one", "[claims]") {
+  TemporaryFolder folder;
+  for (const char* kind : {"scales", "gradients"}) write_study(folder.path() / kind, records(kind, {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3));
+  const auto once = judge_claims(folder.path());
+  for (const char* kind : {"scales", "gradients"}) {
+    write_study(folder.path() / "copy" / kind, records(kind, {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3));
+  }
+  const auto twice = judge_claims(folder.path());
+  for (const char* claim : {"differ in scale", "standard deviation 1", "larger gradients", "closer together"}) {
+    CHECK(find(twice, claim).measurement == find(once, claim).measurement);
+  }
+}
+
 TEST_CASE("final losses that are means over other iterations are not compared", "[claims]") {
   TemporaryFolder folder;
   json study = runs({{"explicit", {0.60, 0.62, 0.61}}, {"folded", {0.64, 0.66, 0.6501}}});
@@ -340,7 +353,7 @@ TEST_CASE("scales are unequal where three quarters of the sites are, and not whe
   TemporaryFolder folder;
   const auto verdict_of = [&](int unequal) {
     for (int i = 0; i < 4; ++i) {
-      write_study(folder.path() / std::to_string(i), records("scales", {{i < unequal ? 0.9 : 0.41, 0.3, 1}, {0.4, 0.1, 1}}));
+      write_study(folder.path() / std::to_string(i), records("scales", {{i < unequal ? 0.9 : 0.41, 0.3 + i, 1}, {0.4, 0.1, 1}}));
     }
     return find(judge_claims(folder.path()), "differ in scale").verdict;
   };
