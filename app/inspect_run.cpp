@@ -134,7 +134,8 @@ bool same_classes(const std::vector<RunAccount>& runs) {
 }
 
 void print_several(const std::vector<RunAccount>& runs) {
-  std::vector<std::vector<std::string>> rows{{"", "run", "state", "iterations", "last mIoU", "best mIoU", "aAcc", "mAcc", "cross-entropy", "loss", "time"}};
+  std::vector<std::vector<std::string>> rows{
+      {"", "run", "state", "iterations", "last mIoU", "best mIoU", "aAcc", "mAcc", "cross-entropy", "loss", "time"}};
   for (size_t r = 0; r < runs.size(); ++r) {
     const RunAccount& run = runs[r];
     rows.push_back({std::to_string(r + 1), run.files.folder.string(), words(run.state), whole(run.done) + "/" + whole(run.planned),

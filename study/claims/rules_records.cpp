@@ -25,14 +25,16 @@ struct Site {
 // To the last digit, which only the same measurement gives twice: another study has its record, too.
 bool same_record(const SiteEvidence& a, const SiteEvidence& b) {
   return a.head == b.head && a.site == b.site &&
-         std::equal(a.branches.begin(), a.branches.end(), b.branches.begin(), b.branches.end(), [](const BranchEvidence& x, const BranchEvidence& y) {
-           return x.resized_std == y.resized_std && x.fused_std == y.fused_std && x.weight_grad == y.weight_grad;
-         });
+         std::equal(a.branches.begin(), a.branches.end(), b.branches.begin(), b.branches.end(),
+                    [](const BranchEvidence& x, const BranchEvidence& y) {
+                      return x.resized_std == y.resized_std && x.fused_std == y.fused_std && x.weight_grad == y.weight_grad;
+                    });
 }
 
 bool known(const std::vector<Site>& sites, const std::string& file, const SiteEvidence& record) {
   return std::any_of(sites.begin(), sites.end(), [&](const Site& site) {
-    return site.file != file && std::any_of(site.seeds.begin(), site.seeds.end(), [&](const SiteEvidence* seed) { return same_record(*seed, record); });
+    return site.file != file &&
+           std::any_of(site.seeds.begin(), site.seeds.end(), [&](const SiteEvidence* seed) { return same_record(*seed, record); });
   });
 }
 

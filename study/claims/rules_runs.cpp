@@ -27,7 +27,8 @@ using Value = double (*)(const RunEvidence::Run&);
 using Counted = std::set<std::pair<std::string, std::string>>;
 
 // Differences second - first, one for each seed that both have.
-std::vector<double> differences(const RunEvidence& study, const std::string& first, const std::string& second, Counted& counted, Value value) {
+std::vector<double> differences(const RunEvidence& study, const std::string& first, const std::string& second, Counted& counted,
+                                Value value) {
   std::vector<double> result;
   const auto a = study.runs.find(first), b = study.runs.find(second);
   if (a == study.runs.end() || b == study.runs.end()) return result;
@@ -165,7 +166,8 @@ Claim no_cost(const std::vector<RunEvidence>& evidence) {
   Judged judged;
   Counted counted;
   for (const ArmPair& pair : pairs_of(evidence, is_off, is_fold)) {
-    const auto logs = differences(*pair.study, pair.first, pair.second, counted, [](const RunEvidence::Run& run) { return std::log(run.seconds); });
+    const auto logs =
+        differences(*pair.study, pair.first, pair.second, counted, [](const RunEvidence::Run& run) { return std::log(run.seconds); });
     if (const auto interval = t_interval(logs)) judged.add(pair, logs, cost(mean_of(logs), *interval));
   }
   const Rule rule = [](double low, double high) {
@@ -186,7 +188,8 @@ Claim initializer(const std::vector<RunEvidence>& evidence) {
   const auto is_plain_fold = [](const std::string& mode) { return mode == "folded"; };
   for (const ArmPair& pair : pairs_of(evidence, is_explicit, is_plain_fold)) {
     if (!same_tails(*pair.study, pair.first, pair.second)) continue;
-    const auto changes = differences(*pair.study, pair.first, pair.second, counted, [](const RunEvidence::Run& run) { return run.loss_tail; });
+    const auto changes =
+        differences(*pair.study, pair.first, pair.second, counted, [](const RunEvidence::Run& run) { return run.loss_tail; });
     const auto interval = t_interval(changes);
     if (interval) judged.add(pair, changes, loss(mean_of(changes), *interval) + fmt::format(" over {} seeds", changes.size()));
   }

@@ -1,10 +1,12 @@
 // Reading finished runs, and what they say together.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "core/errors.h"
@@ -30,7 +32,8 @@ struct Tail {
   double loss = kNaN, from = 0;
 };
 
-// Mean training loss over the rows that end in the last tenth of the iterations. A row is the mean over the iterations since the one before.
+// Mean training loss over the rows that end in the last tenth of the iterations. A row is the mean over the iterations since the one
+// before.
 Tail loss_tail(const fs::path& file, double iterations) {
   double sum = 0, steps = 0, before = 0;
   Tail tail;
@@ -48,6 +51,13 @@ Tail loss_tail(const fs::path& file, double iterations) {
     if (iteration > before) before = iteration;
   }
   return tail;
+}
+
+// Whether all arms with finished runs have finished the same seeds.
+bool same_seeds(const PairedStudy& study) {
+  std::map<std::string, std::set<int64_t>> seeds;
+  for (const PairedRun& run : study.runs) seeds[run.arm].insert(run.seed);
+  return std::all_of(seeds.begin(), seeds.end(), [&](const auto& of_arm) { return of_arm.second == seeds.begin()->second; });
 }
 
 const PairedRun* find_run(const PairedStudy& study, const std::string& arm, int64_t seed) {
@@ -89,6 +99,10 @@ ordered_json comparison_json(const PairedComparison& c) {
 }
 
 ordered_json run_json(const PairedRun& r) {
+  ordered_json ratios = ordered_json::array();
+  for (const SiteRatios& site : r.grad_ratios) {
+    ratios.push_back({{"site", site.site}, {"iterations", site.iterations}, {"ratios", site.ratios}});
+  }
   return {{"arm", r.arm},
           {"seed", r.seed},
           {"folder", r.folder},
@@ -102,7 +116,8 @@ ordered_json run_json(const PairedRun& r) {
           {"seconds", r.seconds},
           {"cpu_seconds", r.cpu_seconds},
           {"weights_sha256", r.weights_sha256},
-          {"shared_from", r.shared_from.empty() ? ordered_json(nullptr) : ordered_json(r.shared_from)}};
+          {"shared_from", r.shared_from.empty() ? ordered_json(nullptr) : ordered_json(r.shared_from)},
+          {"grad_ratios", ratios}};
 }
 
 }  // namespace
@@ -126,6 +141,7 @@ PairedRun read_paired_run(const fs::path& folder, std::vector<std::string>* clas
     const Tail tail = loss_tail(folder / "metrics.jsonl", summary.at("iterations").get<double>());
     run.loss_tail = tail.loss;
     run.tail_from = tail.from;
+    run.grad_ratios = read_grad_ratios(folder / "probes.jsonl");
     if (const fs::path cost = folder / "cost.json"; fs::exists(cost)) {
       run.cpu_seconds = parse_json(read_text(cost, limits::kJsonBytes), cost.string(), false).at("cpu_seconds").get<double>();
     }
@@ -193,6 +209,11 @@ std::string paired_study_json(const PairedStudy& study, const std::string& comma
     weights.push_back({{"seed", w.seed}, {"equal", w.equal}, {"sha256", w.sha256},
                        {"first_difference", w.equal ? ordered_json(nullptr) : ordered_json(w.first_difference)}});
   }
+  ordered_json changes = ordered_json::array();
+  for (const RatioComparison& c : compare_grad_ratios(study)) {
+    changes.push_back({{"site", c.site}, {"baseline", c.baseline}, {"arm", c.arm}, {"iteration", c.iteration}});
+    changes.back().update(factor_json(c.factor));
+  }
   ordered_json value = study_head("run", command, wall);
   value.update({{"finished", study.finished},
                 {"config", ordered_json::parse(to_json_text(study.arms.arms.front().configs.front()))},
@@ -203,6 +224,7 @@ std::string paired_study_json(const PairedStudy& study, const std::string& comma
                 {"runs", runs},
                 {"diverged", diverged},
                 {"comparisons", comparisons},
+                {"ratio_changes", changes},
                 {"cost", {{"cpu_seconds", cpu}, {"wall_seconds", wall}}}});
   return file_text(value);
 }
@@ -234,9 +256,13 @@ std::string paired_study_table(const PairedStudy& study) {
   }
   for (const char* metric : {"miou", "cross_entropy"}) {
     for (const PairedComparison& c : study.comparisons) {
-      if (c.metric == metric) text += c.words + "\n";
+      const bool said = metric != std::string("miou") && c.differences.empty();  // that there is no pair
+      if (c.metric == metric && !said) text += c.words + "\n";
     }
   }
+  if (!same_seeds(study))
+    text += "Not all arms have finished the same seeds: the means above are not of the same ones, the differences are.\n";
+  text += grad_ratios_table(compare_grad_ratios(study));
   for (const DivergedRun& d : study.diverged) {
     text += fmt::format("{} diverged with seed {}, at iteration {}: no pair has it.\n", d.arm, d.seed, d.iteration);
   }

@@ -69,6 +69,7 @@ class Session {
   bool is_done(const Job& job) const { return fs::exists(folder_of(job) / "summary.json"); }
   bool train_one(const Job& job);
   void begin_seed(size_t seed);
+  const PairedRun& finished_run(const Job& job);
   std::optional<DivergedRun> diverged(const Job& job) const;
   void collect();
   void write_results() const;
@@ -80,6 +81,7 @@ class Session {
   PairedStudy study_;
   std::vector<Job> jobs_;                                // seed by seed, so that what is there at any time are pairs
   std::map<std::string, std::vector<double>> seconds_;  // of finished runs, by arm
+  std::map<fs::path, PairedRun> read_;                  // of finished runs, by folder
 };
 
 void Session::say(const std::string& text) const {
@@ -134,6 +136,13 @@ bool Session::train_one(const Job& job) {
   return result.finished;
 }
 
+// Read once: those with probes are long.
+const PairedRun& Session::finished_run(const Job& job) {
+  const auto [place, is_new] = read_.try_emplace(folder_of(job));
+  if (is_new) place->second = read_paired_run(place->first, &study_.class_names);
+  return place->second;
+}
+
 // Nothing, unless the run ended so the last time that it was tried.
 std::optional<DivergedRun> Session::diverged(const Job& job) const {
   const fs::path file = folder_of(job) / "nan_report.json";
@@ -152,7 +161,7 @@ void Session::collect() {
     for (size_t i = 0; i < study_.arms.arms.size(); ++i) {
       const Job job{i, seed};
       if (!is_done(job)) continue;
-      PairedRun run = read_paired_run(folder_of(job), &study_.class_names);
+      PairedRun run = finished_run(job);
       const Arm& arm = arm_of(job);
       run.arm = arm.spec.name;
       run.seed = study_.arms.seeds[seed];
@@ -216,10 +225,11 @@ PairedStudy Session::run() {
     }
     collect();
     write_results();
-    const PairedRun run = read_paired_run(folder_of(job));
+    const PairedRun& run = finished_run(job);
     say(fmt::format("{}: mIoU {:.4f}, loss {:.4f}, {}; {}", title, run.miou, run.loss_tail, human_duration(run.seconds), remaining()));
   }
-  if (!study_.runs.empty() || !study_.diverged.empty()) write_results();  // also where nothing was left to run: arms and seeds may be other ones than before
+  // Also where nothing was left to run: arms and seeds may be other ones than before.
+  if (!study_.runs.empty() || !study_.diverged.empty()) write_results();
   if (!diverged.empty()) {
     say("\n" + paired_study_table(study_));
     throw NumericalError("runs diverged: " + joined(diverged), request_.out.string(),

@@ -183,14 +183,9 @@ Markup ratios_by_seed(const std::vector<Fields>& by_seed, const HeadSites& head)
 Markup ratio_changes(const std::vector<Fields>& changes, const HeadSites& head) {
   std::vector<std::vector<Cell>> rows;
   for (const Fields& change : changes) {
-    if (change.words("head") != head.head) continue;
-    const std::vector<double> interval = change.numbers("t_interval");
-    rows.push_back({cell(change.words("site")), cell(change.words("arm") + " / " + change.words("baseline")), cell(change.number("mean")),
-                    {text(interval.size() == 2 ? short_number(interval[0]) + " … " + short_number(interval[1]) : "–")}});
+    if (change.words("head") == head.head) rows.push_back(ratio_change_row(change));
   }
-  return rows.empty() ? Markup()
-                      : table("That ratio, times what it is in the first arm: geometric mean over the seeds, 95 % interval (t on logarithms)",
-                              {"Site", "Arms", "Mean", "Interval"}, rows);
+  return rows.empty() ? Markup() : table(kRatioChanges, {"Site", "Arms", "Mean", "Interval"}, rows);
 }
 
 std::vector<Section> no_records(const char* command) {

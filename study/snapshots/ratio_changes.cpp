@@ -3,14 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 namespace eq {
 namespace {
 
-const SiteRecord* find_site(const ProbeRecord& record, const std::string& name) {
+double ratio_at(const ProbeRecord& record, const std::string& name) {
   const auto found = std::find_if(record.sites.begin(), record.sites.end(), [&](const SiteRecord& site) { return site.site == name; });
-  return found == record.sites.end() ? nullptr : &*found;
+  return found == record.sites.end() ? kNotMeasured : found->grad_ratio;
 }
 
 }  // namespace
@@ -22,18 +21,13 @@ std::vector<RatioChange> ratio_changes(const std::vector<Snapshot>& snapshots) {
     if (&*first == &snapshot || snapshot.by_seed.size() < 2) continue;
     for (const SiteRecord& site : snapshot.record.sites) {
       if (site.depthwise) continue;
-      RatioChange change{snapshot.head, site.site, first->arm, snapshot.arm, {}, 1, {}};
-      std::vector<double> logs;
+      std::vector<double> before, after;
       for (size_t seed = 0; seed < std::min(first->by_seed.size(), snapshot.by_seed.size()); ++seed) {
-        const SiteRecord *before = find_site(first->by_seed[seed], site.site), *after = find_site(snapshot.by_seed[seed], site.site);
-        const double factor = before != nullptr && after != nullptr ? after->grad_ratio / before->grad_ratio : kNotMeasured;
-        if (!std::isfinite(factor)) continue;
-        change.factors.push_back(factor);
-        logs.push_back(std::log(factor));
+        before.push_back(ratio_at(first->by_seed[seed], site.site));
+        after.push_back(ratio_at(snapshot.by_seed[seed], site.site));
       }
-      if (logs.empty()) continue;
-      change.mean = std::exp(mean_of(logs));
-      if (const auto interval = t_interval(logs)) change.interval = Interval{std::exp((*interval)[0]), std::exp((*interval)[1])};
+      RatioChange change{snapshot.head, site.site, first->arm, snapshot.arm, paired_factor(before, after)};
+      if (change.factor.factors.empty()) continue;
       changes.push_back(std::move(change));
     }
   }
@@ -44,8 +38,7 @@ std::string ratio_changes_table(const std::vector<RatioChange>& changes) {
   if (changes.empty()) return "";
   std::string text = "largest over smallest gradient per weight, times what it is in the first arm, over networks (95 % interval)\n";
   for (const RatioChange& c : changes) {
-    const std::string sure = c.interval ? fmt::format(" ({:.3f} to {:.3f})", (*c.interval)[0], (*c.interval)[1]) : "";
-    text += fmt::format("  {:<10} {:<28} {:<30} {:.3f}{}, {} seeds\n", c.head, c.site, c.arm + " against " + c.baseline, c.mean, sure, c.factors.size());
+    text += fmt::format("  {:<10} {:<28} {:<30} {}\n", c.head, c.site, c.arm + " against " + c.baseline, words_of(c.factor));
   }
   return text;
 }

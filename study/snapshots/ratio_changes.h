@@ -1,7 +1,6 @@
 #pragma once
 // What an equalizer does to the inequality of a site's gradients, over several networks: `equiscale study gradients --seeds N`.
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,16 +9,14 @@
 
 namespace eq {
 
-// grad_ratio of an arm over that of the first arm, networks of one seed in pairs: the geometric mean over the seeds, and the 95 % interval of
-// Student's t on logarithms.
+// grad_ratio of an arm over that of the first arm, networks of one seed in pairs.
 struct RatioChange {
   std::string head, site, baseline, arm;
-  std::vector<double> factors;  // one a seed
-  double mean = 1;
-  std::optional<Interval> interval;  // none for one seed
+  Factor factor;
 };
 
-// Of each site that several branches' gradients can be compared at (no sum, no depthwise convolution), where there are two seeds and two arms.
+// Of each site that several branches' gradients can be compared at (no sum, no depthwise convolution), where there are two seeds and two
+// arms.
 std::vector<RatioChange> ratio_changes(const std::vector<Snapshot>& snapshots);
 
 std::string ratio_changes_table(const std::vector<RatioChange>& changes);  // for the terminal; empty without any

@@ -185,8 +185,8 @@ std::string snapshot_study_json(const SnapshotRequest& request, const std::vecto
   }
   ordered_json changes = ordered_json::array();
   for (const RatioChange& c : ratio_changes(snapshots)) {
-    changes.push_back({{"head", c.head}, {"site", c.site}, {"baseline", c.baseline}, {"arm", c.arm}, {"factors", c.factors},
-                       {"mean", c.mean}, {"t_interval", interval_json(c.interval)}});
+    changes.push_back({{"head", c.head}, {"site", c.site}, {"baseline", c.baseline}, {"arm", c.arm}});
+    changes.back().update(factor_json(c.factor));
   }
   ordered_json study = study_head(request.gradients ? "gradients" : "scales", command, seconds);
   study.update({{"finished", finished},

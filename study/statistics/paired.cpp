@@ -9,6 +9,7 @@
 
 #include "core/errors.h"
 #include "core/random.h"
+#include "core/words.h"
 #include "study/statistics/distributions.h"
 
 namespace eq {
@@ -87,6 +88,25 @@ std::vector<double> holm(const std::vector<double>& p_values) {
     raised[order[i]] = last;
   }
   return raised;
+}
+
+Factor paired_factor(const std::vector<double>& before, const std::vector<double>& after) {
+  Factor result;
+  std::vector<double> logs;
+  for (size_t i = 0; i < std::min(before.size(), after.size()); ++i) {
+    const double factor = after[i] / before[i];
+    if (!std::isfinite(factor) || !(factor > 0)) continue;
+    result.factors.push_back(factor);
+    logs.push_back(std::log(factor));
+  }
+  result.mean = logs.empty() ? std::numeric_limits<double>::quiet_NaN() : std::exp(mean_of(logs));
+  if (const auto interval = t_interval(logs)) result.interval = Interval{std::exp((*interval)[0]), std::exp((*interval)[1])};
+  return result;
+}
+
+std::string words_of(const Factor& factor) {
+  const std::string sure = factor.interval ? fmt::format(" ({:.3f} to {:.3f})", (*factor.interval)[0], (*factor.interval)[1]) : "";
+  return fmt::format("{:.3f}{}, {}", factor.mean, sure, counted(int64_t(factor.factors.size()), "seed"));
 }
 
 std::optional<PooledMean> pooled_mean(const std::vector<std::vector<double>>& studies, double level) {

@@ -68,7 +68,7 @@ TEST_CASE("inspect run of several says what sets them apart", "[app]") {
   const LyingRun first(folder.path() / "first"), second(folder.path() / "second", "explicit", 0.75);
   const CommandResult text = first.inspect(second.path.string());
   check_says(text, {"equalizer.mode  \"off\"  \"explicit\"\n", "20  50.00  75.00\n", "40  37.50  62.50\n", "road         37.50  62.50\n"});
-  CHECK_THAT(text.output, Catch::Contains("mAcc  cross-entropy") && Catch::Contains("60.00         0.5000   1.25"));
+  CHECK_THAT(text.output, Catch::Contains("mAcc  cross-entropy") && Catch::Contains("60.00         0.5000  1.25"));
   CHECK(text.output.find("pipeline.mean") == std::string::npos);
   const nlohmann::json json = nlohmann::json::parse(first.inspect(second.path.string() + " --json").output);
   CHECK(json["differing_keys"].size() == 1);

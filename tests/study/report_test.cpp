@@ -281,9 +281,14 @@ TEST_CASE("every kind of study has its page", "[report]") {
   without_learning.erase("learning");
   CHECK_THAT(page(without_learning), !Contains("How fast each level is learned"));
   CHECK_THAT(page(sample_probe_study("scales")), Contains("Scale of each branch") && Contains("Arm explicit") && Contains("white noise"));
+  json sums = sample_probe_study("scales");
+  for (json& record : sums["records"]) record["sites"][0]["kind"] = "sum";
+  CHECK_THAT(page(sums), Contains("resized, as added") && Contains("resized, and so fused"));
+  CHECK_THAT(page(sample_probe_study("scales")), !Contains("as added"));
   CHECK_THAT(page(sample_probe_study("gradients")), Contains("gradient per weight") && Contains("off: largest / smallest"));
   CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("start from the same values") &&
-                                        Contains("bicyclist") && Contains("&lt; 0.001") && Contains(">0.062<") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
+                                        Contains("bicyclist") && Contains("&lt; 0.001") && Contains(">0.062<") &&
+                                        Contains("the interval covers zero") && Contains("95 % interval (t)"));
   CHECK_THAT(page(sample_ablation()),
              Contains("mIoU lost") && Contains("demo/explicit") && Contains("without level 3") && Contains("+1.00") &&
                  Contains("-3.00 … 25.00") && Contains("+0.0250"));

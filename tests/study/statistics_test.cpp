@@ -133,6 +133,19 @@ TEST_CASE("p values, and what several comparisons at once make of them", "[stati
   CHECK(lost.words == lost_words);
 }
 
+TEST_CASE("factors in pairs: a geometric mean, and an interval on logarithms", "[statistics]") {
+  const Factor factor = paired_factor({2, 4, 0, 1, std::nan("")}, {1, 1, 1, 0, 1});  // the last three are no positive numbers
+  CHECK(factor.factors == std::vector<double>{0.5, 0.25});
+  CHECK(factor.mean == Approx(std::sqrt(0.125)));
+  // Half of the logarithms' difference is the standard error of their mean; t of one degree is 12.7062.
+  REQUIRE(factor.interval);
+  CHECK((*factor.interval)[1] == Approx(std::sqrt(0.125) * std::exp(12.7062047 * std::log(2) / 2)));
+  CHECK((*factor.interval)[0] == Approx(std::sqrt(0.125) / std::exp(12.7062047 * std::log(2) / 2)));
+  CHECK(words_of(paired_factor({2}, {1})) == "0.500, 1 seed");
+  CHECK(words_of(paired_factor({2, 1, 2}, {2, 1, 2})) == "1.000 (1.000 to 1.000), 3 seeds");
+  CHECK(std::isnan(paired_factor({}, {}).mean));
+}
+
 TEST_CASE("few pairs say little, and say so", "[statistics]") {
   const Metric miou{"miou", "mIoU", 100, 2, " points", true, 0.002};
   const PairedComparison one = compare_paired("off", {0.5}, "on", {0.6}, miou);
