@@ -134,12 +134,13 @@ bool same_classes(const std::vector<RunAccount>& runs) {
 }
 
 void print_several(const std::vector<RunAccount>& runs) {
-  std::vector<std::vector<std::string>> rows{{"", "run", "state", "iterations", "last mIoU", "best mIoU", "aAcc", "mAcc", "loss", "time"}};
+  std::vector<std::vector<std::string>> rows{
+      {"", "run", "state", "iterations", "last mIoU", "best mIoU", "aAcc", "mAcc", "cross-entropy", "loss", "time"}};
   for (size_t r = 0; r < runs.size(); ++r) {
     const RunAccount& run = runs[r];
     rows.push_back({std::to_string(r + 1), run.files.folder.string(), words(run.state), whole(run.done) + "/" + whole(run.planned),
                     score_at(run.last), score_at(run.best), run.last ? in_percent(run.last->aacc) : "-",
-                    run.last ? in_percent(run.last->macc) : "-",
+                    run.last ? in_percent(run.last->macc) : "-", run.last ? nats(run.last->cross_entropy) : "-",
                     run.files.train.empty() ? "-" : fmt::format("{:.4g}", run.files.train.back().loss),
                     std::isnan(run.seconds) ? "-" : human_duration(run.seconds)});
   }

@@ -12,4 +12,8 @@ nlohmann::ordered_json interval_json(const std::optional<Interval>& interval) {
   return interval ? nlohmann::ordered_json(*interval) : nlohmann::ordered_json();
 }
 
+nlohmann::ordered_json factor_json(const Factor& factor) {
+  return {{"factors", factor.factors}, {"mean", factor.mean}, {"t_interval", interval_json(factor.interval)}};
+}
+
 }  // namespace eq

@@ -14,4 +14,6 @@ nlohmann::ordered_json study_head(const std::string& kind, const std::string& co
 
 nlohmann::ordered_json interval_json(const std::optional<Interval>& interval);  // [low, high], or null
 
+nlohmann::ordered_json factor_json(const Factor& factor);  // {"factors", "mean", "t_interval"}
+
 }  // namespace eq

@@ -122,7 +122,8 @@ RunEvidence read_runs(const json& study, const std::string& file) {
     if (!seed) throw DataError("the seed of a run is no whole number", file, "run the study again, or delete the file");
     const double cpu = run.value("cpu_seconds", 0.0);
     result.runs[run.at("arm").get<std::string>()][*seed] = {number(run.at("miou")), number(run.at("loss_tail")),
-                                                            cpu > 0 ? cpu : number(run.at("seconds"))};
+                                                            cpu > 0 ? cpu : number(run.at("seconds")),
+                                                            run.value("weights_sha256", ""), run.value("loss_tail_from", 0.0)};
   }
   return result;
 }

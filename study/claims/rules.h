@@ -48,6 +48,8 @@ struct RunEvidence {
   std::map<std::string, Arm> arms;
   struct Run {
     double miou = 0, loss_tail = 0, seconds = 0;  // of the processor, where the study knows
+    std::string weights;                          // their SHA-256; empty: unknown
+    double tail_from = 0;                         // the iteration from which loss_tail is a mean
   };
   std::map<std::string, std::map<int64_t, Run>> runs;  // arm -> seed
 };

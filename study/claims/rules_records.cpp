@@ -22,11 +22,27 @@ struct Site {
   const SiteEvidence& first() const { return *seeds.front(); }
 };
 
+// To the last digit, which only the same measurement gives twice: another study has its record, too.
+bool same_record(const SiteEvidence& a, const SiteEvidence& b) {
+  return a.head == b.head && a.site == b.site &&
+         std::equal(a.branches.begin(), a.branches.end(), b.branches.begin(), b.branches.end(),
+                    [](const BranchEvidence& x, const BranchEvidence& y) {
+                      return x.resized_std == y.resized_std && x.fused_std == y.fused_std && x.weight_grad == y.weight_grad;
+                    });
+}
+
+bool known(const std::vector<Site>& sites, const std::string& file, const SiteEvidence& record) {
+  return std::any_of(sites.begin(), sites.end(), [&](const Site& site) {
+    return site.file != file &&
+           std::any_of(site.seeds.begin(), site.seeds.end(), [&](const SiteEvidence* seed) { return same_record(*seed, record); });
+  });
+}
+
 std::vector<Site> sites_of(const std::vector<RecordEvidence>& evidence, const std::string& mode) {
   std::vector<Site> sites;
   for (const RecordEvidence& study : evidence) {
     for (const SiteEvidence& site : study.sites) {
-      if (site.mode != mode || site.branches.size() < 2) continue;
+      if (site.mode != mode || site.branches.size() < 2 || known(sites, study.file, site)) continue;
       const auto same = [&](const Site& other) {
         return other.file == study.file && other.first().head == site.head && other.first().site == site.site &&
                other.first().branches.size() == site.branches.size();

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <iterator>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "study/claims/rules.h"
 
@@ -21,8 +23,12 @@ bool is_equalizer(const std::string& mode) { return mode == "explicit" || is_fol
 
 using Value = double (*)(const RunEvidence::Run&);
 
+// Pairs of weights that have counted: a copy of a study, or another one with the same runs, is no further evidence.
+using Counted = std::set<std::pair<std::string, std::string>>;
+
 // Differences second - first, one for each seed that both have.
-std::vector<double> differences(const RunEvidence& study, const std::string& first, const std::string& second, Value value) {
+std::vector<double> differences(const RunEvidence& study, const std::string& first, const std::string& second, Counted& counted,
+                                Value value) {
   std::vector<double> result;
   const auto a = study.runs.find(first), b = study.runs.find(second);
   if (a == study.runs.end() || b == study.runs.end()) return result;
@@ -30,9 +36,23 @@ std::vector<double> differences(const RunEvidence& study, const std::string& fir
     const auto other = b->second.find(seed);
     if (other == b->second.end()) continue;
     const double difference = value(other->second) - value(run);
-    if (std::isfinite(difference)) result.push_back(difference);
+    if (!std::isfinite(difference)) continue;
+    const bool known = !run.weights.empty() && !other->second.weights.empty();
+    if (known && !counted.insert({run.weights, other->second.weights}).second) continue;
+    result.push_back(difference);
   }
   return result;
+}
+
+// Whether the final losses of both arms are means over the same iterations: a study that was begun with another train.log_every has others.
+bool same_tails(const RunEvidence& study, const std::string& first, const std::string& second) {
+  std::set<double> begins;
+  for (const std::string& arm : {first, second}) {
+    const auto runs = study.runs.find(arm);
+    if (runs == study.runs.end()) continue;
+    for (const auto& [seed, run] : runs->second) begins.insert(run.tail_from);
+  }
+  return begins.size() < 2;
 }
 
 // Pairs of arms whose modes satisfy the two conditions and that differ in nothing but the equalizer.
@@ -127,8 +147,9 @@ std::string points(double mean, const Interval& interval) {
 
 Judged accuracy_gains(const std::vector<RunEvidence>& evidence) {
   Judged judged;
+  Counted counted;
   for (const ArmPair& pair : pairs_of(evidence, is_off, is_equalizer)) {
-    const auto gains = differences(*pair.study, pair.first, pair.second, [](const RunEvidence::Run& run) { return run.miou; });
+    const auto gains = differences(*pair.study, pair.first, pair.second, counted, [](const RunEvidence::Run& run) { return run.miou; });
     const auto interval = t_interval(gains);
     if (!interval || (*interval)[0] == (*interval)[1]) continue;  // equal to the last digit: nothing was learned, or nothing was changed
     judged.add(pair, gains, points(mean_of(gains), *interval) + fmt::format(" over {} seeds", gains.size()));
@@ -143,8 +164,10 @@ std::string cost(double mean, const Interval& interval) {
 
 Claim no_cost(const std::vector<RunEvidence>& evidence) {
   Judged judged;
+  Counted counted;
   for (const ArmPair& pair : pairs_of(evidence, is_off, is_fold)) {
-    const auto logs = differences(*pair.study, pair.first, pair.second, [](const RunEvidence::Run& run) { return std::log(run.seconds); });
+    const auto logs =
+        differences(*pair.study, pair.first, pair.second, counted, [](const RunEvidence::Run& run) { return std::log(run.seconds); });
     if (const auto interval = t_interval(logs)) judged.add(pair, logs, cost(mean_of(logs), *interval));
   }
   const Rule rule = [](double low, double high) {
@@ -160,10 +183,13 @@ std::string loss(double mean, const Interval& interval) {
 
 Claim initializer(const std::vector<RunEvidence>& evidence) {
   Judged judged;
+  Counted counted;
   const auto is_explicit = [](const std::string& mode) { return mode == "explicit"; };
   const auto is_plain_fold = [](const std::string& mode) { return mode == "folded"; };
   for (const ArmPair& pair : pairs_of(evidence, is_explicit, is_plain_fold)) {
-    const auto changes = differences(*pair.study, pair.first, pair.second, [](const RunEvidence::Run& run) { return run.loss_tail; });
+    if (!same_tails(*pair.study, pair.first, pair.second)) continue;
+    const auto changes =
+        differences(*pair.study, pair.first, pair.second, counted, [](const RunEvidence::Run& run) { return run.loss_tail; });
     const auto interval = t_interval(changes);
     if (interval) judged.add(pair, changes, loss(mean_of(changes), *interval) + fmt::format(" over {} seeds", changes.size()));
   }

@@ -5,9 +5,11 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/errors.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/limits.h"
 #include "core/progress_line.h"
 #include "core/words.h"
@@ -67,6 +69,8 @@ class Session {
   bool is_done(const Job& job) const { return fs::exists(folder_of(job) / "summary.json"); }
   bool train_one(const Job& job);
   void begin_seed(size_t seed);
+  const PairedRun& finished_run(const Job& job);
+  std::optional<DivergedRun> diverged(const Job& job) const;
   void collect();
   void write_results() const;
   double expected_seconds(const Job& job) const;
@@ -77,6 +81,7 @@ class Session {
   PairedStudy study_;
   std::vector<Job> jobs_;                                // seed by seed, so that what is there at any time are pairs
   std::map<std::string, std::vector<double>> seconds_;  // of finished runs, by arm
+  std::map<fs::path, PairedRun> read_;                  // of finished runs, by folder
 };
 
 void Session::say(const std::string& text) const {
@@ -131,14 +136,32 @@ bool Session::train_one(const Job& job) {
   return result.finished;
 }
 
+// Read once: those with probes are long.
+const PairedRun& Session::finished_run(const Job& job) {
+  const auto [place, is_new] = read_.try_emplace(folder_of(job));
+  if (is_new) place->second = read_paired_run(place->first, &study_.class_names);
+  return place->second;
+}
+
+// Nothing, unless the run ended so the last time that it was tried.
+std::optional<DivergedRun> Session::diverged(const Job& job) const {
+  const fs::path file = folder_of(job) / "nan_report.json";
+  if (is_done(job) || !fs::exists(file)) return std::nullopt;
+  const auto report = nlohmann::json::parse(read_text(file, limits::kJsonBytes), nullptr, false);
+  const auto iteration = report.is_object() ? whole_number(report.value("iteration", nlohmann::json())) : std::nullopt;
+  return DivergedRun{arm_of(job).spec.name, study_.arms.seeds[job.seed], iteration.value_or(0),
+                     fs::relative(folder_of(job), request_.out).string()};
+}
+
 void Session::collect() {
   study_.runs.clear();
+  study_.diverged.clear();
   seconds_.clear();
   for (size_t seed = 0; seed < study_.arms.seeds.size(); ++seed) {
     for (size_t i = 0; i < study_.arms.arms.size(); ++i) {
       const Job job{i, seed};
       if (!is_done(job)) continue;
-      PairedRun run = read_paired_run(folder_of(job), &study_.class_names);
+      PairedRun run = finished_run(job);
       const Arm& arm = arm_of(job);
       run.arm = arm.spec.name;
       run.seed = study_.arms.seeds[seed];
@@ -147,6 +170,9 @@ void Session::collect() {
       else seconds_[run.arm].push_back(run.seconds);
       study_.runs.push_back(std::move(run));
     }
+  }
+  for (const Job& job : jobs_) {
+    if (auto run = diverged(job)) study_.diverged.push_back(std::move(*run));
   }
   study_.comparisons = compare_arms(study_);
   study_.finished = study_.runs.size() == study_.arms.arms.size() * study_.arms.seeds.size();
@@ -193,15 +219,19 @@ PairedStudy Session::run() {
     } catch (const NonFiniteError& error) {  // the others can still be compared
       diverged.push_back(fmt::format("{} ({})", title, folder_of(job).string()));
       say(fmt::format("{}: diverged: {}", title, error.what_happened()));
+      collect();
+      write_results();
       continue;
     }
     collect();
     write_results();
-    const PairedRun run = read_paired_run(folder_of(job));
+    const PairedRun& run = finished_run(job);
     say(fmt::format("{}: mIoU {:.4f}, loss {:.4f}, {}; {}", title, run.miou, run.loss_tail, human_duration(run.seconds), remaining()));
   }
-  if (!study_.runs.empty()) write_results();  // also where nothing was left to run: arms and seeds may be other ones than before
+  // Also where nothing was left to run: arms and seeds may be other ones than before.
+  if (!study_.runs.empty() || !study_.diverged.empty()) write_results();
   if (!diverged.empty()) {
+    say("\n" + paired_study_table(study_));
     throw NumericalError("runs diverged: " + joined(diverged), request_.out.string(),
                          "give these arms a lower optimizer.lr, or leave them out; the study has the other runs");
   }

@@ -55,6 +55,27 @@ Markup losses_plot(const std::vector<Fields>& runs, const std::string& name) {
   return dot_plot(plot);
 }
 
+// What the plots show, in numbers, and the cross-entropy beside it.
+Markup losses_table(const Fields& run) {
+  std::vector<std::vector<Cell>> rows;
+  const double whole = run.number("cross_entropy");
+  const auto points = [](double share) { return Cell{text(std::isnan(share) ? "–" : fmt::format("{:.2f}", 100 * share))}; };
+  for (const Fields& site : run.objects("sites")) {
+    for (const Fields& branch : site.objects("branches")) {
+      const std::vector<double> interval = branch.numbers("lost_interval");
+      const double nats = branch.number("cross_entropy") - whole;
+      rows.push_back({cell(site.words("site")),
+                      cell(branch.words("name")),
+                      points(branch.number("miou")),
+                      points(branch.number("lost")),
+                      {text(interval.size() == 2 ? fmt::format("{:.2f} … {:.2f}", 100 * interval[0], 100 * interval[1]) : "–")},
+                      {text(std::isnan(nats) ? "–" : fmt::format("{:+.4f}", nats))}});
+    }
+  }
+  return table(run.words("run"),
+               {"Site", "Without", "mIoU %", "Lost, points", "95 % interval over the pictures", "Cross-entropy rises by, nats"}, rows);
+}
+
 // Rows: classes; a column for each branch.
 Markup class_table(const Fields& run, const Fields& site) {
   const std::vector<Fields> branches = site.objects("branches");
@@ -85,12 +106,17 @@ std::vector<Section> ablation_sections(const Fields& study) {
   std::vector<std::vector<Cell>> rows;
   for (const Fields& run : runs) {
     rows.push_back({cell(run.words("run")), {text(run.words("head")), false}, {text(run.words("equalizer")), false},
-                    {text(fmt::format("{:.2f}", 100 * run.number("miou")))}, {text(whole_number(run.number("pictures")))}});
+                    {text(fmt::format("{:.2f}", 100 * run.number("miou")))},
+                    {text(std::isnan(run.number("cross_entropy")) ? "–" : fmt::format("{:.4f}", run.number("cross_entropy")))},
+                    {text(whole_number(run.number("pictures")))}});
   }
   std::vector<Markup> figures;
   for (const std::string& name : site_names(runs)) figures.push_back(losses_plot(runs, name));
-  std::vector<Section> sections = {{"runs", "Runs", table("", {"Run", "Head", "Equalizer", "mIoU, %", "Pictures"}, rows)},
+  std::vector<Section> sections = {{"runs", "Runs", table("", {"Run", "Head", "Equalizer", "mIoU %", "Cross-entropy", "Pictures"}, rows)},
                                    {"branches", "What each branch contributes", gallery(figures)}};
+  Markup numbers;
+  for (const Fields& run : runs) numbers += losses_table(run);
+  sections.back().body += element("details", element("summary", text("All numbers")) + numbers);
   Section classes{"classes", "Class by class", {}};
   for (const Fields& run : runs) {
     Markup tables;

@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/words.h"
 #include "study/report/chart.h"
+#include "study/report/sites.h"
 #include "study/report/study_sections.h"
 #include "study/report/ticks.h"
 
@@ -31,12 +34,13 @@ struct RunRow {
   double seed, seconds;
   std::vector<double> metrics;  // as kMetrics
   std::vector<double> per_class;
+  std::vector<Fields> grad_ratios;  // of each site
 };
 
 struct Comparison {
   std::string baseline, arm, metric, words;
   std::vector<double> differences, t, bootstrap;
-  double mean, std, p, wins, losses, ties, seeds;
+  double mean, std, t_p, holm_p, sign_p, wins, losses, ties, seeds;
   std::string name() const { return arm + " − " + baseline; }
 };
 
@@ -64,15 +68,16 @@ Study read_study(const Fields& fields) {
                r.number("seed"),
                r.number("seconds"),
                {},
-               r.numbers("per_class")};
+               r.numbers("per_class"),
+               r.objects("grad_ratios")};
     for (const MetricText& metric : kMetrics) row.metrics.push_back(r.number(metric.key));
     study.runs.push_back(std::move(row));
   }
   for (const Fields& c : fields.objects("comparisons")) {
     study.comparisons.push_back({c.words("baseline"), c.words("arm"), c.words("metric"), c.words("words"), c.numbers("differences"),
                                  c.numbers("t_interval"), c.numbers("bootstrap_interval"), c.number("mean"), c.number("std"),
-                                 c.number("sign_test_p"), c.number("wins"), c.number("losses"), c.number("ties"),
-                                 c.number("seeds_to_settle_0.2")});
+                                 c.number("t_test_p"), c.number("holm_p"), c.number("sign_test_p"), c.number("wins"), c.number("losses"),
+                                 c.number("ties"), c.number("seeds_to_settle_0.2")});
   }
   return study;
 }
@@ -83,6 +88,12 @@ double finite_mean(const std::vector<double>& values) {
     if (std::isfinite(value)) sum += value, count += 1;
   }
   return count > 0 ? sum / count : kNone;
+}
+
+bool same_seeds(const Study& study) {
+  std::map<std::string, std::set<double>> seeds;
+  for (const RunRow& run : study.runs) seeds[run.arm].insert(run.seed);
+  return std::all_of(seeds.begin(), seeds.end(), [&](const auto& of_arm) { return of_arm.second == seeds.begin()->second; });
 }
 
 Markup seeds_plot(const Study& study, size_t metric) {
@@ -130,7 +141,7 @@ Markup differences_plot(const Study& study, size_t metric) {
   std::vector<DotPlot::Group> seeds(study.seeds.size(), {"", {}, Mark::kRing, 0});
   if (!seeds.empty()) seeds[0].name = "a seed";
   for (const Comparison& c : study.comparisons) {
-    if (c.metric != text_of.key) continue;
+    if (c.metric != text_of.key || c.differences.empty()) continue;
     const size_t row = plot.rows.size();
     plot.rows.push_back(c.name());
     means.values.push_back(text_of.scale * c.mean);
@@ -156,6 +167,8 @@ Cell shown(const std::vector<double>& interval, const MetricText& metric) {
   return {shown(interval[0], metric).content + text(" … ") + shown(interval[1], metric).content};
 }
 
+Cell p_value(double p) { return {text(std::isnan(p) ? "–" : p < 0.001 ? "< 0.001" : fmt::format("{:.3f}", p))}; }
+
 Markup comparison_table(const Study& study) {
   std::vector<std::vector<Cell>> rows;
   for (const MetricText& metric : kMetrics) {
@@ -167,14 +180,16 @@ Markup comparison_table(const Study& study) {
                       shown(c.std, metric),
                       shown(c.t, metric),
                       shown(c.bootstrap, metric),
-                      cell(c.p),
+                      p_value(c.t_p),
+                      p_value(c.holm_p),
+                      p_value(c.sign_p),
                       {text(fmt::format("{:.0f} / {:.0f} / {:.0f}", c.wins, c.losses, c.ties))},
                       {text(whole_number(c.seeds))}});
     }
   }
   return table("Differences over the seeds, with 95 % intervals of the mean",
-               {"Difference", "Of", "Mean", "Std", "t interval", "Bootstrap interval", "Sign test p", "Better / worse / equal",
-                "Seeds to settle 0.2 points"},
+               {"Difference", "Of", "Mean", "Std", "t interval", "Bootstrap interval", "t test p", "after Holm", "Sign test p",
+                "Better / worse / equal", "Seeds to settle 0.2 points"},
                rows);
 }
 
@@ -206,6 +221,55 @@ std::vector<Markup> class_figures(const Study& study, const std::vector<std::str
   return figures;
 }
 
+// The geometric mean over an arm's runs at each iteration that one of them has a record of.
+Series ratios_of(const Study& study, const std::string& arm, const std::string& site) {
+  std::map<double, std::vector<double>> logs;
+  for (const RunRow& run : study.runs) {
+    for (const Fields& of_site : run.grad_ratios) {
+      if (run.arm != arm || of_site.words("site") != site) continue;
+      const std::vector<double> iterations = of_site.numbers("iterations"), ratios = of_site.numbers("ratios");
+      for (size_t i = 0; i < std::min(iterations.size(), ratios.size()); ++i) logs[iterations[i]].push_back(std::log(ratios[i]));
+    }
+  }
+  Series series{.name = arm};
+  for (const auto& [iteration, of_runs] : logs) {
+    series.x.push_back(iteration);
+    series.y.push_back(std::exp(finite_mean(of_runs)));
+  }
+  return series;
+}
+
+// Empty where the runs were not probed.
+Markup gradients(const Study& study, const std::vector<Fields>& changes) {
+  std::vector<std::string> sites;
+  for (const RunRow& run : study.runs) {
+    for (const Fields& site : run.grad_ratios) {
+      if (std::find(sites.begin(), sites.end(), site.words("site")) == sites.end()) sites.push_back(site.words("site"));
+    }
+  }
+  if (sites.empty()) return {};
+  std::vector<Markup> figures;
+  for (const std::string& site : sites) {
+    LineChart chart{.title = site,
+                    .caption = "Largest over smallest gradient per weight (RMS of a branch's slice), geometric mean over the seeds.",
+                    .x = kIterations,
+                    .y = {.name = "largest / smallest", .low = 1},
+                    .series = {}};
+    for (size_t a = 0; a < study.arms.size(); ++a) {
+      Series series = ratios_of(study, study.arms[a], site);
+      series.color = int(a % 8);
+      if (!series.x.empty()) chart.series.push_back(std::move(series));
+    }
+    figures.push_back(line_chart(chart));
+  }
+  std::vector<std::vector<Cell>> rows;
+  for (const Fields& change : changes) {
+    rows.push_back(ratio_change_row(change));
+    rows.back().insert(rows.back().begin() + 1, {text(whole_number(change.number("iteration")))});
+  }
+  return gallery(figures) + (rows.empty() ? Markup() : table(kRatioChanges, {"Site", "Iteration", "Arms", "Mean", "Interval"}, rows));
+}
+
 Markup runs_table(const Study& study, const fs::path& folder) {
   std::vector<std::vector<Cell>> rows;
   for (const RunRow& run : study.runs) {
@@ -234,15 +298,28 @@ std::string initial_words(const Fields& fields) {
                            : "The arms start from different weights: " + joined(different) + ".";
 }
 
+Markup diverged_words(const Fields& fields) {
+  Markup words;
+  for (const Fields& run : fields.objects("diverged")) {
+    words += paragraph(fmt::format("{} diverged with seed {:.0f}, at iteration {:.0f}: no pair has it.", run.words("arm"),
+                                   run.number("seed"), run.number("iteration")));
+  }
+  return words;
+}
+
 }  // namespace
 
 std::vector<Section> paired_sections(const Fields& fields, const fs::path& folder) {
   const Study study = read_study(fields);
-  if (study.runs.empty()) return {{"runs", "Runs", missing("the study has no finished run.", "Go on with the same command: it resumes.")}};
+  if (study.runs.empty()) {
+    return {
+        {"runs", "Runs", diverged_words(fields) + missing("the study has no finished run.", "Go on with the same command: it resumes.")}};
+  }
   Section words{"words", "What it says", {}}, results{"results", "Arms and seeds", {}}, differences{"differences", "Differences", {}};
   for (const Comparison& c : study.comparisons) {
     if (!c.words.empty() && c.metric == "miou") words.body += paragraph(c.words);
   }
+  words.body += diverged_words(fields);
   Markup others;
   for (const Comparison& c : study.comparisons) {
     if (!c.words.empty() && c.metric != "miou") others += paragraph(c.words);
@@ -257,10 +334,16 @@ std::vector<Section> paired_sections(const Fields& fields, const fs::path& folde
     intervals.push_back(differences_plot(study, m));
   }
   results.body = gallery(seeds);
+  if (!same_seeds(study)) {
+    results.body +=
+        paragraph("Not all arms have finished the same seeds: the means above are not of the same ones, the differences below are.");
+  }
   differences.body = gallery(intervals) + comparison_table(study);
   std::vector<Section> sections = {words, results, differences};
   if (const auto figures = class_figures(study, fields.strings("classes")); !figures.empty())
     sections.push_back({"classes", "Classes", gallery(figures)});
+  if (Markup body = gradients(study, fields.objects("ratio_changes")); !body.empty())
+    sections.push_back({"gradients", "Gradients where levels are fused", std::move(body)});
   Section runs{"runs", "Runs and cost", {}};
   std::vector<std::vector<Cell>> arms;
   for (const Fields& arm : fields.objects("arms")) {

@@ -179,6 +179,15 @@ Markup ratios_by_seed(const std::vector<Fields>& by_seed, const HeadSites& head)
   return table("Largest over smallest gradient per weight, seed by seed", names, rows);
 }
 
+// One row for each site and arm: how many times the first arm's ratio.
+Markup ratio_changes(const std::vector<Fields>& changes, const HeadSites& head) {
+  std::vector<std::vector<Cell>> rows;
+  for (const Fields& change : changes) {
+    if (change.words("head") == head.head) rows.push_back(ratio_change_row(change));
+  }
+  return rows.empty() ? Markup() : table(kRatioChanges, {"Site", "Arms", "Mean", "Interval"}, rows);
+}
+
 std::vector<Section> no_records(const char* command) {
   return {{"records", "Records", missing("the study has no records.", std::string("Run ") + command + ".")}};
 }
@@ -229,7 +238,9 @@ std::vector<Section> gradient_sections(const Fields& study, const std::filesyste
     }
     if (start.empty()) section.body += missing("no site of this head has a fusion weight with recorded gradients.", "");
     section.body += gallery(start);
-    if (!start.empty() && !by_seed.empty()) section.body += ratios_by_seed(by_seed, heads[h]);
+    if (!start.empty() && !by_seed.empty()) {
+      section.body += ratios_by_seed(by_seed, heads[h]) + ratio_changes(study.objects("ratio_changes"), heads[h]);
+    }
     if (!end.empty()) section.body += element("h3", text("At the end")) + gallery(end);
     section.body += over_time(arms_over_time(heads[h], "Largest over smallest gradient per weight (RMS of a branch's slice).",
                                              {.name = "largest / smallest", .low = 1}, [](const SiteRecord& r) { return r.grad_ratio; })) +

@@ -325,7 +325,7 @@ Section gradients_section(const RunFiles& run) {
     }
     for (const Markup& figure : gradient_charts(site, last.site)) sums.push_back(figure);
   }
-  if (!sums.empty()) section.body += element("h3", text("Gradient that reaches each branch where branches are added")) + gallery(sums);
+  if (!sums.empty()) section.body += element("h3", text("Gradient sent back to each branch where branches are added")) + gallery(sums);
   return section;
 }
 

@@ -118,7 +118,13 @@ Markup scale_snapshot(const SiteRecord& site, double high, const std::string& ti
   const bool unchanged = fused_as_resized(site);
   DotPlot plot{.title = title, .caption = caption, .row_name = "branch", .value = {.name = "standard deviation", .low = 0}};
   if (std::isfinite(high)) plot.value.high = high;
-  DotPlot::Group before{"as it arrives", {}, Mark::kRing, 4}, resized{unchanged ? "resized, and so fused" : "resized", {}, Mark::kDot, 0},
+  DotPlot::Group before{"as it arrives", {}, Mark::kRing, 4},
+      resized{site.kind == "sum" ? "resized, as added"
+              : unchanged        ? "resized, and so fused"
+                                 : "resized",
+              {},
+              Mark::kDot,
+              0},
       fused{"equalized, as fused", {}, Mark::kDiamond, 1}, white{"white noise, resized", {}, Mark::kTick, 2};
   for (const BranchRecord& branch : site.branches) {
     plot.rows.push_back(branch.name);
@@ -180,7 +186,8 @@ Markup gradient_table(const SiteRecord& site, const std::string& caption) {
                     cell(b.fused.std)});
   }
   return table(caption,
-               {"Branch", "Gradient of its weights", "Per weight (RMS)", "Share", "Update / weight", "Gradient arriving", "Std fused"},
+               {"Branch", "Gradient of its weights", "Per weight (RMS)", "Share", "Update / weight", "Gradient sent back to the branch",
+                "Std fused"},
                rows);
 }
 
@@ -206,6 +213,12 @@ Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& cal
          scale_table(last, "At " + at(site.iterations.back()) + ". Parts of the variance are those after resizing.", calibrated);
 }
 
+std::vector<Cell> ratio_change_row(const Fields& change) {
+  const std::vector<double> interval = change.numbers("t_interval");
+  return {cell(change.words("site")), cell(change.words("arm") + " / " + change.words("baseline")), cell(change.number("mean")),
+          {text(interval.size() == 2 ? short_number(interval[0]) + " … " + short_number(interval[1]) : "–")}};
+}
+
 std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving) {
   std::vector<Markup> figures;
   figures.push_back(over_time(site, "Gradient of the fusion weight",
@@ -220,7 +233,7 @@ std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& 
 }
 
 Markup gradient_figures(const SiteHistory& site) {
-  const std::vector<Markup> figures = gradient_charts(site, "Gradient that reaches each branch");
+  const std::vector<Markup> figures = gradient_charts(site, "Gradient sent back to each branch");
   if (figures.empty()) return missing("no gradient was recorded at this site.", "");
   return gallery(figures) + gradient_table(site.records.back(), fmt::format("At iteration {:.0f}.", site.iterations.back()));
 }

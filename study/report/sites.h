@@ -32,6 +32,11 @@ struct Calibrated {
 Markup scale_figures(const SiteHistory& site, const std::vector<Calibrated>& calibrated);
 Markup gradient_figures(const SiteHistory& site);
 // The charts alone, without those that have no value: at a site that adds, only what arrives at its branches.
+// Of `ratio_changes`: site, arms, mean, interval.
+inline constexpr const char* kRatioChanges =
+    "That ratio, times what it is in the first arm: geometric mean over the seeds, 95 % interval (t on logarithms)";
+std::vector<Cell> ratio_change_row(const Fields& change);
+
 std::vector<Markup> gradient_charts(const SiteHistory& site, const std::string& title_of_arriving);
 
 // The standard deviations of one record's branches: as they arrive, after resizing, as fused, and what white noise would keep. `high` is on

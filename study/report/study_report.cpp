@@ -54,7 +54,7 @@ std::vector<Section> claims_sections(const Fields& study, const fs::path& folder
          {evidence(claim.words("evidence"), folder), false}});
   }
   const Markup body = rows.empty() ? missing("the study has no claims.", "Run equiscale study claims.")
-                                   : table("", {"VerdictStyle", "Claim, and where it is made", "Measured", "Evidence"}, rows);
+                                   : table("", {"Verdict", "Claim, and where it is made", "Measured", "Evidence"}, rows);
   return {{"claims", "Claims", element("div", {{"class", "claims"}}, body)}};
 }
 

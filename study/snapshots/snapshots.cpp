@@ -13,6 +13,7 @@
 #include "core/limits.h"
 #include "layers/calibration.h"
 #include "study/report/report.h"
+#include "study/snapshots/ratio_changes.h"
 #include "study/snapshots/record_mean.h"
 #include "study/study_head.h"
 #include "training/signals.h"
@@ -130,6 +131,7 @@ std::vector<Snapshot> first_step_snapshots(const SnapshotRequest& request) {
       std::fflush(request.log);
     }
   }
+  if (request.log != nullptr && request.gradients) fmt::print(request.log, "{}", ratio_changes_table(ratio_changes(snapshots)));
   return snapshots;
 }
 
@@ -179,12 +181,18 @@ std::string snapshot_study_json(const SnapshotRequest& request, const std::vecto
       for (const ArmSpec& arm : request.arms) append_records(records, request, head, arm);
     }
   }
+  ordered_json changes = ordered_json::array();
+  for (const RatioChange& c : ratio_changes(snapshots)) {
+    changes.push_back({{"head", c.head}, {"site", c.site}, {"baseline", c.baseline}, {"arm", c.arm}});
+    changes.back().update(factor_json(c.factor));
+  }
   ordered_json study = study_head(request.gradients ? "gradients" : "scales", command, seconds);
   study.update({{"finished", finished},
                 {"config", ordered_json::parse(to_json_text(config))},
                 {"arms", arms},
                 {"records", records},
-                {"by_seed", by_seed}});
+                {"by_seed", by_seed},
+                {"ratio_changes", changes}});
   return file_text(study);
 }
 
@@ -197,18 +205,21 @@ std::string snapshot_table(const Snapshot& snapshot, bool gradients) {
       text += fmt::format(", largest over smallest gradient per weight {:.2f}", site.grad_ratio);
       if (seeds > 1) text += " (by seed" + ratios_by_seed(snapshot, site) + ")";
     }
-    text += fmt::format("\n    {:<10} {:>8} {:>9} | {:>15} | {:>15} | {:>15} | {:>7} {:>9} {:>8}{}\n", "branch", "channels", "size",
-                        "arriving", "resized", "fused", "lag one", "predicted", "measured",
-                        gradients ? fmt::format(" | {:>9} {:>6} {:>9}", "gradient", "share", "at branch") : "");
+    text += fmt::format("\n    {:<29} | {:>15} | {:>15} | {:>15} | {:>7} | {:>18}{}\n", "", "arriving", "resized", "fused", "lag one",
+                        "variance kept", gradients ? fmt::format(" | {:>16} | {:>9}", "weight gradient", "sent back") : "");
+    text += fmt::format("    {:<10} {:>8} {:>9} | {:>7} {:>7} | {:>7} {:>7} | {:>7} {:>7} | {:>7} | {:>9} {:>8}{}\n", "branch", "channels",
+                        "size", "mean", "std", "mean", "std", "mean", "std", "corr.", "predicted", "measured",
+                        gradients ? fmt::format(" | {:>9} {:>6} | {:>9}", "RMS", "share", "norm") : "");
     for (const BranchRecord& b : site.branches) {
-      text += fmt::format("    {:<10} {:>8} {:>9} | {} {} | {} {} | {} {} | {} {} {}", b.name, b.channels,
+      text += fmt::format("    {:<10} {:>8} {:>9} | {} {} | {} {} | {} {} | {} | {} {}", b.name, b.channels,
                           fmt::format("{} x {}", b.height, b.width), number(b.before.mean, 7, 3), number(b.before.std, 7, 3),
                           number(b.resized.mean, 7, 3), number(b.resized.std, 7, 3), number(b.fused.mean, 7, 3), number(b.fused.std, 7, 3),
                           number(b.lag_one, 7, 3), number(b.predicted_factor, 9, 3), number(b.measured_factor, 8, 3));
       if (gradients) {
-        const bool joined = std::isfinite(b.weight_grad_rms);
-        text += fmt::format(" | {:>9} {:>6} {:9.2e}", joined ? fmt::format("{:.2e}", b.weight_grad_rms) : "-",
-                            joined ? fmt::format("{:.1f}%", 100 * b.weight_grad_share) : "-", b.input_grad);
+        const auto known = [](double value, const std::string& shown) { return std::isfinite(value) ? shown : "-"; };
+        text += fmt::format(" | {:>9} {:>6} | {:>9}", known(b.weight_grad_rms, fmt::format("{:.2e}", b.weight_grad_rms)),
+                            known(b.weight_grad_share, fmt::format("{:.1f}%", 100 * b.weight_grad_share)),
+                            known(b.input_grad, fmt::format("{:.2e}", b.input_grad)));
       }
       text += "\n";
     }

@@ -4,15 +4,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numeric>
 
 #include "core/errors.h"
 #include "core/random.h"
+#include "core/words.h"
 #include "study/statistics/distributions.h"
 
 namespace eq {
 namespace {
 
 constexpr uint64_t kBootstrapStream = 0x424F4F54;  // "BOOT"
+constexpr double kTestSize = 0.05;                // what goes with intervals of 95 %
 
 // The value below which a share p of the sorted values lies, by linear interpolation.
 double sorted_quantile(const std::vector<double>& sorted, double p) {
@@ -65,6 +69,44 @@ std::optional<Interval> t_interval(const std::vector<double>& values, double lev
   const double count = double(values.size()), mean = mean_of(values);
   const double half = student_quantile((1 + level) / 2, count - 1) * sample_deviation(values) / std::sqrt(count);
   return Interval{mean - half, mean + half};
+}
+
+std::optional<double> t_test_p(const std::vector<double>& values) {
+  const double deviation = sample_deviation(values), count = double(values.size());
+  if (!(deviation > 0)) return std::nullopt;
+  return 2 * student_upper_tail(std::abs(mean_of(values)) * std::sqrt(count) / deviation, count - 1);
+}
+
+std::vector<double> holm(const std::vector<double>& p_values) {
+  std::vector<size_t> order(p_values.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p_values[a] < p_values[b]; });
+  std::vector<double> raised(p_values.size());
+  double last = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    last = std::max(last, std::min(1.0, p_values[order[i]] * double(order.size() - i)));
+    raised[order[i]] = last;
+  }
+  return raised;
+}
+
+Factor paired_factor(const std::vector<double>& before, const std::vector<double>& after) {
+  Factor result;
+  std::vector<double> logs;
+  for (size_t i = 0; i < std::min(before.size(), after.size()); ++i) {
+    const double factor = after[i] / before[i];
+    if (!std::isfinite(factor) || !(factor > 0)) continue;
+    result.factors.push_back(factor);
+    logs.push_back(std::log(factor));
+  }
+  result.mean = logs.empty() ? std::numeric_limits<double>::quiet_NaN() : std::exp(mean_of(logs));
+  if (const auto interval = t_interval(logs)) result.interval = Interval{std::exp((*interval)[0]), std::exp((*interval)[1])};
+  return result;
+}
+
+std::string words_of(const Factor& factor) {
+  const std::string sure = factor.interval ? fmt::format(" ({:.3f} to {:.3f})", (*factor.interval)[0], (*factor.interval)[1]) : "";
+  return fmt::format("{:.3f}{}, {}", factor.mean, sure, counted(int64_t(factor.factors.size()), "seed"));
 }
 
 std::optional<PooledMean> pooled_mean(const std::vector<std::vector<double>>& studies, double level) {
@@ -129,16 +171,35 @@ PairedComparison compare_paired(const std::string& baseline, const std::vector<d
     const bool up = difference > 0;
     (difference == 0 ? result.ties : up == metric.higher_is_better ? result.wins : result.losses) += 1;
   }
-  result.mean = mean_of(result.differences);
-  result.std = sample_deviation(result.differences);
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  result.mean = result.differences.empty() ? kNone : mean_of(result.differences);
+  result.std = result.differences.size() < 2 ? kNone : sample_deviation(result.differences);
   result.t_interval = t_interval(result.differences);
   if (result.differences.size() >= kFewestToResample) result.bootstrap_interval = bootstrap_interval(result.differences, seed);
+  result.t_test_p = t_test_p(result.differences);
   result.sign_test_p = sign_test(result.wins, result.losses);
   if (metric.worth_settling > 0 && result.std > 0) {
     result.seeds_to_settle = pairs_needed(result.std, metric.worth_settling);
   }
   result.words = words_of(result, metric);
   return result;
+}
+
+void correct_for_many(const std::vector<PairedComparison*>& comparisons) {
+  std::vector<PairedComparison*> tested;
+  std::vector<double> p_values;
+  for (PairedComparison* comparison : comparisons) {
+    if (!comparison->t_test_p) continue;
+    tested.push_back(comparison);
+    p_values.push_back(*comparison->t_test_p);
+  }
+  const std::vector<double> raised = holm(p_values);
+  for (size_t i = 0; i < tested.size(); ++i) {
+    tested[i]->holm_p = raised[i];
+    if (p_values[i] > kTestSize || raised[i] <= kTestSize) continue;
+    tested[i]->words += fmt::format(" As one of {} comparisons it may be chance: p {:.3f}, after Holm's correction {:.3f}.", tested.size(),
+                                    p_values[i], raised[i]);
+  }
 }
 
 }  // namespace eq

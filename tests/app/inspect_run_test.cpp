@@ -20,7 +20,7 @@ struct LyingRun {
             mode + R"("}, "train": {"iterations": 60}, "pipeline": {"mean": [1, 2, 3]}})");
     const auto row = [](int iteration, double value) {
       return R"({"type":"evaluate","iteration":)" + std::to_string(iteration) + R"(,"miou":)" + std::to_string(value) +
-             R"(,"macc":0.6,"aacc":0.7,"per_class":[{"name":"road","iou":)" + std::to_string(value) +
+             R"(,"macc":0.6,"aacc":0.7,"cross_entropy":0.5,"per_class":[{"name":"road","iou":)" + std::to_string(value) +
              R"(,"acc":0.5,"precision":0.25,"pixels":10},{"name":"sky","iou":null,"acc":null,"precision":null,"pixels":0}]})" + "\n";
     };
     write_file(path / "metrics.jsonl", row(20, miou) + row(40, miou - 0.125) +
@@ -68,6 +68,7 @@ TEST_CASE("inspect run of several says what sets them apart", "[app]") {
   const LyingRun first(folder.path() / "first"), second(folder.path() / "second", "explicit", 0.75);
   const CommandResult text = first.inspect(second.path.string());
   check_says(text, {"equalizer.mode  \"off\"  \"explicit\"\n", "20  50.00  75.00\n", "40  37.50  62.50\n", "road         37.50  62.50\n"});
+  CHECK_THAT(text.output, Catch::Contains("mAcc  cross-entropy") && Catch::Contains("60.00         0.5000  1.25"));
   CHECK(text.output.find("pipeline.mean") == std::string::npos);
   const nlohmann::json json = nlohmann::json::parse(first.inspect(second.path.string() + " --json").output);
   CHECK(json["differing_keys"].size() == 1);

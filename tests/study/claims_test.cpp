@@ -212,6 +212,43 @@ TEST_CASE("claims about training", "[claims]") {
   CHECK_THAT(find(claims, "raise the mIoU").measurement, Contains("mean of 2 studies") && Contains("runs, folded against off"));
 }
 
+TEST_CASE("a copy of a study is no further evidence", "[claims]") {
+  TemporaryFolder folder;
+  json study = runs({{"off", {0.60, 0.62, 0.61, 0.59}}, {"explicit", {0.61, 0.60, 0.62, 0.58}}});
+  for (json& run : study["runs"]) run["weights_sha256"] = run["arm"].get<std::string>() + run["seed"].dump();
+  write_study(folder.path() / "a", study);
+  const std::string once = find(judge_claims(folder.path()), "raise the mIoU").measurement;
+  write_study(folder.path() / "copy", study);
+  CHECK(find(judge_claims(folder.path()), "raise the mIoU").measurement == once);
+  CHECK(find(judge_claims(folder.path()), "consistent").verdict == Verdict::kNotMeasured);
+  for (json& run : study["runs"]) run["weights_sha256"] = "other " + run["weights_sha256"].get<std::string>();
+  write_study(folder.path() / "copy", study);
+  CHECK_THAT(find(judge_claims(folder.path()), "raise the mIoU").measurement, Contains("mean of 2 studies"));
+}
+
+TEST_CASE("a site that two studies have the same record of is one", "[claims]") {
+  TemporaryFolder folder;
+  for (const char* kind : {"scales", "gradients"}) write_study(folder.path() / kind, records(kind, {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3));
+  const auto once = judge_claims(folder.path());
+  for (const char* kind : {"scales", "gradients"}) {
+    write_study(folder.path() / "copy" / kind, records(kind, {{0.9, 0.3, 1}, {0.4, 0.1, 1}}, 3));
+  }
+  const auto twice = judge_claims(folder.path());
+  for (const char* claim : {"differ in scale", "standard deviation 1", "larger gradients", "closer together"}) {
+    CHECK(find(twice, claim).measurement == find(once, claim).measurement);
+  }
+}
+
+TEST_CASE("final losses that are means over other iterations are not compared", "[claims]") {
+  TemporaryFolder folder;
+  json study = runs({{"explicit", {0.60, 0.62, 0.61}}, {"folded", {0.64, 0.66, 0.6501}}});
+  write_study(folder.path(), study);
+  CHECK(find(judge_claims(folder.path()), "initializer").verdict == Verdict::kDoesNotHold);
+  for (json& run : study["runs"]) run["loss_tail_from"] = run["arm"] == "folded" ? 5 : 0;
+  write_study(folder.path(), study);
+  CHECK(find(judge_claims(folder.path()), "initializer").verdict == Verdict::kNotMeasured);
+}
+
 TEST_CASE("what a run costs is time of the processor, where that was measured", "[claims]") {
   TemporaryFolder folder;
   json study = runs({{"off", {0.6, 0.61, 0.62}}, {"folded", {0.61, 0.6, 0.62}}}, 20);
@@ -316,7 +353,7 @@ TEST_CASE("scales are unequal where three quarters of the sites are, and not whe
   TemporaryFolder folder;
   const auto verdict_of = [&](int unequal) {
     for (int i = 0; i < 4; ++i) {
-      write_study(folder.path() / std::to_string(i), records("scales", {{i < unequal ? 0.9 : 0.41, 0.3, 1}, {0.4, 0.1, 1}}));
+      write_study(folder.path() / std::to_string(i), records("scales", {{i < unequal ? 0.9 : 0.41, 0.3 + i, 1}, {0.4, 0.1, 1}}));
     }
     return find(judge_claims(folder.path()), "differ in scale").verdict;
   };

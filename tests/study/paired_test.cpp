@@ -1,6 +1,7 @@
 // Arms, and paired runs of a network small enough to train in a second.
 #include <csignal>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/errors.h"
 #include "study/paired/run.h"
@@ -120,6 +121,58 @@ TEST_CASE("a paired study: equal beginnings, each run once, every pair compared"
   }
 }
 
+TEST_CASE("probed runs are compared by the inequality of their gradients", "[paired]") {
+  Study study;
+  const PairedStudy result = run_paired_study(study.request("off,explicit,again:equalizer.mode=off", 2, {"probes.every=2"}));
+  const auto json = study.result();
+  const auto& of_run = json["runs"][0]["grad_ratios"];
+  REQUIRE(of_run.size() == 2);  // sums have no weights
+  CHECK(of_run[0]["site"] == "decode_head.ppm_fusion");
+  CHECK(of_run[0]["iterations"] == std::vector<int>{0, 2, 4, 5});
+  // As the probes have them; at the ends alone: 2 sites x 2 arms x 2 records.
+  REQUIRE(json["ratio_changes"].size() == 8);
+  const auto ratio = [&](const char* arm, int seed, size_t record) {
+    std::istringstream rows(read_file(study.folder.path() / "study" / arm / std::to_string(seed) / "probes.jsonl"));
+    std::string row;
+    for (size_t i = 0; i <= record; ++i) std::getline(rows, row);
+    const auto probe = nlohmann::json::parse(row);
+    for (const auto& site : probe["sites"]) {
+      if (site["site"] == "decode_head.fpn_fusion") return site["grad_ratio"].get<double>();
+    }
+    return 0.0;
+  };
+  for (const auto& change : json["ratio_changes"]) {
+    if (change["site"] != "decode_head.fpn_fusion" || change["arm"] != "explicit") continue;
+    const size_t record = change["iteration"] == 0 ? 0 : 3;
+    CHECK(change["iteration"] == (record == 0 ? 0 : 5));
+    for (int seed : {0, 1}) {
+      CHECK(change["factors"][size_t(seed)] == Approx(ratio("explicit", 3 + seed, record) / ratio("off", 3 + seed, record)));
+    }
+    CHECK(change["mean"].get<double>() > 0);
+  }
+  CHECK(json["ratio_changes"][2]["arm"] == "again");
+  CHECK(json["ratio_changes"][2]["mean"] == 1);
+  CHECK_THAT(paired_study_table(result),
+             Contains("times what it is in the first arm") && Contains("again against off") && Contains("1.000 (1.000 to 1.000), 2 seeds"));
+  CHECK_THAT(read_file(study.folder.path() / "study" / "report.html"),
+             Contains("Gradients where levels are fused") && Contains("geometric mean over the seeds") && Contains("explicit / off"));
+
+  // Records that not all pairs have do not count; nor do depthwise convolutions.
+  PairedStudy cut = result;
+  cut.runs[0].grad_ratios[1].iterations.pop_back();
+  cut.runs[0].grad_ratios[1].ratios.pop_back();
+  const auto changes = compare_grad_ratios(cut);
+  CHECK(changes.back().site == "decode_head.fpn_fusion");
+  CHECK(changes.back().iteration == 4);
+  const fs::path probes = study.folder.path() / "probes.jsonl";
+  write_file(probes, R"({"iteration": 0, "sites": [{"site": "a", "grad_ratio": 2, "depthwise": true}, {"site": "b", "grad_ratio": null}]})"
+                     "\n");
+  CHECK(read_grad_ratios(probes).empty());
+  write_file(probes, R"({"iteration": 0, "sites": [{"site": "a"}]})" "\n");
+  CHECK_THROWS_WITH(read_grad_ratios(probes), Contains("probes.jsonl") && Contains("grad_ratio"));
+  CHECK(read_grad_ratios(study.folder.path() / "none").empty());
+}
+
 TEST_CASE("a stopped study goes on to the same result", "[paired]") {
   Study whole, stopped;
   const PairedStudy expected = run_paired_study(whole.request("off,explicit", 1));
@@ -151,8 +204,79 @@ TEST_CASE("an arm that diverges keeps no other from its runs, and is named at th
   } catch (const NumericalError& error) {
     CHECK_THAT(error.what_happened(), Contains("hot seed 3") && Contains("hot seed 4") && !Contains("off"));
   }
-  CHECK(study.result()["runs"].size() == 4);
-  CHECK(study.result()["finished"] == false);
+  const auto json = study.result();
+  CHECK(json["runs"].size() == 4);
+  CHECK(json["finished"] == false);
+  REQUIRE(json["diverged"].size() == 2);
+  CHECK(json["diverged"][0]["arm"] == "hot");
+  CHECK(json["diverged"][1]["seed"] == 4);
+  CHECK(json["diverged"][1]["folder"] == "hot/4");
+  CHECK(json["diverged"][1]["iteration"] == 1);
+  // The baseline has no run: no difference from it is known, and none is drawn.
+  for (const auto& comparison : json["comparisons"]) {
+    CHECK(comparison["mean"].is_null());
+    CHECK(comparison["std"].is_null());
+  }
+  const std::string page = read_file(study.folder.path() / "study" / "report.html");
+  CHECK_THAT(page, Contains("hot diverged with seed 4, at iteration 1: no pair has it.") && !Contains("mIoU, differences"));
+}
+
+TEST_CASE("training losses are means over iterations, and compared where these are the same", "[paired]") {
+  TemporaryFolder folder;
+  const auto tail = [&](const std::string& rows, int iterations = 100) {
+    write_file(folder.path() / "summary.json",
+               R"({"miou": 0.5, "macc": 0.5, "aacc": 1, "seconds": 1, "weights_sha256": "", "per_class": [], "iterations": )" +
+                   std::to_string(iterations) + "}");
+    write_file(folder.path() / "metrics.jsonl", rows);
+    return read_paired_run(folder.path());
+  };
+  const auto row = [](int iteration, double loss) {
+    return R"({"type": "train", "iteration": )" + std::to_string(iteration) + R"(, "loss": )" + std::to_string(loss) + "}\n";
+  };
+  const std::string rows = row(80, 9) + row(88, 4) + row(96, 2) + row(100, 5);
+  CHECK(tail(rows).loss_tail == Approx((8 * 2 + 4 * 5) / 12.0));  // 89 to 96, and 97 to 100
+  CHECK(tail(rows).tail_from == 88);
+  CHECK(tail(row(100, 3)).tail_from == 0);
+  CHECK(std::isnan(tail("").loss_tail));
+
+  PairedStudy study;
+  study.arms.seeds = {0, 1};
+  for (const char* arm : {"off", "on"}) {
+    study.arms.arms.push_back({.spec = {arm, {}}, .configs = {}});
+    for (const int64_t seed : study.arms.seeds) {
+      study.runs.push_back(
+          {.arm = arm, .seed = seed, .miou = 0.5, .cross_entropy = 0.25 + 0.5 * double(seed), .loss_tail = 1 + 0.1 * double(seed)});
+    }
+  }
+  const auto losses = [&] {
+    for (const PairedComparison& c : compare_arms(study)) {
+      if (c.metric == "loss_tail") return c.differences.size();
+    }
+    return size_t{0};
+  };
+  CHECK(losses() == 2);
+  study.runs.back().tail_from = 5;
+  CHECK(losses() == 1);
+  study.runs[2].tail_from = 5;
+  CHECK(losses() == 0);
+
+  // The table: means of what is there, and no deviation of one.
+  study.runs.pop_back();
+  study.comparisons = compare_arms(study);
+  const std::string table = paired_study_table(study);
+  CHECK_THAT(table,
+             Contains("cross-entropy") && Contains("0.5000") && Contains("0.2500") && Contains("of validation cross-entropy against off"));
+  CHECK_THAT(table, Contains("on                           1    50.00        - ") && Contains("not all arms", Catch::CaseSensitive::No));
+  const fs::path out = folder.path() / "page";
+  fs::create_directory(out);
+  for (Arm& arm : study.arms.arms) arm.configs.push_back(tiny_config());
+  write_file(out / "study.json", paired_study_json(study, ""));
+  CHECK_THAT(read_file(write_study_report(out)), Contains("Not all arms have finished the same seeds"));
+  study.runs.push_back({.arm = "on", .seed = 1});
+  CHECK_THAT(paired_study_table(study), !Contains("Not all arms"));
+  study.runs.pop_back();
+  study.runs[0].loss_tail = std::nan("");
+  CHECK_THAT(paired_study_table(study), Contains("1.1000") && !Contains("nan"));
 }
 
 TEST_CASE("arms whose networks differ are told from pairs", "[paired]") {

@@ -193,6 +193,8 @@ inline json sample_paired(const std::vector<std::string>& names = {"off", "expli
            {"std", 0.0026},
            {"t_interval", {mean - 0.0032, mean + 0.0032}},
            {"bootstrap_interval", {mean - 0.0021, mean + 0.0022}},
+           {"t_test_p", 0.0004},
+           {"holm_p", 0.0625},
            {"sign_test_p", 0.375},
            {"wins", 4},
            {"losses", 1},
@@ -224,6 +226,7 @@ inline json sample_ablation() {
                 {"pictures", 200},
                 {"classes", {"sky", "pole", "road"}},
                 {"miou", 0.8},
+                {"cross_entropy", 0.4},
                 {"iou", {0.9, 0.6, nullptr}},
                 {"sites", json::array()}};
     for (const char* site : {"decode_head.ppm_fusion", "decode_head.fpn_fusion"}) {
@@ -233,6 +236,8 @@ inline json sample_ablation() {
         branches.push_back({{"name", "level " + std::to_string(b)},
                             {"channels", 64},
                             {"lost", lost},
+                            {"lost_interval", {-0.03, 0.25}},
+                            {"cross_entropy", 0.425},
                             {"miou", 0.8 - lost},
                             {"iou", {0.9 - lost, 0.61, nullptr}}});
       }

@@ -281,11 +281,17 @@ TEST_CASE("every kind of study has its page", "[report]") {
   without_learning.erase("learning");
   CHECK_THAT(page(without_learning), !Contains("How fast each level is learned"));
   CHECK_THAT(page(sample_probe_study("scales")), Contains("Scale of each branch") && Contains("Arm explicit") && Contains("white noise"));
+  json sums = sample_probe_study("scales");
+  for (json& record : sums["records"]) record["sites"][0]["kind"] = "sum";
+  CHECK_THAT(page(sums), Contains("resized, as added") && Contains("resized, and so fused"));
+  CHECK_THAT(page(sample_probe_study("scales")), !Contains("as added"));
   CHECK_THAT(page(sample_probe_study("gradients")), Contains("gradient per weight") && Contains("off: largest / smallest"));
   CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("start from the same values") &&
-                                        Contains("bicyclist") && Contains("the interval covers zero") && Contains("95 % interval (t)"));
+                                        Contains("bicyclist") && Contains("&lt; 0.001") && Contains(">0.062<") &&
+                                        Contains("the interval covers zero") && Contains("95 % interval (t)"));
   CHECK_THAT(page(sample_ablation()),
-             Contains("mIoU lost") && Contains("demo/explicit") && Contains("without level 3") && Contains("+1.00"));
+             Contains("mIoU lost") && Contains("demo/explicit") && Contains("without level 3") && Contains("+1.00") &&
+                 Contains("-3.00 … 25.00") && Contains("+0.0250"));
   fs::create_directories(folder.path() / "pages" / "theory");
   write_file(folder.path() / "pages" / "theory" / "report.html", "");
   fs::create_directories(folder.path() / "pages" / "claims");
@@ -294,7 +300,8 @@ TEST_CASE("every kind of study has its page", "[report]") {
   write_file(folder.path() / "pages" / "claims" / "study.json", claims.dump());
   CHECK_THAT(report_of(folder.path() / "pages" / "claims"),
              Contains("<a href=\"../theory/report.html\">theory/study.json</a>, gone/study.json<"));
-  CHECK_THAT(page(sample_claims()), Contains("✓ holds") && Contains("✗ does not hold") && Contains("Theorem 3.2"));
+  CHECK_THAT(page(sample_claims()), Contains("✓ holds") && Contains("✗ does not hold") && Contains("Theorem 3.2") &&
+                                        Contains(">Verdict</th>"));
   // Empty ones say what would fill them.
   for (const char* kind : {"theory", "scales", "gradients", "run", "ablation", "claims"}) {
     CHECK_THAT(page({{"kind", kind}}), Contains("Not here: "));

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/errors.h"
+#include "study/snapshots/ratio_changes.h"
 #include "study/snapshots/record_mean.h"
 #include "support.h"
 #include "training/tiny.h"
@@ -120,9 +121,47 @@ TEST_CASE("several seeds are several networks, recorded one by one and as their 
   CHECK(study["records"].size() == 1);
   CHECK(study["records"][0]["seeds"] == 2);
   CHECK(study["by_seed"][1]["seed"] == 4);
+  CHECK(study["ratio_changes"].empty());  // one arm
   CHECK(json::parse(snapshot_study_json({.config = request.config, .arms = request.arms}, second, true, "command", 1))["by_seed"].empty());
   request.seeds = 0;
   CHECK_THROWS_AS(first_step_snapshots(request), UsageError);
+}
+
+TEST_CASE("what an arm does to the inequality of gradients is one factor a network", "[snapshots]") {
+  const auto snapshot = [](const char* head, const char* arm, const std::vector<double>& ratios) {
+    Snapshot result{head, arm, {}, {}};
+    for (const double ratio : ratios) {
+      ProbeRecord record = record_with(0, 1, ratio);
+      record.sites[0].grad_ratio = ratio;
+      record.sites.push_back({.site = "depthwise", .kind = "concat", .depthwise = true, .grad_ratio = ratio});
+      record.sites.push_back({.site = "sum", .kind = "sum"});
+      result.by_seed.push_back(record);
+    }
+    result.record = result.by_seed.front();
+    return result;
+  };
+  const std::vector<Snapshot> snapshots{snapshot("uper", "off", {2, 4}), snapshot("uper", "explicit", {1, 1}),
+                                        snapshot("psp", "off", {9, 9}), snapshot("psp", "explicit", {9, 9})};
+  const auto changes = ratio_changes(snapshots);
+  REQUIRE(changes.size() == 2);
+  CHECK(changes[0].head == "uper");
+  CHECK(changes[0].site == "s");
+  CHECK(changes[0].arm == "explicit");
+  CHECK(changes[0].baseline == "off");
+  CHECK(changes[0].factor.factors == std::vector<double>{0.5, 0.25});
+  CHECK(changes[0].factor.mean == Approx(std::sqrt(0.125)));
+  CHECK(changes[1].factor.mean == 1);
+  CHECK(ratio_changes_table(changes).find("explicit against off") != std::string::npos);
+  CHECK(ratio_changes({snapshot("uper", "off", {2}), snapshot("uper", "explicit", {1})}).empty());  // one network
+  CHECK(ratio_changes_table({}) == "");
+}
+
+TEST_CASE("a frozen branch is sent no gradient, and the table says so", "[snapshots]") {
+  ProbeRecord record = record_with(0, 1, 2);
+  record.sites[0].branches[0].input_grad = kNotMeasured;
+  const std::string table = snapshot_table({"uper", "off", {record}, record}, true);
+  CHECK(table.find("nan") == std::string::npos);
+  CHECK(table.find("|         -\n") != std::string::npos);
 }
 
 TEST_CASE("heads are named like arms", "[snapshots]") {

@@ -103,13 +103,60 @@ TEST_CASE("paired differences: interval, words and seeds needed", "[statistics]"
   CHECK_FALSE(lower.seeds_to_settle);
 }
 
+TEST_CASE("p values, and what several comparisons at once make of them", "[statistics]") {
+  CHECK(*t_test_p({1, 2, 3, 6}) == Approx(0.06913686926442872).epsilon(1e-9));  // scipy.stats.ttest_1samp
+  CHECK(*t_test_p({-1, -2, -3, -6}) == Approx(0.06913686926442872).epsilon(1e-9));
+  CHECK(*t_test_p({-1, 1}) == Approx(1));
+  for (const auto& values : {std::vector<double>{}, {1}, {2, 2, 2}}) CHECK_FALSE(t_test_p(values));
+  // Holm by hand: 3 x 0.01; 2 x 0.03; 0.04, which is not below the one before. None above 1.
+  CHECK(holm({0.04, 0.01, 0.03})[0] == Approx(0.06));
+  CHECK(holm({0.04, 0.01, 0.03})[1] == Approx(0.03));
+  CHECK(holm({0.04, 0.01, 0.03})[2] == Approx(0.06));
+  CHECK(holm({0.9, 0.8}) == std::vector<double>{1, 1});
+  CHECK(holm({}).empty());
+
+  const Metric miou{"miou", "mIoU", 100, 2, " points", true, 0.002};
+  const std::vector<double> off(3, 0.5);
+  PairedComparison sure = compare_paired("off", off, "sure", {0.5101, 0.5102, 0.5103}, miou);
+  PairedComparison hardly = compare_paired("off", off, "hardly", {0.506, 0.510, 0.514}, miou);  // p = 0.0493
+  PairedComparison lost = compare_paired("off", off, "lost", {0.49, 0.51, 0.5}, miou);
+  PairedComparison one = compare_paired("off", {0.5}, "one", {0.6}, miou);
+  const std::string sure_words = sure.words, lost_words = lost.words;
+  CHECK_THAT(hardly.words, Contains("beyond chance"));
+  correct_for_many({&sure, &hardly, &lost, &one});
+  CHECK(*sure.holm_p == Approx(3 * *sure.t_test_p));
+  CHECK(*hardly.holm_p == Approx(2 * *hardly.t_test_p));
+  CHECK(*lost.holm_p == *lost.t_test_p);
+  CHECK_FALSE(one.holm_p);
+  CHECK_THAT(hardly.words, Contains("As one of 3 comparisons it may be chance: p 0.049, after Holm's correction 0.099."));
+  CHECK(sure.words == sure_words);
+  CHECK(lost.words == lost_words);
+}
+
+TEST_CASE("factors in pairs: a geometric mean, and an interval on logarithms", "[statistics]") {
+  const Factor factor = paired_factor({2, 4, 0, 1, std::nan("")}, {1, 1, 1, 0, 1});  // the last three are no positive numbers
+  CHECK(factor.factors == std::vector<double>{0.5, 0.25});
+  CHECK(factor.mean == Approx(std::sqrt(0.125)));
+  // Half of the logarithms' difference is the standard error of their mean; t of one degree is 12.7062.
+  REQUIRE(factor.interval);
+  CHECK((*factor.interval)[1] == Approx(std::sqrt(0.125) * std::exp(12.7062047 * std::log(2) / 2)));
+  CHECK((*factor.interval)[0] == Approx(std::sqrt(0.125) / std::exp(12.7062047 * std::log(2) / 2)));
+  CHECK(words_of(paired_factor({2}, {1})) == "0.500, 1 seed");
+  CHECK(words_of(paired_factor({2, 1, 2}, {2, 1, 2})) == "1.000 (1.000 to 1.000), 3 seeds");
+  CHECK(std::isnan(paired_factor({}, {}).mean));
+}
+
 TEST_CASE("few pairs say little, and say so", "[statistics]") {
   const Metric miou{"miou", "mIoU", 100, 2, " points", true, 0.002};
   const PairedComparison one = compare_paired("off", {0.5}, "on", {0.6}, miou);
   CHECK_FALSE(one.t_interval);
   CHECK_FALSE(one.bootstrap_interval);
   CHECK_THAT(one.words, Contains("one seed") && Contains("chance"));
-  CHECK_THAT(compare_paired("off", {}, "on", {}, miou).words, Contains("no finished seed"));
+  CHECK(std::isnan(one.std));
+  const PairedComparison none = compare_paired("off", {}, "on", {}, miou);
+  CHECK_THAT(none.words, Contains("no finished seed"));
+  CHECK(std::isnan(none.mean));  // 0 would be a finding
+  CHECK(std::isnan(none.std));
   // An absent value leaves its pair out; equal values are ties.
   const double absent = std::numeric_limits<double>::quiet_NaN();
   const PairedComparison c = compare_paired("off", {0.5, 0.6, absent}, "on", {0.5, 0.7, 0.9}, miou);
