@@ -29,6 +29,7 @@ void add_summary(CLI::App& app);
 void add_report(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_study(CLI::App& app);
+void add_study_upsampling(CLI::App& study);
 
 // A subcommand whose help ends with an example.
 CLI::App* add_command(CLI::App& app, const std::string& name, const std::string& what_it_does, const std::string& example);

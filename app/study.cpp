@@ -1,4 +1,4 @@
-// equiscale study theory|run|scales|gradients|ablation|claims.
+// equiscale study theory|run|scales|gradients|ablation|claims; upsampling is in study_upsampling.cpp.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -294,6 +294,7 @@ void add_study(CLI::App& app) {
                                 "equiscale study theory");
   study->require_subcommand(1);
   add_theory(*study);
+  add_study_upsampling(*study);
   add_run(*study);
   add_snapshots(*study, false);
   add_snapshots(*study, true);

@@ -134,3 +134,31 @@ TEST_CASE("a study does not overwrite one of another kind", "[app]") {
   check_error(equiscale("study run " + config + " --out " + out), 2, "theory");
   CHECK(read_file(out + "/study.json") == R"({"kind": "theory"})");
 }
+
+TEST_CASE("study upsampling says what resizing leaves, for sizes of one's own", "[app]") {
+  const CommandResult text = equiscale("study upsampling 16:64 8x16:16x48 1:512");
+  INFO(text.output);
+  REQUIRE(text.status == 0);
+  CHECK(text.output.find("8x16") != std::string::npos);
+  const CommandResult json = equiscale("study upsampling 16:64 8x16:16x48 1:512 --json");
+  REQUIRE(json.status == 0);
+  const auto rows = nlohmann::json::parse(json.output)["resizings"];
+  const double g4 = 2.0 / 3 - 1.0 / 96, whole4 = (1 + 15 * g4) / 16;  // an even whole ratio, 16 cells
+  CHECK(rows[0]["variance_kept"].get<double>() == Approx(whole4 * whole4).epsilon(1e-12));
+  CHECK(rows[0]["deviation_kept"].get<double>() == Approx(whole4).epsilon(1e-12));
+  CHECK(rows[0]["gradient_second_moment"].get<double>() == Approx(16 * whole4 * whole4).epsilon(1e-12));
+  const double g2 = 2.0 / 3 - 1.0 / 24, g3 = 2.0 / 3 + 1.0 / 27;
+  CHECK(rows[1]["variance_kept_rows"].get<double>() == Approx((1 + 7 * g2) / 8).epsilon(1e-12));
+  CHECK(rows[1]["variance_kept_columns"].get<double>() == Approx((1 + 15 * g3) / 16).epsilon(1e-12));
+  CHECK(rows[2]["variance_kept"] == 1);
+  const auto related = nlohmann::json::parse(equiscale("study upsampling 16:64 --correlation 0.5 --json").output)["resizings"][0];
+  CHECK(related["deviation_kept"].get<double>() == Approx(whole4 + (1 - whole4) / 2).epsilon(1e-12));
+  const auto corners = nlohmann::json::parse(equiscale("study upsampling 16:24 --align-corners --json").output);
+  CHECK(corners["align_corners"] == true);
+  CHECK(corners["resizings"][0]["variance_kept"].get<double>() == Approx(0.463978).epsilon(1e-5));
+  for (const char* sizes : {"16", "16:", ":4", "0:4", "16x:4", "axb:4", "4:-1", "4:4:4", "4x4x4:8", "99999999999999999999:4"}) {
+    check_error(equiscale(std::string("study upsampling ") + sizes), 2, "16x32:64x128");
+  }
+  check_error(equiscale("study upsampling 1:99999999"), 2, "16777216");
+  check_error(equiscale("study upsampling 4:8 --correlation 2"), 2, "--correlation");
+}

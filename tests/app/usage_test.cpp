@@ -6,10 +6,18 @@
 using namespace eq::test;
 
 TEST_CASE("every subcommand has help with an example", "[app]") {
-  const char* commands[] = {"doctor",       "demo",         "train",           "eval",         "predict",     "fold",
-                            "convert",      "export",       "inspect data",    "inspect ckpt", "inspect run", "data init",
-                            "data make",    "data stats",   "data view",       "summary",      "report",      "bench train",
-                            "study theory", "study scales", "study gradients", "study run",    "study claims"};
+  const char* commands[] = {"doctor",       "demo",
+                            "train",        "eval",
+                            "predict",      "fold",
+                            "convert",      "export",
+                            "inspect data", "inspect ckpt",
+                            "inspect run",  "data init",
+                            "data make",    "data stats",
+                            "data view",    "summary",
+                            "report",       "bench train",
+                            "study theory", "study upsampling",
+                            "study scales", "study gradients",
+                            "study run",    "study claims"};
   for (const char* command : commands) {
     const CommandResult result = equiscale(std::string(command) + " --help");
     INFO(command << "\n" << result.output);
