@@ -124,7 +124,7 @@ class Walk {
     if (!any) return {};  // nothing reached this node: nothing flows on
     if (node.released()) {
       throw AutogradError("the graph was already freed by an earlier backward()", node.name(),
-                          "call backward(grad, retain_graph = true) the first time to run it twice");
+                          "call backward({}, true) the first time: retain_graph keeps it");
     }
     set_current_operator(node.name());
     const SharedGradients shared(grads, watch_nodes_);

@@ -28,7 +28,7 @@ SavedTensor::SavedTensor(const Tensor& tensor, const char* op) : op_(op) {
 const Tensor& SavedTensor::get() const {
   if (released_) {
     throw AutogradError(std::string("the values saved by ") + op_ + " were already freed", op_,
-                        "call backward(grad, retain_graph = true) the first time to run it twice");
+                        "call backward({}, true) the first time: retain_graph keeps it");
   }
   if (value_.defined() && value_.version() != version_) {
     throw AutogradError(std::string("a value that ") + op_ + " saved for its gradient was changed in place afterwards",
@@ -95,7 +95,12 @@ void HookList::remove(int id) {
 Tensor HookList::run(Tensor grad) const {
   const auto hooks = hooks_;  // a hook may remove itself
   for (const auto& [id, hook] : hooks) {
+    const uint32_t version = grad.version();
     Tensor replaced = hook(grad);
+    if (grad.version() != version) {
+      throw AutogradError("a hook changed a gradient in place", "hook " + std::to_string(id) + ", gradient " + describe(grad),
+                          "others may have the same memory: return a new tensor, which takes its place");
+    }
     if (!replaced.defined()) continue;
     if (!(replaced.shape() == grad.shape()) || replaced.dtype() != grad.dtype() || replaced.device() != grad.device()) {
       throw AutogradError("a hook replaced a gradient by something of another kind",

@@ -59,7 +59,7 @@ class SavedTensor {
 };
 
 // Functions called with a complete gradient; each may return a replacement of the same shape and type (else AutogradError),
-// or an undefined tensor to keep it.
+// or an undefined tensor to keep it. What they get is read only: changing it in place is an AutogradError.
 class HookList {
  public:
   using Hook = std::function<Tensor(const Tensor& grad)>;
@@ -129,7 +129,7 @@ void attach(const std::shared_ptr<Node>& node, const std::vector<Tensor>& output
 }  // namespace detail
 
 // Makes `output` the result of an N over `inputs` (constructed from `args`) if recording is on and an input needs a
-// gradient. Undefined inputs are allowed (optional arguments). Throws AutogradError where an output has a history already: an input, say.
+// gradient. Undefined inputs are allowed. Throws AutogradError where an output has a history (an input, say), DTypeError for integers.
 template <class N, class... Args>
 void record(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs, Args&&... args) {
   if (tracing()) detail::t_trace->require(outputs, inputs);

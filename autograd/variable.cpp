@@ -155,6 +155,10 @@ bool any_needs_grad(const std::vector<Tensor>& inputs) {
 
 void attach(const std::shared_ptr<Node>& node, const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs) {
   for (const Tensor& output : outputs) {
+    if (!is_floating(output.dtype())) {
+      throw DTypeError(std::string("what ") + node->name() + " records as its result is of no floating type",
+                       node->name() + (", result " + describe(output)), "leave it out of record(): no gradient comes back from it");
+    }
     if (!output.requires_grad()) continue;
     throw AutogradError(std::string("what ") + node->name() + " records as its result has a history already, or is a leaf",
                         node->name() + (", result " + describe(output)),

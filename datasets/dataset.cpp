@@ -115,7 +115,7 @@ void check_sample(const Dataset& dataset, int64_t index, const RawSample& sample
 }
 
 Dataset::Dataset(std::vector<std::string> class_names, Palette palette)
-    : class_names_(std::move(class_names)), palette_(std::move(palette)) {
+    : class_names_(std::move(class_names)), palette_(palette_for(std::move(palette), class_names_.size())) {
   for (const std::string& name : class_names_) {
     if (is_plain_text(name)) continue;
     throw UsageError("a class name is not UTF-8 or has control characters: " + quoted_for_message(name), "Dataset",

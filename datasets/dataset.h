@@ -54,7 +54,7 @@ class Dataset {
   virtual LabelMap load_file_labels(int64_t index) const;
 
  protected:
-  // Throws UsageError for a class name that is not UTF-8 or has control characters: tables, files and terminals are given them.
+  // An empty palette is PASCAL VOC's. Throws UsageError for one with fewer colours than classes, and for names that are not plain UTF-8.
   Dataset(std::vector<std::string> class_names, Palette palette);
   void check_index(int64_t index) const;  // throws UsageError
 

@@ -149,7 +149,15 @@ BatchNorm2d::BatchNorm2d(int64_t num_features, const BatchNorm2dOptions& options
       beta_(register_parameter("bias", Tensor::zeros({num_features}, init::dtype()))),
       running_mean_(register_buffer("running_mean", Tensor::zeros({num_features}, init::dtype()))),
       running_var_(register_buffer("running_var", Tensor::full({num_features}, 1, init::dtype()))),
-      num_batches_tracked_(register_buffer("num_batches_tracked", Tensor::zeros({}, DType::kInt64))) {}
+      num_batches_tracked_(register_buffer("num_batches_tracked", Tensor::zeros({}, DType::kInt64))) {
+  const double momentum = options.momentum.value_or(1);
+  if (!(options.eps >= 0 && momentum >= 0 && momentum <= 1)) {
+    throw UsageError(
+        "eps must be 0 or more, momentum 0 to 1",
+        "BatchNorm2d(" + number(num_features) + ", eps " + std::to_string(options.eps) + ", momentum " + std::to_string(momentum) + ")",
+        "1e-5 and 0.1 are usual: momentum is the new batch's weight");
+  }
+}
 
 Tensor BatchNorm2d::forward(const Tensor& x) {
   BatchNormOptions options;

@@ -80,7 +80,7 @@ struct BatchNorm2dOptions {
 // Buffers running_mean, running_var [C] and num_batches_tracked. In training it normalises by the batch's statistics.
 class BatchNorm2d : public Layer {
  public:
-  explicit BatchNorm2d(int64_t num_features, const BatchNorm2dOptions& options = {});
+  explicit BatchNorm2d(int64_t num_features, const BatchNorm2dOptions& options = {});  // throws UsageError for options out of range
   Tensor forward(const Tensor& x) final;  // inference() knows what it is
   std::string description() const override;
   Tensor& gamma() { return gamma_; }

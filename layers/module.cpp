@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/checks.h"
 #include "autograd/functional.h"
 #include "autograd/node.h"
 #include "core/words.h"
@@ -156,6 +157,10 @@ Module::LoadReport Module::load_state_dict(const std::map<std::string, Tensor>& 
       report.missing.push_back(entry.name);
       continue;
     }
+    if (!found->second.defined()) {
+      report.mismatched.push_back(entry.name + ": no value");
+      continue;
+    }
     const Tensor value = from_file_layout(found->second, entry.layout);
     if (!(value.shape() == entry.tensor.shape())) {
       report.mismatched.push_back(entry.name + ": file " + to_string(found->second.shape()) + ", model " +
@@ -204,6 +209,9 @@ void Module::check_name(const std::string& name, Kind kind) const {
 
 Tensor Module::register_parameter(const std::string& name, Tensor value, FileLayout layout) {
   check_name(name, Kind::kParameter);
+  check::defined("register_parameter", {name.c_str(), value});
+  check::that(layout != FileLayout::kConvWeight || value.rank() == 4, "register_parameter",
+              name + " is " + describe(value) + ", no filter [O,kh,kw,I]", "leave the layout out, or give four axes");
   value.set_requires_grad();
   std::erase_if(parameters_, [&](const Entry& entry) { return entry.name == name; });
   parameters_.push_back({name, value, layout});
@@ -212,6 +220,7 @@ Tensor Module::register_parameter(const std::string& name, Tensor value, FileLay
 
 Tensor Module::register_buffer(const std::string& name, Tensor value) {
   check_name(name, Kind::kBuffer);
+  check::defined("register_buffer", {name.c_str(), value});
   std::erase_if(buffers_, [&](const Entry& entry) { return entry.name == name; });
   buffers_.push_back({name, value, FileLayout::kSame});
   return value;

@@ -87,7 +87,7 @@ class Module {
     add_child(name, std::move(child));
     return reference;
   }
-  // These throw UsageError for a name that is refused (above).
+  // These throw UsageError for a name that is refused (above) or a tensor without a value, ShapeError for a filter without four axes.
   Tensor register_parameter(const std::string& name, Tensor value, FileLayout layout = FileLayout::kSame);
   Tensor register_buffer(const std::string& name, Tensor value);
   void add_child(const std::string& name, std::unique_ptr<Module> child);

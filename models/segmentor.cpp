@@ -168,7 +168,7 @@ void EncoderDecoder::check_size(int64_t height, int64_t width) const {
 }
 
 SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
-  if (images.rank() != 4 || images.size(3) != 3) {
+  if (!images.defined() || images.rank() != 4 || images.size(3) != 3) {
     throw ShapeError("the network takes pictures [N,H,W,3], not " + describe(images), "EncoderDecoder",
                      "normalise and batch the pictures first");
   }
@@ -190,9 +190,15 @@ SegmentorOutput EncoderDecoder::forward(const Tensor& images) {
                          ", not [N,h,w," + std::to_string(promised[i]) + "] as its level_channels() say",
                      "backbone", "let forward() and level_channels() agree");
   }
+  const auto scores_of = [&](Head& head, const char* name) {
+    const Tensor scores = head.forward(levels);
+    if (scores.defined() && scores.rank() == 4 && scores.size(3) == options_.num_classes) return full(scores);
+    throw ShapeError("the head gave " + describe(scores) + ", not scores [N,h,w," + std::to_string(options_.num_classes) + "]", name,
+                     "let its forward() give one score for each class");
+  };
   SegmentorOutput output;
-  output.logits = full(decode_head_->forward(levels));
-  if (auxiliary_head_ && is_training()) output.aux_logits = full(auxiliary_head_->forward(levels));
+  output.logits = scores_of(*decode_head_, "decode_head");
+  if (auxiliary_head_ && is_training()) output.aux_logits = scores_of(*auxiliary_head_, "auxiliary_head");
   return output;
 }
 

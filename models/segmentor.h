@@ -55,7 +55,7 @@ class EncoderDecoder : public Module {
                  std::unique_ptr<Head> auxiliary_head = nullptr);
 
   // Pictures of any device; they are taken to the network's. Throws ShapeError for what is no batch of pictures, or too small for the
-  // backbone.
+  // backbone, and where a part of one's own gives something else than it says: levels, scores [N,h,w,num_classes].
   SegmentorOutput forward(const Tensor& images);
   // Throws ShapeError where pictures of this size are too small for the backbone.
   void check_size(int64_t height, int64_t width) const;

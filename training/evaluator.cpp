@@ -47,14 +47,19 @@ double summed_cross_entropy(const Tensor& scores, const Tensor& labels, int64_t 
 
 }  // namespace
 
-EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalRequest& request) {
-  if (dataset.size() == Dataset::kEndless && request.limit <= 0) {
-    throw UsageError("an endless set cannot be evaluated as a whole", "evaluate", "choose the val split");
+void check_evaluable(const EncoderDecoder& model, const Dataset& dataset, int64_t limit) {
+  if (dataset.size() == Dataset::kEndless && limit <= 0) {
+    throw UsageError("an endless set cannot be evaluated as a whole", "evaluation", "choose the val split, or a limit");
   }
+  if (dataset.size() < 1) throw UsageError("there are no pictures to evaluate on", "evaluation", "see what the data set's size() says");
   if (model.options().num_classes != dataset.num_classes()) {
     throw DataError(fmt::format("the network has {} classes, the data set {}", model.options().num_classes, dataset.num_classes()),
                     "evaluation", "evaluate on the data that the network was trained for, or map its labels with data.label_map");
   }
+}
+
+EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalRequest& request) {
+  check_evaluable(model, dataset, request.limit);
   const auto start = std::chrono::steady_clock::now();
   const ModeScope modes(model);
   model.eval();

@@ -39,8 +39,10 @@ struct EvalResult {
   bool stopped = false;   // early: the metrics are those of a part
 };
 
-// Runs the model over a data set in evaluation mode; the mode is restored. Throws UsageError for an endless set,
-// DataError for a data set of another number of classes, and what loading throws.
+// Throws UsageError for a set without pictures, or an endless one without a limit, and DataError for one of another number of classes.
+void check_evaluable(const EncoderDecoder& model, const Dataset& dataset, int64_t limit = 0);
+
+// Runs the model over a data set in evaluation mode; the mode is restored. Throws what check_evaluable does, and what loading throws.
 EvalResult evaluate(EncoderDecoder& model, const Dataset& dataset, const EvalRequest& request);
 
 }  // namespace eq

@@ -21,8 +21,9 @@ namespace {
 Tensor whole_scores(EncoderDecoder& model, const Tensor& images) {
   const Tensor logits = model.forward(images).logits;
   if (!all_finite(logits)) {  // before they are resized: few
-    throw NumericalError("the network's scores are not finite: its weights or running statistics have diverged", "evaluation",
-                         "go back to an earlier checkpoint, lower optimizer.lr or set train.clip_norm");
+    throw NumericalError(
+        "the network's scores are not finite: its weights or running statistics have diverged", "evaluation",
+        "go back to an earlier checkpoint, lower optimizer.lr or set train.clip_norm; in a program see that the pictures are finite");
   }
   return resize_bilinear(logits, images.size(1), images.size(2), model.align_corners());
 }
@@ -185,6 +186,10 @@ std::vector<Window> slide_windows(int64_t height, int64_t width, const EvaluateO
 
 Tensor predict_scores(EncoderDecoder& model, const Tensor& images, const EvaluateOptions& options) {
   check_evaluate(options);
+  if (model.is_training()) {
+    throw UsageError("the network is in training mode", "predict_scores",
+                     "call model.eval() first: batch norm would take these pictures' statistics, and keep them");
+  }
   NoGradGuard no_grad;
   return options.mode == "slide" ? slide_scores(model, images, options) : whole_scores(model, images);
 }

@@ -14,9 +14,10 @@ namespace eq {
 // follows asks it.
 void check_evaluate(const EvaluateOptions& options);
 
-// Class scores [N,H,W,K] for prepared pictures [N,H,W,3], on whatever device, no gradient. Whole: one pass. Slide: windows of options.crop every options.stride
-// pixels, the last ones moved inside the picture (windows larger than the picture are cut to it), overlapping scores averaged
-// (mmsegmentation). The model must be in evaluation mode. Throws what check_evaluate does, and NumericalError when a score is not finite.
+// Class scores [N,H,W,K] for prepared pictures [N,H,W,3], on whatever device, no gradient. Whole: one pass. Slide: windows of options.crop
+// every options.stride pixels, the last ones moved inside the picture (windows larger than the picture are cut to it), overlapping scores
+// averaged (mmsegmentation). Throws what check_evaluate does, UsageError for a model in training mode, and NumericalError when a score is
+// not finite.
 Tensor predict_scores(EncoderDecoder& model, const Tensor& images, const EvaluateOptions& options);
 
 // The windows of slide mode, row by row. Throws UsageError for options out of range, and where a stride leaves gaps between them.

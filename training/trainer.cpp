@@ -109,6 +109,7 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
     if (checkpoint_) zeros.emplace();  // start_or_restore() brings the weights
     model_ = std::make_unique<EncoderDecoder>(checkpoint_ ? without_pretrained(config_.model) : config_.model);
   }
+  check_evaluable(*model_, *val_set_);
   step_ = std::make_unique<TrainStep>(*model_, config_, request_.loss);
   if (config_.data.checks != DataChecks::kNone && !checkpoint_) {
     if (const auto odd = odd_classes(check_before_training(*train_set_, config_.data.checks))) {
@@ -489,6 +490,10 @@ TrainResult train(const Config& config, const TrainRequest& request) {
   if (request.out.empty() && !request.dry_run) throw UsageError("a run needs a folder", "--out", "for example --out runs/first");
   if ((request.train_set == nullptr) != (request.val_set == nullptr)) {
     throw UsageError("one data set is given, the other is not", "TrainRequest", "give both, to train and to evaluate on, or neither");
+  }
+  if (request.train_set != nullptr && request.train_set->class_names() != request.val_set->class_names()) {
+    throw UsageError("the pictures to evaluate on have other classes than those to train on", "TrainRequest",
+                     "give both data sets the same class names, in the same order");
   }
   check_config(config);  // before anything is written that could not be read again
   if (request.threads != 0) set_num_threads(request.threads);

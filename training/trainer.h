@@ -29,7 +29,7 @@ struct TrainRequest {
   HeadLoss loss;         // in place of the configured one (train_step.h)
   Augmentation augment;  // of the pictures to train on, before the configured pipeline (datasets/loader.h)
   // Both or neither, in place of the section "data", of which the checks stay. They must outlive the call. Whether a set without files is
-  // the one that the run began with shows in its size only.
+  // the one that the run began with shows in its size only. Throws UsageError where they name different classes.
   const Dataset *train_set = nullptr, *val_set = nullptr;
 };
 

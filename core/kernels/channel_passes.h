@@ -238,7 +238,7 @@ void channel_gradient_sums(const T* g, const T* x, const ChannelLayout& layout, 
                            double* sum, double* products) {
   const int64_t channels = layout.channels, chunks = layout.chunks();
   std::vector<double> sums(size_t(layout.samples * chunks * channels)), moments(sums.size());
-  const std::vector<T> zeros(size_t(ChannelLayout::kWidth));
+  const std::vector<T> zeros(size_t{ChannelLayout::kWidth});  // braces: parentheses are a declaration to clang
   const auto add = affine.relu ? detail::add_gradients<T, true> : detail::add_gradients<T, false>;
   const auto write = affine.relu ? detail::gradient_rows<T, true> : detail::gradient_rows<T, false>;
   detail::for_each_task(layout, [&](const ChannelTask& task) {

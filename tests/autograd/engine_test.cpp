@@ -310,6 +310,11 @@ TEST_CASE("leaves are what one may mark and change", "[engine]") {
   CHECK_THROWS_WITH(y.set_requires_grad(false), Catch::Contains("leaves only") && Catch::Contains("mul"));
   CHECK_THROWS_AS(Tensor::zeros({1}, DType::kInt32).set_requires_grad(), DTypeError);
   CHECK_NOTHROW(Tensor::zeros({1}, DType::kInt32).set_requires_grad(false));
+  struct Rounding : Node {
+    Rounding() : Node("rounding") {}
+    TensorList backward(const TensorList& grads) override { return grads; }
+  };
+  CHECK_THROWS_WITH(record<Rounding>(Tensor::zeros({1}, DType::kInt32), {x}), Catch::Contains("rounding records as its result"));
   CHECK_THROWS_WITH(x.fill_(1), Catch::Contains("fill_") && Catch::Contains("leaf"));
   CHECK_THROWS_WITH(y.mul_(2), Catch::Contains("mul_ would change a recorded value"));
   CHECK_THROWS_AS(y.add_(y), AutogradError);

@@ -147,3 +147,17 @@ TEST_CASE("hooks need a gradient to watch, and their errors arrive", "[hooks]") 
   CHECK_THROWS_AS((x * 2.0).backward(), NumericalError);
   CHECK_FALSE(x.grad().defined());
 }
+
+TEST_CASE("a hook that changes what it gets in place is an error: another operator may have the same gradient", "[hooks]") {
+  Tensor x = leaf({1, 2});
+  const Tensor y = x * 2.0;
+  const int changing = register_hook(y, [](const Tensor& grad) {
+    Tensor same = grad;
+    return same.mul_(0);
+  });
+  CHECK_THROWS_WITH(sum(y + x).backward(), Catch::Contains("changed a gradient in place"));
+  CHECK_FALSE(x.grad().defined());
+  remove_hook(y, changing);
+  sum(x * 2.0 + x).backward();
+  CHECK(grad_of(x) == std::vector<double>{3, 3});
+}

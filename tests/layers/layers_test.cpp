@@ -67,6 +67,15 @@ TEST_CASE("batch norm's own eps counts, and a reset is the state it began with",
   check_close(usual.running_mean(), mean(x, {0, 1, 2}) * 2.0, 1e-6);
 }
 
+TEST_CASE("batch norm refuses an eps and a momentum that give no variance", "[layers]") {
+  for (const BatchNorm2dOptions& bad : {BatchNorm2dOptions{.eps = -1}, BatchNorm2dOptions{.eps = NAN}, BatchNorm2dOptions{.momentum = 7},
+                                        BatchNorm2dOptions{.momentum = -0.1}}) {
+    CHECK_THROWS_WITH(BatchNorm2d(3, bad), Catch::Contains("eps must be 0 or more, momentum 0 to 1"));
+  }
+  CHECK_NOTHROW(BatchNorm2d(3, {.eps = 0, .momentum = 1}));
+  CHECK_NOTHROW(BatchNorm2d(3, {.momentum = std::nullopt}));
+}
+
 TEST_CASE("upsampling by a factor resizes each side by it", "[layers]") {
   const Tensor x = random_tensor({1, 4, 6, 2}, 1, DType::kFloat32);
   for (const bool align : {true, false}) CHECK(bit_equal(Upsample(1.5, align)(x), resize_bilinear(x, 6, 9, align)));

@@ -331,6 +331,18 @@ TEST_CASE("a child that is not there is refused", "[module]") {
   CHECK_THROWS_WITH(Empty(), Catch::Contains("body"));
 }
 
+TEST_CASE("a tensor that is registered has a value, and four axes where it is a filter", "[module]") {
+  struct Open : Module {
+    using Module::register_buffer;
+    using Module::register_parameter;
+  } open;
+  CHECK_THROWS_WITH(open.register_parameter("weight", {}), Catch::Contains("weight has no value"));
+  CHECK_THROWS_WITH(open.register_buffer("mean", {}), Catch::Contains("mean has no value"));
+  CHECK_THROWS_WITH(open.register_parameter("filter", Tensor::zeros({2, 2}), FileLayout::kConvWeight),
+                    Catch::Contains("filter is float32 [2, 2]"));
+  CHECK(open.state_dict().empty());
+}
+
 TEST_CASE("observers may end in any order", "[module]") {
   Pair pair;
   std::vector<int> calls(3, 0);
@@ -369,6 +381,8 @@ TEST_CASE("strict loading refuses each fault alone", "[module]") {
   more["stranger"] = Tensor::zeros({1});
   mismatched["second.bias"] = Tensor::zeros({4});
   for (const auto* state : {&missing, &more, &mismatched}) CHECK_THROWS_AS(pair.load_state_dict(*state), DataError);
+  mismatched["second.bias"] = Tensor();
+  CHECK_THROWS_WITH(pair.load_state_dict(mismatched), Catch::Contains("second.bias: no value"));
 }
 
 TEST_CASE("a parameter or a buffer that is registered again replaces the one before", "[module]") {

@@ -46,6 +46,11 @@ void in_graphs() {
     const NoGradGuard no_grad;
     sum(square(x)).backward();
   });
+  expect_error<AutogradError>("a hook that changes its gradient", [&] {
+    const Tensor y = x * 2.0;
+    register_hook(y, [](const Tensor& grad) { return Tensor(grad).mul_(0); });
+    sum(y + x).backward();
+  });
   register_hook(h, [](const Tensor&) -> Tensor { throw DataError("not now", "a hook of one's own", "try again"); });
   expect_error<DataError>("an error in a hook arrives at who called backward()", [&] { sum(h).backward(); });
   x.set_grad({});

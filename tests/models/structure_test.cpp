@@ -187,6 +187,26 @@ TEST_CASE("a backbone of one's own is held to what it says of itself", "[models]
   CHECK_THROWS_WITH(model.forward(Tensor::zeros({1, 2, 8, 3})), Catch::Contains("too small for the backbone"));
 }
 
+TEST_CASE("a head of one's own gives a score for each class", "[models]") {
+  struct Scores : Head {
+    int64_t count;
+    explicit Scores(int64_t count) : count(count) {}
+    Tensor forward(const std::vector<Tensor>& levels) override {
+      return count == 0 ? Tensor() : sum(levels[0], {3}, true) * Tensor::zeros({count});
+    }
+  };
+  const auto forward = [](int64_t count, int64_t auxiliary) {
+    ModelOptions options = classes(3);
+    options.backbone.width = 8;
+    EncoderDecoder model(options, make_backbone(options.backbone), std::make_unique<Scores>(count), std::make_unique<Scores>(auxiliary));
+    return model.forward(Tensor::zeros({2, 64, 64, 3})).logits;
+  };
+  CHECK(forward(3, 3).shape() == Shape{2, 16, 16, 3});
+  CHECK_THROWS_WITH(forward(7, 3), Catch::Contains("the head gave float32 [2, 16, 16, 7]") && Catch::Contains("not scores [N,h,w,3]"));
+  CHECK_THROWS_WITH(forward(0, 3), Catch::Contains("the head gave undefined"));
+  CHECK_THROWS_WITH(forward(3, 2), Catch::Contains("auxiliary_head"));
+}
+
 TEST_CASE("one class is refused: softmax over it learns nothing", "[models]") {
   CHECK_THROWS_WITH(EncoderDecoder(classes(1)), Catch::Matchers::Contains("one class"));
   CHECK_THROWS_WITH(EncoderDecoder(classes(256)), Catch::Matchers::Contains("2 to 255"));

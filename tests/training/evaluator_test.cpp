@@ -213,6 +213,14 @@ TEST_CASE("evaluation counts every picture once, whatever the batch", "[evaluate
   CHECK_THROWS_WITH(evaluate(*tiny_model(5), *dataset, request), Contains("5") && Contains("8"));
   const auto endless = make_dataset(config.data, "train");
   CHECK_THROWS_AS(evaluate(*model, *endless, {.pipeline = config.pipeline}), UsageError);
+  struct Nothing : Dataset {
+    explicit Nothing(const Dataset& like) : Dataset(like.class_names(), {}) {}
+    int64_t size() const override { return 0; }
+    std::string describe(int64_t) const override { return ""; }
+    RawSample load(int64_t) const override { return {}; }
+  };
+  CHECK_THROWS_WITH(evaluate(*model, Nothing(*endless), {.pipeline = config.pipeline}),
+                    Contains("no pictures to evaluate on"));
 }
 
 TEST_CASE("an evaluation leaves each module in the mode that it was in", "[evaluate]") {
@@ -239,6 +247,14 @@ TEST_CASE("predictions have the label's size when the picture was resized", "[ev
   };
   evaluate(*model, *dataset, request);
   CHECK(called);
+}
+
+TEST_CASE("a network in training mode predicts nothing: it would take these pictures' statistics, and keep them", "[evaluate]") {
+  const auto model = tiny_model();
+  model->train();
+  const auto before = model->state_dict();
+  CHECK_THROWS_WITH(predict_scores(*model, random_tensor({2, 64, 64, 3}, 1, DType::kFloat32), {}), Contains("training mode"));
+  for (const auto& [name, tensor] : model->state_dict()) CHECK(bit_equal(tensor, before.at(name)));
 }
 
 TEST_CASE("scores that are not finite end an evaluation", "[evaluate]") {

@@ -22,7 +22,8 @@ namespace {
 // Left and right halves of pictures of noise, the right one brighter.
 class Halves : public Dataset {
  public:
-  explicit Halves(int64_t size) : Dataset({"left", "right"}, {{0, 0, 0}, {255, 255, 255}}), size_(size) {}
+  explicit Halves(int64_t size, std::vector<std::string> names = {"left", "right"})
+      : Dataset(std::move(names), {{0, 0, 0}, {255, 255, 255}}), size_(size) {}
   int64_t size() const override { return size_; }
   std::string describe(int64_t index) const override { return "halves " + std::to_string(index); }
   RawSample load(int64_t index) const override {
@@ -53,6 +54,18 @@ TEST_CASE("classes of the program's own have names in plain text", "[trainer]") 
   CHECK_NOTHROW(Set("Bl\xc3\xa4tter"));
   CHECK_THROWS_WITH(Set("Bl\xe4tter"), Contains("class name is not UTF-8"));
   CHECK_THROWS_AS(Set("a\nb"), UsageError);
+}
+
+TEST_CASE("each class of the program's own has a colour: PASCAL VOC's where none is given", "[trainer]") {
+  struct Set : Dataset {
+    explicit Set(Palette palette) : Dataset({"a", "b", "c"}, std::move(palette)) {}
+    int64_t size() const override { return 1; }
+    std::string describe(int64_t) const override { return ""; }
+    RawSample load(int64_t) const override { return {}; }
+  };
+  CHECK(Set({}).palette() == voc_palette());
+  CHECK(Set({{1, 2, 3}, {4, 5, 6}, {7, 8, 9}}).palette().size() == 3);
+  CHECK_THROWS_WITH(Set({{1, 2, 3}, {4, 5, 6}}), Contains("there are 2 colours for 3 classes"));
 }
 
 TEST_CASE("a run with parts of the program's own says so, and goes on with such only", "[trainer]") {
@@ -105,4 +118,16 @@ TEST_CASE("a run on data sets of the program's own", "[trainer]") {
   TrainRequest half = quiet(folder.path() / "half");
   half.train_set = &train_set;
   CHECK_THROWS_WITH(train(config, half), Contains("the other is not"));
+
+  // What the evaluation would refuse is refused before the first step.
+  const Halves turned(3, {"right", "left"}), nothing(0), endless(Dataset::kEndless);
+  const std::pair<const Halves*, const char*> wrong[] = {
+      {&turned, "other classes"}, {&nothing, "no pictures to evaluate on"}, {&endless, "an endless set"}};
+  for (const auto& [set, message] : wrong) {
+    TrainRequest request = on_halves(quiet(folder.path() / message));
+    request.val_set = set;
+    request.on_step = [](const StepReport&) { FAIL("a step was made"); };
+    CHECK_THROWS_WITH(train(config, request), Contains(message));
+    CHECK_FALSE(holds_run(folder.path() / message));
+  }
 }
