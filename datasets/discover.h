@@ -13,7 +13,7 @@ namespace eq {
 
 struct DiscoverOptions {
   // Folders below the root that pictures, or labels, must be in, named from it or from where the program runs; empty: anywhere.
-  std::string images, labels;
+  std::string images = {}, labels = {};
   int64_t samples = 500;       // label files and pictures that are looked into, evenly spread; 0: all
 };
 

@@ -21,7 +21,7 @@ struct InspectOptions {
   // After those, goes on with others while a class has not been seen, up to this many in all. They are looked at for
   // their labels: of their pictures only the header is read.
   int64_t extend_to = 0;
-  std::function<void(int64_t done, int64_t all)> on_progress;  // after every few samples
+  std::function<void(int64_t done, int64_t all)> on_progress = {};  // after every few samples
 };
 
 struct DataProblem {

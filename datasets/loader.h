@@ -39,7 +39,7 @@ struct LoaderOptions {
   // Decoded samples are kept in memory until they fill this many bytes (CamVid's 367 take 254 MB); later ones are
   // decoded each time. 0: none are kept. An endless set is never kept.
   int64_t cache_bytes = int64_t{384} << 20;
-  Augmentation augment;  // of one's own, before the pipeline's; empty: none
+  Augmentation augment = {};  // of one's own, before the pipeline's; empty: none
 };
 
 // The order of samples: a fresh permutation of 0 .. size-1 for every epoch, a function of (seed, position); for endless

@@ -14,9 +14,9 @@ namespace eq {
 struct LabelMapOptions {
   // "identity", "minus_one_zero_ignored" or "cityscapes_ids"; empty with no `entries`: the data set's own
   // (identity for folders).
-  std::string preset;
+  std::string preset = {};
   // A custom map instead of a preset: value in the file -> class, or kIgnore.
-  std::map<int, int> entries;
+  std::map<int, int> entries = {};
   // Of a custom map, for values that `entries` does not name: "error", "ignore", "keep" (the value is the class) or the class, in digits.
   std::string other = "error";
 
@@ -42,29 +42,29 @@ enum class DataChecks { kNone, kFiles, kAll };
 
 struct DataOptions {
   std::string type = "shapes";  // a name of dataset_names()
-  std::string root;             // needed by all but shapes
+  std::string root = {};        // needed by all but shapes
 
   // shapes
   int64_t size = 96;         // side in pixels, 64 .. 256
   int64_t train_images = 0;  // 0: endless
   int64_t val_images = 200;
-  ShapesDifficulty difficulty;
-  std::string wrong_labels;  // "", "shift", "binary" or "swapped": labels spoilt on purpose (datasets/shapes.h)
+  ShapesDifficulty difficulty = {};
+  std::string wrong_labels = {};  // "", "shift", "binary" or "swapped": labels spoilt on purpose (datasets/shapes.h)
 
   // folders: a list file for each split, or a pair of folders, or both: then the list names pictures of the folders
-  std::map<std::string, std::string> list;  // split -> file, relative to the root: lines "image label", or, with folders, a name each
-  std::map<std::string, FolderPair> folders;
+  std::map<std::string, std::string> list = {};  // split -> file, relative to the root: lines "image label", or, with folders, a name each
+  std::map<std::string, FolderPair> folders = {};
   std::vector<std::string> image_suffix = {".jpg"};  // of the folders' files, in any case; the rest of the name pairs them
   std::string label_suffix = ".png";
   double val_fraction = 0;  // of train's pictures, drawn by split_seed, which are val instead; 0: val has pictures of its own
   int64_t split_seed = 0;
 
   // Class names; their number is the number of classes. Empty: the data set's own (folders must give them).
-  std::vector<std::string> classes;
+  std::vector<std::string> classes = {};
   // The colour of each class; empty: the data set's own, else the PASCAL VOC colours. With `label_colors` the colour of
   // each value that `label_map` maps, so there may be more colours than classes.
-  std::vector<std::array<uint8_t, 3>> palette;
-  LabelMapOptions label_map;
+  std::vector<std::array<uint8_t, 3>> palette = {};
+  LabelMapOptions label_map = {};
   bool label_colors = false;    // labels are the palette's colours, whether files hold them as RGB, palette or gray
   bool augmented_list = false;  // voc2012: train on ImageSets/Segmentation/train_aug.txt with SegmentationClassAug
   DataChecks checks = DataChecks::kAll;
@@ -76,8 +76,8 @@ struct ResizeOptions {
 };
 
 struct PipelineOptions {
-  std::optional<ResizeOptions> resize;           // none: pictures keep their size
-  std::optional<std::array<int64_t, 2>> crop;    // height, width; none: all pictures must have one size
+  std::optional<ResizeOptions> resize = {};         // none: pictures keep their size
+  std::optional<std::array<int64_t, 2>> crop = {};  // height, width; none: all pictures must have one size
   double max_class_share = 0.75;  // a crop in which one class has more of the labelled pixels is drawn again; 1: never
   double flip = 0.5;              // probability, of left and right
   double vertical_flip = 0;       // of top and bottom
@@ -85,7 +85,7 @@ struct PipelineOptions {
   bool photometric = true;
   std::array<double, 3> mean = {123.675, 116.28, 103.53};  // RGB, of 0 .. 255
   std::array<double, 3> std = {58.395, 57.12, 57.375};
-  std::optional<std::array<int64_t, 2>> test_scale;  // width, height: evaluation pictures are resized to fit; none: as they are
+  std::optional<std::array<int64_t, 2>> test_scale = {};  // width, height: evaluation pictures are resized to fit; none: as they are
 };
 
 }  // namespace eq

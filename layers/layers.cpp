@@ -143,6 +143,10 @@ int64_t Linear::macs(const Tensor&, const Tensor& output) const { return output.
 
 std::string Linear::description() const { return "Linear " + number(weight_.size(1)) + "->" + number(weight_.size(0)); }
 
+Activation::Activation(Tensor (*function)(const Tensor&), std::string name) : function_(function), name_(std::move(name)) {
+  if (function == nullptr) throw UsageError("there is no function", "Activation(" + name_ + ")", "give one, for example relu");
+}
+
 BatchNorm2d::BatchNorm2d(int64_t num_features, const BatchNorm2dOptions& options)
     : options_(options),
       gamma_(register_parameter("weight", Tensor::full({num_features}, 1, init::dtype()))),

@@ -124,8 +124,7 @@ class GroupNorm : public Layer {
 // An activation by its functional form: Activation(relu), Activation(gelu), ...
 class Activation : public Layer {
  public:
-  explicit Activation(Tensor (*function)(const Tensor&), std::string name = "activation")
-      : function_(function), name_(std::move(name)) {}
+  explicit Activation(Tensor (*function)(const Tensor&), std::string name = "activation");  // throws UsageError for none
   Tensor forward(const Tensor& x) override { return function_(x); }
   std::string description() const override { return name_; }
 

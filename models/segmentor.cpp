@@ -209,7 +209,8 @@ Tensor EncoderDecoder::predict(const Tensor& images) {
     modes.emplace(*this);
     eval();
   }
-  return resize_bilinear(forward(images).logits, images.size(1), images.size(2), options_.align_corners);
+  const Tensor logits = forward(images).logits;  // first: it says what is no batch of pictures
+  return resize_bilinear(logits, images.size(1), images.size(2), options_.align_corners);
 }
 
 void EncoderDecoder::set_step(uint64_t seed, uint64_t step) {

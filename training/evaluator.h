@@ -22,12 +22,12 @@ struct EvaluatedPicture {
 };
 
 struct EvalRequest {
-  EvaluateOptions options;
-  PipelineOptions pipeline;
+  EvaluateOptions options = {};
+  PipelineOptions pipeline = {};
   int64_t limit = 0;  // pictures from the start of the set; 0: all
-  std::function<void(const EvaluatedPicture& picture)> on_picture;  // after each
-  std::function<void(int64_t done, int64_t all)> on_progress;  // pictures, after each forward pass
-  std::function<bool()> stop;  // asked before each picture; true ends the evaluation early
+  std::function<void(const EvaluatedPicture& picture)> on_picture = {};  // after each
+  std::function<void(int64_t done, int64_t all)> on_progress = {};       // pictures, after each forward pass
+  std::function<bool()> stop = {};                                       // asked before each picture; true ends the evaluation early
 };
 
 struct EvalResult {

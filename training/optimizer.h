@@ -24,7 +24,7 @@ struct OptimizerParameter {
   // Where defined, the parameter v is stepped as if it were u * v with u one unit for each input channel of a convolution (over `groups`):
   // for SGD that is the learning rate times 1 / u^2 and the decay times u^2, for AdamW the learning rate times 1 / u and eps times u. [I *
   // groups].
-  Tensor unit;
+  Tensor unit = {};
   int64_t groups = 1;
 };
 

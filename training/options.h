@@ -25,7 +25,7 @@ struct OptimizerOptions {
   std::array<double, 2> betas = {0.9, 0.999};  // adamw
   double eps = 1e-8;                           // adamw
   double weight_decay = 5e-4;
-  std::vector<ParameterGroup> groups;
+  std::vector<ParameterGroup> groups = {};
 };
 
 struct ScheduleOptions {
@@ -50,12 +50,12 @@ struct TrainOptions {
   double clip_norm = 0;       // largest global gradient norm; 0: no clipping
   double ema = 0;             // decay of the averaged weights; 0: none
   double aux_weight = 0.4;    // of the auxiliary head's loss
-  std::vector<double> class_weights;      // one per class; empty: all 1
-  std::vector<std::string> freeze;     // modules that do not learn and stay in evaluation mode, each with all that is in it
-  std::vector<std::string> norm_eval;  // modules whose batch norms stay in evaluation mode while their parameters learn
+  std::vector<double> class_weights = {};   // one per class; empty: all 1
+  std::vector<std::string> freeze = {};     // modules that do not learn and stay in evaluation mode, each with all that is in it
+  std::vector<std::string> norm_eval = {};  // modules whose batch norms stay in evaluation mode while their parameters learn
   std::string precision = "float32";      // of features in training: "float32", "bf16" (EncoderDecoder::set_precision)
   std::string reduction = "mean_all";     // "mean_all", "mean_valid" (core/kernels/cross_entropy.h)
-  std::optional<OhemOptions> ohem;        // of each head's own answer
+  std::optional<OhemOptions> ohem = {};   // of each head's own answer
   double dice_weight = 0;                 // a head's loss is cross entropy + dice_weight * Dice loss (core/kernels/dice_loss.h)
   int64_t log_every = 10;         // iterations between progress lines; 0: one, at the end
   int64_t evaluate_every = 0;     // 0: only at the end

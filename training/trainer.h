@@ -22,12 +22,12 @@ struct TrainRequest {
   int threads = 0;            // set_num_threads; 0: as it is
   std::FILE* log = stdout;    // progress; null: quiet
   bool handle_signals = true; // SIGINT and SIGTERM end the run with a checkpoint
-  std::function<void(const StepReport&)> on_step;
+  std::function<void(const StepReport&)> on_step = {};
 
   // What a configuration cannot say. Log, summary and card name those that were given, and a run goes on only where the same ones are
   // given: that they still do the same is up to the program. The command can use what such a run has learned, not go on with it.
-  HeadLoss loss;         // in place of the configured one (train_step.h)
-  Augmentation augment;  // of the pictures to train on, before the configured pipeline (datasets/loader.h)
+  HeadLoss loss = {};         // in place of the configured one (train_step.h)
+  Augmentation augment = {};  // of the pictures to train on, before the configured pipeline (datasets/loader.h)
   // Both or neither, in place of the section "data", of which the checks stay. They must outlive the call. Whether a set without files is
   // the one that the run began with shows in its size only. Throws UsageError where they name different classes.
   const Dataset *train_set = nullptr, *val_set = nullptr;

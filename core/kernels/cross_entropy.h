@@ -21,7 +21,7 @@ namespace eq {
 struct CrossEntropyOptions {
   enum class Reduction { kMeanAll, kMeanValid, kSum };
   int64_t ignore_index = kDefaultIgnoreIndex;
-  Tensor class_weights;
+  Tensor class_weights = {};
   Reduction reduction = Reduction::kMeanAll;
 };
 

@@ -22,9 +22,9 @@ namespace eq {
 struct FuseLevelsOptions {
   int64_t out_h = 0, out_w = 0;
   bool align_corners = false;
-  std::vector<Tensor> shift, scale;  // one per branch, or empty: no equalizer anywhere
+  std::vector<Tensor> shift = {}, scale = {};  // one per branch, or empty: no equalizer anywhere
   int64_t pad_h = 0, pad_w = 0;      // rows above and below, columns left and right
-  Tensor border;
+  Tensor border = {};
 };
 
 // Of a trace (autograd/trace.h); its inputs are the branches, then shift and scale of each (undefined: none), then the border.

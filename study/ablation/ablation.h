@@ -17,11 +17,11 @@ namespace eq {
 
 struct AblationRequest {
   std::vector<std::filesystem::path> runs;  // folders or files of trained networks, by load_trained_model
-  std::vector<std::string> settings;        // of all of them
+  std::vector<std::string> settings = {};   // of all of them
   std::string split = "val";
   int64_t limit = 0;                        // pictures from the start of the split; 0: all
   std::FILE* log = stdout;                  // null: quiet
-  std::function<void(const struct Ablation&)> on_run;  // after each network, with what is measured so far
+  std::function<void(const struct Ablation&)> on_run = {};  // after each network, with what is measured so far
 };
 
 struct AblatedBranch {

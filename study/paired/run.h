@@ -17,11 +17,11 @@ namespace eq {
 
 struct PairedRequest {
   std::filesystem::path config;
-  std::vector<std::string> settings;  // of all arms
-  std::vector<ArmSpec> arms;          // the first one is the baseline
+  std::vector<std::string> settings = {};  // of all arms
+  std::vector<ArmSpec> arms;               // the first one is the baseline
   int64_t seeds = 3;
   std::filesystem::path out;
-  std::string command;                // for study.json
+  std::string command = {};           // for study.json
   bool dry_run = false;               // resolve everything, compare initial weights of the first seed, run nothing
   std::FILE* log = stdout;            // null: quiet
 };

@@ -20,7 +20,7 @@ struct Axis {
   bool whole = false;                                             // ticks at whole numbers only
   std::optional<double> low = std::nullopt, high = std::nullopt;  // included in the range
 };
-inline const Axis kIterations{.name = "iteration", .whole = true, .low = 0};  // of a training run
+inline const Axis kIterations{.name = "iteration", .unit = "", .whole = true, .low = 0};  // of a training run
 
 struct Series {
   std::string name;  // empty: not in the legend

@@ -14,7 +14,7 @@ namespace eq {
 
 struct SnapshotRequest {
   std::filesystem::path config;
-  std::vector<std::string> settings;
+  std::vector<std::string> settings = {};
   std::vector<ArmSpec> heads;   // decode heads to compare; empty: the configuration's
   std::vector<ArmSpec> arms;    // modes of the equalizer
   bool gradients = false;       // also run backward: the gradient of each slice and branch
@@ -22,7 +22,7 @@ struct SnapshotRequest {
   int64_t seeds = 1;            // networks of each head and arm, from the configuration's seed on; the first of them is trained
   int64_t iterations = 0;       // 0: the first step only; else each head and arm is trained so long and recorded on the way
   int64_t every = 50;           // iterations between those records
-  std::filesystem::path out;    // study.json, and the runs; empty: nothing is written
+  std::filesystem::path out = {};  // study.json, and the runs; empty: nothing is written
   std::FILE* log = stdout;      // null: quiet
 };
 

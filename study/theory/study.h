@@ -38,7 +38,7 @@ struct TheoryRequest {
   uint64_t seed = 0;
   int64_t samples = int64_t{1} << 20;  // input cells per setting, 2^16 .. 2^30
   bool full = false;  // the authors' experiment in its published size: 99 variances, 16 x 256 maps of 128 x 128 each
-  std::function<void(const TheoryCheck&)> on_check;
+  std::function<void(const TheoryCheck&)> on_check = {};
 };
 
 struct TheoryReport {

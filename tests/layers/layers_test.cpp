@@ -133,3 +133,7 @@ TEST_CASE("convolution modules keep the size at any dilation, and end in ReLU", 
   const Tensor deep = norm_relu(conv2d(x, weights[0], {}, Conv2dOptions().padding(2).dilation(2).set_groups(4)));
   check_close(separable(x), norm_relu(conv2d(deep, weights[3], {}, {})), 1e-4);
 }
+
+TEST_CASE("an activation needs a function", "[layers]") {
+  CHECK_THROWS_WITH(Activation(nullptr, "mine"), Catch::Contains("no function") && Catch::Contains("mine"));
+}

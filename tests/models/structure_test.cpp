@@ -94,6 +94,7 @@ TEST_CASE("the segmentor gives scores at stride 4 and the auxiliary ones in trai
   CHECK(output.aux_logits.shape() == Shape{2, 4, 6, 5});
   model.eval();
   CHECK_FALSE(model.forward(images).aux_logits.defined());
+  CHECK_THROWS_AS(model.predict(Tensor()), ShapeError);
   const Tensor scores = model.predict(images);
   CHECK(scores.shape() == Shape{2, 64, 96, 5});
   model.train();
