@@ -38,3 +38,8 @@ TEST_CASE("a line of progress is for terminals, and leaves nothing behind", "[pr
   CHECK(test::read_file(folder.path() / "log").empty());
   ProgressLine(nullptr).count("evaluating", 1, 4);
 }
+
+TEST_CASE("durations are hours, minutes and seconds", "[progress]") {
+  CHECK(human_duration(3725.4) == "1:02:05");
+  CHECK(human_duration(-1) == "0:00:00");
+}
