@@ -108,3 +108,15 @@ TEST_CASE("whether a process trains in a folder can be seen, and looking keeps n
   CHECK_FALSE(is_training(folder.path()));
   const RunLock again(folder.path());
 }
+
+TEST_CASE("inspect run shows the best and the worst of many classes", "[app]") {
+  const TemporaryFolder folder;
+  const LyingRun run(folder.path() / "run");
+  nlohmann::json row = {{"type", "evaluate"}, {"iteration", 60}, {"miou", 0.5}, {"macc", 0.5}, {"aacc", 0.5}};
+  for (int i = 0; i < 24; ++i) row["per_class"].push_back({{"name", "class" + std::to_string(i) + "."}, {"iou", 0.01 * i}});
+  write_file(run.path / "metrics.jsonl", row.dump() + "\n");
+  const CommandResult result = run.inspect();
+  check_says(result, {"class23.", "class16.", "... 8 more", "class7.", "class0."});
+  for (const char* between : {"class15.", "class8."}) CHECK(result.output.find(between) == std::string::npos);
+  CHECK(result.output.find("class23.") < result.output.find("class0."));
+}

@@ -134,3 +134,16 @@ TEST_CASE("a study does not overwrite one of another kind", "[app]") {
   check_error(equiscale("study run " + config + " --out " + out), 2, "theory");
   CHECK(read_file(out + "/study.json") == R"({"kind": "theory"})");
 }
+
+TEST_CASE("a spoilt study is made again, and its command can be typed again", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string(), out = (folder.path() / "study").string();
+  write_file(config, tiny_recipe());
+  fs::create_directories(out);
+  write_file(out + "/study.json", "{\"kind\":");
+  const CommandResult result = equiscale("study scales " + config + " --batches 1 --arms off --set pipeline.crop=[64,64] --out " + out);
+  INFO(result.output);
+  REQUIRE(result.status == 0);
+  CHECK(study_of(out)["command"] ==
+        "equiscale study scales " + config + " --batches 1 --arms off --set 'pipeline.crop=[64,64]' --out " + out);
+}

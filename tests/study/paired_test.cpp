@@ -98,6 +98,9 @@ TEST_CASE("a paired study: equal beginnings, each run once, every pair compared"
     const auto before = fs::last_write_time(study.folder.path() / "study" / "off" / "3" / "summary.json");
     const PairedStudy more = run_paired_study(study.request("off,explicit", 3));
     CHECK(more.runs.size() == 6);
+    CHECK(study.result()["runs"].size() == 6);
+    run_paired_study(study.request("off,explicit", 1));  // nothing is left to run, and the result is of what was asked for
+    CHECK(study.result()["runs"].size() == 2);
     CHECK(fs::last_write_time(study.folder.path() / "study" / "off" / "3" / "summary.json") == before);
   }
   SECTION("runs from before their cross-entropy was measured are compared by the rest") {

@@ -206,3 +206,29 @@ TEST_CASE("rows of runs that are not there are none, and what is no row is named
   CHECK_THROWS_WITH(snapshot_study_json(request, {}, false, "command", 1),
                     Catch::Contains("a row is not JSON") && Catch::Contains(rows.string()));
 }
+
+TEST_CASE("each number of a mean record is of its own", "[snapshots]") {
+  CHECK(RecordMean().result().sites.empty());
+  ProbeRecord a = record_with(1, 2, 3), b = a;
+  BranchRecord& branch = b.sites[0].branches[0];
+  branch.before = {3, 2};
+  branch.fused = {-1, 4};
+  branch.within_image = 5;
+  branch.lag_one = 0.7;
+  branch.white_noise_factor = 0.9;
+  branch.predicted_factor = 1.1;
+  branch.measured_factor = 1.3;
+  RecordMean mean;
+  mean.add(a);
+  mean.add(b);
+  const ProbeRecord both = mean.result();
+  const BranchRecord& result = both.sites[0].branches[0];
+  CHECK(result.before.mean == Approx(2));
+  CHECK(result.resized.mean == Approx(1));
+  CHECK(result.fused.mean == Approx(0).margin(1e-12));
+  CHECK(result.within_image == Approx(4));  // of 3 and 5
+  CHECK(result.lag_one == Approx(0.6));
+  CHECK(result.white_noise_factor == Approx(0.7));
+  CHECK(result.predicted_factor == Approx(0.8));
+  CHECK(result.measured_factor == Approx(0.9));
+}

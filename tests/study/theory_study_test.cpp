@@ -252,3 +252,16 @@ TEST_CASE("each check of the theory counts for its claim", "[theory_study]") {
   CHECK(verdict(6, exponent, "AdamW", becomes(-1)) == Verdict::kDoesNotHold);
   CHECK(verdict(7, share, "folded, deviation 0.5", becomes(0.05)) == Verdict::kDoesNotHold);
 }
+
+TEST_CASE("fields are fresh ones, bounds relative, and moments around the origin that was asked for", "[theory_study]") {
+  Lab lab(small_request(1));
+  CHECK(lab.maps(10000) == 16);
+  CHECK_FALSE(test::bit_equal(lab.normal({100}), lab.normal({100})));
+  lab.exact("a", "a hundredth of a hundred", 100, 100.9, 0.01);
+  lab.exact("a", "half of a hundredth", 0.01, 0.015, 0.01);
+  CHECK(lab.report.checks[0].pass);
+  CHECK_FALSE(lab.report.checks[1].pass);
+  const Tensor x = Tensor::from<float>({1, 10, 3, 20}, {2, 2});
+  CHECK(second_moments(x, 5)[0] == Approx((16 + 4) / 2.0));
+  CHECK(second_moments(x, 5)[1] == Approx((25 + 225) / 2.0));
+}

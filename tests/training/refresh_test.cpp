@@ -393,8 +393,9 @@ TEST_CASE("of a branch's channels the report has the one that changed most", "[r
 }
 
 TEST_CASE("a refresh drops paths as its passes will, whatever passes were before it", "[refresh]") {
-  const Config config = tiny_config({"equalizer.refresh=3", "model.backbone.type=convnext", "model.backbone.variant=tiny",
-                                     "model.backbone.multiplier=0.0625", "model.backbone.drop_path=0.5"});
+  const Config config = tiny_config({"equalizer.refresh=3", "equalizer.batches=1", "model.backbone.type=convnext",
+                                     "model.backbone.variant=tiny", "model.backbone.multiplier=0.0625", "model.backbone.drop_path=0.5",
+                                     "train.iterations=4", "train.overlays=0", "data.val_images=1", "pipeline.crop=[32,32]"});
   TemporaryFolder folder;
   const fs::path out = folder.path() / "crashed";
   const TrainResult whole = train(config, quiet(folder.path() / "whole"));
