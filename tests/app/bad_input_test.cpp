@@ -315,3 +315,15 @@ TEST_CASE("what two files share is called the same where it is", "[app]") {
   ends(shapes, "other tensors: 2 in both files, 1 of them of another shape, 0 in one file alone; 1 equal to the bit");
   CHECK(shapes.find("of other values") == std::string::npos);
 }
+
+TEST_CASE("data stats leaves out what cannot be read, and says so", "[app]") {
+  SmallSet set;
+  const auto spoil = [&](int i) { write_file(set.root / "images" / (std::to_string(i) + ".png"), "no picture"); };
+  spoil(2);
+  const CommandResult some = equiscale("data stats " + set.config);
+  INFO(some.output);
+  CHECK(some.status == 0);
+  CHECK(some.output.find("note: 1 problem with files, which are left out here") != std::string::npos);
+  for (int i = 0; i < 4; ++i) spoil(i);
+  check_error(equiscale("data stats " + set.config), 3, "no picture could be read");
+}

@@ -163,3 +163,10 @@ TEST_CASE("data init writes a configuration that trains, of folders and of lists
   CHECK(said["unlabelled"] == nlohmann::json({"images/unlabelled.jpg"}));
   CHECK(said["classes"][2] == "stem");
 }
+
+TEST_CASE("data make's recipe crops to the pictures' side", "[app]") {
+  const TemporaryFolder folder;
+  const std::string set = (folder.path() / "set").string();
+  REQUIRE(equiscale("data make --train 1 --val 1 --size 96 --out " + set).status == 0);
+  CHECK(nlohmann::json::parse(read_file(set + "/recipe.json"))["pipeline"]["crop"] == nlohmann::json({96, 96}));
+}
