@@ -289,7 +289,6 @@ void require_writable(const fs::path& path) { const FileWriter writer(path); }
 void make_folder(const fs::path& path) {
   std::error_code error;
   fs::create_directories(path, error);
-  if (!error && !fs::is_directory(path, error) && !error) error = std::make_error_code(std::errc::not_a_directory);
   if (error) throw_io("the folder cannot be made", path, error.value());
 }
 

@@ -96,6 +96,9 @@ class HeaderReader : public json::json_sax_t {
       at_ = At::kMetadata;
     } else if (at_ == At::kTop) {
       at_ = At::kTensor;
+      if (entries_.size() == limits::kSafetensorsTensors) {
+        refuse(file_, "the header names more than " + std::to_string(limits::kSafetensorsTensors) + " tensors");
+      }
       entries_.emplace_back().name = key_;
     } else {
       unexpected("an object");
@@ -107,9 +110,6 @@ class HeaderReader : public json::json_sax_t {
     key_ = name;
     if (at_ == At::kTop) {
       if (!names_.insert(name).second) refuse(file_, "the header names tensor " + quoted_for_message(name) + " twice");
-      if (names_.size() > limits::kSafetensorsTensors + 1) {  // one of them may be __metadata__
-        refuse(file_, "the header names more than " + std::to_string(limits::kSafetensorsTensors) + " tensors");
-      }
     } else if (at_ == At::kMetadata) {
       if (result_.metadata.count(name) > 0) {
         refuse(file_, "the metadata has the key " + quoted_for_message(name) + " twice");
@@ -270,16 +270,13 @@ WeightsFile read_sequentially(const std::string& file, uint64_t size, const Read
   }
   std::string header(size_t(header_bytes), ' ');
   read_next(header.data(), header.size());
-  if (header.empty() || header[0] != '{') refuse(file, "the header does not begin with {");
+  if (!header.starts_with('{')) refuse(file, "the header does not begin with {");
   if (header.find('\0') != std::string::npos) refuse(file, "the header contains a NUL byte");
 
   WeightsFile result;
   HeaderReader reader(file, result);
   json::sax_parse(header.begin(), header.end(), &reader);
   std::vector<Entry>& entries = reader.entries();
-  if (entries.size() > limits::kSafetensorsTensors) {
-    refuse(file, "the header names more than " + std::to_string(limits::kSafetensorsTensors) + " tensors");
-  }
   for (Entry& entry : entries) {
     check_type(file, entry);
     check_size(file, entry);

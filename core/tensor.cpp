@@ -112,7 +112,7 @@ double Tensor::item() const {
 
 Tensor Tensor::alias(const Shape& shape, int64_t offset) const {
   const int64_t count = shape.numel();
-  if (offset < 0 || count > numel() || offset > numel() - count) {
+  if (offset < 0 || offset > numel() - count) {
     throw ShapeError("a view of " + to_string(shape) + " at element " + std::to_string(offset) + " does not fit in " +
                          to_string(this->shape()),
                      "Tensor::alias", "the element counts must fit");

@@ -133,9 +133,6 @@ TorchTensor tensor_of(const std::string& name, const Call& call, const std::stri
                  "it has " + std::to_string(extents.size()) + " axes and " + std::to_string(tensor.strides.size()) + " strides");
   }
   check_place(tensor, extents, file, whose);
-  for (size_t axis = 0; axis < extents.size(); ++axis) {
-    if (extents[axis] <= 1) tensor.strides[axis] = 0;  // never stepped by, and anything in the file
-  }
   tensor.shape = Shape(std::vector<int64_t>(extents.begin(), extents.end()));
   return tensor;
 }

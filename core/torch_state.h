@@ -21,7 +21,7 @@ struct TorchStorage {
 };
 
 // Elements of `type` in a storage: `offset` and `strides` in elements. They are within the storage and the shape's count times 8 bytes does
-// not overflow.
+// not overflow. The stride of an extent of 1 is never stepped by, and anything in the file.
 struct TorchTensor {
   std::string name;
   const FileType* type = nullptr;

@@ -57,7 +57,6 @@ void RecordMean::add(const ProbeRecord& record) { records_.push_back(record); }
 ProbeRecord RecordMean::result() const {
   if (records_.empty()) return {};
   ProbeRecord result = records_[0];
-  const size_t n = records_.size();
   for (size_t s = 0; s < result.sites.size(); ++s) {
     SiteRecord& site = result.sites[s];
     double total = 0, largest = 0, smallest = std::numeric_limits<double>::infinity();
@@ -71,10 +70,6 @@ ProbeRecord RecordMean::result() const {
     }
     for (BranchRecord& branch : site.branches) branch.weight_grad_share = branch.weight_grad / total;
     site.grad_ratio = std::isfinite(total) && smallest > 0 ? largest / smallest : kNotMeasured;
-  }
-  for (size_t l = 0; l < result.layers.size(); ++l) {
-    result.layers[l].grad = root_mean_square(n, [&](size_t i) { return records_[i].layers[l].grad; });
-    result.layers[l].update_ratio = kNotMeasured;
   }
   return result;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// The mean of probe records of one network over several batches of equal size.
+// The mean of probe records of one network over several batches of equal size; of records without layers.
 
 #include "training/probes.h"
 

@@ -58,7 +58,7 @@ ProbeRecord take(const SnapshotRequest& request, const ArmSpec& head, const ArmS
   loader.seek(kFreshBatches);  // the same for every arm, and none that a calibration saw
   RecordMean mean;
   for (int64_t i = 0; i < request.batches; ++i) {
-    Probe probe(model, 0, request.gradients);
+    Probe probe(model, 0, false);
     if (request.gradients) {
       step.run(i, [&] { return loader.next(); }, &probe);
     } else {

@@ -294,3 +294,36 @@ TEST_CASE("a full disk during checkpointing leaves the last good checkpoint", "[
   CHECK(after.status == 0);
   run_command("umount " + mount);
 }
+
+TEST_CASE("what two files share is called the same where it is", "[app]") {
+  const TemporaryFolder folder;
+  const auto compared = [&](const std::map<std::string, Tensor>& first, const std::map<std::string, Tensor>& other) {
+    const std::string a = (folder.path() / "a.safetensors").string(), b = (folder.path() / "b.safetensors").string();
+    write_safetensors(a, first);
+    write_safetensors(b, other);
+    return equiscale("inspect ckpt " + a + " --compare " + b).output;
+  };
+  const auto ends = [](const std::string& output, const std::string& verdict) {
+    INFO(output);
+    CHECK(output.ends_with("\n" + verdict + "\n"));
+  };
+  const Tensor zero = Tensor::zeros({2}), one = Tensor::full({2}, 1), longer = Tensor::zeros({3}), minus = Tensor::full({2}, -0.0);
+  ends(compared({{"w", zero}}, {{"w", one}}),
+       "the same 1 tensor; 0 equal to the bit, the others apart by up to 1 times their largest value (w)");
+  ends(compared({{"w", zero}}, {{"w", minus}}), "the same 1 tensor; 0 equal to the bit, the others equal in value");
+  const std::string shapes = compared({{"v", one}, {"w", zero}}, {{"v", one}, {"w", longer}});
+  ends(shapes, "other tensors: 2 in both files, 1 of them of another shape, 0 in one file alone; 1 equal to the bit");
+  CHECK(shapes.find("of other values") == std::string::npos);
+}
+
+TEST_CASE("data stats leaves out what cannot be read, and says so", "[app]") {
+  SmallSet set;
+  const auto spoil = [&](int i) { write_file(set.root / "images" / (std::to_string(i) + ".png"), "no picture"); };
+  spoil(2);
+  const CommandResult some = equiscale("data stats " + set.config);
+  INFO(some.output);
+  CHECK(some.status == 0);
+  CHECK(some.output.find("note: 1 problem with files, which are left out here") != std::string::npos);
+  for (int i = 0; i < 4; ++i) spoil(i);
+  check_error(equiscale("data stats " + set.config), 3, "no picture could be read");
+}

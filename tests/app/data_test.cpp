@@ -171,3 +171,10 @@ TEST_CASE("data init writes a configuration that trains, of folders and of lists
   CHECK(said["val_fraction"] == 0.2);
   CHECK(said["looked_into"] == 10);
 }
+
+TEST_CASE("data make's recipe crops to the pictures' side", "[app]") {
+  const TemporaryFolder folder;
+  const std::string set = (folder.path() / "set").string();
+  REQUIRE(equiscale("data make --train 1 --val 1 --size 96 --out " + set).status == 0);
+  CHECK(nlohmann::json::parse(read_file(set + "/recipe.json"))["pipeline"]["crop"] == nlohmann::json({96, 96}));
+}

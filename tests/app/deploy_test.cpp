@@ -64,6 +64,17 @@ TEST_CASE("recalibrate-bn writes weights that differ in running statistics alone
   const auto report = nlohmann::json::parse(equiscale(command + file + " --json --split val").output);
   CHECK(report["layers"].size() > 10);
   CHECK(report["layers"][0]["variance_ratio"].size() == 2);
+  // The table counts and sorts what the JSON lists.
+  const auto shifts = nlohmann::json::parse(equiscale(command + file + " --json").output)["layers"];
+  int far = 0;
+  nlohmann::json most = shifts[0];
+  for (const auto& shift : shifts) {
+    const double mean = shift["mean_shift_in_std"], low = shift["variance_ratio"][0], high = shift["variance_ratio"][1];
+    far += mean > 0.1 || high > 1.2 || low < 1 / 1.2;
+    if (mean > most["mean_shift_in_std"].get<double>()) most = shift;
+  }
+  CHECK(result.output.starts_with(std::to_string(far) + " of 34 batch norms"));
+  CHECK(result.output.find("new / old\n" + most["layer"].get<std::string>() + " ") != std::string::npos);
   CHECK(equiscale("eval " + file).status == 0);
   check_error(equiscale(command + run.path("again.pth")), 2, "again.safetensors");
   check_error(equiscale(command + run.out + "/model.safetensors"), 2, "would replace what it is made from");

@@ -109,3 +109,32 @@ TEST_CASE("whether a process trains in a folder can be seen, and looking keeps n
   CHECK_FALSE(is_training(folder.path()));
   const RunLock again(folder.path());
 }
+
+TEST_CASE("inspect run shows the best and the worst of many classes", "[app]") {
+  const TemporaryFolder folder;
+  const LyingRun run(folder.path() / "run");
+  nlohmann::json row = {{"type", "evaluate"}, {"iteration", 60}, {"miou", 0.5}, {"macc", 0.5}, {"aacc", 0.5}};
+  for (int i = 0; i < 24; ++i) row["per_class"].push_back({{"name", "class" + std::to_string(i) + "."}, {"iou", 0.01 * i}});
+  write_file(run.path / "metrics.jsonl", row.dump() + "\n");
+  const CommandResult result = run.inspect();
+  check_says(result, {"class23.", "class16.", "... 8 more", "class7.", "class0."});
+  for (const char* between : {"class15.", "class8."}) CHECK(result.output.find(between) == std::string::npos);
+  CHECK(result.output.find("class23.") < result.output.find("class0."));
+}
+
+TEST_CASE("inspect run names a checkpoint to go on from, and sets only the same classes side by side", "[app]") {
+  const TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string(), trained = (folder.path() / "trained").string();
+  write_file(config, tiny_recipe());
+  REQUIRE(equiscale("train " + config + " --out " + trained + " --set train.iterations=2").status == 0);
+  CHECK(equiscale("inspect run " + trained).output.find("a checkpoint of") == std::string::npos);
+  std::filesystem::remove(trained + "/summary.json");
+  check_says(equiscale("inspect run " + trained), {"iterations  2 of 2, a checkpoint of 2\n"});
+
+  const LyingRun first(folder.path() / "first"), second(folder.path() / "second");
+  CHECK(first.inspect(second.path.string()).output.find("last IoU of") != std::string::npos);
+  std::string rows = read_file(second.path / "metrics.jsonl");
+  for (size_t at = 0; (at = rows.find("road", at)) != std::string::npos;) rows.replace(at, 4, "rail");
+  write_file(second.path / "metrics.jsonl", rows);
+  CHECK(first.inspect(second.path.string()).output.find("last IoU of") == std::string::npos);
+}

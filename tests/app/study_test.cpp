@@ -162,3 +162,16 @@ TEST_CASE("study upsampling says what resizing leaves, for sizes of one's own", 
   check_error(equiscale("study upsampling 1:99999999"), 2, "16777216");
   check_error(equiscale("study upsampling 4:8 --correlation 2"), 2, "--correlation");
 }
+
+TEST_CASE("a spoilt study is made again, and its command can be typed again", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string(), out = (folder.path() / "study").string();
+  write_file(config, tiny_recipe());
+  fs::create_directories(out);
+  write_file(out + "/study.json", "{\"kind\":");
+  const CommandResult result = equiscale("study scales " + config + " --batches 1 --arms off --set pipeline.crop=[64,64] --out " + out);
+  INFO(result.output);
+  REQUIRE(result.status == 0);
+  CHECK(study_of(out)["command"] ==
+        "equiscale study scales " + config + " --batches 1 --arms off --set 'pipeline.crop=[64,64]' --out " + out);
+}

@@ -228,6 +228,7 @@ TEST_CASE("fold writes a file that predicts the same, and refuses what it cannot
   CHECK(report["sites"] == 2);
   CHECK(report["check"]["pictures"] == 2);
   CHECK(report["check"]["largest_difference"] < 1e-4);
+  CHECK(report["check"]["largest_difference"] > 0);  // they are two networks
   CHECK(equiscale("eval " + tiny.run("folded.safetensors") + " --limit 1").status == 0);
   check_error(equiscale("fold " + tiny.run("folded.safetensors") + " --out " + tiny.run("x.safetensors")), 2, "nothing to fold");
   check_error(equiscale("fold " + tiny.run("none") + " --out " + tiny.run("x.safetensors")), 3, "none");
@@ -284,4 +285,49 @@ TEST_CASE("--load-mode says how much of a weights file a backbone needs", "[app]
   REQUIRE(tiny.train("moved", run).status == 0);
   std::filesystem::remove(file);
   CHECK(tiny.train("moved", run + " --resume --set train.iterations=3").status == 0);
+}
+
+TEST_CASE("another network is compared as it was trained, and leaves no files", "[app]") {
+  Tiny tiny;
+  const std::string run = tiny.run("run"), other = tiny.run("other");
+  REQUIRE(tiny.train("run", "--set optimizer.lr=0.0005").status == 0);
+  REQUIRE(tiny.train("other", "--set optimizer.lr=0.001 --set pipeline.mean=[60,60,60] --set evaluate.flip=true --seed 0").status == 0);
+  CHECK(tiny.summary("other")["seed"] == 0);
+  const auto eval = [](const std::string& arguments) {
+    const CommandResult result = equiscale("eval " + arguments + " --json");
+    INFO(result.output);
+    REQUIRE(result.status == 0);
+    return nlohmann::json::parse(result.output);
+  };
+  const double own = eval(run)["miou"], others = eval(other)["miou"];
+  REQUIRE(own != others);
+  const nlohmann::json both = eval(run + " --compare " + other);
+  CHECK(both["miou"] == own);
+  CHECK(both["compared"]["miou"] == others);
+  CHECK(both["compared"]["difference"].get<double>() == Approx(own - others));
+  CHECK(eval(run + " --limit 2")["pictures"] == 2);
+  for (const char* limit : {"3x", "-1", "99999999999999999999"}) {
+    check_error(equiscale("eval " + run + " --limit " + limit), 2, "--limit");
+  }
+  CHECK(eval(run + " --slide --set evaluate.crop=[32,32] --set evaluate.stride=[32,32]")["miou"] != own);
+  CHECK(eval(run + " --tta")["miou"] == eval(run + " --set 'evaluate.scales=[0.5,0.75,1,1.25,1.5,1.75]' --set evaluate.flip=true")["miou"]);
+
+  // A folder within the run's is the evaluation's own, which a later one replaces; another report's is not.
+  const std::string out = " --out " + run + "/beside";
+  CHECK(equiscale("eval " + run + " --compare " + other + out).status == 0);
+  for (const char* name : {"/pictures.csv", "/confusion.csv"}) CHECK(read_file(run + "/beside" + name) == read_file(run + "/eval" + name));
+  CHECK(equiscale("eval " + run + out).status == 0);
+  std::filesystem::create_directory(tiny.run("page"));
+  write_file(tiny.run("page") + "/report.html", "of a study");
+  check_error(equiscale("eval " + run + " --out " + tiny.run("page")), 2, "choose another --out");
+  check_error(equiscale("fold " + run + "/checkpoint --out " + run + "/checkpoint/x.safetensors"), 2, "would replace what it is made from");
+
+  const std::filesystem::path pictures = tiny.folder.path() / "pictures";
+  std::filesystem::create_directory(pictures);
+  write_png(pictures / "a.png", Image{64, 64, std::vector<uint8_t>(64 * 64 * 3, 90)});
+  const std::string predict = "predict " + run + " " + pictures.string() + " --out " + tiny.run("predicted");
+  const nlohmann::json written = nlohmann::json::parse(equiscale(predict + " --probabilities --json").output);
+  CHECK(std::filesystem::exists(written[0]["probabilities"].get<std::string>()));
+  write_file(pictures / "b.png", "no picture");
+  check_error(equiscale(predict), 3, "1 of 2 pictures could not be read; the others are predicted");
 }

@@ -127,3 +127,37 @@ TEST_CASE("summary lists layers and totals", "[app]") {
   CHECK(quick.output.find("memory") == std::string::npos);
   CHECK(quick.output.find("training step") == std::string::npos);
 }
+
+TEST_CASE("what cannot be written is an error, and what stands behind -- is no option", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string(), made = (folder.path() / "made").string();
+  write_file(config, tiny_recipe());
+  CHECK(equiscale("inspect data " + config + " --samples 1 > /dev/full").status == 3);  // less than a buffer: known at the end
+  check_error(run_command("ulimit -f 4; " EQ_BINARY_DIR "/equiscale data make --train 2 --val 1 --size 256 --noise 100 --out " + made), 3,
+              "File too large");
+  check_error(equiscale("study run --sedes=3"), 2, "there is no option '--sedes'");
+  const CommandResult behind = equiscale("export run -- --odd");
+  check_error(behind, 2, "--out is required");
+  CHECK(behind.output.find("there is no option") == std::string::npos);
+}
+
+TEST_CASE("a summary counts each parameter once, and what more pictures take from two batches", "[app]") {
+  TemporaryFolder folder;
+  const std::string config = (folder.path() / "tiny.json").string();
+  write_file(config, tiny_recipe());
+  const auto summary = [&](const std::string& more) {
+    const CommandResult result = equiscale("summary " + config + " --json " + more);
+    INFO(result.output);
+    REQUIRE(result.status == 0);
+    return nlohmann::json::parse(result.output.substr(result.output.find('{')));  // behind the note of what is measured
+  };
+  const nlohmann::json alone = summary("--no-memory --set model.auxiliary_head=null");
+  int64_t parameters = 0;
+  for (const nlohmann::json& layer : alone["layers"]) parameters += layer["parameters"].get<int64_t>();
+  CHECK(alone["parameters"] == parameters);
+  const auto bytes = [&](int batch) {
+    return summary("--set train.batch_size=" + std::to_string(batch))["train_step_bytes"].get<double>();
+  };
+  const double two = bytes(2), four = bytes(4), eight = bytes(8);
+  CHECK((eight - four) / (four - two) == Approx(2).epsilon(0.15));
+}

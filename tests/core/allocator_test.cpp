@@ -225,3 +225,17 @@ TEST_CASE("tensors give their memory back", "[allocator]") {
   }
   CHECK(allocator().stats().active_bytes == before);
 }
+
+TEST_CASE("guarded and bare blocks are not taken for each other", "[allocator]") {
+  Supply supply;
+  CachingAllocator memory(Device::cpu(), supply.raw());
+  void* bare = memory.allocate(100);
+  memory.free(bare);
+  memory.set_guards(true);
+  void* guarded = memory.allocate(100);
+  CHECK(guarded != bare);
+  CHECK(memory.stats().reused == 0);
+  memory.free(guarded);
+  memory.set_guards(false);
+  CHECK(memory.allocate(100) == bare);
+}

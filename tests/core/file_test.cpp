@@ -243,3 +243,26 @@ TEST_CASE("make_folder makes parents and says what is in the way", "[file]") {
   CHECK_THROWS_AS(make_folder(folder.path() / "file"), IoError);
   CHECK_THROWS_WITH(make_folder(folder.path() / "file" / "c"), Contains("file"));
 }
+
+TEST_CASE("a writer that has failed cannot put half a file in its place", "[file]") {
+  TemporaryFolder folder;
+  const fs::path path = folder.path() / "state.json";
+  FileWriter writer(path);
+  writer.write("ha");
+  {
+    Failing failing("write", path, ENOSPC);
+    CHECK_THROWS_AS(writer.write("l"), IoError);
+  }
+  CHECK_THROWS_AS(writer.write("f"), UsageError);
+  CHECK_THROWS_AS(writer.commit(), UsageError);
+  CHECK(entries_in(folder.path()) == 0);
+}
+
+TEST_CASE("a writer does not replace a link that leads nowhere but to itself, nor a file without a name", "[file]") {
+  TemporaryFolder folder;
+  const fs::path loop = folder.path() / "loop";
+  fs::create_symlink("loop", loop);
+  CHECK_THROWS_WITH(write_text_atomically(loop, "x"), Contains("cannot be written") && Contains(loop.string()));
+  CHECK(fs::is_symlink(fs::symlink_status(loop)));
+  CHECK_THROWS_WITH(write_text_atomically("", "x"), Contains("names no file"));
+}

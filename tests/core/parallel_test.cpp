@@ -1,6 +1,7 @@
 #include "core/parallel.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <limits>
@@ -108,7 +109,10 @@ TEST_CASE("a serial scope keeps everything on its thread", "[parallel]") {
   bool stranger = false;
   {
     const SerialScope serial;
-    parallel_for(64, 1, [&](int64_t, int64_t) { stranger = stranger || std::this_thread::get_id() != self; });
+    parallel_for(32, 1, [&](int64_t, int64_t) {
+      stranger = stranger || std::this_thread::get_id() != self;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // time for another thread to come
+    });
   }
   CHECK_FALSE(stranger);
 }

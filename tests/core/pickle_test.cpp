@@ -153,3 +153,45 @@ TEST_CASE("pickles are bounded in length, steps and depth", "[pickle]") {
   PickleReader endless("file.pkl", ~uint64_t{0}, [](void* data, size_t count) { std::memset(data, 0x8e, count); });
   CHECK_THROWS_WITH(endless.next(), Contains("more than 134217728 bytes"));
 }
+
+TEST_CASE("opcodes that few pickles have do what Python does", "[pickle]") {
+  const auto value = [](const std::string& program) {
+    Pickled pickled(pickle_of(program));
+    const PickleValue& top = pickled.next();
+    return std::pair(top.kind, top.number);
+  };
+  CHECK(value("\x89") == std::pair(Kind::kBool, int64_t{0}));
+  CHECK(value("I00\n") == std::pair(Kind::kBool, int64_t{0}));
+  CHECK(value("I01\n") == std::pair(Kind::kBool, int64_t{1}));
+  CHECK(value("I0\n") == std::pair(Kind::kInt, int64_t{0}));
+  CHECK(value("K\1K\2"
+              "0") == std::pair(Kind::kInt, int64_t{1}));
+  CHECK(value("K\1(K\2K\3"
+              "1") == std::pair(Kind::kInt, int64_t{1}));
+  CHECK(value("K\7r\0\1\0\0"
+              "0j\0\1\0\0"s) == std::pair(Kind::kInt, int64_t{7}));  // remembered as number 256
+  Pickled twice(
+      pickle_of("K\5"
+                "2\x86"));
+  const PickleValue& pair = twice.next();
+  REQUIRE(pair.items.size() == 2);
+  CHECK(pair.items[0] == pair.items[1]);
+  Pickled text(pickle_of("\x8d\3\0\0\0\0\0\0\0abc"s));
+  CHECK(text.next().text == "abc");
+
+  check_refused("h\0"s, "has not remembered");
+  check_refused("Nq\0h\1"s, "has not remembered");
+  for (const char* number : {"I12x\n", "I99999999999999999999\n", "I\n"}) check_refused(number, "is no integer");
+  check_refused("ccollections\nOrderedDict\n]](K\1K\2K\3ea\x85R", "no pairs");
+  PickleReader endless("file.pkl", ~uint64_t{0}, [](void* data, size_t count) { std::memset(data, 0x8d, count); });
+  CHECK_THROWS_WITH(endless.next(), Contains("a text is longer than what is left"));
+}
+
+TEST_CASE("what one pickle leaves behind is nothing to the next", "[pickle]") {
+  Pickled marked(pickle_of("NN(K\1") + pickle_of("K\7"));
+  CHECK(marked.next().number == 1);
+  CHECK(marked.next().number == 7);
+  Pickled values(pickle_of("NK\1") + pickle_of(""));
+  CHECK(values.next().number == 1);
+  CHECK_THROWS_WITH(values.next(), Contains("a value is missing"));
+}

@@ -160,3 +160,19 @@ TEST_CASE("seeking to a block gives the numbers that follow there", "[random]") 
   later.seek_block(7);
   for (int i = 0; i < 5; ++i) CHECK(later.normal() == all.normal());
 }
+
+TEST_CASE("forks and normal numbers are the same in every version: runs go on with them", "[random]") {
+  // By ten lines of Python over the same rounds: every half of seed, stream and tag counts.
+  const Random parent(0x123456789abcdef0, 0xfedcba9876543210);
+  CHECK(parent.fork(0x0f1e2d3c4b5a6978).next_u64() == 0xc283fe0c64d140ac);
+  Random normal = parent;
+  CHECK(normal.normal() == Approx(-0.5127497557637771).epsilon(1e-12));
+  CHECK(normal.normal() == Approx(-0.35562632593010957).epsilon(1e-12));
+}
+
+TEST_CASE("seeking drops what was left of a block", "[random]") {
+  Random fresh(5, 6), used(5, 6);
+  used.next_u32();
+  used.seek_block(0);
+  CHECK(used.next_u32() == fresh.next_u32());
+}

@@ -302,3 +302,18 @@ TEST_CASE("pretrained weights written by another program are read", "[safetensor
   CHECK(small.tensors.at("conv_pw_13.weight").shape() == Shape{256, 256, 1, 1});
   for (float variance : small.tensors.at("conv1_bn.running_var").to_vector<float>()) CHECK(variance > 0);
 }
+
+TEST_CASE("the reader believes no length, and the writer gives no name away", "[safetensors]") {
+  const std::string header = braced(entry("w", "F32", "[2]", "[0,8]"));
+  check_refused(file_of(header, "", header.size() + 4), "", "it is truncated");
+  check_refused(file_of(braced(entry("w", "F32", "[2]", "[0,4]")), "1234"), "\"w\"", "the shape needs 8 bytes, data_offsets give 4");
+  std::string padded = header;  // whose length has an archive's first two bytes, "PK"
+  padded.resize(0x4b50, ' ');
+  CHECK(parse(file_of(padded, std::string(8, '\0'))).tensors.count("w") == 1);
+
+  TemporaryFolder folder;
+  CHECK_THROWS_WITH(write_safetensors(folder.path() / "a", {{"w", Tensor()}}), Contains("tensor \"w\" has no value"));
+  std::map<std::string, Tensor> many;
+  for (size_t i = 0; i <= limits::kSafetensorsTensors; ++i) many[std::to_string(i)] = Tensor();
+  CHECK_THROWS_WITH(write_safetensors(folder.path() / "a", many), Contains("65537 tensors are too many for one file"));
+}

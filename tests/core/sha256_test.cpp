@@ -41,3 +41,10 @@ TEST_CASE("the checksum of a state sees names, types, shapes and values", "[sha2
   CHECK(sha256_hex({{"a", Tensor::zeros({1})}, {"b", Tensor::zeros({2})}}) !=
         sha256_hex({{"a", Tensor::zeros({2})}, {"b", Tensor::zeros({1})}}));
 }
+
+TEST_CASE("the checksum of a state is over lengths, names, types, extents and values", "[sha256]") {
+  // hashlib over the same bytes: recorded checksums stay what they were.
+  const std::map<std::string, Tensor> state = {{"weight", Tensor::from<float>({1, 2}, {2, 1})},
+                                               {"steps", Tensor::from<int64_t>({300}, {})}};
+  CHECK(sha256_hex(state) == "bfc34b9b19050f436c94151d0429e6b24f9c20773d3dca2b91d5078c9dacb739");
+}

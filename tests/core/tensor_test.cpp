@@ -173,3 +173,11 @@ TEST_CASE("tensors describe themselves", "[tensor]") {
   CHECK(to_string(Tensor::zeros({5}), 2) == "float32 [5] on cpu {0, 0, ...}");
   CHECK(to_string(Tensor()) == "undefined");
 }
+
+TEST_CASE("an element that is not there is named, and a tensor is printed whole up to the limit", "[tensor]") {
+  const Tensor x = Tensor::zeros({2, 3});
+  for (const int64_t index : {-1, 6}) {
+    CHECK_THROWS_WITH(x.value_at(index), Catch::Contains("there is no element " + std::to_string(index) + " in float32 [2, 3]"));
+  }
+  CHECK(to_string(Tensor::zeros({2}), 2) == "float32 [2] on cpu {0, 0}");
+}

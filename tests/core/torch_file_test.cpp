@@ -271,3 +271,132 @@ TEST_CASE("mutated pickles in a sound archive give tensors or an error", "[fuzz]
   const std::string storage(16, '\1');
   fuzz(seeds, 4000, 2026, [&](const std::string& input) { read_torch(zip_of({{"a/data.pkl", input}, {"a/data/0", storage}})); });
 }
+
+namespace {
+
+// One tensor `w` of two floats, 1 and 2, however its pickle says it.
+WeightsFile read_w(const std::string& state) {
+  return read_torch(zip_of({{"a/data.pkl", pickle_of(state)}, {"a/data/0", "\0\0\x80\x3f\0\0\0\x40"s}}));
+}
+
+const TensorBytes kTwo{.elements = 2, .shape = {2}, .strides = {1}};
+
+// torch.save's older format: magic number, version, system, object, keys of the storages, storages.
+std::string legacy_of(const std::string& object,
+                      const std::string& keys =
+                          "]X\1\0\0\0"
+                          "0a"s,
+                      const std::string& system = "\x88", const std::string& version = "M\xe9\3") {
+  return pickle_of("\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"s) + pickle_of(version) +
+         pickle_of("}" + text_of("little_endian") + system + "s") + pickle_of(object) + pickle_of(keys) +
+         std::string("\2\0\0\0\0\0\0\0\0\0\x80\x3f\0\0\0\x40", 16);
+}
+
+}  // namespace
+
+TEST_CASE("a tensor's description is looked at before it is believed", "[torch]") {
+  const auto refused = [](const std::string& state, const std::string& reason) {
+    INFO(reason);
+    CHECK_THROWS_AS(read_w(state), DataError);
+    CHECK_THROWS_WITH(read_w(state), Contains("weights.pth") && Contains(reason));
+  };
+  const auto named_w = [](const std::string& value) { return "}" + text_of("w") + value + "s"; };
+  const auto storage = [](const std::string& parts) { return "(" + parts + "tQ"; };
+  const std::string v2 = "ctorch._utils\n_rebuild_tensor_v2\n", v3 = "ctorch._utils\n_rebuild_tensor_v3\n",
+                    known = text_of("storage") + "ctorch\nFloatStorage\n" + text_of("0") + text_of("cpu"), two = known + long_of(2),
+                    place = tuple_of({2}) + tuple_of({1});
+  CHECK(read_w(named_w(v2 + "(" + storage(two) + long_of(0) + place + "tR")).tensors.at("w").to_vector<float>() ==
+        std::vector<float>{1, 2});
+  refused(named_w(v2 + "(" + storage(two) + "N" + place + "tR"), "its offset is not an integer");
+  refused(named_w(v2 + "(" + storage(two) + long_of(0) + "N" + tuple_of({1}) + "tR"),
+          "what should be a tuple with an extent for each axis");
+  refused(named_w(v2 + "(" + storage(known) + long_of(0) + place + "tR"), "what should be its storage is something else");
+  refused(named_w(v2 + "(" + storage(text_of("module") + two.substr(text_of("storage").size())) + long_of(0) + place + "tR"),
+          "what should be its storage is something else");
+  refused(named_w(v3 + "(" + storage(two) + long_of(0) + place + "tR"), "it is made of too few arguments");
+  refused(named_w(v3 + arguments_of(kTwo, "\x89Nctorch\nodd\n") + "R"), "the element type \"torch.odd\" is not supported");
+  // Calls with fewer arguments than they take make no tensor.
+  refused(named_w("ctorch._tensor\n_rebuild_from_type_v2\n(" + v2 + "ctorch\nTensor\ntR"), "there is no state dict");
+  refused(named_w("ctorch._utils\n_rebuild_parameter\n)R"), "there is no state dict");
+  refused("]" + text_of("w") + "a" + tensor_of(kTwo) + "a", "the file holds no mapping");
+
+  TensorBytes tensor = kTwo;
+  tensor.storage = "a\nb\n";
+  refused(state_of({tensor}), "its storage has the unknown type \"a.b\"");
+  tensor.storage = "other\nFloatStorage\n";
+  refused(state_of({tensor}), "its storage has the unknown type");
+  refused(state_of({{.key = std::string(1001, 'k'), .elements = 2, .shape = {2}, .strides = {1}}}), "the key of its storage is too long");
+  refused(state_of({kTwo, {.name = "x", .elements = 1, .shape = {1}, .strides = {1}}}), "its storage \"0\" has two sizes");
+  const int64_t most = std::numeric_limits<int64_t>::max();
+  refused(state_of({{.elements = 2, .offset = 2, .shape = {2, 2}, .strides = {most, most}}}), "overflows");
+  refused(state_of({{.storage = "torch\nDoubleStorage\n", .elements = 1, .shape = {int64_t{1} << 61}, .strides = {0}}}), "overflows");
+  CHECK(
+      read_w(state_of({{.elements = 2, .shape = {1, 1, 1, 2, 1, 1, 1, 1}, .strides = {9, 9, 9, 1, 9, 9, 9, 9}}})).tensors.at("w").rank() ==
+      8);
+}
+
+TEST_CASE("values may be repeated up to sixteen times the file, and a mebibyte", "[torch]") {
+  const auto rows = [](int64_t times, int64_t elements) {
+    const std::string pickle = pickle_of(state_of({{.elements = elements, .shape = {times, elements}, .strides = {0, 1}}}));
+    return read_torch(zip_of({{"a/data.pkl", pickle}, {"a/data/0", std::string(size_t(4 * elements), '\0')}})).tensors.at("w").numel();
+  };
+  CHECK(rows(1 << 17, 1) == 1 << 17);
+  CHECK(rows(15, 100'000) == 1'500'000);
+  CHECK_THROWS_WITH(rows(20, 100'000), Contains("more than 16 times"));
+}
+
+TEST_CASE("a state dict may lie deep, and has names alone for keys", "[torch]") {
+  const auto inside = [](const std::string& key, const std::string& value) { return "}" + text_of(key) + value + "s"; };
+  const WeightsFile deep = read_w(inside("state_dict", inside("model", state_of({kTwo}))));
+  CHECK(deep.metadata.at("taken from") == "state_dict.model");
+  CHECK(deep.tensors.at("w").to_vector<float>() == std::vector<float>{1, 2});
+  // The first of the known keys that is a mapping.
+  CHECK(read_w("}(" + text_of("state_dict") + "K\3" + text_of("model") + state_of({kTwo}) + "u").metadata.at("taken from") == "model");
+  const WeightsFile numbered = read_w("}(K\1" + tensor_of(kTwo) + text_of("w") + tensor_of(kTwo) + "u");
+  CHECK(numbered.tensors.size() == 1);
+  CHECK(numbered.tensors.count("w") == 1);
+  TensorBytes bytes = kTwo;
+  bytes.storage = "torch\nUntypedStorage\n";
+  bytes.elements = 8;
+  for (const std::string& tensor : {"ctorch.autograd.variable\nVariable\n" + tensor_of(kTwo) + "\x85R",
+                                    "ctorch._utils\n_rebuild_tensor_v3\n" + arguments_of(bytes, "\x89Nctorch\nfloat32\n") + "R"}) {
+    INFO(tensor);
+    CHECK(read_w(inside("w", tensor)).tensors.at("w").to_vector<float>() == std::vector<float>{1, 2});
+  }
+  // The folder of an archive is the one that everything is in, not one within it.
+  CHECK_THROWS_WITH(read_torch(zip_of({{"a/b/data.pkl", pickle_of(state_of({kTwo}))}})), Contains("it has no data.pkl"));
+}
+
+TEST_CASE("the older format says what it is, and its byte order", "[torch]") {
+  const std::string state = state_of({kTwo});
+  CHECK(read_torch(legacy_of(state)).tensors.at("w").to_vector<float>() == std::vector<float>{1, 2});
+  const auto refused = [](const std::string& bytes, const std::string& reason) {
+    INFO(reason);
+    CHECK_THROWS_AS(read_torch(bytes), DataError);
+    CHECK_THROWS_WITH(read_torch(bytes), Contains("weights.pth") && Contains(reason));
+  };
+  refused(legacy_of(state,
+                    "]X\1\0\0\0"
+                    "1a"s),
+          "no tensor has the storage \"1\"");
+  refused(legacy_of(state,
+                    "]X\1\0\0\0"
+                    "0a"s,
+                    "\x89"),
+          "its values are big-endian");
+  refused(legacy_of(state,
+                    "]X\1\0\0\0"
+                    "0a"s,
+                    "K\1"),
+          "it does not say its byte order");
+  refused(legacy_of(state,
+                    "]X\1\0\0\0"
+                    "0a"s,
+                    "\x88", "M\xe8\3"),
+          "its version is 1000; only 1001 is known");
+  refused(pickle_of("G\0\0\0\0\0\0\0\0"s), "this is a pickle, but none that torch.save has written");
+  // Beside the storages, such a file knows classes with their source text.
+  const std::string with_class = "}(" + text_of("net") + "(" + text_of("module") + "cmy\nNet\n" + text_of("net.py") +
+                                 text_of("class Net: 0") + "tQ" + text_of("w") + tensor_of(kTwo) + "u";
+  CHECK(read_torch(legacy_of(with_class)).tensors.size() == 1);
+}

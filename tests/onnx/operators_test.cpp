@@ -256,3 +256,26 @@ TEST_CASE("onnx: OpenCV computes what the operators do", "[onnx]") {
   }
   if (run == 0) WARN("SKIPPED: libopencv-dnn-dev is not installed");
 }
+
+TEST_CASE("onnx: what OpenCV does not compute is in the file as it was asked for", "[onnx]") {
+  const auto bytes_of = [](const std::string& name) {
+    for (const Case& c : all_cases()) {
+      if (c.name == name) return exported(c, 1).bytes;
+    }
+    throw std::logic_error("no case " + name);
+  };
+  const auto attribute = [](const std::string& name, int value) { return name + '\x18' + char(value); };  // field 3, a number
+  const auto value = [](float number) { return std::string(reinterpret_cast<const char*>(&number), 4); };
+  const auto has = [&](const std::string& name, const std::string& part) { return bytes_of(name).find(part) != std::string::npos; };
+  CHECK(has("avg_pool2d", attribute("count_include_pad", 1)));
+  CHECK(has("avg_pool2d_without_padding", attribute("count_include_pad", 0)));
+  CHECK(has("sum", attribute("keepdims", 1)));
+  CHECK(has("mean", attribute("keepdims", 0)));
+  CHECK(has("var", value(9 * kChannels - 1)));  // unbiased
+  const auto [low, high] = std::pair{value(-0.5f), value(0.75f)};
+  const std::string clamped = bytes_of("clamp");
+  CHECK(clamped.find(low) < clamped.find(high));  // constants in the order of the operands
+  CHECK(clamped.find(high) != std::string::npos);
+  CHECK(has("layer_norm", "epsilon\x15" + value(1e-5f)));
+  CHECK(has("layer_norm_image", "epsilon\x15" + value(1e-6f)));
+}

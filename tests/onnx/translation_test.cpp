@@ -132,3 +132,15 @@ TEST_CASE("onnx: a weight that is computed from the picture is refused", "[onnx]
   const auto computed = [](const Tensor& x) { return linear(x, reshape(mean(x, {0, 1}), {1, 4}), {}); };
   CHECK_THROWS_WITH(translated(computed), Catch::Contains("a weight that is computed from the picture"));
 }
+
+TEST_CASE("onnx: neither two extents nor a constant may follow the batch", "[onnx]") {
+  const auto between_pictures = [](const Tensor& x) {
+    const Tensor rows = reshape(x, {x.size(0), 12});
+    return matmul(rows, rows, true);
+  };
+  CHECK_THROWS_WITH(translated(between_pictures), Catch::Contains("several extents of a value follow the batch"));
+  CHECK_NOTHROW(check_onnx(translated(between_pictures, 2, 2)));
+  // As large as the batch that was traced: the values are equal as far as the smaller one goes.
+  const auto as_large = [](const Tensor& x) { return add(x, Tensor::full({x.size(0), 1, 1}, 0.5)); };
+  CHECK_THROWS_WITH(translated(as_large), Catch::Contains("differ in more than the batch"));
+}

@@ -136,3 +136,21 @@ TEST_CASE("each picture can be drawn, and a class that is predicted alone counts
   const PictureCounts with_false_alarms(10, {found, {.index = 1, .predicted = 5}});
   CHECK(*miou_interval(with_false_alarms) == Interval{0.5, 0.5});
 }
+
+TEST_CASE("classes are compared where both networks have them, the most different first", "[statistics]") {
+  EvalResult one = result_of(pictures(12, 3)), other = one;
+  const auto classes = [](EvalResult& result, const std::vector<double>& ious) {
+    result.metrics.classes.clear();
+    for (size_t c = 0; c < ious.size(); ++c) result.metrics.classes.push_back({.name = std::string(1, char('a' + c)), .iou = ious[c]});
+  };
+  classes(one, {0.5, 0.7, 0.2, std::nan(""), 0.4, 0.3});
+  classes(other, {0.5, 0.6, 0.5, 0.4, std::nan(""), 0.1});
+  const NetworkComparison comparison = compare_networks("one", one, "other", other);
+  std::vector<std::string> names;
+  for (const auto& of_class : comparison.classes) names.push_back(of_class.name);
+  CHECK(names == std::vector<std::string>{"c", "f", "b", "a"});
+  CHECK(comparison.classes[0].difference == Approx(-0.3));
+  CHECK_THAT(comparison.words, Contains("largest differences of IoU: c -30.00, f +20.00, b +10.00"));
+  classes(other, {0.5, 0.7, 0.2, std::nan(""), 0.4, 0.3});
+  CHECK_THAT(compare_networks("one", one, "other", other).words, !Contains("largest differences"));
+}

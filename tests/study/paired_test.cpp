@@ -99,6 +99,9 @@ TEST_CASE("a paired study: equal beginnings, each run once, every pair compared"
     const auto before = fs::last_write_time(study.folder.path() / "study" / "off" / "3" / "summary.json");
     const PairedStudy more = run_paired_study(study.request("off,explicit", 3));
     CHECK(more.runs.size() == 6);
+    CHECK(study.result()["runs"].size() == 6);
+    run_paired_study(study.request("off,explicit", 1));  // nothing is left to run, and the result is of what was asked for
+    CHECK(study.result()["runs"].size() == 2);
     CHECK(fs::last_write_time(study.folder.path() / "study" / "off" / "3" / "summary.json") == before);
   }
   SECTION("runs from before their cross-entropy was measured are compared by the rest") {
@@ -118,6 +121,9 @@ TEST_CASE("a paired study: equal beginnings, each run once, every pair compared"
     CHECK_THROWS_WITH(run_paired_study(study.request("off,explicit", 2, {"train.iterations=7"})),
                       Contains("train.iterations") && Contains("off/3"));
     CHECK_NOTHROW(run_paired_study(study.request("off,explicit", 2, {"train.log_every=2"})));
+    fs::remove_all(study.folder.path() / "study" / "off");  // every run is looked at before any is trained
+    CHECK_THROWS_WITH(run_paired_study(study.request("off,explicit", 2, {"train.iterations=7"})), Contains("explicit/3"));
+    CHECK_FALSE(fs::exists(study.folder.path() / "study" / "off"));
   }
 }
 
@@ -310,4 +316,32 @@ TEST_CASE("a damaged run is named", "[paired]") {
   CHECK(read_paired_run(folder.path()).loss_tail == 2);
   write_file(folder.path() / "cost.json", "{");
   CHECK_THROWS_WITH(read_paired_run(folder.path()), Contains((folder.path() / "cost.json").string()));
+}
+
+TEST_CASE("a study says what it does, and adds up what its runs have taken", "[paired]") {
+  const Study study;
+  PairedRequest request = study.request("off,explicit,again:equalizer.mode=off", 1);
+  // What parts that came to an end before have taken; one file is spoilt.
+  for (const auto& [arm, cost] : {std::pair{"off", R"({"cpu_seconds": 1000})"}, {"explicit", R"({"cpu_seconds": "much"})"}}) {
+    fs::create_directories(request.out / arm / "3");
+    write_file(request.out / arm / "3" / "cost.json", cost);
+  }
+  const fs::path log = study.folder.path() / "log";
+  request.log = std::fopen(log.c_str(), "w");
+  const PairedStudy result = run_paired_study(request);
+  std::fclose(request.log);
+  CHECK_THAT(read_file(log), Contains("again is the same configuration as off: it is run once\n3 arms x 1 seeds: 2 runs left\n"
+                                      "[1/2] off seed 3: begins\n[1/2] off seed 3: mIoU ") &&
+                                 Contains("; 1 run left, about 0:0") && Contains("[2/2] explicit seed 3: begins\n") &&
+                                 Contains("; all runs are done\n") && !Contains("note:"));
+  REQUIRE(result.runs.size() == 3);
+  CHECK(result.runs[0].cpu_seconds > 1000);
+  CHECK(result.runs[0].cpu_seconds < 1600);
+  CHECK(result.runs[1].cpu_seconds > 0);
+  CHECK(result.runs[1].cpu_seconds < 600);
+  CHECK(study.result()["cost"]["cpu_seconds"] < 2000);  // the shared run counts once
+  for (const char* arm : {"off", "explicit"}) CHECK(fs::exists(request.out / arm / "3" / "report.html"));
+  request.log = nullptr;
+  request.out.clear();
+  CHECK_THROWS_WITH(run_paired_study(request), Contains("a study needs a folder"));
 }

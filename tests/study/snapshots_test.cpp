@@ -2,6 +2,7 @@
 #include "study/snapshots/snapshots.h"
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "core/errors.h"
@@ -26,7 +27,7 @@ ProbeRecord record_with(double mean, double std, double grad) {
   branch.update_ratio = 0.5;
   BranchRecord other = branch;
   other.weight_grad = other.weight_grad_rms = 1;
-  return {.sites = {{.site = "s", .kind = "concat", .branches = {branch, other}}}, .layers = {{"w", grad, 2, 0.1}}};
+  return {.sites = {{.site = "s", .kind = "concat", .branches = {branch, other}}}};
 }
 
 }  // namespace
@@ -47,7 +48,6 @@ TEST_CASE("records of several batches are pooled", "[snapshots]") {
   CHECK(std::isnan(branch.update_ratio));
   CHECK(branch.weight_grad_rms == Approx(std::sqrt(12.5)));
   CHECK(branch.input_grad == Approx(std::sqrt(12.5)));
-  CHECK(record.layers[0].grad == Approx(std::sqrt(12.5)));
   // Of a sum, whose weights there are none, no ratio.
   ProbeRecord sum = record_with(1, 2, 3);
   for (BranchRecord& of_sum : sum.sites[0].branches) of_sum.weight_grad = of_sum.weight_grad_rms = kNotMeasured;
@@ -95,7 +95,10 @@ TEST_CASE("scales and gradients are recorded for each head and arm, at the first
     CHECK(study["records"][0]["source"] == "first step");
     CHECK(study["records"].back()["arm"] == "explicit");
     CHECK(study["records"].back()["sites"].size() == 5);
-    if (gradients) CHECK(study["records"].back()["sites"][4]["branches"][0]["update_ratio"].get<double>() > 0);
+    if (!gradients) continue;
+    CHECK(study["records"].back()["sites"][4]["branches"][0]["update_ratio"].get<double>() > 0);
+    CHECK(std::filesystem::exists(request.out / "uper-explicit" / "report.html"));
+    CHECK(train_and_record(request));  // runs that are there go on, as far as they were to go
   }
 }
 
@@ -172,4 +175,99 @@ TEST_CASE("heads are named like arms", "[snapshots]") {
   CHECK(heads[2].settings.size() == 2);
   CHECK_THROWS_AS(parse_heads("uper,uper"), UsageError);
   CHECK_THROWS_AS(parse_heads("../up"), UsageError);
+}
+
+TEST_CASE("each head and arm of a snapshot is the network that its settings make", "[snapshots]") {
+  const TemporaryFolder folder;
+  write_file(folder.path() / "tiny.json", to_json_text(tiny_config()));
+  SnapshotRequest request{.config = folder.path() / "tiny.json",
+                          .heads = parse_heads("uper,small:model.decode_head.channels=4,fcn"),
+                          .arms = arm_specs("off,explicit"),
+                          .batches = 2,
+                          .log = nullptr};
+  const auto snapshots = first_step_snapshots(request);
+  REQUIRE(snapshots.size() == 6);
+  for (size_t i = 0; i < 6; i += 2) {
+    const BranchRecord &off = snapshots[i].record.sites[0].branches.back(), &on = snapshots[i + 1].record.sites[0].branches.back();
+    CAPTURE(snapshots[i].head);
+    CHECK(off.fused.std == Approx(off.resized.std));
+    CHECK(on.fused.std == Approx(1).epsilon(0.3));
+    CHECK(off.resized.std != Approx(1).epsilon(0.3));
+  }
+  const auto channels = [&](size_t i) { return snapshots[i].record.sites.back().branches.back().channels; };
+  CHECK(channels(0) == 8);
+  CHECK(channels(2) == 4);
+  CHECK(snapshots[4].record.sites.size() == 1);  // one site, where uper has five
+  request.heads = {};
+  request.arms = arm_specs("off");
+  request.batches = 1;
+  CHECK(first_step_snapshots(request)[0].record.sites[0].branches[0].resized.std != snapshots[0].record.sites[0].branches[0].resized.std);
+  request.settings = {"model.decode_head.type=psp"};
+  CHECK(first_step_snapshots(request)[0].head == "psp");
+  request.settings = {"seed=" + std::to_string(std::numeric_limits<int64_t>::max())};
+  request.seeds = 2;
+  CHECK_THROWS_WITH(first_step_snapshots(request), Catch::Contains("there is no seed 1 after"));
+  request.batches = 0;
+  CHECK_THROWS_WITH(first_step_snapshots(request), Catch::Contains("at least one batch"));
+}
+
+TEST_CASE("a snapshot's table has each site's ratios, and each branch as it arrives, resized and fused", "[snapshots]") {
+  ProbeRecord first = record_with(1, 2, 3);
+  first.sites[0].grad_ratio = 3;
+  first.sites[0].branches[0].resized = {0.5, 1.5};
+  first.sites[0].branches[0].weight_grad_share = 0.75;
+  first.sites.push_back(first.sites[0]);
+  first.sites[1].site = "other";
+  ProbeRecord second = first;
+  second.sites[0].grad_ratio = 5;
+  const std::string table = snapshot_table({"uper", "off", {first, second}, first}, true);
+  CHECK_THAT(table, Catch::Contains("uper, equalizer off, mean of 2 seeds\n") && Catch::Contains("3.00 (by seed 3.00 5.00)\n") &&
+                        Catch::Contains("3.00 (by seed 3.00 3.00)\n") &&
+                        Catch::Contains("|   1.000   2.000 |   0.500   1.500 |   1.000   2.000 |") && Catch::Contains("  75.0%"));
+}
+
+TEST_CASE("rows of runs that are not there are none, and what is no row is named", "[snapshots]") {
+  const TemporaryFolder folder;
+  write_file(folder.path() / "tiny.json", to_json_text(tiny_config()));
+  SnapshotRequest request{.config = folder.path() / "tiny.json",
+                          .arms = arm_specs("off,explicit"),
+                          .iterations = 2,
+                          .out = folder.path() / "study",
+                          .log = nullptr};
+  std::filesystem::create_directories(request.out / "uper-off");
+  const std::filesystem::path rows = request.out / "uper-off" / "probes.jsonl";
+  write_file(rows, probe_json(record_with(1, 2, 3)) + "\n");
+  const json study = json::parse(snapshot_study_json(request, {{"uper", "off", {}, record_with(1, 2, 3)}}, false, "command", 1));
+  REQUIRE(study["records"].size() == 2);
+  CHECK(study["records"][1]["source"] == "run");
+  for (const json& record : study["records"]) CHECK(record.count("layers") == 0);
+  write_file(rows, "{\"iteration\": 0");
+  CHECK_THROWS_WITH(snapshot_study_json(request, {}, false, "command", 1),
+                    Catch::Contains("a row is not JSON") && Catch::Contains(rows.string()));
+}
+
+TEST_CASE("each number of a mean record is of its own", "[snapshots]") {
+  CHECK(RecordMean().result().sites.empty());
+  ProbeRecord a = record_with(1, 2, 3), b = a;
+  BranchRecord& branch = b.sites[0].branches[0];
+  branch.before = {3, 2};
+  branch.fused = {-1, 4};
+  branch.within_image = 5;
+  branch.lag_one = 0.7;
+  branch.white_noise_factor = 0.9;
+  branch.predicted_factor = 1.1;
+  branch.measured_factor = 1.3;
+  RecordMean mean;
+  mean.add(a);
+  mean.add(b);
+  const ProbeRecord both = mean.result();
+  const BranchRecord& result = both.sites[0].branches[0];
+  CHECK(result.before.mean == Approx(2));
+  CHECK(result.resized.mean == Approx(1));
+  CHECK(result.fused.mean == Approx(0).margin(1e-12));
+  CHECK(result.within_image == Approx(4));  // of 3 and 5
+  CHECK(result.lag_one == Approx(0.6));
+  CHECK(result.white_noise_factor == Approx(0.7));
+  CHECK(result.predicted_factor == Approx(0.8));
+  CHECK(result.measured_factor == Approx(0.9));
 }

@@ -3,6 +3,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <stdexcept>
 
 #include "core/errors.h"
 #include "core/parallel.h"
@@ -154,4 +155,113 @@ TEST_CASE("batches give a ratio and its error", "[theory_study]") {
   TheoryRequest request;
   request.samples = 100;
   CHECK_THROWS_AS(run_theory_study(request), UsageError);
+}
+
+TEST_CASE("each check of the theory counts for its claim", "[theory_study]") {
+  using nlohmann::json;
+  const std::string share = "learning, SGD: share of its error that a level loses per step",
+                    exponent = "learning: exponent of the deviation in the speed";
+  const auto check = [](const std::string& name, const std::string& setting, double measured, double error = 0) {
+    return json{{"name", name}, {"setting", setting}, {"predicted", 0}, {"measured", measured}, {"standard_error", error}, {"pass", true}};
+  };
+  // A world in which every claim holds.
+  const std::vector<json> all = {check("white noise", "n=128 r=2 align_corners=false", 0.6),
+                                 check("white noise", "n=128 r=4 align_corners=false", 0.5),
+                                 check("white noise", "n=128 r=8 align_corners=false", 0.4),
+                                 check("no picture gains", "r=2", 0.9),
+                                 check("a picture may gain", "align_corners=true", 0.46),
+                                 check("a picture may gain", "align_corners=false", 0.9),
+                                 check("the authors' script", "slope, r=2", 0.5),
+                                 check("rectified normal", "convolution: mean", 0.4),
+                                 check("rectified normal", "convolution: variance", 0.3),
+                                 check("weight gradient", "as they are, no norm behind", 0.5),
+                                 check("weight gradient", "as they are, batch norm behind", 0.4),
+                                 check(share, "off, deviation 1", 0.1),
+                                 check(share, "off, deviation 0.5", 0.03),
+                                 check(share, "explicit, deviation 1", 0.1),
+                                 check(share, "folded, deviation 1", 0.1),
+                                 check(share, "folded, deviation 0.5", 0.1),
+                                 check(share, "folded_lr, deviation 1", 0.1),
+                                 check(exponent, "SGD, off", 2),
+                                 check(exponent, "AdamW, off", 1)};
+  const std::vector<std::string> claims = {"Bilinear upsampling", "every single picture", "is proportional",    "Stronger upsampling",
+                                           "at mean 0.3989",      "weight's gradient",    "learns more slowly", "folded into"};
+  test::TemporaryFolder folder;
+  // The verdict on a claim where the checks of this name and setting are others; `change` says whether they are there at all.
+  const auto verdict = [&](size_t claim, const std::string& name, const std::string& setting, const std::function<bool(json&)>& change) {
+    json checks = json::array();
+    for (json c : all) {
+      const bool meant = c["name"] == name && c["setting"].get<std::string>().find(setting) != std::string::npos;
+      if (!meant || change(c)) checks.push_back(c);
+    }
+    test::write_file(folder.path() / "study.json", json{{"kind", "theory"}, {"checks", checks}}.dump());
+    for (const Claim& judged : judge_claims(folder.path())) {
+      if (judged.claim.find(claims[claim]) != std::string::npos) return judged.verdict;
+    }
+    throw std::logic_error("no claim " + claims[claim]);
+  };
+  const auto gone = [](json&) { return false; };
+  const auto fails = [](json& c) { return c["pass"] = false, true; };
+  const auto becomes = [](double measured, double error = 0) {
+    return [=](json& c) { return c["measured"] = measured, c["standard_error"] = error, true; };
+  };
+  for (size_t claim = 0; claim < claims.size(); ++claim) CHECK(verdict(claim, "none", "", gone) == Verdict::kHolds);
+  struct Of {
+    size_t claim;
+    std::string name, setting;
+  };
+  for (const Of& of : std::vector<Of>{{0, "white noise", "r=4"},
+                                      {1, "no picture gains", ""},
+                                      {2, "the authors' script", ""},
+                                      {4, "rectified normal", "variance"},
+                                      {5, "weight gradient", "no norm"},
+                                      {5, "weight gradient", "batch norm"},
+                                      {6, share, "off, deviation 1"},
+                                      {6, share, "explicit"},
+                                      {6, exponent, "SGD"},
+                                      {6, exponent, "AdamW"},
+                                      {7, share, "folded, deviation 1"}}) {
+    CAPTURE(of.name, of.setting);
+    CHECK(verdict(of.claim, of.name, of.setting, fails) == Verdict::kDoesNotHold);
+  }
+  for (const Of& of : std::vector<Of>{{0, "white noise", ""},
+                                      {1, "no picture gains", ""},
+                                      {1, "a picture may gain", "true"},
+                                      {2, "the authors' script", ""},
+                                      {3, "white noise", "r=4"},
+                                      {4, "rectified normal", "variance"},
+                                      {5, "weight gradient", "no norm"},
+                                      {5, "weight gradient", "batch norm"},
+                                      {6, share, "off"},
+                                      {6, share, "explicit"},
+                                      {6, exponent, "SGD"},
+                                      {6, exponent, "AdamW"},
+                                      {7, share, "off"},
+                                      {7, share, "folded, "},
+                                      {7, share, "folded_lr"}}) {
+    CAPTURE(of.name, of.setting);
+    CHECK(verdict(of.claim, of.name, of.setting, gone) == Verdict::kNotMeasured);
+  }
+  CHECK(verdict(0, "white noise", "r=2", becomes(0.99, 0.004)) == Verdict::kDoesNotHold);  // four standard errors reach beyond 1
+  CHECK(verdict(0, "white noise", "r=2", becomes(0.99, 0.002)) == Verdict::kHolds);
+  CHECK(verdict(1, "a picture may gain", "true", becomes(0.47)) == Verdict::kDoesNotHold);
+  CHECK(verdict(3, "white noise", "r=2", becomes(0.45)) == Verdict::kDoesNotHold);
+  CHECK(verdict(3, "white noise", "r=8", becomes(0.55)) == Verdict::kDoesNotHold);
+  CHECK(verdict(6, share, "off, deviation 0.5", becomes(0.1)) == Verdict::kDoesNotHold);
+  CHECK(verdict(6, exponent, "SGD", becomes(-1)) == Verdict::kDoesNotHold);
+  CHECK(verdict(6, exponent, "AdamW", becomes(-1)) == Verdict::kDoesNotHold);
+  CHECK(verdict(7, share, "folded, deviation 0.5", becomes(0.05)) == Verdict::kDoesNotHold);
+}
+
+TEST_CASE("fields are fresh ones, bounds relative, and moments around the origin that was asked for", "[theory_study]") {
+  Lab lab(small_request(1));
+  CHECK(lab.maps(10000) == 16);
+  CHECK_FALSE(test::bit_equal(lab.normal({100}), lab.normal({100})));
+  lab.exact("a", "a hundredth of a hundred", 100, 100.9, 0.01);
+  lab.exact("a", "half of a hundredth", 0.01, 0.015, 0.01);
+  CHECK(lab.report.checks[0].pass);
+  CHECK_FALSE(lab.report.checks[1].pass);
+  const Tensor x = Tensor::from<float>({1, 10, 3, 20}, {2, 2});
+  CHECK(second_moments(x, 5)[0] == Approx((16 + 4) / 2.0));
+  CHECK(second_moments(x, 5)[1] == Approx((25 + 225) / 2.0));
 }

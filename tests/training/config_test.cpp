@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "core/errors.h"
 #include "datasets/loader.h"
+#include "core/limits.h"
 #include "support.h"
 
 using namespace eq;
@@ -356,4 +358,21 @@ TEST_CASE("a network on the CPU gets its pictures from one thread, or from as ma
   CHECK(chosen.seed == 7);
   config.train.loader_threads = 5;
   CHECK(loader_options(config).threads == 5);
+}
+
+TEST_CASE("whole numbers are within 64 bits, and keys of settings have names", "[config]") {
+  for (const char* seed : {"18446744073709551615", "9223372036854775808", "1e300", "1e16", "-1e300", "1.5"}) {
+    CAPTURE(seed);
+    CHECK_THROWS_WITH(parse("{}", {"seed=" + std::string(seed)}), Contains("seed must be a whole number"));
+  }
+  CHECK(parse("{}", {"seed=9223372036854775807"}).seed == std::numeric_limits<int64_t>::max());
+  CHECK(parse("{}", {"seed=1e3"}).seed == 1000);
+  CHECK_THROWS_WITH(parse("{}", {"=5"}), Contains("a setting has the form key=value"));
+  for (const std::string key : {"train..iterations", ".seed", "seed."}) {
+    CHECK_THROWS_WITH(parse("{}", {key + "=5"}), Contains("\"" + key + "\" is not a key"));
+  }
+  std::string deep = "a";
+  for (int i = 0; i < limits::kJsonDepth; ++i) deep += ".a";
+  CHECK_THROWS_WITH(parse("{}", {deep + "=5"}), Contains("is not a key"));
+  CHECK_THROWS_WITH(parse("{}", {"data.root=" + std::string(limits::kJsonBytes + 1, 'a')}), Contains("the value is too long"));
 }

@@ -391,3 +391,15 @@ TEST_CASE("of a branch's channels the report has the one that changed most", "[r
   }
   CHECK(elsewhere);
 }
+
+TEST_CASE("a refresh drops paths as its passes will, whatever passes were before it", "[refresh]") {
+  const Config config = tiny_config({"equalizer.refresh=3", "equalizer.batches=1", "model.backbone.type=convnext",
+                                     "model.backbone.variant=tiny", "model.backbone.multiplier=0.0625", "model.backbone.drop_path=0.5",
+                                     "train.iterations=4", "train.overlays=0", "data.val_images=1", "pipeline.crop=[32,32]"});
+  TemporaryFolder folder;
+  const fs::path out = folder.path() / "crashed";
+  const TrainResult whole = train(config, quiet(folder.path() / "whole"));
+  CHECK_THROWS_AS(train(config, crash_after(out, 4)), Crash);  // the checkpoint is that of iteration 3, before the refresh
+  CHECK(train(config, quiet(out, true)).weights_sha256 == whole.weights_sha256);
+  CHECK(read_file(folder.path() / "whole" / "calibration.json") == read_file(out / "calibration.json"));
+}
