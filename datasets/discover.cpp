@@ -173,6 +173,12 @@ void remark_others(const std::vector<FoundFile>& files, const std::vector<Candid
   };
   say("label files", other_labels, pair_of(candidates.front()).label, "--labels");
   say("pictures", other_pictures, pair_of(candidates.front()).picture, "--images");
+  if (candidates.front().swapped) {
+    remarks.push_back(
+        fmt::format("the pictures, like {}, have no more colours than their label files, as if they were such themselves (--images "
+                    "names another folder)",
+                    path(pair_of(candidates.front()).picture)));
+  }
 }
 
 // The first `depth` folders of a path.

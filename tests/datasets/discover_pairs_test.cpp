@@ -148,3 +148,16 @@ TEST_CASE("thousands of files of the same names in many folders", "[discover]") 
   CHECK(found.options.folders.empty());
   CHECK(found.looked_into == 7);
 }
+
+TEST_CASE("pictures with no more colours than their labels are said to be odd", "[discover]") {
+  const OddFolder folder;
+  for (int i = 0; i < 3; ++i) {
+    const std::string name = std::to_string(i) + ".png";
+    folder.picture("images/photo" + std::string(1, char('a' + i)) + name);  // no part of a name that the others have
+    folder.colors("colormaps/x" + name, {{0, 0, 0}, {9, 0, 0}});
+    folder.gray("masks/x" + name, {0, 1});
+  }
+  const FoundData found = discover_data(folder.root);
+  REQUIRE(found.options.folders.at("train").images == "colormaps");
+  CHECK_THAT(found.remarks.at(0), Contains("no more colours") && Contains("colormaps/x0.png") && Contains("--images"));
+}
