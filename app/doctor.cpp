@@ -19,7 +19,9 @@ namespace {
 std::string cpu_model() {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+    if (!line.starts_with("model name")) continue;
+    const size_t name = line.find_first_not_of(" \t", line.find(':') + 1);
+    return name == std::string::npos ? "unknown" : line.substr(name);
   }
   return "unknown";
 }

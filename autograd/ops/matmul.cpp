@@ -65,6 +65,16 @@ struct LinearBackward final : Node {
   SavedTensor &x_, &weight_;
 };
 
+// The axes before the matrices of the product.
+Shape stacks_of(const Tensor& a, const Tensor& b) {
+  try {
+    return broadcast_shapes(batch_shape(a.shape()), batch_shape(b.shape()), "matmul");
+  } catch (const ShapeError&) {  // names those axes alone
+    throw ShapeError("the axes before the matrices of " + to_string(a.shape()) + " and " + to_string(b.shape()) + " do not broadcast",
+                     "matmul", "these must be equal or 1, counted from the last one");
+  }
+}
+
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_b) {
@@ -76,7 +86,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_b) {
               to_string(a.shape()) + " and " + to_string(b.shape()) + (transpose_b ? " transposed" : "") + " do not fit together",
               transpose_b ? "the last extents must be equal" : "the last extent of a must be the last but one of b");
   if (transpose_b && tracing()) return matmul(a, transpose(b, -1, -2));
-  const Shape batch = broadcast_shapes(batch_shape(a.shape()), batch_shape(b.shape()), "matmul");
+  const Shape batch = stacks_of(a, b);
   Tensor y = product(a, false, b, transpose_b, batch);
   trace("matmul", y, {a, b});
   record<MatmulBackward>(y, {a, b}, a, b, transpose_b);
