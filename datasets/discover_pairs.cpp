@@ -1,6 +1,7 @@
 #include "datasets/discover_pairs.h"
 
 #include <algorithm>
+#include <cctype>
 #include <set>
 #include <span>
 #include <tuple>
