@@ -31,7 +31,7 @@ SplitName split_name(const std::string& folder) {
   };
   for (const auto& [word, split] : kWords) {
     const std::string text = word;
-    if (name.starts_with(text) && apart(name.substr(text.size()), true)) return {split, "*" + folder.substr(text.size())};
+    if (name.starts_with(text) && apart(name.substr(text.size()), true)) return {split, folder.substr(text.size()).insert(0, 1, '*')};
     const size_t rest = name.size() - std::min(name.size(), text.size());
     if (name.ends_with(text) && rest > 0 && apart(name.substr(0, rest), false)) return {split, folder.substr(0, rest) + "*"};
   }
