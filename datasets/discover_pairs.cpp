@@ -9,7 +9,7 @@
 
 #include "core/random.h"
 #include "core/words.h"
-#include "datasets/discover.h"
+#include "datasets/folders.h"
 
 namespace eq {
 namespace {
@@ -142,13 +142,6 @@ bool is_relation(const PictureName& picture, const std::string& label_prefix, co
   return std::string(kSeparators).find(label_rest.front()) != std::string::npos && !lower(label_rest).starts_with(picture.suffix);
 }
 
-// In an order that is drawn.
-std::vector<size_t> drawn_order(std::vector<size_t> labels) {
-  Random random(0);
-  for (size_t i = 0; i < labels.size(); ++i) std::swap(labels[i], labels[size_t(random.uniform_int(int64_t(i), int64_t(labels.size())))]);
-  return labels;
-}
-
 }  // namespace
 
 FoundFile::FoundFile(const std::filesystem::path& below_root)
@@ -178,7 +171,10 @@ std::map<PairRelation, std::vector<FoundPair>> find_relations(const std::vector<
   }
   std::map<PairRelation, std::vector<FoundPair>> relations;
   int64_t left = 400'000;  // pairs to look at: where many folders have files of the same names, each label could belong to as many pictures
-  for (const size_t label : drawn_order(candidates.labels)) {
+  std::vector<size_t> labels = candidates.labels;
+  Random random(0);
+  draw_to_front(labels, labels.size(), random);
+  for (const size_t label : labels) {
     if (left <= 0) break;
     const FoundFile& file = files[label];
     for (const std::string& prefix : before.of(file.stem)) {

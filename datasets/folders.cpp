@@ -293,6 +293,10 @@ FilePairs pairs_in_list(FilePairs pairs, const fs::path& images, const std::vect
   return chosen;
 }
 
+void draw_to_front(std::vector<size_t>& values, size_t count, Random& random) {
+  for (size_t i = 0; i < count; ++i) std::swap(values[i], values[size_t(random.uniform_int(int64_t(i), int64_t(values.size())))]);
+}
+
 FilePairs drawn_part(FilePairs pairs, double fraction, uint64_t seed, bool drawn) {
   const size_t all = pairs.files.size(), count = std::max<size_t>(1, size_t(fraction * double(all) + 0.5));
   if (count >= all) {
@@ -302,7 +306,7 @@ FilePairs drawn_part(FilePairs pairs, double fraction, uint64_t seed, bool drawn
   std::vector<size_t> order(all);
   std::iota(order.begin(), order.end(), size_t{0});
   Random random(seed);
-  for (size_t i = 0; i < count; ++i) std::swap(order[i], order[size_t(random.uniform_int(int64_t(i), int64_t(all)))]);
+  draw_to_front(order, count, random);
   const std::set<size_t> taken(order.begin(), order.begin() + std::ptrdiff_t(count));
   FilePairs part;
   for (size_t i = 0; i < all; ++i) {

@@ -19,6 +19,8 @@ struct LayoutDefaults {
   LabelMapOptions label_map;
 };
 
+class Random;
+
 struct FilePairs {
   std::vector<SampleFiles> files;
   std::vector<std::string> left_out;  // Dataset::left_out
@@ -77,6 +79,8 @@ FilePairs pairs_from_folders(const std::filesystem::path& images, const std::fil
 // DataError for names that no image has.
 FilePairs pairs_in_list(FilePairs pairs, const std::filesystem::path& images, const std::vector<std::string>& image_suffixes,
                         const std::filesystem::path& list);
+// Brings `count` of the values, drawn, to the front, in the order in which they are drawn. The same on every machine.
+void draw_to_front(std::vector<size_t>& values, size_t count, Random& random);
 // Splits them in two: `fraction` of them, at least one, drawn by the seed, are what `drawn` keeps, the rest what it does not. The same on
 // every machine; the order stays. Throws DataError where one part would be empty.
 FilePairs drawn_part(FilePairs pairs, double fraction, uint64_t seed, bool drawn);

@@ -27,8 +27,8 @@ namespace eq {
 //   "weighted"           w_i / (sum w + 1e-4) with learned w_i >= 0 (BiFPN's fast normalised fusion)
 struct EqualizerOptions {
   std::string mode = "off";
-  std::vector<std::string> sites =
-      {};                              // names of the fusion sites that are equalized ("fpn_fusion"), the others are left alone; empty: all
+  // Names of the fusion sites that are equalized ("fpn_fusion"), the others are left alone; empty: all.
+  std::vector<std::string> sites = {};
   std::string inputs = "all";          // "all" inputs of a site; "upsampled" ones only; or those, "matched" to the standard
                                        // deviation of the inputs that are not upsampled, their mean kept
   std::string granularity = "scalar";  // one pair of constants per branch, or one per "channel"

@@ -15,12 +15,13 @@ struct BackboneOptions {
   int depth = 18;                     // resnet: 18, 34, 50, 101
   std::string stem = "v1c";           // resnet: "v1": one 7x7 convolution; "v1c": three 3x3
   int64_t width = 64;                 // resnet: channels of the first stage; 64 is the standard network
-  double multiplier =
-      1;                // mobilenet_v1, swin, convnext, twins: of every layer's channels; 1, 0.75, 0.5, 0.25 are MobileNet's published ones
-  std::string variant = {};  // hrnet: "w18_small" (if empty), "w18", "w32", "w40", "w48"; swin, convnext: "tiny" (if empty), "small",
-                             // "base"; twins: "svt_small" (if empty), "svt_base", "svt_large", "pcpvt_small", "pcpvt_base", "pcpvt_large"
-  double drop_path =
-      0;  // swin, convnext, twins: probability that training leaves a block's path out, rising from 0 to this over the blocks
+  // mobilenet_v1, swin, convnext, twins: of every layer's channels; 1, 0.75, 0.5, 0.25 are MobileNet's published ones.
+  double multiplier = 1;
+  // hrnet: "w18_small" (if empty), "w18", "w32", "w40", "w48"; swin, convnext: "tiny" (if empty), "small", "base"; twins: "svt_small" (if
+  // empty), "svt_base", "svt_large", "pcpvt_small", "pcpvt_base", "pcpvt_large".
+  std::string variant = {};
+  // swin, convnext, twins: probability that training leaves a block's path out, rising from 0 to this over the blocks.
+  double drop_path = 0;
   int output_stride = 32;             // resnet, mobilenet_v1: 8, 16 or 32; below 32 the last stages are dilated
   std::string pretrained = {};        // safetensors file or .pth with the backbone's weights; empty: random
   std::string load_mode = "strict";   // "strict", "backbone" (models/pretrained.h)
@@ -29,16 +30,16 @@ struct BackboneOptions {
 struct HeadOptions {
   std::string type = {};  // "uper", "psp", "aspp", "sep_aspp", "fcn"; empty: no such head
   int64_t channels = 512;
-  std::vector<int> in_index = {};                     // backbone levels used; empty: all (uper, resize_concat) or the last
-  std::vector<int64_t> pool_scales = {1, 2, 3, 6};    // uper, psp
-  std::vector<int64_t> dilations = {1, 12, 24, 36};   // aspp, sep_aspp
-  int64_t c1_channels = 48;       // sep_aspp: of the finer level, reduced; 0: no finer level
-  int c1_level = 0;               // sep_aspp: which one
-  std::string input_transform = {};  // fcn: "" or "resize_concat"
-  int num_convs = 2;              // fcn
-  int kernel_size = 3;            // fcn
-  bool concat_input = true;       // fcn
-  double dropout = 0.1;           // channel dropout before the classifier; 0 or less: none
+  std::vector<int> in_index = {};                    // backbone levels used; empty: all (uper, resize_concat) or the last
+  std::vector<int64_t> pool_scales = {1, 2, 3, 6};   // uper, psp
+  std::vector<int64_t> dilations = {1, 12, 24, 36};  // aspp, sep_aspp
+  int64_t c1_channels = 48;                          // sep_aspp: of the finer level, reduced; 0: no finer level
+  int c1_level = 0;                                  // sep_aspp: which one
+  std::string input_transform = {};                  // fcn: "" or "resize_concat"
+  int num_convs = 2;                                 // fcn
+  int kernel_size = 3;                               // fcn
+  bool concat_input = true;                          // fcn
+  double dropout = 0.1;                              // channel dropout before the classifier; 0 or less: none
 };
 
 inline HeadOptions head_of_type(const std::string& type) {
