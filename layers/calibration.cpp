@@ -42,8 +42,8 @@ class Training {
 // Gives sites with explicit and learnable equalizers their constants back, and the border that goes with them, unless forget() is called.
 class Constants {
  public:
-  explicit Constants(const std::vector<FusionSite*>& sites) {
-    for (FusionSite* site : sites) {
+  explicit Constants(const std::vector<LevelSite*>& sites) {
+    for (LevelSite* site : sites) {
       if (folds(site->options())) continue;
       for (const Module::NamedTensor& of : site->named_buffers()) before_.emplace_back(of.tensor, of.tensor.clone());
       for (const Module::NamedTensor& of : site->named_parameters()) before_.emplace_back(of.tensor, of.tensor.clone());
@@ -60,18 +60,18 @@ class Constants {
   std::vector<std::pair<Tensor, Tensor>> before_;
 };
 
-SiteMoments no_moments(const FusionSite& site) {
+SiteMoments no_moments(const LevelSite& site) {
   SiteMoments moments;
-  for (const FusionSite::Branch& branch : site.branches()) moments.push_back({std::vector<Moments>(size_t(branch.channels)), {}});
+  for (const LevelSite::Branch& branch : site.branches()) moments.push_back({std::vector<Moments>(size_t(branch.channels)), {}});
   return moments;
 }
 
 // `batch` is the one that is running.
-void observe(FusionSite& site, SiteMoments& moments, const int64_t& batch) {
+void observe(LevelSite& site, SiteMoments& moments, const int64_t& batch) {
   site.set_observer([&moments, &batch](const LevelSite::Visit& visit) {
     const Tensor resized = visit.resized();
     for (size_t b = 0; b < moments.size(); ++b) {
-      const FusionSite::Branch& branch = visit.site.branches()[b];
+      const LevelSite::Branch& branch = visit.site.branches()[b];
       const auto seen = channel_moments(resized, branch.first_channel, branch.first_channel + branch.channels);
       for (size_t c = 0; c < seen.size(); ++c) {
         if (!std::isfinite(seen[c].mean) || !std::isfinite(seen[c].m2)) {
@@ -86,7 +86,7 @@ void observe(FusionSite& site, SiteMoments& moments, const int64_t& batch) {
   });
 }
 
-[[noreturn]] void throw_not_reached(const FusionSite& site) {
+[[noreturn]] void throw_not_reached(const LevelSite& site) {
   throw UsageError("no pass of the calibration reached this fusion site", site.path(),
                    "run the whole network, auxiliary heads included, or set this site's equalizer.mode to off");
 }
@@ -94,7 +94,7 @@ void observe(FusionSite& site, SiteMoments& moments, const int64_t& batch) {
 // What the equalizer subtracts and divides by, from the moments of each branch. What is silent, its deviation below the floor, is divided
 // by that, or keeps the constants that it has.
 enum class Silent { kFloor, kKeep };
-std::vector<BranchConstants> constants_from(const FusionSite& site, const SiteMoments& moments, Silent silent, std::vector<bool>& floored) {
+std::vector<BranchConstants> constants_from(const LevelSite& site, const SiteMoments& moments, Silent silent, std::vector<bool>& floored) {
   const EqualizerOptions& options = site.options();
   const std::vector<BranchConstants> present = site.constants();
   std::vector<Moments> reference_parts;  // the inputs that are not upsampled
@@ -131,7 +131,7 @@ std::vector<BranchConstants> constants_from(const FusionSite& site, const SiteMo
 }
 
 // White noise behind batch norm and ReLU, then resized from [h,w] of each branch: as moments of that mean and variance.
-SiteMoments analytic(const FusionSite& site, const std::vector<std::pair<double, double>>& factors) {
+SiteMoments analytic(const LevelSite& site, const std::vector<std::pair<double, double>>& factors) {
   SiteMoments moments;
   for (size_t b = 0; b < site.branches().size(); ++b) {
     const double shrunk = kRectifiedNormalVariance * factors[b].first * factors[b].second;
@@ -142,12 +142,12 @@ SiteMoments analytic(const FusionSite& site, const std::vector<std::pair<double,
 }
 
 // The constants of a site, and their rows in the report.
-std::vector<BranchConstants> conclude(const FusionSite& site, const SiteMoments& moments, CalibrationReport& report,
+std::vector<BranchConstants> conclude(const LevelSite& site, const SiteMoments& moments, CalibrationReport& report,
                                       Silent silent = Silent::kFloor) {
   std::vector<bool> floored;
   std::vector<BranchConstants> constants = constants_from(site, moments, silent, floored);
   for (size_t b = 0; b < moments.size(); ++b) {
-    const FusionSite::Branch& branch = site.branches()[b];
+    const LevelSite::Branch& branch = site.branches()[b];
     const Moments all = pooled(moments[b].channels);
     const StandardErrors errors = standard_errors(moments[b].batches);
     report.branches.push_back({.site = site.path(),
@@ -163,10 +163,10 @@ std::vector<BranchConstants> conclude(const FusionSite& site, const SiteMoments&
 }
 
 // Over some passes, of several sites at once.
-std::vector<SiteMoments> measure(Module& model, const std::vector<FusionSite*>& sites, int64_t batches,
+std::vector<SiteMoments> measure(Module& model, const std::vector<LevelSite*>& sites, int64_t batches,
                                  const std::function<void(int64_t)>& run_forward) {
   std::vector<SiteMoments> moments;
-  for (FusionSite* site : sites) moments.push_back(no_moments(*site));
+  for (LevelSite* site : sites) moments.push_back(no_moments(*site));
   {
     const Training training(model);
     int64_t batch = 0;
@@ -179,13 +179,30 @@ std::vector<SiteMoments> measure(Module& model, const std::vector<FusionSite*>& 
   return moments;
 }
 
+// As a pass reaches them: a top-down path goes from its last sum to its first.
+std::vector<LevelSite*> in_order_of_visits(Module& model, const std::vector<LevelSite*>& sites,
+                                           const std::function<void(int64_t)>& run_forward) {
+  std::vector<LevelSite*> visited;
+  const Training training(model);
+  for (LevelSite* site : sites) {
+    site->set_observer([&visited, site](const LevelSite::Visit&) {
+      if (std::find(visited.begin(), visited.end(), site) == visited.end()) visited.push_back(site);
+    });
+  }
+  run_forward(0);
+  for (const LevelSite* site : sites) {
+    if (std::find(visited.begin(), visited.end(), site) == visited.end()) throw_not_reached(*site);
+  }
+  return visited;
+}
+
 // The sites that have constants; all are measured in one way.
-std::vector<FusionSite*> sites_to_measure(Module& model) {
-  std::vector<FusionSite*> sites;
-  for (FusionSite* site : modules_of<FusionSite>(model)) {
+std::vector<LevelSite*> sites_to_measure(Module& model) {
+  std::vector<LevelSite*> sites;
+  for (LevelSite* site : modules_of<LevelSite>(model)) {
     if (has_constants(site->options())) sites.push_back(site);
   }
-  for (const FusionSite* site : sites) {
+  for (const LevelSite* site : sites) {
     const EqualizerOptions &own = site->options(), &first = sites[0]->options();
     if (own.batches != first.batches || own.constants != first.constants || own.measure != first.measure) {
       throw UsageError("the sites of one network are calibrated in one way", site->path(),
@@ -200,18 +217,18 @@ std::vector<FusionSite*> sites_to_measure(Module& model) {
 
 CalibrationReport calibrate_equalizers(Module& model, const std::function<void(int64_t)>& run_forward) {
   CalibrationReport report;
-  const std::vector<FusionSite*> sites = sites_to_measure(model);
+  std::vector<LevelSite*> sites = sites_to_measure(model);
   if (sites.empty()) return report;
   const EqualizerOptions& options = sites[0]->options();
   NoGradGuard no_grad;
   Constants before(sites);
-  for (FusionSite* site : sites) site->reset();
+  for (LevelSite* site : sites) site->reset();
 
   if (options.constants == "analytic") {
     std::map<const LevelSite*, std::vector<std::pair<double, double>>> factors;
     {
       const Training training(model);
-      for (FusionSite* site : sites) {
+      for (LevelSite* site : sites) {
         site->set_observer([&](const LevelSite::Visit& visit) {
           auto& of_site = factors[&visit.site];
           for (const Tensor& feature : visit.features) {
@@ -222,19 +239,20 @@ CalibrationReport calibrate_equalizers(Module& model, const std::function<void(i
       }
       run_forward(0);
     }
-    for (const FusionSite* site : sites) {
+    for (const LevelSite* site : sites) {
       if (!factors.contains(site)) throw_not_reached(*site);
     }
-    for (FusionSite* site : sites) site->set_constants(conclude(*site, analytic(*site, factors.at(site)), report));
+    for (LevelSite* site : sites) site->set_constants(conclude(*site, analytic(*site, factors.at(site)), report));
     before.forget();
     return report;
   }
 
   report.batches = options.batches;
   const bool in_turn = options.measure == "in_turn";
+  if (in_turn && sites.size() > 1) sites = in_order_of_visits(model, sites, run_forward);
   for (size_t first = 0; first < sites.size(); first = in_turn ? first + 1 : sites.size()) {
-    const std::vector<FusionSite*> now(sites.begin() + std::ptrdiff_t(first),
-                                       in_turn ? sites.begin() + std::ptrdiff_t(first) + 1 : sites.end());
+    const std::vector<LevelSite*> now(sites.begin() + std::ptrdiff_t(first),
+                                      in_turn ? sites.begin() + std::ptrdiff_t(first) + 1 : sites.end());
     const std::vector<SiteMoments> moments = measure(model, now, options.batches, run_forward);
     for (size_t s = 0; s < now.size(); ++s) now[s]->set_constants(conclude(*now[s], moments[s], report));
   }
@@ -244,18 +262,20 @@ CalibrationReport calibrate_equalizers(Module& model, const std::function<void(i
 
 NewConstants measure_again(Module& model, const std::function<void(int64_t)>& run_forward) {
   NewConstants result;
-  const std::vector<FusionSite*> sites = sites_to_measure(model);
-  for (const FusionSite* site : sites) {
-    if (!refreshes(site->options())) {
+  const std::vector<LevelSite*> sites = sites_to_measure(model);
+  for (LevelSite* site : sites) {
+    auto* fusion = dynamic_cast<FusionSite*>(site);
+    if (fusion == nullptr || !refreshes(site->options())) {
       throw UsageError("this site's constants do not change during training", site->path(), "build it with equalizer.refresh");
     }
+    result.sites.push_back({fusion, {}});
   }
   if (sites.empty()) return result;
   NoGradGuard no_grad;
   result.report.batches = sites[0]->options().batches;
   const std::vector<SiteMoments> moments = measure(model, sites, result.report.batches, run_forward);
   for (size_t s = 0; s < sites.size(); ++s) {
-    result.sites.push_back({sites[s], conclude(*sites[s], moments[s], result.report, Silent::kKeep)});
+    result.sites[s].constants = conclude(*sites[s], moments[s], result.report, Silent::kKeep);
   }
   return result;
 }

@@ -28,13 +28,13 @@ struct CalibrationReport {
 
 // Sets the constants of every site of `model` whose mode has some; run_forward(i) runs the network on training batch i.
 //
-// "measured": over `batches` forward passes, "together" with no site equalized meanwhile, or "in_turn", each site in such a pass of its own
-// with the sites before it equalized. The network is in training mode, so that batch norm uses batch statistics: with the running values of
-// a fresh decoder it would be the identity, and the scale measured would not be the one the optimiser sees. Parts of a training network
-// that are in evaluation mode (frozen) stay so. Running statistics, modes and observers are restored, also when something throws; so are
-// the constants of explicit and learnable equalizers then. Sites in a folded mode can be calibrated once.
-// "analytic": one forward pass tells the sizes; the constants are those of white noise behind batch norm and ReLU (mean 0.399, standard
-// deviation 0.584) times the square root of the resizing's variance factor (core/kernels/bilinear_variance.h).
+// "measured": over `batches` forward passes, "together" with no site equalized meanwhile, or "in_turn", each site in such passes of its own
+// with the sites before it equalized, in the order in which one more pass reaches them. The network is in training mode, so that batch norm
+// uses batch statistics: with the running values of a fresh decoder it would be the identity, and the scale measured would not be the one
+// the optimiser sees. Parts of a training network that are in evaluation mode (frozen) stay so. Running statistics, modes and observers are
+// restored, also when something throws; so are the constants of explicit and learnable equalizers then. Sites in a folded mode can be
+// calibrated once. "analytic": one forward pass tells the sizes; the constants are those of white noise behind batch norm and ReLU (mean
+// 0.399, standard deviation 0.584) times the square root of the resizing's variance factor (core/kernels/bilinear_variance.h).
 //
 // Throws UsageError where no pass reaches a site, where a site has folded its constants already, and where sites differ in how they are to
 // be measured; NumericalError for features that are not finite.

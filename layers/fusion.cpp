@@ -4,38 +4,15 @@
 #include <cmath>
 
 #include "autograd/node.h"
-#include "core/nearest.h"
 
 namespace eq {
 namespace {
 
-std::string where_of(const LevelSite& site) { return site.path().empty() ? "a fusion site outside of a network" : site.path(); }
-
 // Whether the fusion weight takes constants over: then what lies around the picture is not zero.
 bool pads_itself(const EqualizerOptions& options) { return folds(options) || refreshes(options); }
 
-void check_options(const EqualizerOptions& options, const FusionLayer& fusion) {
-  check_choice(options.mode, equalizer_modes(), "equalizer.mode");
-  check_choice(options.inputs, {"all", "upsampled", "matched"}, "equalizer.inputs");
-  check_choice(options.granularity, {"scalar", "channel"}, "equalizer.granularity");
-  check_choice(options.constants, {"measured", "analytic"}, "equalizer.constants");
-  check_choice(options.measure, {"together", "in_turn"}, "equalizer.measure");
-  if (options.inputs == "matched" && options.mode != "off" && !has_constants(options)) {
-    throw UsageError("the mode '" + options.mode + "' has no constants to match", "equalizer.inputs", "use all or upsampled");
-  }
-  if (options.mode == "weighted" && options.inputs != "all") {
-    throw UsageError("the mode 'weighted' weighs all inputs against each other", "equalizer.inputs", "use all");
-  }
-  if (options.refresh > 0 && has_constants(options) && (!refreshes(options) || options.constants == "analytic")) {
-    const bool analytic = options.constants == "analytic";
-    throw UsageError(
-        analytic ? "analytic constants follow from sizes alone and never change"
-        : options.mode == "learnable"
-            ? "the mode 'learnable' trains its constants instead of measuring them anew"
-            : "the mode '" + options.mode + "' has no constants left after the first step that could be measured anew",
-        std::string("equalizer.refresh with equalizer.") + (analytic ? "constants" : "mode"),
-        analytic ? "use equalizer.constants measured, or equalizer.refresh 0" : "use explicit or folded_lr, or equalizer.refresh 0");
-  }
+// Whether the convolution can take them over.
+void check_takes_constants(const EqualizerOptions& options, const FusionLayer& fusion) {
   if (!pads_itself(options)) return;
   const Conv2dOptions& conv = fusion.conv->options();
   const char *key = folds(options) ? "equalizer.mode" : "equalizer.refresh", *instead = folds(options) ? "use explicit" : "use 0";
@@ -83,131 +60,32 @@ std::vector<double> per_channel(const std::vector<double>& values, int64_t chann
   return std::vector<double>(size_t(channels), values.empty() ? absent : values[0]);
 }
 
-void check_constants(const BranchConstants& constants, const LevelSite::Branch& branch, int64_t expected, const std::string& where) {
-  const auto all = [](const std::vector<double>& values, auto fits) { return std::all_of(values.begin(), values.end(), fits); };
-  if (int64_t(constants.mean.size()) != expected || int64_t(constants.std.size()) != expected) {
-    throw ShapeError("branch '" + branch.name + "' takes " + std::to_string(expected) + " means and standard deviations, not " +
-                         std::to_string(constants.mean.size()) + " and " + std::to_string(constants.std.size()), where,
-                     "give one pair, or one per channel, as equalizer.granularity says");
-  }
-  if (!all(constants.mean, [](double v) { return std::isfinite(v); }) ||
-      !all(constants.std, [](double v) { return std::isfinite(v) && v > 0; })) {
-    throw NumericalError("branch '" + branch.name + "' cannot be equalized by these constants", where,
-                         "means must be finite, standard deviations finite and positive");
-  }
-}
-
 }  // namespace
-
-// --- what all sites share ---
-
-LevelSite::LevelSite(std::vector<Branch> branches, const Upsampling& upsampling) : branches_(std::move(branches)), upsampling_(upsampling) {
-  upsampling_.check();
-  int64_t next = 0;
-  for (Branch& branch : branches_) {
-    branch.first_channel = next;
-    next += branch.channels;
-  }
-  replacements_.resize(branches_.size());
-}
-
-void LevelSite::replace(size_t branch, const Tensor& values) {
-  if (branch >= branches_.size() || (values.defined() && values.shape() != Shape{branches_[branch].channels})) {
-    throw ShapeError("branch " + std::to_string(branch) + " of " + std::to_string(branches_.size()) + " cannot be replaced by " +
-                         (values.defined() ? describe(values) : "nothing"), where_of(*this), "give one value for each of its channels");
-  }
-  replacements_[branch] = values;
-}
-
-int64_t LevelSite::total_channels() const {
-  return branches_.empty() ? 0 : branches_.back().first_channel + branches_.back().channels;
-}
-
-Tensor LevelSite::Visit::resized() const {
-  NoGradGuard no_grad;
-  std::vector<Tensor> inputs = features;
-  if (upsampling().is_nearest()) {
-    for (Tensor& input : inputs) input = upsampling().resize(input, out_h, out_w);
-  }
-  return fuse_levels(inputs, {.out_h = out_h, .out_w = out_w, .align_corners = upsampling().align_corners});
-}
-
-Tensor LevelSite::Visit::fused() const {
-  NoGradGuard no_grad;
-  return fuse ? fuse() : Tensor();
-}
-
-std::vector<Tensor> LevelSite::arrive(const std::vector<Tensor>& features) const {
-  if (features.size() != branches_.size()) {
-    throw ShapeError("the fusion site has " + std::to_string(branches_.size()) + " branches, but got " +
-                         std::to_string(features.size()) + " features", where_of(*this), "pass one feature map per branch");
-  }
-  std::vector<Tensor> arriving = features;
-  for (size_t i = 0; i < features.size(); ++i) {
-    if (features[i].rank() != 4 || features[i].size(3) != branches_[i].channels) {
-      throw ShapeError("branch '" + branches_[i].name + "' must be [N,h,w," + std::to_string(branches_[i].channels) + "], it is " +
-                           describe(features[i]), where_of(*this), "check the channels of the levels");
-    }
-    if (replacements_[i].defined()) {
-      arriving[i] = expand(cast(replacements_[i].detach(), features[i].dtype()), features[i].shape());
-    } else if (observer_) {
-      arriving[i] = reshape(features[i], features[i].shape());
-    }
-  }
-  return arriving;
-}
-
-void LevelSite::notify(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w, const std::function<Tensor()>& fuse) const {
-  if (observer_) observer_({*this, features, out_h, out_w, fuse});
-}
 
 // --- the concatenating site ---
 
 FusionSite::FusionSite(std::vector<Branch> branches, const Upsampling& upsampling, const EqualizerOptions& options, FusionLayer fusion)
-    : LevelSite(std::move(branches), upsampling), options_(options), fusion_(fusion) {
-  check_options(options, fusion);
+    : LevelSite(std::move(branches), upsampling, options), fusion_(fusion) {
+  check_takes_constants(options, fusion);
   const int64_t reads = fusion_.conv->weight().size(3) * fusion_.conv->options().groups;
   if (reads != total_channels()) {
     throw ShapeError("the branches have " + std::to_string(total_channels()) + " channels together, the fusion convolution reads " +
                          std::to_string(reads),
                      "FusionSite", "make the convolution for the concatenation of all branches");
   }
-  for (size_t i = 0; i < branches_.size(); ++i) {
-    Branch& branch = branches_[i];
-    if (!equalizes(branch)) continue;
-    const std::string name = "equalizers." + std::to_string(i);
-    if (options.mode == "explicit") branch.equalizer = &register_module<ScaleEqualizer>(name, branch.channels, options);
-    if (options.mode == "learnable") branch.equalizer = &register_module<LearnableEqualizer>(name, branch.channels, options);
-    if (options.mode == "batch_norm") branch.norm = &register_module<BatchNorm2d>(name, branch.channels);
-    if (options.mode == "layer_norm") branch.norm = &register_module<LayerNorm>(name, branch.channels);
-    if (options.mode == "l2_norm") branch.norm = &register_module<L2Norm>(name, branch.channels);
-  }
-  if (options.mode == "weighted") weights_ = register_parameter("weights", Tensor::full({int64_t(branches_.size())}, 1, init::dtype()));
   if (pads_itself(options)) pad_by_itself();
   if (options.mode == "folded_lr") unit_ = register_buffer("unit", Tensor::full({total_channels()}, 1, init::dtype()));
 }
 
 Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, int64_t out_w) {
   const std::vector<Tensor> arriving = arrive(features);
-  std::vector<Tensor> inputs = arriving;
+  const std::vector<Tensor> inputs = equalize(arriving, out_h, out_w, false);
   FuseLevelsOptions fuse{
       .out_h = out_h, .out_w = out_w, .align_corners = upsampling_.align_corners, .pad_h = pad_h_, .pad_w = pad_w_, .border = border_};
-  std::vector<Tensor> shares;
-  if (weights_.defined()) {
-    const Tensor positive = relu(weights_);
-    shares = split(div(positive, sum(positive, {0}, true) + 1e-4), std::vector<int64_t>(inputs.size(), 1), 0);
-  }
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    const Branch& branch = branches_[i];
+  for (const Branch& branch : branches_) {
     const auto* constant = dynamic_cast<ScaleEqualizer*>(branch.equalizer);
     fuse.shift.push_back(constant ? constant->mean() : Tensor());
     fuse.scale.push_back(constant ? constant->inverse_std() : Tensor());
-    // What is affine with constants over the picture commutes with the resizing, and is cheaper before it.
-    if (branch.equalizer && !constant) inputs[i] = (*branch.equalizer)(inputs[i]);
-    if (!shares.empty()) inputs[i] = mul(inputs[i], cast(shares[i], inputs[i].dtype()));
-    // Bilinearly fuse_levels resizes on its way.
-    if (branch.norm || upsampling_.is_nearest()) inputs[i] = upsampling_.resize(inputs[i], out_h, out_w);
-    if (branch.norm) inputs[i] = (*branch.norm)(inputs[i]);
   }
   if (observed()) {
     const auto without_border = [&] {
@@ -228,26 +106,8 @@ void FusionSite::set_constants(const std::vector<BranchConstants>& constants) {
   check_fit(constants);
   check_not_folded();
   if (folds(options_)) return fold_in(constants);
-  set_equalizers(constants);
+  LevelSite::set_constants(constants);
   if (border_.defined()) border_.fill_(0);
-}
-
-void FusionSite::set_equalizers(const std::vector<BranchConstants>& constants) {
-  for (size_t i = 0; i < branches_.size(); ++i) {
-    if (branches_[i].equalizer) branches_[i].equalizer->set(constants[i]);
-  }
-}
-
-void FusionSite::check_fit(const std::vector<BranchConstants>& constants) const {
-  if (constants.size() != branches_.size()) {
-    throw ShapeError("the fusion site has " + std::to_string(branches_.size()) + " branches, but got constants for " +
-                         std::to_string(constants.size()), where_of(*this), "give one entry per branch");
-  }
-  for (size_t i = 0; i < branches_.size(); ++i) {
-    if (equalizes(branches_[i])) {
-      check_constants(constants[i], branches_[i], options_.granularity == "channel" ? branches_[i].channels : 1, where_of(*this));
-    }
-  }
 }
 
 // One of each for every channel of the concatenation; 0 and 1 where nothing is equalized.
@@ -282,7 +142,7 @@ void FusionSite::fold_in(const std::vector<BranchConstants>& constants) {
 
 std::vector<double> FusionSite::refresh(const std::vector<BranchConstants>& constants) {
   if (!refreshes(options_)) {
-    throw UsageError("this site's constants do not change during training", where_of(*this), "build it with equalizer.refresh");
+    throw UsageError("this site's constants do not change during training", where(), "build it with equalizer.refresh");
   }
   check_fit(constants);
   std::vector<double> mean, growth;
@@ -294,7 +154,7 @@ std::vector<double> FusionSite::refresh(const std::vector<BranchConstants>& cons
     return growth;
   }
   const BranchConstants before = of_channels(this->constants());
-  set_equalizers(constants);
+  LevelSite::set_constants(constants);
   const BranchConstants after = of_channels(this->constants());  // as they are stored: rounded
   for (size_t c = 0; c < after.std.size(); ++c) {
     growth.push_back(after.std[c] / before.std[c]);
@@ -305,25 +165,21 @@ std::vector<double> FusionSite::refresh(const std::vector<BranchConstants>& cons
 }
 
 std::vector<BranchConstants> FusionSite::constants() const {
-  std::vector<BranchConstants> constants;
-  const std::vector<double> units = unit_.defined() ? values_of(unit_) : std::vector<double>();
-  for (const Branch& branch : branches_) {
-    constants.push_back(branch.equalizer ? branch.equalizer->get() : BranchConstants());
-    if (!unit_.defined() || !equalizes(branch)) continue;
-    const auto first = units.begin() + branch.first_channel;
-    constants.back().std.assign(first, first + (options_.granularity == "channel" ? branch.channels : 1));
-    constants.back().mean.assign(constants.back().std.size(), 0);
+  std::vector<BranchConstants> constants = LevelSite::constants();
+  if (!unit_.defined()) return constants;
+  const std::vector<double> units = values_of(unit_);
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    if (!equalizes(branches_[i])) continue;
+    const auto first = units.begin() + branches_[i].first_channel;
+    constants[i].std.assign(first, first + (options_.granularity == "channel" ? branches_[i].channels : 1));
+    constants[i].mean.assign(constants[i].std.size(), 0);
   }
   return constants;
 }
 
 void FusionSite::reset() {
   check_not_folded();
-  for (Branch& branch : branches_) {
-    if (!branch.equalizer) continue;
-    const size_t count = branch.equalizer->get().mean.size();
-    branch.equalizer->set({std::vector<double>(count, 0), std::vector<double>(count, 1)});
-  }
+  LevelSite::reset();
   if (border_.defined()) border_.fill_(0);
 }
 
@@ -332,10 +188,10 @@ void FusionSite::fold() {
   folded.mode = "folded";
   folded.refresh = 0;
   if (options_.mode != "explicit" && options_.mode != "learnable") {
-    throw UsageError("equalizers of the mode '" + options_.mode + "' cannot be folded", where_of(*this),
+    throw UsageError("equalizers of the mode '" + options_.mode + "' cannot be folded", where(),
                      "fold a network trained with explicit or learnable ones");
   }
-  check_options(folded, fusion_);
+  check_takes_constants(folded, fusion_);
   const std::vector<BranchConstants> measured = constants();
   check_fit(measured);
   for (size_t i = 0; i < branches_.size(); ++i) {
@@ -360,8 +216,7 @@ void FusionSite::check_not_folded() const {
   if (!folds(options_)) return;
   const std::vector<double> border = values_of(border_);
   if (!absorbed_ && std::all_of(border.begin(), border.end(), [](double v) { return v == 0; })) return;
-  throw UsageError("the site has folded its constants into the fusion weight already", where_of(*this),
-                   "build the network anew and measure that");
+  throw UsageError("the site has folded its constants into the fusion weight already", where(), "build the network anew and measure that");
 }
 
 // What was e shall be scale (e' - mean) in terms of what the site gives from now on, e': W e = (W scale) e' - sum (W scale) mean, with the
@@ -396,13 +251,36 @@ void FusionSite::absorb(const std::vector<double>& mean, const std::vector<doubl
 
 // --- the summing site ---
 
-AdditiveSite::AdditiveSite(std::vector<Branch> branches, const Upsampling& upsampling) : LevelSite(std::move(branches), upsampling) {}
+AdditiveSite::AdditiveSite(std::vector<Branch> branches, const Upsampling& upsampling, const EqualizerOptions& options)
+    : LevelSite(std::move(branches), upsampling, options) {
+  if (branches_.size() != 2 || branches_[0].channels != branches_[1].channels) {
+    throw ShapeError("a sum is of two branches with the same channels, not of " + std::to_string(branches_.size()) + " with " +
+                         std::to_string(total_channels()) + " together",
+                     "AdditiveSite", "give the finer one first");
+  }
+  if (pads_itself(options)) {
+    throw UsageError("a sum has no weights that could take constants over", folds(options) ? "equalizer.mode" : "equalizer.refresh",
+                     std::string(folds(options) ? "use explicit or learnable" : "use 0") + ", or leave sums out of equalizer.sites");
+  }
+  if (has_constants(options) && options.constants == "analytic") {
+    throw UsageError("analytic constants are those of batch norm and ReLU, and a sum is neither", "equalizer.constants",
+                     "use measured, or leave sums out of equalizer.sites");
+  }
+  if (has_constants(options) && options.measure != "in_turn") {
+    throw UsageError("a sum hands its scale on to the next one, which constants measured while none was equalized would not fit",
+                     "equalizer.measure", "use in_turn, or leave sums out of equalizer.sites");
+  }
+}
 
 Tensor AdditiveSite::forward(const Tensor& fine, const Tensor& coarse) {
   const std::vector<Tensor> arriving = arrive({fine, coarse});
-  const Tensor sum = add(arriving[0], upsampling_.resize(arriving[1], fine.size(1), fine.size(2)));
-  notify(arriving, fine.size(1), fine.size(2), [&sum] { return sum; });
-  return sum;
+  const int64_t out_h = fine.size(1), out_w = fine.size(2);
+  const std::vector<Tensor> addends = equalize(arriving, out_h, out_w, true);
+  if (observed()) {
+    const auto joined = [&] { return fuse_levels(addends, {.out_h = out_h, .out_w = out_w, .align_corners = upsampling_.align_corners}); };
+    notify(arriving, out_h, out_w, options_.mode == "off" ? std::function<Tensor()>() : joined);
+  }
+  return add(addends[0], upsampling_.resize(addends[1], out_h, out_w));
 }
 
 }  // namespace eq

@@ -25,11 +25,13 @@ void assign(Tensor& target, const std::vector<double>& values, const std::string
 }  // namespace
 
 EqualizerOptions at_site(const EqualizerOptions& options, const std::string& site) {
-  const std::vector<std::string>& sites = options.sites;
-  if (sites.empty() || std::find(sites.begin(), sites.end(), site) != sites.end()) return options;
-  EqualizerOptions off = options;
-  off.mode = "off";
-  return off;
+  return options.sites.empty() ? options : at_sum(options, site);
+}
+
+EqualizerOptions at_sum(const EqualizerOptions& options, const std::string& site) {
+  EqualizerOptions own = options;
+  if (std::find(options.sites.begin(), options.sites.end(), site) == options.sites.end()) own.mode = "off";
+  return own;
 }
 
 const std::vector<std::string>& equalizer_modes() {

@@ -27,7 +27,8 @@ namespace eq {
 //   "weighted"           w_i / (sum w + 1e-4) with learned w_i >= 0 (BiFPN's fast normalised fusion)
 struct EqualizerOptions {
   std::string mode = "off";
-  // Names of the fusion sites that are equalized ("fpn_fusion"), the others are left alone; empty: all.
+  // Names of the fusion sites that are equalized ("fpn_fusion"), the others are left alone; empty: all that concatenate, as in the paper.
+  // Sums ("top_down") have to be named.
   std::vector<std::string> sites = {};
   std::string inputs = "all";          // "all" inputs of a site; "upsampled" ones only; or those, "matched" to the standard
                                        // deviation of the inputs that are not upsampled, their mean kept
@@ -50,8 +51,9 @@ const std::vector<std::string>& equalizer_modes();
 inline bool folds(const EqualizerOptions& o) { return o.mode == "folded" || o.mode == "folded_normalised" || o.mode == "folded_lr"; }
 // Whether the mode has constants to be set before training.
 inline bool has_constants(const EqualizerOptions& o) { return folds(o) || o.mode == "explicit" || o.mode == "learnable"; }
-// What these options are for the fusion site of that name.
+// What these options are for the fusion site of that name; and for sums, which are equalized only where `sites` names them.
 EqualizerOptions at_site(const EqualizerOptions& options, const std::string& site);
+EqualizerOptions at_sum(const EqualizerOptions& options, const std::string& site);
 // Whether the constants are to be measured anew during training.
 inline bool refreshes(const EqualizerOptions& o) { return o.refresh > 0 && (o.mode == "explicit" || o.mode == "folded_lr"); }
 

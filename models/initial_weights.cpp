@@ -26,10 +26,10 @@ fs::path weights_in(const fs::path& from) {
                 "give the folder of a finished run, or a file: of a run that is not finished one of those in its checkpoint/");
 }
 
-// What equalizing adds to the state dict (FusionSite).
+// What equalizing adds to the state dict (LevelSite, FusionSite).
 std::set<std::string> equalizer_names(EncoderDecoder& network, const std::map<std::string, Tensor>& state) {
   std::set<std::string> names;
-  for (const FusionSite* site : modules_of<FusionSite>(network)) {
+  for (const LevelSite* site : modules_of<LevelSite>(network)) {
     if (!has_constants(site->options())) continue;
     for (const auto& [name, value] : state) {
       if (name.starts_with(site->path() + ".")) names.insert(name);

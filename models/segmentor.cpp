@@ -74,8 +74,10 @@ void check_classes(const ModelOptions& options) {
 // Each name in equalizer.sites must be that of a fusion site.
 void check_sites(Module& network, const std::vector<std::string>& names) {
   std::vector<std::string> known;
-  for (const FusionSite* site : modules_of<FusionSite>(network)) {
-    const std::string name = site->path().substr(site->path().rfind('.') + 1);
+  for (const LevelSite* site : modules_of<LevelSite>(network)) {
+    std::string path = site->path();  // of one in a list without its number: "decode_head.top_down.0"
+    if (const size_t end = path.find_last_not_of("0123456789"); end != std::string::npos && path[end] == '.') path.resize(end);
+    const std::string name = path.substr(path.rfind('.') + 1);
     if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
   }
   for (const std::string& name : names) {

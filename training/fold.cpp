@@ -16,6 +16,11 @@ int64_t fold_equalizers(TrainedModel& trained) {
     throw UsageError("the network's equalizers are \"" + options.mode + "\": there is nothing to fold", trained.source,
                      "fold a network that was trained with equalizer.mode explicit or learnable");
   }
+  for (const AdditiveSite* site : modules_of<AdditiveSite>(*trained.model)) {
+    if (!has_constants(site->options())) continue;
+    throw UsageError("a sum has no weights that could take its equalizers over", site->path(),
+                     "use the network as it is: folding is for networks without sums in equalizer.sites");
+  }
   int64_t folded = 0;
   for (FusionSite* site : modules_of<FusionSite>(*trained.model)) {
     if (!has_constants(site->options())) continue;  // a site that no level reaches upsampled is never equalized

@@ -116,7 +116,7 @@ BranchRecord measure_branch(const LevelSite::Visit& visit, size_t index, const T
   const auto before = picture_moments(x, 0, branch.channels), after = picture_moments(resized, begin, end);
   record.before = scale_of(all_of(before));
   record.resized = scale_of(all_of(after));
-  if (visit.site.fusion_conv() != nullptr) record.fused = fused.defined() ? scale_of(pooled(channel_moments(fused, begin, end))) : record.resized;
+  record.fused = fused.defined() ? scale_of(pooled(channel_moments(fused, begin, end))) : record.resized;
   const Parts parts = split(after), arriving = split(before);
   record.within_image = parts.within;
   record.between_images = parts.images;
@@ -178,7 +178,7 @@ SiteRecord measure_site(const LevelSite::Visit& visit) {
   const Conv2d* conv = visit.site.fusion_conv();
   SiteRecord record{.site = visit.site.path(), .kind = visit.site.kind(), .height = visit.out_h, .width = visit.out_w};
   record.depthwise = conv != nullptr && conv->options().groups > 1 && conv->weight().size(3) == 1;
-  const Tensor resized = visit.resized(), fused = conv != nullptr ? visit.fused() : Tensor();
+  const Tensor resized = visit.resized(), fused = visit.fused();
   for (size_t b = 0; b < visit.features.size(); ++b) record.branches.push_back(measure_branch(visit, b, resized, fused));
   return record;
 }

@@ -30,7 +30,7 @@ struct BranchRecord {
   std::string name;
   int64_t channels = 0, height = 0, width = 0;  // as it arrives
   bool upsampled = false;
-  Scale before, resized, fused;  // as it arrives; at the site's size; as the fusion layer gets it
+  Scale before, resized, fused;  // as it arrives; at the site's size; as the fusion layer gets it, or as it is summed
   // The variance after resizing, split by the law of total variance: over the positions of one channel of one picture, between the
   // pictures' means of a channel, between the channels' means. They sum to resized.std^2.
   double within_image = kNotMeasured, between_images = kNotMeasured, between_channels = kNotMeasured;

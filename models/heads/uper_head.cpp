@@ -40,7 +40,7 @@ UPerHead::UPerHead(const HeadOptions& options, const std::vector<int64_t>& level
         std::vector<LevelSite::Branch>{
             {.name = levels[i].name, .channels = channels},
             {.name = levels[i + 1].name, .channels = channels, .upsampled = is_coarser(in_index_[i + 1], in_index_[i], model)}},
-        model.level_upsampling());
+        model.level_upsampling(), at_sum(model.equalizer, "top_down"));
   }
   auto& fpn_bottleneck = register_module<ConvModule>("fpn_bottleneck", int64_t(levels.size()) * channels, channels, 3);
   fpn_fusion_ =

@@ -109,6 +109,17 @@ TEST_CASE("a frozen part of a training network stays frozen while it is measured
   CHECK_FALSE(net.is_training());
 }
 
+TEST_CASE("branches of one name are told apart in what is recorded of them", "[calibration]") {
+  const InitRandom random(5, DType::kFloat64);
+  Conv2d conv(6, 2, Conv2dLayerOptions{});
+  const FusionSite site(
+      {{.name = "pool 2", .channels = 2}, {.name = "pool 2", .channels = 2, .upsampled = true}, {.name = "pool 2", .channels = 2}}, {}, {},
+      conv);
+  CHECK(site.branches()[0].name == "pool 2");
+  CHECK(site.branches()[1].name == "pool 2 (2)");
+  CHECK(site.branches()[2].name == "pool 2 (3)");
+}
+
 TEST_CASE("observers of a site are back after its calibration", "[calibration]") {
   const InitRandom random(5, DType::kFloat64);
   HalfRun net(with_mode("explicit"));

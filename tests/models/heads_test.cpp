@@ -1,4 +1,7 @@
 // The decode heads: mmsegmentation's parameter counts, fusion sites, sizes, and what they refuse.
+#include <set>
+#include <string>
+
 #include "autograd/node.h"
 #include "layers/calibration.h"
 #include "models/heads/aspp_head.h"
@@ -133,9 +136,48 @@ TEST_CASE("equalizer.sites: the others are left alone, a name that is none is re
     }
     const CalibrationReport report = calibrate_equalizers(model, [&](int64_t i) { model.forward(random_tensor({2, 64, 64, 3}, i).to(DType::kFloat32)); });
     CHECK(report.branches.size() == (std::string(mode) == "batch_norm" ? 0 : 10));  // five of each head
-    options.equalizer.sites = {"ppm_fusion", "top_down"};
-    CHECK_THROWS_WITH(EncoderDecoder(options), Catch::Contains("top_down") && Catch::Contains("fpn_fusion"));
+    options.equalizer.sites = {"ppm_fusion", "top_up"};
+    CHECK_THROWS_WITH(EncoderDecoder(options), Catch::Contains("top_up") && Catch::Contains("top_down"));
   }
+}
+
+TEST_CASE("the sums of a top-down path are equalized where equalizer.sites names them, and only there", "[models][heads]") {
+  ModelOptions options = classes(3, "explicit");
+  options.backbone.width = 4;
+  options.decode_head = {.type = "uper", .channels = 4};
+  options.equalizer.measure = "in_turn";
+  options.equalizer.batches = 1;
+  const auto state = [](const ModelOptions& of) {
+    const InitRandom random(3);
+    std::set<std::string> names;
+    for (const auto& [name, value] : EncoderDecoder(of).state_dict()) names.insert(name);
+    return names;
+  };
+  const std::set<std::string> plain = state(options);
+  options.equalizer.sites = {"ppm_fusion", "top_down", "fpn_fusion"};
+  const std::set<std::string> with_sums = state(options);
+  std::set<std::string> wanted = plain;
+  for (const char* sum : {"0", "1", "2"}) {
+    for (const char* branch : {"0", "1"}) {
+      for (const char* constant : {"mean", "std"}) {
+        wanted.insert(std::string("decode_head.top_down.") + sum + ".equalizers." + branch + "." + constant);
+      }
+    }
+  }
+  CHECK(with_sums == wanted);
+
+  const InitRandom random(3);
+  EncoderDecoder model(options);
+  const Tensor images = random_tensor({2, 64, 64, 3}, 4).to(DType::kFloat32);
+  const CalibrationReport report = calibrate_equalizers(model, [&](int64_t) { model.forward(images); });
+  std::vector<std::string> order;
+  for (const auto& branch : report.branches) {
+    if (order.empty() || order.back() != branch.site) order.push_back(branch.site);
+  }
+  CHECK(order == std::vector<std::string>{"decode_head.ppm_fusion", "decode_head.top_down.2", "decode_head.top_down.1",
+                                          "decode_head.top_down.0", "decode_head.fpn_fusion"});
+  options.equalizer.mode = "folded";
+  CHECK_THROWS_WITH(EncoderDecoder(options), Catch::Contains("leave sums out of equalizer.sites"));
 }
 
 TEST_CASE("equalizers of every head's sites fold into the weights", "[models][heads]") {

@@ -84,3 +84,16 @@ TEST_CASE("sites without equalizers stay as they are, and nothing is measured an
   before.config.model.equalizer.mode = "off";
   CHECK_THROWS_WITH(fold_equalizers(before), Catch::Contains("nothing to fold"));
 }
+
+TEST_CASE("a network with equalized sums trains, is loaded and predicts; it cannot be folded, and is left as it was", "[fold]") {
+  const TemporaryFolder folder;
+  TrainRequest request{.out = folder.path() / "run"};
+  request.log = nullptr;
+  train(
+      tiny_config({"equalizer.mode=explicit", "equalizer.measure=in_turn", "equalizer.sites=[\"ppm_fusion\",\"top_down\",\"fpn_fusion\"]"}),
+      request);
+  TrainedModel trained = load_trained_model(request.out), before = load_trained_model(request.out);
+  CHECK_THROWS_WITH(fold_equalizers(trained), Catch::Contains("no weights that could take") && Catch::Contains("top_down.0"));
+  CHECK(trained.config.model.equalizer.mode == "explicit");
+  CHECK(compare_predictions(before, trained, *make_dataset(before.config.data, "val"), 0).largest == 0);
+}
