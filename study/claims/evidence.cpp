@@ -1,5 +1,6 @@
 // Finding and reading study.json files.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -42,7 +43,8 @@ TheoryEvidence read_theory(const json& study, const std::string& file) {
   return result;
 }
 
-BranchEvidence read_branch(const json& b) {
+// `batches`: of the record over those of the calibration.
+BranchEvidence read_branch(const json& b, double batches) {
   BranchEvidence branch;
   branch.name = b.at("name").get<std::string>();
   branch.upsampled = b.at("upsampled").get<bool>();
@@ -51,6 +53,11 @@ BranchEvidence read_branch(const json& b) {
   branch.fused_mean = number(b.at("fused").at("mean"));
   branch.fused_std = number(b.at("fused").at("std"));
   branch.weight_grad = number_if_any(b, "weight_grad");
+  if (const json& calibrated = b.value("calibrated", json::object()); batches > 0) {
+    const double std = number_if_any(calibrated, "std").value_or(0), spread = std::sqrt(1 + 1 / batches);
+    if (std > 0) branch.mean_error = number_if_any(calibrated, "mean_error").value_or(0) / std * spread;
+    if (std > 0) branch.std_error = number_if_any(calibrated, "std_error").value_or(0) / std * spread;
+  }
   return branch;
 }
 
@@ -94,6 +101,8 @@ RecordEvidence read_records(const json& study, const std::string& file) {
   const json& seeds = study.value("by_seed", json::array());
   for (const json& record : seeds.empty() ? study.at("records") : seeds) {
     if (record.at("iteration") != 0 || record.value("source", "") == "run") continue;  // a run's record is of a single batch
+    const double calibrated = number_if_any(record, "calibration_batches").value_or(0);
+    const double batches = calibrated > 0 ? record.value("batches", study.at("records")[0].value("batches", 0.0)) / calibrated : 0;
     for (const json& s : record.at("sites")) {
       if (s.at("kind") != "concat") continue;
       SiteEvidence site;
@@ -103,7 +112,7 @@ RecordEvidence read_records(const json& study, const std::string& file) {
       site.site = s.at("site").get<std::string>();
       site.depthwise = s.value("depthwise", false);
       site.grad_ratio = number_if_any(s, "grad_ratio");
-      for (const json& b : s.at("branches")) site.branches.push_back(read_branch(b));
+      for (const json& b : s.at("branches")) site.branches.push_back(read_branch(b, batches));
       result.sites.push_back(std::move(site));
     }
   }

@@ -24,6 +24,8 @@ struct BranchEvidence {
   bool upsampled = false;
   double channels = 0;
   double resized_std = 0, fused_mean = 0, fused_std = 0;
+  // By how much other batches would have moved the two, in their units: of the constants and of the record. 0: the study does not say.
+  double mean_error = 0, std_error = 0;
   std::optional<double> weight_grad;  // norm of the gradient of the fusion weight's slice
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/words.h"
 #include "study/claims/rules.h"
 #include "study/statistics/slope.h"
 
@@ -13,6 +14,7 @@ namespace {
 
 constexpr double kUnequal = 1.25;    // largest over smallest deviation from which scales count as unequal
 constexpr double kUnit = 0.02;       // how far from mean 0 and deviation 1 counts as unit scale
+constexpr double kErrors = 3;        // or so many standard errors: then the batches are too few to tell
 constexpr int64_t kMostSites = 75;   // in percent: of sites that must be unequal
 
 // One site of one head of one study, in arms of one mode: a record for each seed.
@@ -109,21 +111,26 @@ Claim unit_scale(const std::vector<RecordEvidence>& scales) {
   Claim claim{"At the first step equalizers give every fused feature mean 0 and standard deviation 1, on other batches of the set, too",
               "abstract; section 1.2", "", Verdict::kNotMeasured, "equiscale study scales CONFIG --out DIR"};
   const std::vector<Site> sites = sites_of(scales, "explicit");  // folded constants leave the features as they are; comparators promise something else
-  double mean = 0, std = 0;
+  double mean = 0, std = 0, beyond = 0;                          // beyond: the most over what the batches' noise explains
   size_t branches = 0;
   for (const Site& site : sites) {
     for (const SiteEvidence* seed : site.seeds) {
       for (const BranchEvidence& branch : seed->branches) {
-        mean = std::max(mean, std::abs(branch.fused_mean));
-        std = std::max(std, std::abs(branch.fused_std - 1));
+        const double shift = std::abs(branch.fused_mean), stretch = std::abs(branch.fused_std - 1);
+        mean = std::max(mean, shift);
+        std = std::max(std, stretch);
+        beyond =
+            std::max({beyond, shift - std::max(kUnit, kErrors * branch.mean_error), stretch - std::max(kUnit, kErrors * branch.std_error)});
       }
     }
     branches += site.first().branches.size();
   }
   if (branches == 0) return claim;
-  claim.verdict = mean <= kUnit && std <= kUnit ? Verdict::kHolds : Verdict::kDoesNotHold;
+  const bool unit = mean <= kUnit && std <= kUnit;
+  claim.verdict = unit ? Verdict::kHolds : beyond > 0 ? Verdict::kDoesNotHold : Verdict::kNotSettled;
   claim.measurement =
-      fmt::format("{} branches: largest |mean| {:.4f}, largest |standard deviation - 1| {:.4f} (limit {})", branches, mean, std, kUnit);
+      fmt::format("{} branches: largest |mean| {:.4f}, largest |standard deviation - 1| {:.4f} (limit {}){}", branches, mean, std, kUnit,
+                  unit || beyond > 0 ? "" : "; within the noise of so few batches: equalizer.batches and --batches would tell");
   claim.evidence = files_of(sites);
   return claim;
 }
@@ -175,8 +182,8 @@ Claim gradients_follow(const std::vector<RecordEvidence>& gradients) {
   } else {
     claim.measurement += "; fewer than three sites give no interval";
   }
-  claim.measurement += fmt::format("; of {} pairs of branches whose scales differ by {} or more, {} have their gradients in the same order",
-                                   pairs, kUnequal, ordered);
+  claim.measurement += fmt::format("; of {} of branches whose scales differ by {} or more, {} {} the gradients in the same order",
+                                   counted(pairs, "pair"), kUnequal, ordered, ordered == 1 ? "has" : "have");
   return claim;
 }
 

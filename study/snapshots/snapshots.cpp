@@ -11,7 +11,6 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/limits.h"
-#include "layers/calibration.h"
 #include "study/report/report.h"
 #include "study/snapshots/ratio_changes.h"
 #include "study/snapshots/record_mean.h"
@@ -42,7 +41,7 @@ std::vector<ArmSpec> heads_of(const SnapshotRequest& request) {
   return {{load_config(request.config, request.settings).model.decode_head.type, {}}};
 }
 
-ProbeRecord take(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm, int64_t seed) {
+ProbeRecord take(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm, int64_t seed, CalibrationReport& calibration) {
   Config config = load_config(request.config, settings_of(request, head, arm));
   config.seed = seed_after(config, seed);
   config.optimizer.lr = 0;  // looking, not learning
@@ -54,7 +53,7 @@ ProbeRecord take(const SnapshotRequest& request, const ArmSpec& head, const ArmS
   TrainStep step(model, config);
   DataLoader loader(*dataset, config.pipeline, loader_options(config));
   model.set_step(uint64_t(config.seed), 0);
-  calibrate_equalizers(model, [&](int64_t) { model.forward(loader.next().images); });
+  calibration = calibrate_equalizers(model, [&](int64_t) { model.forward(loader.next().images); });
   loader.seek(kFreshBatches);  // the same for every arm, and none that a calibration saw
   RecordMean mean;
   for (int64_t i = 0; i < request.batches; ++i) {
@@ -75,6 +74,20 @@ ProbeRecord take(const SnapshotRequest& request, const ArmSpec& head, const ArmS
 
 std::filesystem::path run_folder(const SnapshotRequest& request, const ArmSpec& head, const ArmSpec& arm) {
   return request.out / (head.name + "-" + arm.name);
+}
+
+// Beside each branch of a record of one network: its constants, and how far other batches would have moved them.
+void add_calibration(ordered_json& record, const CalibrationReport& calibration) {
+  if (calibration.branches.empty()) return;
+  record["calibration_batches"] = calibration.batches;
+  for (ordered_json& site : record["sites"]) {
+    size_t at = 0;
+    for (const CalibrationReport::Branch& branch : calibration.branches) {
+      if (branch.site != site["site"]) continue;
+      site["branches"][at++]["calibrated"] = {
+          {"mean", branch.mean}, {"std", branch.std}, {"mean_error", branch.mean_error}, {"std_error", branch.std_error}};
+    }
+  }
 }
 
 // What a run has recorded so far.
@@ -124,7 +137,9 @@ std::vector<Snapshot> first_step_snapshots(const SnapshotRequest& request) {
     for (const ArmSpec& arm : request.arms) {
       Snapshot& snapshot = snapshots.emplace_back(head.name, arm.name);
       RecordMean mean;
-      for (int64_t seed = 0; seed < request.seeds; ++seed) mean.add(snapshot.by_seed.emplace_back(take(request, head, arm, seed)));
+      for (int64_t seed = 0; seed < request.seeds; ++seed) {
+        mean.add(snapshot.by_seed.emplace_back(take(request, head, arm, seed, snapshot.calibrations.emplace_back())));
+      }
       snapshot.record = mean.result();
       if (request.log == nullptr) continue;
       fmt::print(request.log, "{}\n", snapshot_table(snapshots.back(), request.gradients));
@@ -170,10 +185,12 @@ std::string snapshot_study_json(const SnapshotRequest& request, const std::vecto
     ordered_json mean = names;
     mean.update(ordered_json{{"source", "first step"}, {"batches", request.batches}, {"seeds", request.seeds}});
     records.push_back(json_of(mean, snapshot.record));
+    if (request.seeds == 1 && !snapshot.calibrations.empty()) add_calibration(records.back(), snapshot.calibrations[0]);
     for (size_t i = 0; request.seeds > 1 && i < snapshot.by_seed.size(); ++i) {
       ordered_json of_seed = names;
       of_seed["seed"] = config.seed + int64_t(i);
       by_seed.push_back(json_of(of_seed, snapshot.by_seed[i]));
+      if (i < snapshot.calibrations.size()) add_calibration(by_seed.back(), snapshot.calibrations[i]);
     }
   }
   if (request.iterations > 0) {

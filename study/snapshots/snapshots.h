@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "layers/calibration.h"
 #include "study/paired/arms.h"
 #include "training/probes.h"
 
@@ -30,6 +31,7 @@ struct Snapshot {
   std::string head, arm;
   std::vector<ProbeRecord> by_seed;  // each the mean of its batches
   ProbeRecord record;                // the mean over the seeds
+  std::vector<CalibrationReport> calibrations = {};  // [seed]; without branches in modes without constants
 };
 
 // "uper,psp,fcn" or "name:key=value;...", as for arms. A name alone sets model.decode_head.type; "fcn" is the form that fuses all levels

@@ -376,6 +376,35 @@ TEST_CASE("unit scale is of means, too, and an arm without equalizers stays one 
   CHECK(find(judge_claims(folder.path()), "standard deviation 1").verdict == Verdict::kNotMeasured);
 }
 
+TEST_CASE("unit scale is not settled by batches whose noise explains what is off", "[claims]") {
+  TemporaryFolder folder;
+  json study = records("scales", {{0.9, 0.3, 1.05}, {0.4, 0.1, 1}});
+  json &record = study["records"][1], &branch = record["sites"][1]["branches"][0];
+  branch["fused"]["mean"] = -0.06;
+  record["batches"] = 8;
+  record["calibration_batches"] = 2;
+  // In units of the deviation, and of both measurements: 0.02 * sqrt(1 + 2 / 8) of the mean, 0.015 * sqrt(1 + 2 / 8) of the deviation.
+  branch["calibrated"] = {{"mean", 0.4}, {"std", 0.5}, {"mean_error", 0.01}, {"std_error", 0.0075}};
+  const auto judged = [&] {
+    write_study(folder.path(), study);
+    return find(judge_claims(folder.path()), "standard deviation 1");
+  };
+  CHECK(judged().verdict == Verdict::kNotSettled);
+  CHECK_THAT(judged().measurement, Contains("0.0500") && Contains("noise of so few batches"));
+  branch["fused"]["std"] = 1.0504;  // 3 errors are 0.0503
+  CHECK(judged().verdict == Verdict::kDoesNotHold);
+  branch["fused"]["std"] = 1.0502;
+  CHECK(judged().verdict == Verdict::kNotSettled);
+  branch["fused"]["mean"] = -0.0672;  // 0.0671
+  CHECK(judged().verdict == Verdict::kDoesNotHold);
+  branch["fused"]["mean"] = 0.01;
+  branch["fused"]["std"] = 1.01;  // within the limit, whatever the noise
+  CHECK(judged().verdict == Verdict::kHolds);
+  branch["fused"]["std"] = 1.05;
+  for (const char* key : {"mean_error", "std_error"}) branch["calibrated"][key] = nullptr;  // one batch has no error
+  CHECK(judged().verdict == Verdict::kDoesNotHold);
+}
+
 TEST_CASE("gradients are judged per weight, within a head, and settle nothing where sites disagree", "[claims]") {
   TemporaryFolder folder;
   const auto claim_of = [&](const json& study, const char* words) {

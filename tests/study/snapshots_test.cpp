@@ -93,6 +93,13 @@ TEST_CASE("scales and gradients are recorded for each head and arm, at the first
     CHECK(study["kind"] == (gradients ? "gradients" : "scales"));
     CHECK(study["records"].size() == (gradients ? 2 + 2 * 2 : 2));  // iterations 0 and 2
     CHECK(study["records"][0]["source"] == "first step");
+    CHECK_FALSE(study["records"][0].contains("calibration_batches"));  // off
+    CHECK(study["records"][1]["calibration_batches"] == load_config(request.config, request.settings).model.equalizer.batches);
+    const json &first = study["records"][1]["sites"][0]["branches"][1], &sum = study["records"][1]["sites"][1]["branches"][1];
+    CHECK(first["fused"]["std"].get<double>() == Approx(first["resized"]["std"].get<double>() / first["calibrated"]["std"].get<double>()));
+    CHECK(first["calibrated"]["std_error"].get<double>() > 0);
+    CHECK_FALSE(sum.contains("calibrated"));
+    CHECK(sum["fused"]["std"] == sum["resized"]["std"]);
     CHECK(study["records"].back()["arm"] == "explicit");
     CHECK(study["records"].back()["sites"].size() == 5);
     if (!gradients) continue;
