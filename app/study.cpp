@@ -260,7 +260,9 @@ void add_ablation(CLI::App& study) {
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  command->add_option("runs", options->runs, "Folders or weights files of trained networks")->required();
+  command
+      ->add_option("runs", options->runs, "Folders or weights files of trained networks; or the folder of a `study run`: all its networks")
+      ->required();
   add_settings(command, options->request.settings, "Change a key of all of them, e.g. --set data.root=elsewhere (may be repeated)");
   options->machine.add_to(command);
   add_split(command, options->request.split);
@@ -271,7 +273,7 @@ void add_ablation(CLI::App& study) {
     options->machine.apply();
     prepare_folder(options->out, "ablation");
     AblationRequest& request = options->request;
-    request.runs.assign(options->runs.begin(), options->runs.end());
+    request.runs = networks_in({options->runs.begin(), options->runs.end()});
     request.log = options->json ? stderr : stdout;
     const auto start = std::chrono::steady_clock::now();
     const auto text = [&](const Ablation& ablation) { return ablation_json(ablation, request, typed_command(), seconds_since(start)); };

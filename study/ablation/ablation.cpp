@@ -11,6 +11,8 @@
 #include "core/words.h"
 #include "layers/fusion.h"
 #include "layers/moments.h"
+#include "study/ablation/over_seeds.h"
+#include "study/report/fields.h"
 #include "study/statistics/over_pictures.h"
 #include "study/study_head.h"
 #include "training/evaluator.h"
@@ -20,6 +22,8 @@
 namespace eq {
 namespace {
 
+namespace fs = std::filesystem;
+using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr double kSmallestLoss = 0.005;
@@ -96,6 +100,11 @@ bool ablate(TrainedModel& trained, const AblationRequest& request, AblatedRun& r
   return true;
 }
 
+std::string training_of(Config config) {
+  config.seed = 0;
+  return to_json_text(config);
+}
+
 void add_metrics(ordered_json& to, const SegmentationMetrics& metrics) {
   to["miou"] = number_or_null(metrics.miou);
   to["aacc"] = number_or_null(metrics.aacc);
@@ -106,6 +115,29 @@ void add_metrics(ordered_json& to, const SegmentationMetrics& metrics) {
 
 }  // namespace
 
+std::vector<fs::path> networks_in(const std::vector<fs::path>& paths) {
+  std::vector<fs::path> networks;
+  for (const fs::path& path : paths) {
+    std::error_code ignored;
+    const fs::path file = path / "study.json";
+    if (!fs::exists(file, ignored)) {
+      networks.push_back(path);
+      continue;
+    }
+    const json study = report::read_json(file);
+    const report::Fields fields(study, file.string());
+    const std::vector<report::Fields> runs = fields.words("kind") == "run" ? fields.objects("runs") : std::vector<report::Fields>();
+    for (const report::Fields& run : runs) {
+      if (run.words("shared_from").empty()) networks.push_back(path / run.words("folder"));
+    }
+    if (runs.empty()) {
+      throw UsageError("this study has no finished training runs", file.string(),
+                       "name runs, files of weights, or the folder of `equiscale study run`");
+    }
+  }
+  return networks;
+}
+
 Ablation run_ablation(const AblationRequest& request) {
   const StopSignals signals;
   Ablation ablation;
@@ -113,8 +145,11 @@ Ablation run_ablation(const AblationRequest& request) {
   for (size_t i = 1; i < request.runs.size(); ++i) load(request.runs[i], request);
   for (const std::filesystem::path& path : request.runs) {
     TrainedModel trained = load(path, request);
-    AblatedRun run{
-        .run = path.generic_string(), .head = trained.config.model.decode_head.type, .equalizer = trained.config.model.equalizer.mode};
+    AblatedRun run{.run = path.generic_string(),
+                   .head = trained.config.model.decode_head.type,
+                   .equalizer = trained.config.model.equalizer.mode,
+                   .seed = trained.config.seed,
+                   .training = training_of(trained.config)};
     if (!ablate(trained, request, run)) return ablation;
     if (request.log != nullptr) {
       fmt::print(request.log, "{}\n", ablation_table(run));
@@ -124,6 +159,7 @@ Ablation run_ablation(const AblationRequest& request) {
     ablation.finished = ablation.runs.size() == request.runs.size();
     if (request.on_run) request.on_run(ablation);
   }
+  if (request.log != nullptr) fmt::print(request.log, "{}", ablated_seeds_table(ablated_seeds(ablation.runs)));
   return ablation;
 }
 
@@ -175,14 +211,17 @@ std::string ablation_json(const Ablation& ablation, const AblationRequest& reque
       }
       sites.push_back({{"site", site.site}, {"kind", site.kind}, {"branches", branches}});
     }
-    ordered_json entry = {
-        {"run", run.run}, {"head", run.head}, {"equalizer", run.equalizer}, {"pictures", run.pictures}, {"classes", names}};
+    ordered_json entry = {{"run", run.run},   {"head", run.head},         {"equalizer", run.equalizer},
+                          {"seed", run.seed}, {"pictures", run.pictures}, {"classes", names}};
     add_metrics(entry, run.metrics);
     entry["sites"] = sites;
     runs.push_back(entry);
   }
   ordered_json study = study_head("ablation", command, seconds);
-  study.update({{"finished", ablation.finished}, {"split", request.split}, {"runs", runs}});
+  study.update({{"finished", ablation.finished},
+                {"split", request.split},
+                {"runs", runs},
+                {"over_seeds", ablated_seeds_json(ablated_seeds(ablation.runs))}});
   return file_text(study);
 }
 

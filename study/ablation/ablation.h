@@ -38,6 +38,8 @@ struct AblatedSite {
 
 struct AblatedRun {
   std::string run, head, equalizer;  // as typed; model.decode_head.type, equalizer.mode
+  int64_t seed = 0;
+  std::string training;  // the configuration but for the seed, as JSON text: equal in runs that differ in nothing else
   int64_t pictures = 0;
   SegmentationMetrics metrics;  // of the whole network
   std::vector<AblatedSite> sites;
@@ -47,6 +49,10 @@ struct Ablation {
   std::vector<AblatedRun> runs;  // those measured whole
   bool finished = false;         // all of them are there: neither SIGINT nor SIGTERM ended it
 };
+
+// The networks of these folders and files. The folder of a paired study (`study run`) stands for its finished runs, arm by arm; one that
+// two arms share is there once. Throws DataError for a study.json that cannot be read, UsageError for a study without finished runs.
+std::vector<std::filesystem::path> networks_in(const std::vector<std::filesystem::path>& paths);
 
 // The means are those over the pictures that are evaluated, so as many evaluations as there are branches, and one more. A single picture's
 // own mean is not kept: a branch pooled to one cell is replaced, too. Throws what loading and evaluating throw, UsageError for a network

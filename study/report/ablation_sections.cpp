@@ -21,15 +21,18 @@ std::vector<std::string> site_names(const std::vector<Fields>& runs) {
   return names;
 }
 
-// Rows: branches of the site; one mark for each run.
-Markup losses_plot(const std::vector<Fields>& runs, const std::string& name) {
-  DotPlot plot{.title = name,
-               .caption = "What the mIoU loses when one branch is replaced by its mean. Lines: 95 % intervals over the pictures.",
-               .row_name = "branch",
-               .rows = {},
-               .value = {.name = "mIoU lost", .unit = "points", .low = 0},
-               .groups = {},
-               .zero = 0};
+// Rows: branches of the site; one mark for each run, or for each group of seeds.
+Markup losses_plot(const std::vector<Fields>& runs, const std::string& name, bool seeds) {
+  DotPlot plot{
+      .title = name,
+      .caption = seeds ? "What the mIoU loses when one branch is replaced by its mean, on the average of seeds. Lines: 95 % intervals "
+                         "over the networks."
+                       : "What the mIoU loses when one branch is replaced by its mean. Lines: 95 % intervals over the pictures.",
+      .row_name = "branch",
+      .rows = {},
+      .value = {.name = "mIoU lost", .unit = "points", .low = 0},
+      .groups = {},
+      .zero = 0};
   for (size_t r = 0; r < runs.size(); ++r) {
     for (const Fields& site : runs[r].objects("sites")) {
       if (site.words("site") != name) continue;
@@ -39,8 +42,8 @@ Markup losses_plot(const std::vector<Fields>& runs, const std::string& name) {
           plot.rows.push_back(branch.words("name"));
         }
       }
-      DotPlot::Group group{runs[r].words("run"), std::vector<double>(plot.rows.size(), kNone), kArmMarks[r % std::size(kArmMarks)],
-                           int(r % 8)};
+      DotPlot::Group group{runs[r].words(seeds ? "name" : "run"), std::vector<double>(plot.rows.size(), kNone),
+                           kArmMarks[r % std::size(kArmMarks)], int(r % 8)};
       for (const Fields& branch : branches) {
         const auto row = std::find(plot.rows.begin(), plot.rows.end(), branch.words("name")) - plot.rows.begin();
         group.values[size_t(row)] = 100 * branch.number("lost");
@@ -53,6 +56,33 @@ Markup losses_plot(const std::vector<Fields>& runs, const std::string& name) {
   }
   for (DotPlot::Group& group : plot.groups) group.values.resize(plot.rows.size(), kNone);  // another run may have more branches
   return dot_plot(plot);
+}
+
+// The groups of seeds in numbers, the first as what the others are compared with.
+Markup seeds_table(const std::vector<Fields>& groups) {
+  std::vector<std::vector<Cell>> rows;
+  const auto points = [](double share) { return Cell{text(std::isnan(share) ? "–" : fmt::format("{:.2f}", 100 * share))}; };
+  const auto between = [](const std::vector<double>& interval) {
+    return Cell{text(interval.size() == 2 ? fmt::format("{:.2f} … {:.2f}", 100 * interval[0], 100 * interval[1]) : "–")};
+  };
+  for (const Fields& group : groups) {
+    for (const Fields& site : group.objects("sites")) {
+      for (const Fields& branch : site.objects("branches")) {
+        rows.push_back({{text(group.words("name")), false},
+                        {text(site.words("site")), false},
+                        {text(branch.words("name")), false},
+                        {text(fmt::format("{}", group.numbers("seeds").size()))},
+                        points(branch.number("lost")),
+                        between(branch.numbers("lost_interval")),
+                        points(branch.number("change")),
+                        between(branch.numbers("change_interval"))});
+      }
+    }
+  }
+  return table("Means over seeds",
+               {"Networks", "Site", "Without", "Seeds", "Lost, points", "95 % interval over the networks",
+                "Less what " + groups[0].words("name") + " loses", "95 % interval, seed by seed"},
+               rows);
 }
 
 // What the plots show, in numbers, and the cross-entropy beside it.
@@ -111,10 +141,13 @@ std::vector<Section> ablation_sections(const Fields& study) {
                     {text(whole_number(run.number("pictures")))}});
   }
   std::vector<Markup> figures;
-  for (const std::string& name : site_names(runs)) figures.push_back(losses_plot(runs, name));
+  const std::vector<Fields> groups = study.objects("over_seeds");  // none in studies from before there was that
+  const std::vector<Fields>& shown = groups.empty() ? runs : groups;
+  for (const std::string& name : site_names(shown)) figures.push_back(losses_plot(shown, name, !groups.empty()));
   std::vector<Section> sections = {{"runs", "Runs", table("", {"Run", "Head", "Equalizer", "mIoU %", "Cross-entropy", "Pictures"}, rows)},
                                    {"branches", "What each branch contributes", gallery(figures)}};
   Markup numbers;
+  if (!groups.empty()) numbers += seeds_table(groups);
   for (const Fields& run : runs) numbers += losses_table(run);
   sections.back().body += element("details", element("summary", text("All numbers")) + numbers);
   Section classes{"classes", "Class by class", {}};

@@ -8,7 +8,9 @@
 
 #include "autograd/node.h"
 #include "core/errors.h"
+#include "core/file.h"
 #include "layers/fusion.h"
+#include "study/ablation/over_seeds.h"
 #include "support.h"
 #include "training/evaluator.h"
 #include "training/tiny.h"
@@ -34,7 +36,67 @@ FusionSite& last_fusion(TrainedModel& trained) {
   throw UsageError("there is no such site", "test", "");
 }
 
+// A network of one site that loses so much without each of its two branches.
+AblatedRun ablated(const std::string& run, const std::string& training, int64_t seed, double first, double second) {
+  AblatedRun result{.run = run, .head = "uper", .equalizer = training, .seed = seed, .training = training};
+  result.metrics.miou = 0.8;
+  result.sites.push_back({.site = "site", .kind = "concat", .branches = {{.name = "a", .metrics = {}}, {.name = "b", .metrics = {}}}});
+  result.sites[0].branches[0].metrics.miou = 0.8 - first;
+  result.sites[0].branches[1].metrics.miou = 0.8 - second;
+  return result;
+}
+
 }  // namespace
+
+TEST_CASE("networks that differ in the seed alone are averaged, and compared seed by seed with those of the first training", "[ablation]") {
+  const std::vector<AblatedRun> runs{ablated("s/off/1", "off", 1, 0.1, 0), ablated("s/off/2", "off", 2, 0.2, 0),
+                                     ablated("s/off/3", "off", 3, 0.3, 0), ablated("s/on/3", "on", 3, 0.32, 0.5),
+                                     ablated("s/on/1", "on", 1, 0.1, 0.1), ablated("copy/1", "on", 1, 0.9, 0.9)};
+  const auto groups = ablated_seeds(runs);
+  REQUIRE(groups.size() == 2);
+  CHECK(groups[0].name == "off");
+  CHECK(groups[0].seeds == std::vector<int64_t>{1, 2, 3});
+  CHECK(groups[1].seeds == std::vector<int64_t>{3, 1});  // the copy of seed 1 is left out
+  const AblatedSeeds::Branch &off = groups[0].sites[0].branches[0], &on = groups[1].sites[0].branches[0];
+  CHECK(mean_of(off.lost) == Approx(0.2));
+  REQUIRE(off.interval.has_value());
+  CHECK((*off.interval)[1] == Approx(0.2 + 4.302653 * 0.1 / std::sqrt(3.0)));  // Student's t of two degrees of freedom
+  CHECK(off.change.empty());
+  REQUIRE(on.change.size() == 2);
+  CHECK(on.change[0] == Approx(0.02));
+  CHECK(on.change[1] == Approx(0).margin(1e-12));
+  CHECK(mean_of(groups[1].sites[0].branches[1].change) == Approx(0.3));
+
+  const json all = json::parse(ablated_seeds_json(groups).dump());
+  CHECK(all[1]["sites"][0]["branches"][1]["lost"].get<double>() == Approx(0.3));
+  CHECK(all[0]["sites"][0]["branches"][1]["change"].is_null());
+  const std::string table = ablated_seeds_table(groups);
+  CHECK(table.find(" \n") == std::string::npos);
+  CHECK_THAT(table, Catch::Contains("on: mean of 2 seeds") && Catch::Contains("less what off loses") && Catch::Contains("-4.84 to 44.84"));
+  CHECK(ablated_seeds({runs[0], runs[3]}).empty());  // one network each
+  CHECK(ablated_seeds_table({}) == "");
+  // A group that shares no folder is called by what it is, and names differ.
+  CHECK(ablated_seeds({ablated("x/1", "on", 1, 0, 0), ablated("y/2", "on", 2, 0, 0)})[0].name == "uper, equalizer on");
+  CHECK(ablated_seeds({runs[0], runs[1], ablated("t/off/1", "more", 1, 0, 0)})[1].name == "t/off");
+}
+
+TEST_CASE("the folder of a paired study stands for its networks", "[ablation]") {
+  const TemporaryFolder folder;
+  const auto write = [&](const json& study) { write_file(folder.path() / "study.json", study.dump()); };
+  write({{"kind", "run"},
+         {"runs",
+          {{{"folder", "off/0"}, {"shared_from", nullptr}},
+           {{"folder", "on/0"}, {"shared_from", nullptr}},
+           {{"folder", "off/0"}, {"shared_from", "off"}}}}});
+  const auto networks = networks_in({"elsewhere/run", folder.path()});
+  CHECK(networks == std::vector<std::filesystem::path>{"elsewhere/run", folder.path() / "off/0", folder.path() / "on/0"});
+  write({{"kind", "run"}, {"runs", json::array()}});
+  CHECK_THROWS_WITH(networks_in({folder.path()}), Catch::Contains("no finished training runs"));
+  write({{"kind", "scales"}});
+  CHECK_THROWS_WITH(networks_in({folder.path()}), Catch::Contains("no finished training runs"));
+  write_file(folder.path() / "study.json", "{");
+  CHECK_THROWS_AS(networks_in({folder.path()}), DataError);
+}
 
 TEST_CASE("classes that lose most come first, those that lose nothing not at all", "[ablation]") {
   const double absent = std::numeric_limits<double>::quiet_NaN();

@@ -289,9 +289,20 @@ TEST_CASE("every kind of study has its page", "[report]") {
   CHECK_THAT(page(sample_paired()), Contains("mIoU, every seed") && Contains("explicit − off") && Contains("start from the same values") &&
                                         Contains("bicyclist") && Contains("&lt; 0.001") && Contains(">0.062<") &&
                                         Contains("the interval covers zero") && Contains("95 % interval (t)"));
-  CHECK_THAT(page(sample_ablation()),
-             Contains("mIoU lost") && Contains("demo/explicit") && Contains("without level 3") && Contains("+1.00") &&
-                 Contains("-3.00 … 25.00") && Contains("+0.0250"));
+  CHECK_THAT(page(sample_ablation()), Contains("mIoU lost") && Contains("demo/explicit") && Contains("without level 3") &&
+                                          Contains("+1.00") && Contains("-3.00 … 25.00") && Contains("+0.0250") &&
+                                          Contains("intervals over the pictures") && !Contains("Means over seeds"));
+  json ablation = sample_ablation();
+  json& groups = ablation["over_seeds"] = ablation["runs"];  // sites and branches have the same keys
+  for (json& group : groups) {
+    group["name"] = group["equalizer"];
+    group["seeds"] = {0, 1, 2};
+    json& branch = group["sites"][0]["branches"][0];
+    branch["change"] = 0.0123;
+    branch["change_interval"] = {-0.0456, 0.0789};
+  }
+  CHECK_THAT(page(ablation), Contains("Means over seeds") && Contains("Less what off loses") && Contains("-4.56 … 7.89") &&
+                                 Contains("1.23") && Contains("intervals over the networks") && !Contains("intervals over the pictures."));
   fs::create_directories(folder.path() / "pages" / "theory");
   write_file(folder.path() / "pages" / "theory" / "report.html", "");
   fs::create_directories(folder.path() / "pages" / "claims");
