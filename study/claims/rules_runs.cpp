@@ -23,8 +23,13 @@ bool is_equalizer(const std::string& mode) { return mode == "explicit" || is_fol
 
 using Value = double (*)(const RunEvidence::Run&);
 
-// Pairs of weights that have counted: a copy of a study, or another one with the same runs, is no further evidence.
-using Counted = std::set<std::pair<std::string, std::string>>;
+// The study that weights have counted for: a copy of it, or another one that has some of its runs, an arm without equalizers, say, is no
+// further evidence.
+using Counted = std::map<std::string, const RunEvidence*>;
+
+bool counts_for(Counted& counted, const std::string& weights, const RunEvidence& study) {
+  return weights.empty() || counted.try_emplace(weights, &study).first->second == &study;
+}
 
 // Differences second - first, one for each seed that both have.
 std::vector<double> differences(const RunEvidence& study, const std::string& first, const std::string& second, Counted& counted,
@@ -37,9 +42,7 @@ std::vector<double> differences(const RunEvidence& study, const std::string& fir
     if (other == b->second.end()) continue;
     const double difference = value(other->second) - value(run);
     if (!std::isfinite(difference)) continue;
-    const bool known = !run.weights.empty() && !other->second.weights.empty();
-    if (known && !counted.insert({run.weights, other->second.weights}).second) continue;
-    result.push_back(difference);
+    if (counts_for(counted, run.weights, study) && counts_for(counted, other->second.weights, study)) result.push_back(difference);
   }
   return result;
 }
