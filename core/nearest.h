@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/errors.h"
@@ -18,13 +19,13 @@ void check_choice(const std::string& value, const std::vector<std::string>& know
 
 // The entry of a table that has this name. Throws UsageError: "there is no <kind> '<name>'", at `where`.
 template <class Table>
-const auto& find_named(const Table& table, const std::string& name, const std::string& kind, const std::string& where) {
+const auto& find_named(const Table& table, const std::string& name, std::string_view kind, std::string_view where) {
   std::vector<std::string> known;
   for (const auto& entry : table) {
     if (entry.name == name) return entry;
     known.emplace_back(entry.name);
   }
-  throw UsageError("there is no " + kind + " '" + name + "'", where, known_names_hint(name, known));
+  throw UsageError("there is no " + std::string(kind) + " '" + name + "'", std::string(where), known_names_hint(name, known));
 }
 
 }  // namespace eq

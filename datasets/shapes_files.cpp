@@ -1,7 +1,8 @@
 #include "datasets/shapes_files.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cstdio>
 
 #include "core/errors.h"
 #include "core/file.h"
@@ -14,9 +15,7 @@ namespace {
 
 // Names of one length, so that their order is that of the pictures.
 std::string numbered(int64_t index, int64_t count) {
-  char name[32];
-  std::snprintf(name, sizeof name, "%0*lld.png", std::max(5, int(std::to_string(count - 1).size())), static_cast<long long>(index));
-  return name;
+  return fmt::format("{:0{}}.png", index, std::max<size_t>(5, std::to_string(count - 1).size()));
 }
 
 void write_split(const DataOptions& shapes, uint64_t seed, const std::string& split, int64_t count, const fs::path& images,

@@ -51,13 +51,17 @@ std::optional<Interval> miou_difference_interval(const PictureCounts& baseline, 
         "counts of " + std::to_string(baseline.size()) + " pictures cannot be paired with those of " + std::to_string(arm.size()),
         "miou_difference_interval", "evaluate both on the same pictures");
   }
-  if (arm.size() < kFewestToResample) return std::nullopt;
+  std::vector<size_t> labelled;
+  for (size_t i = 0; i < arm.size(); ++i) {
+    if (!arm[i].empty() || !baseline[i].empty()) labelled.push_back(i);
+  }
+  if (labelled.size() < kFewestToResample) return std::nullopt;
   Random random(seed, kPicturesStream);
   std::vector<ClassCounts> sums(size_t(std::max(classes_of(baseline), classes_of(arm))));
-  std::vector<size_t> drawn(arm.size());
+  std::vector<size_t> drawn(labelled.size());
   std::vector<double> differences;
   for (int64_t i = 0; i < kResamples; ++i) {
-    for (size_t& index : drawn) index = size_t(random.uniform_int(0, int64_t(arm.size())));
+    for (size_t& index : drawn) index = labelled[size_t(random.uniform_int(0, int64_t(labelled.size())))];
     differences.push_back(miou_of(arm, drawn, sums) - miou_of(baseline, drawn, sums));
   }
   return percentile_interval(std::move(differences), 0.95);

@@ -3,7 +3,8 @@
 // an evaluation scores a data set (Efron 1979). Seeds of training vary the weights, this varies the data: it says nothing about how else
 // the network might have come out.
 //
-// A class that the drawn pictures lack is left out of their mean, as an evaluation leaves it out. Pictures are taken for independent: of
+// A class that the drawn pictures lack is left out of their mean, as an evaluation leaves it out, and pictures without a labelled pixel are
+// left out of the draw: they say nothing of a network. Pictures are taken for independent: of
 // frames of one drive the interval is too narrow. So it is of few pictures: of 10, 20, 60 and 200 of a made world it covered the truth in
 // 88, 92, 95 and 95 % of 1,000 samples. Of 2,000 pictures with 10 of 150 classes each it takes 0.4 s.
 

@@ -108,6 +108,21 @@ TEST_CASE("a class that no drawn picture has is left out of their mean", "[stati
   CHECK(interval[1] == Approx(0.5));
 }
 
+TEST_CASE("pictures without a labelled pixel change no interval, and are no pictures to judge by", "[statistics]") {
+  const PictureCounts sample = pictures(20, 1), arm = pictures(20, 1, 0.05);
+  PictureCounts with_blanks = sample, arm_with_blanks = arm;
+  for (const size_t at : {0u, 7u, 22u}) {
+    with_blanks.insert(with_blanks.begin() + std::ptrdiff_t(at), {std::vector<ClassCounts>()});
+    arm_with_blanks.insert(arm_with_blanks.begin() + std::ptrdiff_t(at), {std::vector<ClassCounts>()});
+  }
+  CHECK(*miou_interval(with_blanks) == *miou_interval(sample));
+  CHECK(*miou_difference_interval(with_blanks, arm_with_blanks) == *miou_difference_interval(sample, arm));
+  PictureCounts nine = pictures(9, 1);
+  nine.resize(40);
+  CHECK_FALSE(miou_interval(nine).has_value());
+  CHECK_FALSE(miou_interval(PictureCounts(40)).has_value());
+}
+
 TEST_CASE("two networks are compared picture by picture", "[statistics]") {
   const EvalResult one = result_of(pictures(40, 3)), better = result_of(pictures(40, 3, 0.05));
   const NetworkComparison same = compare_networks("a", one, "b", one);
