@@ -15,6 +15,7 @@
 #include "core/limits.h"
 #include "core/parallel.h"
 #include "core/sha256.h"
+#include "core/temporary_name.h"
 #include "core/words.h"
 #include "training/row_files.h"
 #include "training/run_log.h"
@@ -198,6 +199,17 @@ bool is_training(const fs::path& folder) {
   const bool held = flock(file, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
   close(file);
   return held;
+}
+
+void remove_unfinished(const fs::path& folder) {
+  std::vector<fs::path> unfinished;
+  std::error_code ignored;  // nothing depends on it
+  for (const fs::path& part : {folder, folder / "eval", folder / "overlays"}) {
+    for (auto entry = fs::directory_iterator(part, ignored); entry != fs::directory_iterator(); entry.increment(ignored)) {
+      if (is_temporary_name(entry->path().filename().string())) unfinished.push_back(entry->path());
+    }
+  }
+  for (const fs::path& path : unfinished) fs::remove(path, ignored);
 }
 
 void retire_results(const fs::path& folder) {

@@ -403,7 +403,9 @@ void Run::save() {
 
 TrainResult Run::train_and_evaluate() {
   make_folder(request_.out);
-  fs::remove(request_.out / "nan_report.json");  // of an earlier part, which is made again
+  remove_unfinished(request_.out);
+  std::error_code ignored;  // where nothing can be removed, nothing can be written, and the next line says that
+  fs::remove(request_.out / "nan_report.json", ignored);  // of an earlier part, which is made again
   write_text_atomically(request_.out / "config.json", to_json_text(config_));
   const int64_t resume_from = checkpoint_ ? checkpoint_->card.iteration : -1;
   if (!checkpoint_) lost_ = last_row(request_.out, "metrics");
