@@ -157,6 +157,11 @@ TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
   CHECK(compared["pictures"] == 12);
   CHECK(compared["miou_interval"][0].get<double>() <= compared["miou"].get<double>());
   CHECK(compared["compared"]["interval"] == nlohmann::json({0.0, 0.0}));
+  const CommandResult nothing = equiscale("eval " + tiny.run("run") +
+                                          R"( --json --set data.val_images=12 --set 'data.label_map={"0": "ignore", "other": "ignore"}')");
+  INFO(nothing.output);
+  CHECK(nlohmann::json::parse(nothing.output)["miou"].is_null());
+  CHECK(nlohmann::json::parse(nothing.output)["miou_interval"].is_null());
   const std::string latin = tiny.run("caf\xe9");  // a folder's name need not be UTF-8, JSON is
   std::filesystem::copy(tiny.run("run"), latin, std::filesystem::copy_options::recursive);
   const CommandResult odd = equiscale("eval " + tiny.run("run") + " --json --compare " + latin);
