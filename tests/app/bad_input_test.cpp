@@ -143,8 +143,9 @@ TEST_CASE("inspect data names a bad file, and says of training only what is so",
   SECTION("a class that more pictures would show") {
     set.write_recipe(12);
     set.add(3, 64, 64, 64, 64, 11);
-    CHECK(says(inspect("--samples 1"), "remark: 1 of 12 classes never occur: 11 class 11 (the labels of the 1 samples inspected); "
-                                       "the check before training finds nothing wrong with this set"));
+    CHECK(says(inspect("--samples 1"),
+               "remark: 1 of 12 classes never occur: 11 class 11 (the labels of the 1 sample inspected); "
+               "the check before training finds nothing wrong with this set"));
     CHECK(says(inspect(), "no problems found"));
   }
 }
