@@ -8,7 +8,8 @@ namespace eq {
 
 // Beside a file of this name. It is cut so that the longest permitted name still leaves room for the ending.
 inline std::string temporary_name(const std::string& name, int64_t process, uint64_t number) {
-  return "." + name.substr(0, 200) + "." + std::to_string(process) + "." + std::to_string(number) + ".tmp";
+  std::string text = ".";  // GCC 12 warns of sums that begin with a text of one character
+  return text.append(name, 0, 200) + "." + std::to_string(process) + "." + std::to_string(number) + ".tmp";
 }
 
 inline bool is_temporary_name(const std::string& name) { return name.starts_with(".") && name.ends_with(".tmp"); }
