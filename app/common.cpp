@@ -139,7 +139,13 @@ std::vector<std::string> ConfigOptions::all_settings() const {
 
 std::filesystem::path ConfigOptions::file() const {
   const std::filesystem::path given = path;
-  return holds_run(given) ? given / "config.json" : given;
+  if (holds_run(given)) return given / "config.json";
+  std::error_code ignored;
+  if (std::filesystem::is_directory(given, ignored)) {
+    throw IoError("this folder holds no run: there is no config.json in it", path,
+                  "give a configuration file, or the folder that --out of `equiscale train` has named");
+  }
+  return given;
 }
 
 Config ConfigOptions::load() const { return load_config(file(), all_settings()); }

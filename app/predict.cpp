@@ -1,9 +1,12 @@
 // equiscale predict CKPT IMAGE... --out DIR.
 #include <fmt/format.h>
 
+#include <csignal>
+
 #include "app/common.h"
 #include "core/words.h"
 #include "training/prediction_files.h"
+#include "training/signals.h"
 
 namespace eq::app {
 
@@ -47,6 +50,10 @@ void add_predict(CLI::App& app) {
       for (const std::filesystem::path& path : list.left_out) names.push_back(path.string());
       fmt::print(stderr, "left out, by their names no pictures: {}\n", printable(some_of(names)));
     }
+    // A picture's files are written as a pair or not at all; who reads no more of what is printed ends this as any program.
+    const StopSignals signals;
+    std::signal(SIGPIPE, SIG_DFL);
+    options->files.stop = [] { return StopSignals::requested(); };
     nlohmann::json written = nlohmann::json::array();
     int64_t unreadable = 0;
     const auto all =
@@ -62,6 +69,11 @@ void add_predict(CLI::App& app) {
           if (!options->json) fmt::print("{} -> {}\n", printable(files.picture.string()), printable(files.overlay.string()));
         });
     if (options->json) print_json(written);
+    if (all.size() < list.pictures.size()) {
+      fmt::print(stderr, "stopped: {} of {} were left out\n", list.pictures.size() - all.size(),
+                 counted(int64_t(list.pictures.size()), "picture"));
+      throw CLI::RuntimeError(130);
+    }
     if (unreadable > 0) {
       const bool none = unreadable == int64_t(all.size());
       throw DataError(none ? "none of the pictures could be read"

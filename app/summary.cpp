@@ -158,7 +158,7 @@ void add_summary(CLI::App& app) {
       }
       nlohmann::json all = {
           {"layers", layers}, {"parameters", model->parameter_count()}, {"macs", macs}, {"height", height}, {"width", width}};
-      if (!*no_memory) all["train_step_bytes"] = measure_step(*model, config, height, width).bytes;
+      if (!*no_memory) all["train_step_bytes"] = int64_t(measure_step(*model, config, height, width).bytes);
       print_json(all);
       return;
     }

@@ -1,7 +1,6 @@
 #include "core/file.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "core/errors.h"
+#include "core/temporary_name.h"
 
 namespace eq {
 namespace {
@@ -183,9 +183,7 @@ FileWriter::FileWriter(fs::path path) : path_(std::move(path)) {
   }
   static std::atomic<uint64_t> counter{0};
   for (int error = EEXIST; error == EEXIST;) {
-    // The name is cut so that the longest permitted name still leaves room for the ending.
-    temporary_ = folder_of(path_) /
-                 fmt::format(".{}.{}.{}.tmp", path_.filename().string().substr(0, 200), ::getpid(), counter++);
+    temporary_ = folder_of(path_) / temporary_name(path_.filename().string(), ::getpid(), counter++);
     fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     error = fd_ < 0 ? errno : 0;
     if (error != 0 && error != EEXIST) {

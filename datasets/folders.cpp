@@ -112,12 +112,13 @@ DataError size_mismatch(const PictureInfo& picture, const LabelMap& labels, cons
 }
 
 fs::path data_root(const DataOptions& options) {
-  const std::string hint = "set data.root to the folder that holds the data set";
-  if (options.root.empty()) {
-    throw UsageError("data.type \"" + options.type + "\" needs a folder", "data.root", hint);
-  }
-  require_folder(options.root, hint);
-  return options.root;
+  const fs::path root = options.root;
+  std::string hint = "set data.root to the folder that holds the data set";
+  if (root.empty()) throw UsageError("data.type \"" + options.type + "\" needs a folder", "data.root", hint);
+  std::error_code ignored;
+  if (root.is_relative()) hint += "; this path begins at the current folder, " + fs::current_path(ignored).string();
+  require_folder(root, hint);
+  return root;
 }
 
 void require_folder(const fs::path& folder, const std::string& hint) {

@@ -270,7 +270,7 @@ White white_of(const DataReport& report, const std::vector<int64_t>& absent) {
 }  // namespace
 
 std::optional<DataError> odd_classes(const DataReport& report) {
-  const std::string where = "the labels of the " + std::to_string(report.inspected) + " samples inspected";
+  const std::string where = "the labels of the " + counted(report.inspected, "sample") + " inspected";
   const std::string override = "; if the data is as it should be, set data.checks to \"files\"";
   const auto absent = report.absent_classes();
   const White white = white_of(report, absent);

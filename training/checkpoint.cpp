@@ -15,6 +15,7 @@
 #include "core/parallel.h"
 #include "core/safetensors.h"
 #include "core/sha256.h"
+#include "core/temporary_name.h"
 #include "training/config_fields.h"
 
 namespace eq {
@@ -172,7 +173,7 @@ TensorMap load_part(const fs::path& folder, const Manifest& manifest, const char
 }
 
 bool is_ours(const std::string& name) {
-  if (name.starts_with(".") && name.ends_with(".tmp")) return true;  // a write that a kill interrupted
+  if (is_temporary_name(name)) return true;  // a write that a kill interrupted
   for (const char* part : kParts) {
     if (name.starts_with(std::string(part) + "-") && name.ends_with(".safetensors")) return true;
   }

@@ -311,7 +311,7 @@ void apply_setting(json& root, const std::string& setting) {
     if (at->is_array()) {
       const bool digits = key.size() < 6 && key.find_first_not_of("0123456789") == std::string::npos;
       if (!digits || size_t(std::stoi(key)) >= at->size()) {
-        throw UsageError("\"" + key + "\" is not an index of the list, which has " + std::to_string(at->size()) + " elements",
+        throw UsageError("\"" + key + "\" is not an index of the list, which has " + counted(int64_t(at->size()), "element"),
                          "--set " + setting, "count from 0, or set the whole list: key=[...]");
       }
       at = &(*at)[size_t(std::stoi(key))];

@@ -186,7 +186,9 @@ Tensor argmax_classes(const Tensor& logits) {
 std::string to_table(const SegmentationMetrics& metrics) {
   std::vector<std::vector<std::string>> rows = {{"Class", "IoU", "Acc", "Dice", "Precision", "Pixels"}};
   for (const ClassMetrics& c : metrics.classes) {
-    rows.push_back({c.name, percent(c.iou), percent(c.acc), percent(c.dice), percent(c.precision), std::to_string(c.pixels)});
+    const bool never_found = !c.absent() && std::isnan(c.precision);
+    rows.push_back(
+        {c.name, percent(c.iou), percent(c.acc), percent(c.dice), never_found ? "-" : percent(c.precision), std::to_string(c.pixels)});
   }
   std::vector<std::vector<std::string>> means = {
       {"aAcc", "mIoU", "mAcc", "mDice"}, {percent(metrics.aacc), percent(metrics.miou), percent(metrics.macc), percent(metrics.mdice)}};

@@ -74,7 +74,7 @@ Tensor argmax_classes(const Tensor& logits);
 
 // mmsegmentation's two tables (Class, IoU, Acc, Dice in percent with two decimals, here with precision and pixel count; aAcc, mIoU,
 // mAcc, mDice, and the cross-entropy where it is known) and a line saying how many classes entered the mean. Absent values are written
-// "absent".
+// "absent", the precision of a class that was found nowhere "-".
 std::string to_table(const SegmentationMetrics& metrics);
 
 }  // namespace eq

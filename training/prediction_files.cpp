@@ -43,7 +43,7 @@ void check_targets(const std::vector<PredictedFiles>& all, const fs::path& folde
       if (both || !fs::exists(file)) continue;
       throw UsageError(
           "the prediction of " + files.picture.string() + " would overwrite a file that is no earlier prediction: those come in pairs",
-          file.string(), "write into another folder, or delete this file");
+          file.string(), "write into another folder, or delete this file: a prediction that was killed leaves such a one, too");
     }
   }
 }
@@ -146,6 +146,10 @@ std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vect
   }
   check_targets(files, folder);
   for (size_t i = 0; i < pictures.size(); ++i) {
+    if (options.stop && options.stop()) {
+      files.resize(i);
+      break;
+    }
     Prediction prediction;
     try {
       prediction = predict_picture(trained, pictures[i].file, options.probabilities);

@@ -30,6 +30,7 @@ struct PredictionFileOptions {
       false;  // in the label maps, instead of class indices: what the data set's label files have, as benchmarks want them (label_map_of)
   bool probabilities = false;  // also write <stem>_probabilities.safetensors: float32 "probabilities" [K,H,W] of the picture's size, the
                                // class names in its metadata
+  std::function<bool()> stop = {};  // asked before each picture; true: the others are not predicted
 };
 
 struct PredictedFiles {
@@ -39,6 +40,7 @@ struct PredictedFiles {
 // missing; stems are the pictures' own, made distinct. Throws UsageError, before any work, where that would overwrite what no prediction
 // wrote: the folder is a picture's own, or one of the two files is there without the other. `done`, if there is one, is called after each
 // picture; one that cannot be read, or is too small, is then no reason to stop: it comes with its error. What cannot be written always is.
+// Returns the files of the pictures that it came to.
 using OnPredicted = std::function<void(const PredictedFiles& files, const Error* error)>;
 std::vector<PredictedFiles> predict_files(TrainedModel& trained, const std::vector<PictureFile>& pictures,
                                           const std::filesystem::path& folder, const PredictionFileOptions& options = {},

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/errors.h"
@@ -15,6 +16,7 @@
 #include "core/limits.h"
 #include "core/parallel.h"
 #include "core/sha256.h"
+#include "core/temporary_name.h"
 #include "core/words.h"
 #include "training/row_files.h"
 #include "training/run_log.h"
@@ -46,12 +48,31 @@ constexpr const char* kFreeKeys[] = {"train.iterations",
                                      "model.backbone.load_mode",
                                      "model.init_from"};
 
+// The keys with what two configurations say of them: "optimizer.lr (0.01 then, 0.02 now)". Of long values, and of a section that one of the
+// two has switched off, the key alone.
+std::vector<std::string> then_and_now(const std::vector<std::string>& keys, const Config& then, const Config& now) {
+  constexpr size_t kLongest = 60;  // characters
+  const auto values_of = [](const Config& config) {
+    const auto flat = flattened(ordered_json::parse(to_json_text(config)));
+    return std::map<std::string, std::string>(flat.begin(), flat.end());
+  };
+  const auto had = values_of(then), has = values_of(now);
+  std::vector<std::string> words;
+  for (const std::string& key : keys) {
+    const auto old = had.find(key), current = has.find(key);
+    const bool shown = old != had.end() && current != has.end() && old->second.size() <= kLongest && current->second.size() <= kLongest;
+    words.push_back(shown ? fmt::format("{} ({} then, {} now)", key, old->second, current->second) : key);
+  }
+  return words;
+}
+
 // Throws unless a run that began with the configuration in `began` may go on with this one.
 void check_same_run(const std::string& began, const std::string& where, const Config& config) {
-  const std::vector<std::string> different = differences_but_for(kFreeKeys, parse_config(began, where), config);
+  const Config had = parse_config(began, where);
+  const std::vector<std::string> different = differences_but_for(kFreeKeys, had, config);
   if (different.empty()) return;
-  throw UsageError("the configuration is not the one the run was started with: " + joined(different), where,
-                   "resume with the run's own config.json, or start a new run in another folder");
+  throw UsageError("the configuration is not the one the run was started with: " + some_of(then_and_now(different, had, config)), where,
+                   "leave that as it was (docs/config.md lists what a resumed run may change), or start a new run in another folder");
 }
 
 // A run without a checkpoint may begin again only if it was killed before its first one: whoever lost the folder keeps the rest.
@@ -198,6 +219,17 @@ bool is_training(const fs::path& folder) {
   const bool held = flock(file, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
   close(file);
   return held;
+}
+
+void remove_unfinished(const fs::path& folder) {
+  std::vector<fs::path> unfinished;
+  std::error_code ignored;  // nothing depends on it
+  for (const fs::path& part : {folder, folder / "eval", folder / "overlays"}) {
+    for (auto entry = fs::directory_iterator(part, ignored); entry != fs::directory_iterator(); entry.increment(ignored)) {
+      if (is_temporary_name(entry->path().filename().string())) unfinished.push_back(entry->path());
+    }
+  }
+  for (const fs::path& path : unfinished) fs::remove(path, ignored);
 }
 
 void retire_results(const fs::path& folder) {

@@ -48,6 +48,9 @@ class RunLock {
   int file_ = -1;
 };
 
+// Removes what a kill of an earlier part of the run left of files that it was writing: with each kill there would be more of them.
+void remove_unfinished(const std::filesystem::path& folder);
+
 // Removes what an earlier end of the run left (model.safetensors, summary.json) when training goes on: it would be taken for the
 // newest. The checkpoint has the same weights.
 void retire_results(const std::filesystem::path& folder);

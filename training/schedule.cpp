@@ -1,5 +1,7 @@
 #include "training/schedule.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -17,8 +19,7 @@ Schedule::Schedule(const ScheduleOptions& options, double base_lr, int64_t itera
     throw UsageError("the learning rate is not a number of 0 or more", "optimizer.lr", "give 0 or more");
   }
   if (options.type != "constant" && options.min_lr > base_lr) {
-    throw UsageError("the learning rate would rise: schedule.min_lr " + std::to_string(options.min_lr) +
-                         " is above optimizer.lr " + std::to_string(base_lr),
+    throw UsageError(fmt::format("the learning rate would rise: schedule.min_lr {:g} is above optimizer.lr {:g}", options.min_lr, base_lr),
                      "schedule.min_lr", "lower schedule.min_lr (0 is fine)");
   }
 }

@@ -45,6 +45,7 @@ class Run {
 
  private:
   void check_sizes(const DataReport& report) const;
+  void remark(const DataReport& report, const std::string& of_what);
   void start_or_restore();
   void say_pictures();
   void say_own_parts();
@@ -77,7 +78,7 @@ class Run {
   std::unique_ptr<ProbeLog> probes_;
   std::unique_ptr<TensorBoardLog> tensorboard_;  // null unless asked for
   int64_t iteration_ = 0, first_iteration_ = 0, saved_at_ = -1;
-  std::string remark_;  // on the data, by its checks; empty if nothing is odd
+  std::vector<std::string> remarks_;        // on the data, by its checks
   std::map<std::string, SplitPrint> data_;  // which pictures; every checkpoint says so
   double refresh_seconds_ = 0;  // of the latest
   int64_t lost_ = 0;  // rows of a run that was killed before its first checkpoint
@@ -112,10 +113,11 @@ Run::Run(const Config& config, const TrainRequest& request, std::optional<Checkp
   check_evaluable(*model_, *val_set_);
   step_ = std::make_unique<TrainStep>(*model_, config_, request_.loss);
   if (config_.data.checks != DataChecks::kNone && !checkpoint_) {
-    if (const auto odd = odd_classes(check_before_training(*train_set_, config_.data.checks))) {
-      remark_ = fmt::format("WARNING: {} ({})", odd->what_happened(), odd->where());
-    }
-    check_sizes(check_before_evaluation(*val_set_));
+    remark(check_before_training(*train_set_, config_.data.checks), "");
+    const DataReport evaluated = check_before_evaluation(*val_set_);
+    check_sizes(evaluated);
+    const bool all = evaluated.inspected == val_set_->size();  // a part may lack what others show
+    if (all && !same_pictures(*train_set_, *val_set_)) remark(evaluated, "of the pictures to evaluate on, ");
   }
   LoaderOptions loading = loader_options(config_);
   loading.augment = request_.augment;
@@ -134,6 +136,11 @@ void Run::check_sizes(const DataReport& report) const {
   }
 }
 
+void Run::remark(const DataReport& report, const std::string& of_what) {
+  if (const auto odd = odd_classes(report))
+    remarks_.push_back(fmt::format("WARNING: {}{} ({})", of_what, odd->what_happened(), odd->where()));
+}
+
 void Run::say_pictures() {
   const int64_t pictures = train_set_->size(), batch = config_.train.batch_size * config_.train.accumulate;
   const bool endless = pictures == Dataset::kEndless;
@@ -143,7 +150,7 @@ void Run::say_pictures() {
   for (const Dataset* set : {train_set_, val_set_}) {
     for (const std::string& sentence : set->left_out()) log_->say(sentence);
   }
-  if (!remark_.empty()) log_->say(remark_);
+  for (const std::string& sentence : remarks_) log_->say(sentence);
   if (same_pictures(*train_set_, *val_set_)) log_->say("note: the pictures to evaluate on are those that are trained on");
 }
 
@@ -403,7 +410,9 @@ void Run::save() {
 
 TrainResult Run::train_and_evaluate() {
   make_folder(request_.out);
-  fs::remove(request_.out / "nan_report.json");  // of an earlier part, which is made again
+  remove_unfinished(request_.out);
+  std::error_code ignored;  // where nothing can be removed, nothing can be written, and the next line says that
+  fs::remove(request_.out / "nan_report.json", ignored);  // of an earlier part, which is made again
   write_text_atomically(request_.out / "config.json", to_json_text(config_));
   const int64_t resume_from = checkpoint_ ? checkpoint_->card.iteration : -1;
   if (!checkpoint_) lost_ = last_row(request_.out, "metrics");

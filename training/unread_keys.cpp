@@ -91,6 +91,13 @@ std::vector<std::string> doubtful_values(const Config& config) {
                     "learning rate never reaches optimizer.lr",
                     warmup, iterations));
   }
+  if (const auto& ohem = config.train.ohem; ohem && config.pipeline.crop) {
+    const auto [height, width] = *config.pipeline.crop;
+    if (ohem->min_kept >= height * width) {
+      sentences.push_back(
+          fmt::format("train.ohem changes nothing: its min_kept {} keeps all pixels of a crop of {} x {}", ohem->min_kept, height, width));
+    }
+  }
   const BackboneOptions& backbone = config.model.backbone;
   const PipelineOptions imagenet;
   if (backbone.type == "mobilenet_v1" && !backbone.pretrained.empty() && config.pipeline.mean == imagenet.mean &&

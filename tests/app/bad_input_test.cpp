@@ -111,6 +111,20 @@ TEST_CASE("faults in a data set are found before training and name the file", "[
     CHECK(result.output.find("4 pictures to train on (8 epochs), 4 to evaluate on\nWARNING: 1 of 12 classes never occur: 11 class 11") !=
           std::string::npos);
   }
+  SECTION("pictures to evaluate on that lack classes, or have no labels at all, are no fault, but said") {
+    const std::string remark = "\nWARNING: of the pictures to evaluate on, ";
+    const auto dry_run = [&](const std::string& sample) {
+      write_file(set.root / "other.txt", sample);
+      const CommandResult result = set.train("--dry-run --set data.list.val=other.txt");
+      CHECK(result.status == 0);
+      return result.output;
+    };
+    CHECK(dry_run("images/0.png labels/0.png\n").find(remark) == std::string::npos);
+    write_indexed_png(set.root / "labels" / "few.png", {64, 64, std::vector<uint8_t>(64 * 64, 3)}, voc_palette());
+    CHECK(dry_run("images/0.png labels/few.png\n").find(remark + "10 of 11 classes never occur: 0 class 0, ") != std::string::npos);
+    write_indexed_png(set.root / "labels" / "none.png", {64, 64, std::vector<uint8_t>(64 * 64, 255)}, voc_palette());
+    CHECK(dry_run("images/0.png labels/none.png\n").find(remark + "100 % of the pixels are ignored") != std::string::npos);
+  }
   CHECK_FALSE(std::filesystem::exists(set.out + "/model.safetensors"));
 }
 
@@ -143,8 +157,9 @@ TEST_CASE("inspect data names a bad file, and says of training only what is so",
   SECTION("a class that more pictures would show") {
     set.write_recipe(12);
     set.add(3, 64, 64, 64, 64, 11);
-    CHECK(says(inspect("--samples 1"), "remark: 1 of 12 classes never occur: 11 class 11 (the labels of the 1 samples inspected); "
-                                       "the check before training finds nothing wrong with this set"));
+    CHECK(says(inspect("--samples 1"),
+               "remark: 1 of 12 classes never occur: 11 class 11 (the labels of the 1 sample inspected); "
+               "the check before training finds nothing wrong with this set"));
     CHECK(says(inspect(), "no problems found"));
   }
 }

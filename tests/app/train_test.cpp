@@ -90,6 +90,30 @@ TEST_CASE("SIGTERM writes a checkpoint, and the run goes on from there", "[app]"
   CHECK(tiny.summary("stopped")["weights_sha256"] == tiny.summary("whole")["weights_sha256"]);
 }
 
+TEST_CASE("SIGTERM ends predicting behind a picture, and the same command then replaces what is there", "[app]") {
+  const Tiny tiny;
+  REQUIRE(tiny.train("run", "--set train.iterations=1").status == 0);
+  const std::filesystem::path pictures = tiny.folder.path() / "pictures", out = tiny.run("predicted");
+  std::filesystem::create_directory(pictures);
+  constexpr int kPictures = 300;
+  for (int i = 0; i < kPictures; ++i) {
+    write_png(pictures / (std::to_string(i) + ".png"), Image{64, 64, std::vector<uint8_t>(64 * 64 * 3, uint8_t(i))});
+  }
+  const std::string predict = "predict " + tiny.run("run") + " " + pictures.string() + " --out " + out.string();
+  const CommandResult stopped = run_command("( " EQ_BINARY_DIR "/equiscale " + predict + " & pid=$!; for i in $(seq 1 2000); do [ -e " +
+                                            out.string() + "/0.png ] && break; sleep 0.01; done; kill -TERM $pid; wait $pid )");
+  INFO(stopped.output);
+  CHECK(stopped.status == 130);
+  CHECK(stopped.output.find(" of 300 pictures were left out") != std::string::npos);
+  int labels = 0, overlays = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(out)) {
+    ++(entry.path().filename().string().find("_overlay") == std::string::npos ? labels : overlays);
+  }
+  CHECK(labels == overlays);
+  CHECK(labels < kPictures);
+  CHECK(equiscale(predict).status == 0);
+}
+
 TEST_CASE("a finished run is not overwritten, and resuming refuses another model", "[app]") {
   Tiny tiny;
   REQUIRE(tiny.train("run").status == 0);
@@ -133,6 +157,11 @@ TEST_CASE("evaluation and prediction work from a run's folder", "[app]") {
   CHECK(compared["pictures"] == 12);
   CHECK(compared["miou_interval"][0].get<double>() <= compared["miou"].get<double>());
   CHECK(compared["compared"]["interval"] == nlohmann::json({0.0, 0.0}));
+  const CommandResult nothing = equiscale("eval " + tiny.run("run") +
+                                          R"( --json --set data.val_images=12 --set 'data.label_map={"0": "ignore", "other": "ignore"}')");
+  INFO(nothing.output);
+  CHECK(nlohmann::json::parse(nothing.output)["miou"].is_null());
+  CHECK(nlohmann::json::parse(nothing.output)["miou_interval"].is_null());
   const std::string latin = tiny.run("caf\xe9");  // a folder's name need not be UTF-8, JSON is
   std::filesystem::copy(tiny.run("run"), latin, std::filesystem::copy_options::recursive);
   const CommandResult odd = equiscale("eval " + tiny.run("run") + " --json --compare " + latin);

@@ -75,6 +75,9 @@ TEST_CASE("a path that cannot be used is a file error", "[app]") {
   for (const std::string& path : {loop, std::string(300, 'a')}) {
     for (const char* command : {"eval ", "report "}) check_error(equiscale(command + path), 3, "where: " + path);
   }
+  for (const char* command : {"summary ", "train --resume "}) {
+    check_error(equiscale(command + folder.path().string()), 3, "this folder holds no run: there is no config.json in it");
+  }
 }
 
 TEST_CASE("configurations with faults name the file and the place", "[app]") {
@@ -156,7 +159,9 @@ TEST_CASE("a summary counts each parameter once, and what more pictures take fro
   for (const nlohmann::json& layer : alone["layers"]) parameters += layer["parameters"].get<int64_t>();
   CHECK(alone["parameters"] == parameters);
   const auto bytes = [&](int batch) {
-    return summary("--set train.batch_size=" + std::to_string(batch))["train_step_bytes"].get<double>();
+    const nlohmann::json value = summary("--set train.batch_size=" + std::to_string(batch))["train_step_bytes"];
+    CHECK(value.is_number_integer());
+    return value.get<double>();
   };
   const double two = bytes(2), four = bytes(4), eight = bytes(8);
   CHECK((eight - four) / (four - two) == Approx(2).epsilon(0.15));

@@ -89,6 +89,14 @@ TEST_CASE("an empty matrix has absent means", "[metrics]") {
   CHECK_THROWS_WITH(ConfusionMatrix(2, 255).count(0, -1), Catch::Contains("no class -1"));
 }
 
+TEST_CASE("a class that is there and was found nowhere has no precision, and is not absent", "[metrics]") {
+  ConfusionMatrix matrix(3, 255);
+  matrix.add(bytes({0, 1}, {2}), bytes({0, 0}, {2}));
+  const std::string table = to_table(matrix.metrics({"a", "b", "c"}));
+  CHECK_THAT(table, Catch::Contains("|   b   |  0.00  |  0.00  |  0.00  |     -     |   1    |\n"));
+  CHECK_THAT(table, Catch::Contains("|   c   | absent | absent | absent |  absent   |   0    |\n"));
+}
+
 TEST_CASE("the table has mmsegmentation's layout", "[metrics]") {
   ConfusionMatrix matrix(3, 255);
   matrix.add(bytes({0, 0, 0, 1, 1}, {5}), bytes({0, 0, 1, 1, 1}, {5}));

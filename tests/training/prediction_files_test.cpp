@@ -66,6 +66,13 @@ TEST_CASE("predictions are written for pictures of any size, under names of thei
   CHECK_THROWS_WITH(predict_files(trained, listed, folder.path() / "labels"),
                     Contains("no earlier prediction") && Contains("labels/a.png"));
   CHECK(read_file(folder.path() / "labels" / "a.png") == "a label map");
+  // Stopped, it has done whole pictures.
+  int64_t asked = 0;
+  const auto some = predict_files(trained, listed, folder.path() / "stopped", {.stop = [&] { return ++asked > 1; }});
+  REQUIRE(some.size() == 1);
+  CHECK(some[0].picture == files[0].picture);
+  CHECK(fs::exists(some[0].overlay));
+  CHECK_FALSE(fs::exists(folder.path() / "stopped" / "deeper"));
   // What cannot be written is no fault of the pictures.
   write_file(folder.path() / "file", "");
   CHECK_THROWS_AS(predict_files(trained, listed, folder.path() / "file" / "below", {},

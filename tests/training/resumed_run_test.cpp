@@ -151,8 +151,17 @@ TEST_CASE("a resumed run goes on with its time, keeps each record once, and take
   json["seconds"] = 5000;
   write_file(manifest, json.dump());
   write_file(out / "nan_report.json", "{}");
+  const auto unfinished = {out / ".model.safetensors.9.1.tmp", out / "eval" / ".best_1_0002.png.9.2.tmp",
+                           out / "overlays" / ".0.png.9.3.tmp"};
+  for (const fs::path& file : unfinished) {  // as kills leave them
+    fs::create_directories(file.parent_path());
+    write_file(file, "half");
+  }
+  write_file(out / ".mine.txt", "kept");
   CHECK(train(config, quiet(out, true)).seconds > 5000);
   CHECK_FALSE(fs::exists(out / "nan_report.json"));
+  for (const fs::path& file : unfinished) CHECK_FALSE(fs::exists(file));
+  CHECK(fs::exists(out / ".mine.txt"));
   std::vector<int64_t> recorded;
   for (const auto& row : rows_of(out / "probes.jsonl")) recorded.push_back(row["iteration"]);
   CHECK(recorded == std::vector<int64_t>{0, 3, 5});

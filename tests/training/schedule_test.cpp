@@ -43,6 +43,7 @@ TEST_CASE("linear warm-up scales the scheduled value", "[schedule]") {
 TEST_CASE("impossible schedules are refused", "[schedule]") {
   CHECK_THROWS_WITH(Schedule({.type = "step"}, 0.1, 10), Catch::Contains("step"));
   CHECK_THROWS_WITH(Schedule({.min_lr = 1}, 0.1, 10), Catch::Contains("schedule.min_lr"));
+  CHECK_THROWS_WITH(Schedule({.min_lr = 3e-7}, 2e-7, 10), Catch::Contains("schedule.min_lr 3e-07 is above optimizer.lr 2e-07"));
   for (const double bad : {-1.0, std::nan(""), double(INFINITY)}) {
     CHECK_THROWS_WITH(Schedule({.type = "constant"}, bad, 10), Catch::Contains("optimizer.lr"));
   }

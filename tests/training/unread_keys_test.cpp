@@ -60,6 +60,11 @@ TEST_CASE("values that are hardly meant are named", "[config]") {
   CHECK(doubtful({"schedule.warmup_iterations=999"}).empty());
   REQUIRE(doubtful({"schedule.warmup_iterations=1000"}).size() == 1);
   CHECK(doubtful({"schedule.warmup_iterations=1000"})[0].find("does not end within the run (train.iterations 1000)") != std::string::npos);
+  CHECK(doubtful({"train.ohem={}"}).empty());  // whole pictures, of any size
+  CHECK(doubtful({"train.ohem.min_kept=100", "pipeline.crop=[10,11]"}).empty());
+  REQUIRE(doubtful({"train.ohem={}", "pipeline.crop=[256,256]"}).size() == 1);
+  CHECK(doubtful({"train.ohem={}", "pipeline.crop=[256,256]"})[0] ==
+        "train.ohem changes nothing: its min_kept 100000 keeps all pixels of a crop of 256 x 256");
   const std::vector<std::string> mobilenet = {"model.backbone.type=mobilenet_v1", "model.backbone.pretrained=m.pth"};
   REQUIRE(doubtful(mobilenet).size() == 1);
   CHECK(doubtful(mobilenet)[0].find("127.5") != std::string::npos);
