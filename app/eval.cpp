@@ -43,13 +43,6 @@ nlohmann::ordered_json result_json(const EvalResult& result, const std::optional
   return value;
 }
 
-// Of the pictures that have labelled pixels: the others say nothing of a network, and a draw of nothing else has no mean IoU.
-std::optional<Interval> interval_of(const EvalResult& result) {
-  PictureCounts labelled = result.counts;
-  std::erase_if(labelled, [](const std::vector<ClassCounts>& picture) { return picture.empty(); });
-  return miou_interval(labelled);
-}
-
 std::string interval_line(const EvalResult& result, const std::optional<Interval>& interval) {
   if (!interval) return "";
   return fmt::format("mIoU {:.2f}, 95 % interval {:.2f} to {:.2f} over pictures\n", 100 * result.metrics.miou, 100 * (*interval)[0],
@@ -120,7 +113,7 @@ void add_eval(CLI::App& app) {
       others = evaluate(*other->model, *dataset, request);
     }
     line.clear();
-    const auto interval = interval_of(result);
+    const auto interval = miou_interval(result.counts);
     if (files) {
       files->write();
       nlohmann::ordered_json summary = {{"run", trained.source}, {"split", options->split}, {"palette", dataset->palette()}};
