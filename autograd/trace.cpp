@@ -2,18 +2,35 @@
 
 #include <algorithm>
 
+#include "core/access_watch.h"
+#include "core/device.h"
 #include "core/errors.h"
 
 namespace eq {
+namespace {
+
+// Operators name themselves when they check their arguments, and trace() is their last word: between the two values may be touched. What
+// the program reads elsewhere it may decide by, and no trace would show it.
+void between_operators() { set_current_operator(""); }
+void refuse_between_operators(const Tensor& tensor) {
+  if (current_operator()[0] != 0 || detail::t_trace->find(tensor) < 0) return;
+  throw AutogradError("values that depend on the input are read or changed outside of operators while they are traced",
+                      "trace of " + describe(tensor),
+                      "decide nothing by them, and compute with the operators of autograd/functional.h: cast(x, dtype) for x.to(dtype)");
+}
+
+}  // namespace
 
 Trace::Trace(const std::vector<Tensor>& inputs) {
   if (tracing()) throw AutogradError("there is a trace already", "Trace", "end it before another one begins on this thread");
   for (const Tensor& input : inputs) add_value(input, false);
   detail::t_trace = this;
+  detail::t_access_watch = refuse_between_operators;
+  between_operators();
 }
 
 void Trace::end() {
-  if (detail::t_trace == this) detail::t_trace = nullptr;
+  if (detail::t_trace == this) detail::t_trace = nullptr, detail::t_access_watch = nullptr;
 }
 
 int Trace::add_value(const Tensor& tensor, bool constant) {
@@ -36,6 +53,7 @@ int Trace::find(const Tensor& tensor) const {
 }
 
 void Trace::add(TracedOperation operation, const Tensor& output, const std::vector<Tensor>& inputs) {
+  between_operators();
   operation.inputs.assign(inputs.size(), -1);
   bool depends = false;
   for (size_t i = 0; i < inputs.size(); ++i) {

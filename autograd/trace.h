@@ -39,7 +39,7 @@ struct TracedOperation {
   }
 };
 
-// Of the operators that the thread applies until end(). One at a time (throws AutogradError).
+// Of the operators that the thread applies until end(). A second one meanwhile, and traced values read past operators, throw AutogradError.
 class Trace {
  public:
   explicit Trace(const std::vector<Tensor>& inputs);

@@ -256,9 +256,13 @@ WeightsFile read_sequentially(const std::string& file, uint64_t size, const Read
                                                           {"\x89HDF", "an HDF5 file"},
                                                           {"\x1F\x8B", "a gzip archive"},
                                                           {"{", "a JSON text"}};
+    const char* kind = nullptr;
     for (const auto& [first_bytes, what] : others) {
-      if (std::memcmp(&header_bytes, first_bytes.data(), first_bytes.size()) != 0) continue;
-      throw DataError("this is " + std::string(what) + ", not a file of weights", file,
+      if (std::memcmp(&header_bytes, first_bytes.data(), first_bytes.size()) == 0) kind = what;
+    }
+    if ((header_bytes & 0xFF00FF) == 0x120008) kind = "an ONNX model";  // a version in field 1, then text in field 2
+    if (kind != nullptr) {
+      throw DataError("this is " + std::string(kind) + ", not a file of weights", file,
                       "give a .safetensors file, or one of PyTorch's (.pth)");
     }
     refuse(file, "the header would have " + std::to_string(header_bytes) + " bytes; at most " +

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <type_traits>
 
+#include "core/access_watch.h"
 #include "core/allocator.h"
 #include "core/cuda_device.h"
 #include "core/kernels/assign.h"
@@ -83,6 +84,7 @@ void* Tensor::raw_data() const {
 }
 
 void Tensor::check_host_access(DType wanted) const {
+  if (detail::t_access_watch != nullptr) detail::t_access_watch(*this);
   if (dtype() != wanted) {
     throw DTypeError(std::string("the tensor holds ") + name_of(dtype()) + ", not " + name_of(wanted), "Tensor::data",
                      "convert it first: x.to(DType)");
@@ -98,8 +100,9 @@ double Tensor::value_at(int64_t index) const {
     throw ShapeError("there is no element " + std::to_string(index) + " in " + describe(*this), "Tensor::value_at",
                      "indices run from 0 to numel() - 1");
   }
+  if (detail::t_access_watch != nullptr) detail::t_access_watch(*this);  // this tensor, not the view of its element
   const Tensor one = alias({}, index).to(Device::cpu());
-  return dispatch_all(dtype(), [&]<typename T>() { return double(*one.data<T>()); });
+  return dispatch_all(dtype(), [&]<typename T>() { return double(*static_cast<const T*>(one.raw_data())); });
 }
 
 double Tensor::item() const {

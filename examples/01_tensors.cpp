@@ -30,6 +30,7 @@
 #include <numeric>
 
 #include "autograd/functional.h"
+#include "core/errors.h"
 #include "core/file.h"
 #include "datasets/image.h"
 
@@ -96,7 +97,7 @@ bool eigen_sees_the_same_memory() {
   return difference == 0;
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const std::string folder = argc > 1 ? argv[1] : ".";
   make_folder(folder);
   bool ok = strides_lead_to_elements();
@@ -105,4 +106,7 @@ int main(int argc, char** argv) {
   ok &= eigen_sees_the_same_memory();
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
+} catch (const Error& error) {  // what, where, what to try
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

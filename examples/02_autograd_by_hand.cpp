@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "autograd/functional.h"
+#include "core/errors.h"
 #include "core/file.h"
 
 using namespace eq;
@@ -117,7 +118,7 @@ double by_library(const std::vector<double>& weights, std::vector<double>& grads
   return loss.item();
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const std::string folder = argc > 1 ? argv[1] : ".";
   make_folder(folder);
   std::vector<double> weights = {0.3, -0.7, 0.1}, ours, theirs;
@@ -143,4 +144,7 @@ int main(int argc, char** argv) {
   const bool ok = worst < 1e-12 && falls && loss < 0.01;
   std::printf("self-check: %s (largest difference %.1e)\n", ok ? "passed" : "FAILED", worst);
   return ok ? 0 : 1;
+} catch (const Error& error) {  // what, where, what to try
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

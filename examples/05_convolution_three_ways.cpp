@@ -134,7 +134,7 @@ void draw_edges(const std::string& path) {
   write_png(path, side_by_side({picture, edges}));
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const std::string folder = argc > 1 ? argv[1] : ".";
   make_folder(folder);
   const Tensor x = random_tensor({1, kSide, kSide, kIn}, 1), w = random_tensor({kOut, 3, 3, kIn}, 2);
@@ -153,4 +153,7 @@ int main(int argc, char** argv) {
   const bool ok = worst < 1e-3;  // sums of 144 products of size 1: rounding in float32 is some 1e-6 of them
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
+} catch (const Error& error) {  // what, where, what to try
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

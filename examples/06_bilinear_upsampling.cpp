@@ -16,7 +16,7 @@
 // and that of both axes is f = g g. The authors of the scale-equalizer paper published an experiment: white
 // noise of 128 x 128 keeps 0.3943, 0.4342, 0.4445 of its variance when enlarged 2, 4, 8 times. Here it is measured
 // again, and computed from the weights themselves. Note the order: the factor is smallest at ratio 2, and never goes
-// to zero (the limit is 4/9). The step from "not enlarged" (1) to "enlarged" (0.4) is what matters: lessons 11 and 12
+// to zero (the limit is 4/9). The step from "not enlarged" (1) to "enlarged" (0.4) is what matters: lessons 13 and 14
 // are about it.
 //
 // Repeatability. Each source cell sums gradients from many outputs. A GPU often lets all threads add at once
@@ -32,6 +32,7 @@
 #include <cstring>
 
 #include "autograd/functional.h"
+#include "core/errors.h"
 #include "core/file.h"
 #include "core/kernels/resize.h"
 #include "core/parallel.h"
@@ -129,7 +130,7 @@ Image squares(const Tensor& x, int64_t side) {
   return colorize(resize_nearest(cells, {side, side}), grays, 255);
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const std::string folder = argc > 1 ? argv[1] : ".";
   make_folder(folder);
   const Tensor coarse = noise({1, 8, 8, 1}, 7, 0, 1);
@@ -141,4 +142,7 @@ int main(int argc, char** argv) {
   ok &= order_matters();
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
+} catch (const Error& error) {  // what, where, what to try
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

@@ -14,7 +14,7 @@
 //    left. The library refuses and names the layer, because otherwise the branch would silently output beta for ever.
 // 3. The scale of what comes in is forgotten: 1000 x gives the same y. That is how convolution weights lose their
 //    scale, and why this engine's equalizers act behind normalisation, where upsampling has changed the scale again
-//    (lesson 11).
+//    (lesson 13).
 // 4. The gradient has three terms, because x also moves the mean and the variance:
 //
 //      dx = gamma / sqrt(var + eps) * ( dy  -  mean(dy)  -  xhat mean(dy xhat) )

@@ -19,6 +19,7 @@
 #include <cstdio>
 
 #include "autograd/node.h"
+#include "core/errors.h"
 #include "core/file.h"
 #include "datasets/loader.h"
 #include "datasets/shapes.h"
@@ -95,7 +96,7 @@ SegmentationMetrics evaluate(Sequential& net, const Dataset& scenes, const Pipel
   return confusion.metrics(scenes.class_names());
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const std::string folder = argc > 1 ? argv[1] : ".";
   make_folder(folder);
   const ShapesDataset scenes(kShapesSeed, "train", kSide, Dataset::kEndless), unseen(kShapesSeed, "val", kSide, 50);
@@ -123,4 +124,7 @@ int main(int argc, char** argv) {
   const bool ok = by_heart > 0.95 && metrics.miou > 0.6;
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
+} catch (const Error& error) {  // what, where, what to try
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

@@ -125,7 +125,7 @@ bool wrong_labels(const std::string& picture) {
   return caught == "shiftbinary" && shown.size() == 2;
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const std::string folder = argc > 1 ? argv[1] : ".";
   make_folder(folder);
   const Tensor labels = all_labels();
@@ -134,4 +134,7 @@ int main(int argc, char** argv) {
   ok &= wrong_labels(folder + "/09_wrong_labels.png");
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
+} catch (const Error& error) {  // what, where, what to try
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

@@ -16,10 +16,12 @@ TracedFunction::TracedFunction(const TensorFunction& function, const Tensor& x) 
   if (y.defined()) result = trace.find(y);
 }
 
-Tensor trace_input(const Shape& shape, uint64_t seed, Device device) {
+Tensor trace_input(const Shape& shape, TraceInput which, Device device) {
   Tensor values = Tensor::empty(shape);  // not a vector, whose memory nobody limits
-  Random random(seed);
-  for (int64_t i = 0; i < values.numel(); ++i) values.data<float>()[i] = float(random.uniform());
+  const bool first = which == TraceInput::kFirst;
+  const double limit = first ? 1 : -100;
+  Random random(first ? 1 : 2);
+  for (int64_t i = 0; i < values.numel(); ++i) values.data<float>()[i] = float(limit * random.uniform());
   return values.to(device);
 }
 
@@ -31,8 +33,8 @@ void export_onnx(const std::filesystem::path& file, const TensorFunction& functi
   const NoGradGuard no_grad;
   Shape other = input;
   if (options.any_batch) other.set(0, input[0] + 1);
-  const TracedFunction traced(function, trace_input(input, 1, options.device).to(options.dtype));
-  const TracedFunction beside(function, trace_input(other, 2, options.device).to(options.dtype));
+  const TracedFunction traced(function, trace_input(input, TraceInput::kFirst, options.device).to(options.dtype));
+  const TracedFunction beside(function, trace_input(other, TraceInput::kSecond, options.device).to(options.dtype));
 
   OnnxGraph graph(file.stem().string());
   OnnxTranslation to(graph, traced.trace, beside.trace, options.names);

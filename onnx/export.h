@@ -25,9 +25,10 @@ struct OnnxFunctionOptions {
   Device device = Device::cpu();                   // where the function computes
 };
 
-// Writes the function as it is applied to an input of that shape, [N,H,W,C] for images. It is called twice, with noise (and two sizes of
-// batch), and must apply the same operators each time: networks are in evaluation mode. Throws AutogradError where the calls differ in more
-// than the batch, UsageError for a result that did not come from x through operators, or an operator without translation, and IoError.
+// Writes the function as it is applied to an input of that shape, [N,H,W,C] for images. It is called twice, with noise of two kinds (and
+// two sizes of batch), and must apply the same operators each time: networks are in evaluation mode. Throws AutogradError where the calls
+// differ in more than the batch, or the function reads a value that depends on x; UsageError for a result that did not come from x through
+// operators, or an operator without translation; and IoError.
 void export_onnx(const std::filesystem::path& file, const TensorFunction& function, const Shape& input,
                  const OnnxFunctionOptions& options = {});
 
@@ -40,7 +41,9 @@ struct TracedFunction {
   int result = -1;
 };
 
-// Uniform in [0, 1), float32: two of them differ wherever a value depends on them.
-Tensor trace_input(const Shape& shape, uint64_t seed, Device device = Device::cpu());
+// Noise to trace with, float32: [0, 1) for the first trace, (-100, 0] for the second. What a function computes or decides by their values
+// is then likely to differ, also where Trace cannot see it read them.
+enum class TraceInput { kFirst, kSecond };
+Tensor trace_input(const Shape& shape, TraceInput which, Device device = Device::cpu());
 
 }  // namespace eq

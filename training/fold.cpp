@@ -14,7 +14,7 @@ int64_t fold_equalizers(TrainedModel& trained) {
   EqualizerOptions& options = trained.config.model.equalizer;
   if (options.mode != "explicit" && options.mode != "learnable") {
     throw UsageError("the network's equalizers are \"" + options.mode + "\": there is nothing to fold", trained.source,
-                     "fold a network that was trained with equalizer.mode explicit or learnable");
+                     "leave the folding out; networks trained with equalizer.mode explicit or learnable can be folded");
   }
   for (const AdditiveSite* site : modules_of<AdditiveSite>(*trained.model)) {
     if (!has_constants(site->options())) continue;

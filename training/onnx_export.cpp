@@ -78,11 +78,12 @@ OnnxExportReport export_onnx(TrainedModel& trained, const std::filesystem::path&
   EncoderDecoder& model = *trained.model;
   if (model.is_training()) throw UsageError("the network is in training mode", trained.source, "call model->eval() before it is exported");
   NoGradGuard no_grad;
-  const auto traced = [&](int64_t batch, uint64_t seed) {
+  const auto traced = [&](int64_t batch, TraceInput which) {
     return TracedFunction([&](const Tensor& x) { return model.predict(x); },
-                          trace_input({batch, options.height, options.width, 3}, seed, model.device()));
+                          trace_input({batch, options.height, options.width, 3}, which, model.device()));
   };
-  const TracedFunction network = traced(std::max<int64_t>(options.batch, 1), 1), beside = traced(options.batch > 0 ? options.batch : 2, 2);
+  const TracedFunction network = traced(std::max<int64_t>(options.batch, 1), TraceInput::kFirst);
+  const TracedFunction beside = traced(options.batch > 0 ? options.batch : 2, TraceInput::kSecond);
 
   OnnxGraph graph(trained.config.model.decode_head.type + "-" + backbone_name(trained.config.model.backbone));
   OnnxTranslation to(graph, network.trace, beside.trace, model.memory_names());

@@ -38,6 +38,7 @@ TEST_CASE("export writes an ONNX model of a run, and says what it takes and give
   CHECK(sized["output"] == "labels: uint8 [2, 96, 128]");
   CHECK(folded["operators"] < report("")["operators"]);
 
+  check_error(equiscale("eval " + run.path("a.onnx")), 3, "an ONNX model, not a file of weights");
   check_error(equiscale("export " + run.out + " --out " + run.path("c.pb")), 2, ".onnx");
   check_error(equiscale("export " + run.out + " --out " + run.path("c.onnx") + " --batch 1000000000"), 5,
               "no memory for");  // its tensors, which are counted

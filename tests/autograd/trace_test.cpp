@@ -1,6 +1,7 @@
 // What a trace notes, and what it refuses.
 #include "autograd/trace.h"
 
+#include <cstring>
 #include <optional>
 
 #include "autograd/functional.h"
@@ -122,8 +123,8 @@ TEST_CASE("a trace refuses what it could not follow", "[autograd][trace]") {
     const Tensor y = exp(x);
     CHECK_THROWS_WITH(exp(y.alias({3, 2})), Catch::Contains("another shape"));
     CHECK_NOTHROW(exp(y.detach()));  // the same values in the same shape
-    Tensor changed = y;
-    changed.add_(x);
+    std::memset(y.raw_data(), 0, y.bytes());
+    y.bump_version();
     CHECK_THROWS_WITH(exp(y), Catch::Contains("changed in place"));
   }
   {
@@ -133,4 +134,30 @@ TEST_CASE("a trace refuses what it could not follow", "[autograd][trace]") {
     CHECK_THROWS_AS(dropout(x, 0.5, 1, 2), AutogradError);
   }
   CHECK_NOTHROW(silent(x));
+}
+
+TEST_CASE("values that depend on a trace's inputs are not read or changed outside of operators while it lasts", "[autograd][trace]") {
+  NoGradGuard no_grad;
+  const Tensor x = random_tensor({2, 3}, 1), constant = random_tensor({3}, 2);
+  const auto refused = Catch::Contains("outside of operators");
+  Trace trace({x});
+  Tensor y = exp(mul(x, constant));
+  const Tensor one = mean(y);
+  CHECK_THROWS_WITH(one.item(), refused);
+  for (const Tensor& traced : {x, y}) {
+    CHECK_THROWS_WITH(traced.value_at(1), refused);
+    CHECK_THROWS_WITH(traced.to_vector<double>(), refused);
+    CHECK_THROWS_WITH(traced.data<double>(), refused);
+    CHECK_THROWS_WITH(traced.to(DType::kFloat32), refused);
+  }
+  CHECK_THROWS_WITH(y.add_(x), refused);
+  CHECK_THROWS_AS(exp(Tensor()), UsageError);  // an operator that did not come to its end
+  CHECK_NOTHROW(mul(y, y));
+  CHECK_THROWS_WITH(one.item(), refused);
+  CHECK_NOTHROW(exp(constant).to_vector<double>());
+  CHECK_NOTHROW(cast(y, DType::kFloat32));
+  CHECK_THROWS_AS(x.data<float>(), AutogradError);
+  trace.end();
+  CHECK_NOTHROW(y.add_(x));
+  CHECK(one.item() == one.value_at(0));
 }

@@ -47,16 +47,16 @@ TEST_CASE("onnx: extents that follow the batch stay open", "[onnx]") {
 }
 
 TEST_CASE("onnx: what slipped past the operators is an error, not a constant", "[onnx]") {
-  const auto smuggled = [](const Tensor& x) {  // the mean of a picture, computed by hand
+  const auto smuggled = [](const Tensor& x) {  // the mean of a picture, computed by hand and from a copy, so that no trace sees it
     double sum = 0;
-    for (int64_t i = 0; i < x.numel(); ++i) sum += x.value_at(i);
+    for (const float value : x.clone().to_vector<float>()) sum += value;
     return mul(x, Tensor::full({1}, sum));
   };
   CHECK_THROWS_WITH(translated(smuggled), Catch::Contains("differ in more than the batch"));
   CHECK_THROWS_WITH(translated(smuggled, 2, 2), Catch::Contains("differ in more than the batch"));
-  const auto by_number = [](const Tensor& x) { return mul(x, x.value_at(0)); };
+  const auto by_number = [](const Tensor& x) { return mul(x, x.clone().value_at(0)); };
   CHECK_THROWS_WITH(translated(by_number), Catch::Contains("differ in more than the batch"));
-  const auto by_place = [](const Tensor& x) { return slice(x, 1, x.value_at(0) > x.value_at(1), 2); };
+  const auto by_place = [](const Tensor& x) { return slice(x, 1, x.clone().value_at(0) > x.clone().value_at(1), 2); };
   CHECK_THROWS_WITH(translated([=](const Tensor& x) { return by_place(x.size(0) == 1 ? neg(x) : neg(x)); }, 1, 1),
                     Catch::Contains("differ"));
   const auto branching = [](const Tensor& x) { return x.size(0) == 1 ? exp(x) : neg(x); };
@@ -67,7 +67,6 @@ TEST_CASE("onnx: what slipped past the operators is an error, not a constant", "
 
 TEST_CASE("onnx: a result that did not come through operators is an error", "[onnx]") {
   const Function untraced[] = {[](const Tensor& x) { return exp(x).clone(); },
-                               [](const Tensor& x) { return x.to(DType::kFloat64).to(DType::kFloat32); },
                                [](const Tensor& x) { return Tensor::zeros(x.shape()); }};
   for (const Function& function : untraced) {
     CHECK_THROWS_WITH(translated(function), Catch::Contains("did not come from the input through operators"));

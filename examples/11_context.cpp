@@ -1,4 +1,4 @@
-// Lesson 10: context.
+// Lesson 11: context.
 //
 // Classes 2 and 7 of Shapes-8 are the same disc. What tells them apart is the scene: in a warm one it is a disc, in a
 // cool one its twin, and the hue varies from place to place, so a glance at the surroundings is not enough. A network
@@ -13,13 +13,14 @@
 // a scale of logarithms. The dilated one is a grid, because dilated windows step over pixels. The pyramid's is bright
 // in the middle and faint, but nowhere zero, around it: pooling sees everything and keeps one number of it.
 //
-// Exercise: dilations {8, 8, 8} have an even larger field. Look at the picture: what is missing, and what does it
-// cost?
+// Exercise: try dilations {8, 8, 8}. What does the formula say, what the program, and why are discs told apart all
+// the same? Look at the picture: what is missing?
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 
 #include "autograd/node.h"
+#include "core/errors.h"
 #include "core/file.h"
 #include "datasets/loader.h"
 #include "datasets/shapes.h"
@@ -121,7 +122,7 @@ Image receptive_field(ContextNet& net, const PipelineOptions& pipeline, int64_t&
   return resize_bilinear(picture, {3 * kSide, 3 * kSide});
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const std::string folder = argc > 1 ? argv[1] : ".";
   make_folder(folder);
   PipelineOptions pipeline;
@@ -143,8 +144,11 @@ int main(int argc, char** argv) {
     std::printf("%-8s %5d weights, receptive field %2d pixels, mean accuracy of disc and twin %.1f %%\n", kind.name,
                 int(net.parameter_count()), int(extents.back()), 100 * right.back());
   }
-  write_png(folder + "/10_receptive_field.png", side_by_side(fields));
+  write_png(folder + "/11_receptive_field.png", side_by_side(fields));
   const bool ok = extents[0] == 16 && extents[1] == 60 && extents[2] == kSide && right[1] > right[0] && right[2] > right[0];
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
+} catch (const Error& error) {  // what, where, what to try
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

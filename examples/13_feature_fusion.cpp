@@ -1,4 +1,4 @@
-// Lesson 11: where levels meet.
+// Lesson 13: where levels meet.
 //
 // A decoder sees fine features that know little (level 0) and coarse ones that know much (the pyramid). UPerHead
 // enlarges all to the finest size, puts them side by side, and lets one 3x3 convolution mix them: y = sum over
@@ -15,7 +15,7 @@
 // descent moves its weights most. This is what the paper calls scale disequilibrium. But compare the columns: from
 // level 1 to the pyramid the deviation hardly changes, and the gradient still falls by a third. There the likely
 // cause is another: coarse features are nearly constant over areas in which the gradient at y changes sign, and what
-// is summed cancels. No equalizer mends that. And note what the last column does not say: that it hurts. Lesson 12
+// is summed cancels. No equalizer mends that. And note what the last column does not say: that it hurts. Lesson 14
 // asks.
 //
 // The picture shows one channel of each branch as the convolution gets it, on one scale of grays.
@@ -27,6 +27,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/errors.h"
 #include "core/file.h"
 #include "core/kernels/bilinear_variance.h"
 #include "datasets/loader.h"
@@ -84,7 +85,7 @@ void draw(const FusionSite& site, const Tensor& resized, const std::string& path
   write_png(path, side_by_side(maps));
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const std::string folder = argc > 1 ? argv[1] : ".";
   make_folder(folder);
   const ShapesDataset scenes(kShapesSeed, "train", kSide, Dataset::kEndless);
@@ -111,7 +112,7 @@ int main(int argc, char** argv) {
     cross_entropy(scores, data.labels).backward();
   }
   measure_gradients(site, scales);
-  draw(site, resized, folder + "/11_branches.png");
+  draw(site, resized, folder + "/13_branches.png");
 
   double all = 0;
   for (const BranchScale& scale : scales) all += scale.gradient;
@@ -129,4 +130,7 @@ int main(int argc, char** argv) {
   }
   std::printf("self-check: %s\n", ok ? "passed" : "FAILED");
   return ok ? 0 : 1;
+} catch (const Error& error) {  // what, where, what to try
+  std::fprintf(stderr, "%s\n", error.what());
+  return 1;
 }

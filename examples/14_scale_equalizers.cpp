@@ -1,8 +1,8 @@
-// Lesson 12: scale equalizers, and how to find out whether they help.
+// Lesson 14: scale equalizers, and how to find out whether they help.
 //
 // The equalizer (Kim and Kim, 2024) is one line per branch of a fusion site: (x - mean) / std, with constants measured
 // over training batches before the first step and fixed from then on. After it every branch has mean 0 and deviation 1,
-// so that the shares of lesson 11 start equal. The network must be in training mode while it is measured (lesson 7).
+// so that the shares of lesson 13 start equal. The network must be in training mode while it is measured (lesson 7).
 //
 // Does it help? Two trainings that differ in nothing but the seed differ in mIoU by more than most ideas are worth. So
 // one run of each arm proves nothing. Three habits make a small effect visible:
@@ -17,8 +17,8 @@
 //    such studies would miss it.)
 //
 // The runs here are toys: a tiny network, 60 steps. Their answer is about toys. `equiscale study run` does the same on
-// real data, with as many seeds as you have time for. Choose their number first: who adds pairs until zero is left will leave it, if only by
-// chance.
+// real data, with as many seeds as you have time for. Choose their number first: who adds pairs until zero is left will
+// leave it, if only by chance.
 //
 // Exercise: spend a minute on 20 pairs (t = 2.093). Does the interval still cover zero, and on which side does it lie?
 #include <cmath>
