@@ -45,6 +45,10 @@ void add_train(CLI::App& app) {
     request.out = options->out;
     if (options->resume && options->out.empty() && holds_run(options->config.path)) request.out = options->config.path;
     request.resume = options->resume;
+    if (!options->resume && !options->dry_run && options->out.empty() && holds_run(options->config.path)) {
+      throw UsageError("this is a run's folder, and a new run needs one of its own", options->config.path,
+                       "equiscale train --resume RUN goes on with the run; --out another folder begins a new one with its configuration");
+    }
     request.dry_run = options->dry_run;
     request.log = options->json ? stderr : stdout;
     TrainResult result;

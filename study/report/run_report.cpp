@@ -91,6 +91,7 @@ std::filesystem::path write_report(const std::filesystem::path& folder) {
   if (std::filesystem::exists(folder / "study.json")) return write_study_report(folder);
   if (holds_run(folder)) return write_run_report(folder);
   if (std::filesystem::exists(folder / kEvaluationSummary)) return write_evaluation_report(folder);
+  if (!std::filesystem::exists(folder)) throw IoError("there is no such folder", folder.string(), "check the path");
   throw IoError("this folder holds neither a run (config.json), a study (study.json) nor an evaluation (evaluation.json)", folder.string(),
                 "give the folder that --out of `equiscale train`, of a study or of `equiscale eval` has named");
 }

@@ -242,6 +242,7 @@ TEST_CASE("a run's folder stands for its configuration", "[app]") {
   CHECK(tiny.summary("run")["weights_sha256"] != sum);
   check_error(equiscale("train --resume " + tiny.config), 2, "--out");
   check_error(equiscale("train --resume " + tiny.run("none")), 3, "none");
+  check_error(equiscale("train " + tiny.run("run")), 2, "goes on with the run");
 }
 
 TEST_CASE("fold writes a file that predicts the same, and refuses what it cannot fold", "[app]") {

@@ -75,6 +75,7 @@ TEST_CASE("a path that cannot be used is a file error", "[app]") {
   for (const std::string& path : {loop, std::string(300, 'a')}) {
     for (const char* command : {"eval ", "report "}) check_error(equiscale(command + path), 3, "where: " + path);
   }
+  check_error(equiscale("report " + (folder.path() / "nowhere").string()), 3, "there is no such folder");
   for (const char* command : {"summary ", "train --resume "}) {
     check_error(equiscale(command + folder.path().string()), 3, "this folder holds no run: there is no config.json in it");
   }
