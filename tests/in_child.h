@@ -4,10 +4,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <csignal>
 #include <string>
 #include <utility>
+
+#include "catch.h"
 
 namespace eq::test {
 

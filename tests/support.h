@@ -1,11 +1,11 @@
 #pragma once
 // What every test needs: random tensors, comparisons, temporary folders, the shared data when it is there.
 
-#include <catch2/catch.hpp>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "catch.h"
 #include "core/tensor.h"
 
 namespace eq::test {

@@ -79,7 +79,7 @@ AblatedSeeds group_of(const Runs& runs, const Runs* first) {
   return group;
 }
 
-std::string points(const std::vector<double>& shares) { return shares.empty() ? "" : fmt::format("{:.2f}", 100 * mean_of(shares)); }
+std::string mean_points(const std::vector<double>& shares) { return shares.empty() ? "" : fmt::format("{:.2f}", 100 * mean_of(shares)); }
 
 std::string between(const std::optional<Interval>& interval) {
   return interval ? fmt::format("{:.2f} to {:.2f}", 100 * (*interval)[0], 100 * (*interval)[1]) : "";
@@ -137,7 +137,7 @@ std::string ablated_seeds_table(const std::vector<AblatedSeeds>& groups) {
       text += fmt::format("  {} ({})\n", site.site, site.kind);
       row("without", "lost", "over networks", changes ? "change" : "", changes ? "less what " + groups.front().name + " loses" : "");
       for (const AblatedSeeds::Branch& branch : site.branches) {
-        row(branch.name, points(branch.lost), between(branch.interval), points(branch.change), between(branch.change_interval));
+        row(branch.name, mean_points(branch.lost), between(branch.interval), mean_points(branch.change), between(branch.change_interval));
       }
     }
   }

@@ -83,7 +83,7 @@ void add_calibration(ordered_json& record, const CalibrationReport& calibration)
   for (ordered_json& site : record["sites"]) {
     size_t at = 0;
     for (const CalibrationReport::Branch& branch : calibration.branches) {
-      if (branch.site != site["site"]) continue;
+      if (branch.site != site["site"].get<std::string>()) continue;
       site["branches"][at++]["calibrated"] = {
           {"mean", branch.mean}, {"std", branch.std}, {"mean_error", branch.mean_error}, {"std_error", branch.std_error}};
     }

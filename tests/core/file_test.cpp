@@ -16,8 +16,8 @@
 
 using namespace eq;
 namespace fs = std::filesystem;
+using Catch::Contains;
 using test::TemporaryFolder;
-using Catch::Matchers::Contains;
 
 namespace {
 

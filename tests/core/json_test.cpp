@@ -7,7 +7,7 @@
 #include "support.h"
 
 using namespace eq;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 namespace {
 

@@ -13,7 +13,7 @@
 #include "support.h"
 
 using namespace eq;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 using test::TemporaryFolder;
 
 namespace {

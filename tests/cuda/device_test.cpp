@@ -11,7 +11,7 @@
 
 using namespace eq;
 using namespace eq::test;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 TEST_CASE("cuda: tensors travel and come back with the same bits", "[cuda][device]") {
   EQ_NEED_CUDA();

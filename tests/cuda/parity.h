@@ -2,11 +2,11 @@
 // The operators on a CUDA device against those on the CPU: values and all gradients, in float64, float32 and bfloat16, and the same bits
 // when repeated. On a simulated device also the same bits in every order of threads, so that a race shows.
 
-#include <catch2/catch.hpp>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "catch.h"
 #include "core/cuda_device.h"
 #include "support.h"
 

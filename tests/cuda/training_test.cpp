@@ -20,7 +20,7 @@
 
 using namespace eq;
 using namespace eq::test;
-using Catch::Matchers::Contains;
+using Catch::Contains;
 
 namespace {
 

@@ -179,7 +179,7 @@ TEST_CASE("conv2d names what is wrong with its arguments", "[conv2d]") {
   const Tensor x = random_tensor({1, 5, 5, 4}, 1), weight = random_tensor({6, 3, 3, 4}, 2),
                bias = random_tensor({6}, 3);
   const Conv2dOptions same = conv2d_options(1, 1);
-  using Catch::Matchers::Contains;
+  using Catch::Contains;
   CHECK_THROWS_AS(conv2d(x.alias({5, 5, 4}), weight, {}, same), ShapeError);
   CHECK_THROWS_AS(conv2d(x, weight.alias({6, 9, 4}), {}, same), ShapeError);
   CHECK_THROWS_AS(conv2d(x, Tensor::zeros({6, 0, 3, 4}, DType::kFloat64), {}, same), ShapeError);

@@ -256,7 +256,7 @@ TEST_CASE("fused_conv2d: a border that the levels do not pad with is not used, a
 }
 
 TEST_CASE("fused_conv2d: bad arguments", "[fused_conv2d]") {
-  using Catch::Matchers::Contains;
+  using Catch::Contains;
   const Arguments good = make_arguments(cases::kFusedConv2d[0], DType::kFloat64);
   const auto with = [&](const auto& change) {
     Arguments a = good;

@@ -162,7 +162,7 @@ fs::path event_file(const fs::path& run) {
   const fs::path folder = run / "tensorboard";
   REQUIRE(std::distance(fs::directory_iterator(folder), fs::directory_iterator()) == 1);
   const fs::path file = fs::directory_iterator(folder)->path();
-  CHECK_THAT(file.filename().string(), Catch::Matchers::StartsWith("events.out.tfevents."));
+  CHECK_THAT(file.filename().string(), Catch::StartsWith("events.out.tfevents."));
   return file;
 }
 Events events_of(const fs::path& run) { return read_events(event_file(run)); }
@@ -289,7 +289,7 @@ TEST_CASE("a run without auxiliary head, probes and overlays has no events of th
   CHECK(events.steps("val/mIoU") == std::vector<int64_t>{6});
   CHECK(events.scalars.count("train/aux_loss") == 0);
   CHECK(events.pictures.empty());
-  for (const auto& [tag, values] : events.scalars) CHECK_THAT(tag, !Catch::Matchers::StartsWith("probes/"));
+  for (const auto& [tag, values] : events.scalars) CHECK_THAT(tag, !Catch::StartsWith("probes/"));
 }
 
 TEST_CASE("a resumed run has the events of an uninterrupted one, each step once", "[tensorboard]") {
