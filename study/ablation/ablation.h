@@ -50,7 +50,7 @@ struct Ablation {
   bool finished = false;         // all of them are there: neither SIGINT nor SIGTERM ended it
 };
 
-// The networks of these folders and files. The folder of a paired study (`study run`) stands for its finished runs, arm by arm; one that
+// The networks of these folders and files. The folder of a paired study (`study run`) stands for its finished runs, in its order; one that
 // two arms share is there once. Throws DataError for a study.json that cannot be read, UsageError for a study without finished runs.
 std::vector<std::filesystem::path> networks_in(const std::vector<std::filesystem::path>& paths);
 
