@@ -184,10 +184,10 @@ TEST_CASE("golden: operators on shapes", "[golden]") {
   check_golden("shape", "expand", [](Case& c) { return expand(c("x"), shape_of(c.options["shape"])); });
   check_golden("shape", "slice",
                [](Case& c) { return slice(c("x"), c.options["axis"], c.options["begin"], c.options["end"]); });
-  check_golden("shape", "concat", [](Case& c) { return concat(branches(c), c.options["axis"]); });
+  check_golden("shape", "concat", [](Case& c) { return concat(branches(c), c.options["axis"].get<int>()); });
   check_golden("shape", "split", [](Case& c) {  // two of the parts, joined the other way round
     const std::vector<Tensor> parts = split(c("x"), c.options["extents"].get<std::vector<int64_t>>(), c.options["axis"]);
-    return concat({parts[2], parts[0]}, c.options["axis"]);
+    return concat({parts[2], parts[0]}, c.options["axis"].get<int>());
   });
   check_golden("shape", "pad2d", [](Case& c) {
     const json& o = c.options;
