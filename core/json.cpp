@@ -165,9 +165,8 @@ nlohmann::json parse_json(const std::string& text, const std::string& name, bool
     return json::parse(TrackedIterator(text.data(), &reached), TrackedIterator(text.data() + text.size(), &reached),
                        check, true, allow_comments);
   } catch (const json::exception& error) {
-    throw DataError(
-        "this is not valid JSON: " + json_reason(error.what()), where(),
-        allow_comments ? "correct the text there" : "correct the text there (comments are not allowed in this file)");
+    throw DataError("this is not valid JSON: " + (text.empty() ? "there is nothing in it" : json_reason(error.what())), where(),
+                    allow_comments ? "correct the text there" : "correct the text there (comments are not allowed in this file)");
   }
 }
 

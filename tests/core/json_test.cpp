@@ -43,7 +43,7 @@ TEST_CASE("parse_json allows comments only where they are asked for", "[json]") 
 }
 
 TEST_CASE("parse_json says what is wrong and where", "[json]") {
-  check_refused("", "unexpected end", "line 1, column 1");
+  check_refused("", "there is nothing in it", "line 1, column 1");
   check_refused("{\"a\": 1,\n \"b\": }", "unexpected '}'", "line 2, column 7");
   check_refused("{\"a\": 1,\n\n \"a\": 2}", "\"a\" occurs twice", "line 3, column 4");
   check_refused("{\"a\": {\"b\": 1, \"b\": 1}}", "\"b\" occurs twice", "line 1, column 18");

@@ -138,7 +138,8 @@ TEST_CASE("a truncated PNG is refused wherever it ends", "[image][damage]") {
 
 TEST_CASE("a PNG with a wrong byte in a critical chunk is refused", "[image][damage]") {
   const std::string whole = small_png();
-  for (size_t at = 8; at < whole.size(); ++at) {
+  // Up to the checksum of the last chunk, which has no data: libpng 1.6.48 looks at that no longer.
+  for (size_t at = 8; at + 4 < whole.size(); ++at) {
     std::string broken = whole;
     broken[at] = char(broken[at] ^ 0x10);
     INFO(at);
