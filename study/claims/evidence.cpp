@@ -102,7 +102,7 @@ RecordEvidence read_records(const json& study, const std::string& file) {
   for (const json& record : seeds.empty() ? study.at("records") : seeds) {
     if (record.at("iteration") != 0 || record.value("source", "") == "run") continue;  // a run's record is of a single batch
     const double calibrated = number_if_any(record, "calibration_batches").value_or(0);
-    const double batches = calibrated > 0 ? record.value("batches", study.at("records")[0].value("batches", 0.0)) / calibrated : 0;
+    const double batches = calibrated > 0 ? record.value("batches", 0.0) / calibrated : 0;
     for (const json& s : record.at("sites")) {
       if (s.at("kind") != "concat") continue;
       SiteEvidence site;

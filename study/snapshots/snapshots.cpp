@@ -189,6 +189,7 @@ std::string snapshot_study_json(const SnapshotRequest& request, const std::vecto
     for (size_t i = 0; request.seeds > 1 && i < snapshot.by_seed.size(); ++i) {
       ordered_json of_seed = names;
       of_seed["seed"] = config.seed + int64_t(i);
+      of_seed["batches"] = request.batches;
       by_seed.push_back(json_of(of_seed, snapshot.by_seed[i]));
       if (i < snapshot.calibrations.size()) add_calibration(by_seed.back(), snapshot.calibrations[i]);
     }

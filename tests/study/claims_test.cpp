@@ -403,6 +403,23 @@ TEST_CASE("unit scale is not settled by batches whose noise explains what is off
   CHECK(judged().verdict == Verdict::kNotSettled);
   branch["fused"]["mean"] = -0.0672;  // 0.0671
   CHECK(judged().verdict == Verdict::kDoesNotHold);
+  study["by_seed"] = std::move(study["records"]);  // of single networks, which say it themselves
+  study["records"] = json::array();
+  CHECK(judged().verdict == Verdict::kDoesNotHold);
+  study["by_seed"][1]["sites"][1]["branches"][0]["fused"]["mean"] = -0.06;
+  CHECK(judged().verdict == Verdict::kNotSettled);
+}
+
+TEST_CASE("unit scale within its limit holds, whatever the noise, and without errors the limit decides", "[claims]") {
+  TemporaryFolder folder;
+  json study = records("scales", {{0.9, 0.3, 1.05}, {0.4, 0.1, 1}});
+  json &record = study["records"][1], &branch = record["sites"][1]["branches"][0];
+  record["batches"] = record["calibration_batches"] = 2;
+  branch["calibrated"] = {{"mean", 0.4}, {"std", 0.5}, {"mean_error", 0.01}, {"std_error", 0.0075}};
+  const auto judged = [&] {
+    write_study(folder.path(), study);
+    return find(judge_claims(folder.path()), "standard deviation 1");
+  };
   branch["fused"]["mean"] = 0.01;
   branch["fused"]["std"] = 1.01;  // within the limit, whatever the noise
   CHECK(judged().verdict == Verdict::kHolds);

@@ -131,6 +131,7 @@ TEST_CASE("several seeds are several networks, recorded one by one and as their 
   CHECK(study["records"].size() == 1);
   CHECK(study["records"][0]["seeds"] == 2);
   CHECK(study["by_seed"][1]["seed"] == 4);
+  CHECK(study["by_seed"][1]["batches"] == 2);
   CHECK(study["ratio_changes"].empty());  // one arm
   CHECK(json::parse(snapshot_study_json({.config = request.config, .arms = request.arms}, second, true, "command", 1))["by_seed"].empty());
   request.seeds = 0;
