@@ -43,9 +43,10 @@ void add_train(CLI::App& app) {
     note_unread_keys(config);
     TrainRequest request;
     request.out = options->out;
-    if (options->resume && options->out.empty() && holds_run(options->config.path)) request.out = options->config.path;
     request.resume = options->resume;
-    if (!options->resume && !options->dry_run && options->out.empty() && holds_run(options->config.path)) {
+    const bool run_alone = options->out.empty() && holds_run(options->config.path);
+    if (run_alone && options->resume) request.out = options->config.path;
+    if (run_alone && !options->resume && !options->dry_run) {
       throw UsageError("this is a run's folder, and a new run needs one of its own", options->config.path,
                        "equiscale train --resume RUN goes on with the run; --out another folder begins a new one with its configuration");
     }

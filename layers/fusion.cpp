@@ -103,9 +103,11 @@ Tensor FusionSite::forward(const std::vector<Tensor>& features, int64_t out_h, i
 }
 
 void FusionSite::set_constants(const std::vector<BranchConstants>& constants) {
-  check_fit(constants);
-  check_not_folded();
-  if (folds(options_)) return fold_in(constants);
+  if (folds(options_)) {
+    check_fit(constants);
+    check_not_folded();
+    return fold_in(constants);
+  }
   LevelSite::set_constants(constants);
   if (border_.defined()) border_.fill_(0);
 }
@@ -144,9 +146,9 @@ std::vector<double> FusionSite::refresh(const std::vector<BranchConstants>& cons
   if (!refreshes(options_)) {
     throw UsageError("this site's constants do not change during training", where(), "build it with equalizer.refresh");
   }
-  check_fit(constants);
   std::vector<double> mean, growth;
   if (unit_.defined()) {
+    check_fit(constants);
     const std::vector<double> before = values_of(unit_);
     overwrite(unit_, of_channels(constants).std);
     const std::vector<double> after = values_of(unit_);

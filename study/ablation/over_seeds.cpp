@@ -35,9 +35,11 @@ std::string name_of(const Runs& runs, const std::set<std::string>& taken) {
   std::set<std::string> parents;
   for (const AblatedRun* run : runs) parents.insert(std::filesystem::path(run->run).parent_path().generic_string());
   const std::string &parent = *parents.begin(), arm = std::filesystem::path(parent).filename().generic_string();
-  std::string name = parents.size() == 1 && !arm.empty() ? arm : runs[0]->head + ", equalizer " + runs[0]->equalizer;
-  if (taken.contains(name) && parents.size() == 1 && !parent.empty()) name = parent;
-  for (int again = 2; taken.contains(name); ++again) name = fmt::format("{} ({})", parent, again);
+  const bool together = parents.size() == 1 && !arm.empty();
+  std::string base = together ? arm : runs[0]->head + ", equalizer " + runs[0]->equalizer;
+  if (together && taken.contains(base)) base = parent;
+  std::string name = base;
+  for (int again = 2; taken.contains(name); ++again) name = fmt::format("{} ({})", base, again);
   return name;
 }
 

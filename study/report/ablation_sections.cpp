@@ -58,13 +58,15 @@ Markup losses_plot(const std::vector<Fields>& runs, const std::string& name, boo
   return dot_plot(plot);
 }
 
+// Shares in points of mIoU; a dash where there is nothing.
+Cell points_cell(double share) { return Cell{text(std::isnan(share) ? "–" : fmt::format("{:.2f}", 100 * share))}; }
+Cell interval_cell(const std::vector<double>& interval) {
+  return Cell{text(interval.size() == 2 ? fmt::format("{:.2f} … {:.2f}", 100 * interval[0], 100 * interval[1]) : "–")};
+}
+
 // The groups of seeds in numbers, the first as what the others are compared with.
 Markup seeds_table(const std::vector<Fields>& groups) {
   std::vector<std::vector<Cell>> rows;
-  const auto points = [](double share) { return Cell{text(std::isnan(share) ? "–" : fmt::format("{:.2f}", 100 * share))}; };
-  const auto between = [](const std::vector<double>& interval) {
-    return Cell{text(interval.size() == 2 ? fmt::format("{:.2f} … {:.2f}", 100 * interval[0], 100 * interval[1]) : "–")};
-  };
   for (const Fields& group : groups) {
     for (const Fields& site : group.objects("sites")) {
       for (const Fields& branch : site.objects("branches")) {
@@ -72,10 +74,10 @@ Markup seeds_table(const std::vector<Fields>& groups) {
                         {text(site.words("site")), false},
                         {text(branch.words("name")), false},
                         {text(fmt::format("{}", group.numbers("seeds").size()))},
-                        points(branch.number("lost")),
-                        between(branch.numbers("lost_interval")),
-                        points(branch.number("change")),
-                        between(branch.numbers("change_interval"))});
+                        points_cell(branch.number("lost")),
+                        interval_cell(branch.numbers("lost_interval")),
+                        points_cell(branch.number("change")),
+                        interval_cell(branch.numbers("change_interval"))});
       }
     }
   }
@@ -89,16 +91,14 @@ Markup seeds_table(const std::vector<Fields>& groups) {
 Markup losses_table(const Fields& run) {
   std::vector<std::vector<Cell>> rows;
   const double whole = run.number("cross_entropy");
-  const auto points = [](double share) { return Cell{text(std::isnan(share) ? "–" : fmt::format("{:.2f}", 100 * share))}; };
   for (const Fields& site : run.objects("sites")) {
     for (const Fields& branch : site.objects("branches")) {
-      const std::vector<double> interval = branch.numbers("lost_interval");
       const double nats = branch.number("cross_entropy") - whole;
       rows.push_back({cell(site.words("site")),
                       cell(branch.words("name")),
-                      points(branch.number("miou")),
-                      points(branch.number("lost")),
-                      {text(interval.size() == 2 ? fmt::format("{:.2f} … {:.2f}", 100 * interval[0], 100 * interval[1]) : "–")},
+                      points_cell(branch.number("miou")),
+                      points_cell(branch.number("lost")),
+                      interval_cell(branch.numbers("lost_interval")),
                       {text(std::isnan(nats) ? "–" : fmt::format("{:+.4f}", nats))}});
     }
   }

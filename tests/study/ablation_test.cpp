@@ -78,6 +78,9 @@ TEST_CASE("networks that differ in the seed alone are averaged, and compared see
   // A group that shares no folder is called by what it is, and names differ.
   CHECK(ablated_seeds({ablated("x/1", "on", 1, 0, 0), ablated("y/2", "on", 2, 0, 0)})[0].name == "uper, equalizer on");
   CHECK(ablated_seeds({runs[0], runs[1], ablated("t/off/1", "more", 1, 0, 0)})[1].name == "t/off");
+  AblatedRun other = ablated("z", "on", 1, 0, 0);
+  other.training = "another";
+  CHECK(ablated_seeds({ablated("x", "on", 1, 0, 0), ablated("y", "on", 2, 0, 0), other})[1].name == "uper, equalizer on (2)");
 }
 
 TEST_CASE("the folder of a paired study stands for its networks", "[ablation]") {
